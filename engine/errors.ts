@@ -1,0 +1,34 @@
+/** The one error type of the engine: a code that callers can branch on, and a message for people. */
+
+export type EngineErrorCode =
+  /** No file, or not readable. */
+  | "model_not_found"
+  /** The file is there but is not a model this runtime can load. */
+  | "model_invalid"
+  | "out_of_memory"
+  /** The installed runtime lacks what the engine needs. */
+  | "runtime_incompatible"
+  | "gpu_unavailable"
+  /** Prompt does not fit the slot. Details: promptTokens, contextTokens. */
+  | "context_exceeded"
+  | "empty_prompt"
+  | "invalid_request"
+  | "queue_full"
+  | "draining"
+  /** A native call failed. */
+  | "decode_failed"
+  /** The engine process ended. */
+  | "engine_exited"
+  | "internal";
+
+export class EngineError extends Error {
+  override readonly name = "EngineError";
+  readonly code: EngineErrorCode;
+  readonly details: Readonly<Record<string, number>> | undefined;
+
+  constructor(code: EngineErrorCode, message: string, details?: Readonly<Record<string, number>>) {
+    super(message);
+    this.code = code;
+    this.details = details;
+  }
+}

@@ -1,0 +1,294 @@
+/**
+ * The messages between a server and an engine: everything either side may say to the other.
+ *
+ * They are plain data for the structured clone algorithm, so the same engine can sit in this process or in a
+ * child process. Text becomes tokens only inside the engine; tokens become text only outside it.
+ */
+import type { EngineErrorCode } from "./errors.ts";
+
+/** Vocabulary index, `0 <= id < vocabSize`. */
+export type TokenId = number;
+
+/** Chosen by the server; unique among the requests an engine knows at one time. */
+export type RequestId = string;
+
+/**
+ * A stretch of the prompt. Only a part with `special: true` may become control tokens: what a user typed is
+ * sent with `special: false` and stays text.
+ */
+export type PromptPart =
+  | { readonly text: string; readonly special: boolean }
+  | { readonly tokens: readonly TokenId[] };
+
+/** How the next token is drawn. Every field is set; the neutral value is named with each. */
+export interface SamplingParams {
+  /** 0 picks the most likely token. */
+  readonly temperature: number;
+  /** 0-1; 1 is off. */
+  readonly topP: number;
+  /** 0 is off. */
+  readonly topK: number;
+  /** 0-1; 0 is off. */
+  readonly minP: number;
+  /** OpenAI's penalties count the generated tokens only; 0 is off. */
+  readonly frequencyPenalty: number;
+  readonly presencePenalty: number;
+  /** Divides positive and multiplies negative logits of tokens already generated; 1 is off. */
+  readonly repeatPenalty: number;
+  /** How many generated tokens the penalties look back on; 0 is all of them. */
+  readonly repeatLastTokens: number;
+  /** Added to the logits before anything else; -100 or less bans, 100 or more forces. */
+  readonly logitBias: readonly (readonly [token: TokenId, bias: number])[];
+  /** Unsigned 32-bit. Each position draws with a seed derived from this one and the position alone. */
+  readonly seed: number;
+}
+
+export interface GenerationParams {
+  readonly sampling: SamplingParams;
+  /** Most tokens to generate; undefined runs to the end of the slot's context. */
+  readonly maxTokens: number | undefined;
+  /** End-of-generation and stop tokens are banned until this many tokens exist. */
+  readonly minTokens: number;
+  /** Bans every end-of-generation token, so that the output runs to its limit. */
+  readonly ignoreEos: boolean;
+  readonly stopTokenIds: readonly TokenId[];
+  /** Number of alternatives to report with each token; 0 reports the token alone, undefined nothing. */
+  readonly topLogprobs: number | undefined;
+  /** Whether cells of an earlier request may be reused. */
+  readonly reusePrefix: boolean;
+}
+
+export interface SubmitCommand {
+  readonly type: "submit";
+  readonly id: RequestId;
+  readonly prompt: readonly PromptPart[];
+  /** Puts the model's begin token first if the model wants one and the prompt lacks it. */
+  readonly addBos: boolean;
+  readonly params: GenerationParams;
+  /** Label of who asked (an API key's name), shown in slot listings; never a secret. */
+  readonly owner: string;
+}
+
+export interface LoadOptions {
+  readonly modelPath: string;
+  /** Tokens each slot can hold; undefined lets the engine choose from the model and the memory. */
+  readonly contextTokens: number | undefined;
+  readonly slots: number;
+  /** Most tokens of one native call; undefined lets the engine choose. */
+  readonly batchTokens: number | undefined;
+  /** Compute threads; undefined uses the cores that do mathematics. */
+  readonly threads: number | undefined;
+  readonly gpu: "auto" | "cuda" | "vulkan" | "metal" | "off";
+  /** Layers on the GPU; undefined lets the runtime fit as many as it can. */
+  readonly gpuLayers: number | undefined;
+  readonly flashAttention: "auto" | "on" | "off";
+  readonly kvCacheType: "f16" | "q8_0" | "q4_0" | "f32";
+  /** Grid on which prompts are cut, in tokens; undefined lets the engine choose from model and device. */
+  readonly prefillChunk: number | undefined;
+  /** Longest wanted time between two tokens of a stream, in ms; undefined: 100 on a GPU, 250 on a CPU. */
+  readonly itlTargetMs: number | undefined;
+  /** Most requests that may wait for a slot. */
+  readonly maxQueued: number;
+  /** Exact reuse only, so that outputs never depend on what was cached. */
+  readonly deterministic: boolean;
+}
+
+export type EngineCommand =
+  | { readonly type: "load"; readonly options: LoadOptions }
+  | SubmitCommand
+  | { readonly type: "cancel"; readonly id: RequestId }
+  | {
+      readonly type: "tokenize";
+      readonly call: number;
+      readonly parts: readonly PromptPart[];
+      readonly addBos: boolean;
+    }
+  | { readonly type: "stats"; readonly call: number }
+  /** Answered with `drained` when nothing runs or waits any more; submits after it fail with `draining`. */
+  | { readonly type: "drain"; readonly call: number }
+  | { readonly type: "stop" };
+
+/** What is known of a loaded model. Sent once; the token tables are the server's only tokenizer data. */
+export interface ModelFacts {
+  /** `general.name` of the file, or its file name. */
+  readonly name: string;
+  readonly architecture: string;
+  readonly parameters: number;
+  /** Bytes of all tensors. */
+  readonly sizeBytes: number;
+  readonly embeddingLength: number;
+  readonly trainContextTokens: number;
+  /** Tokens one slot can hold: prompt and output together. */
+  readonly contextTokens: number;
+  readonly slots: number;
+  readonly batchTokens: number;
+  readonly prefillChunk: number;
+  readonly itlTargetMs: number;
+  readonly threads: number;
+  /** Human-readable, e.g. "CPU, 2 threads" or "cuda: NVIDIA H100 (33/33 layers)". */
+  readonly device: string;
+  readonly gpu: "cuda" | "vulkan" | "metal" | "off";
+  readonly gpuLayers: number;
+  readonly flashAttention: boolean;
+  /** Bytes of the KV cache of all slots, as the runtime reports the context's memory. */
+  readonly contextBytes: number;
+  readonly loadMs: number;
+  /** Changes with the model file and every setting that may change an output; 10 hex digits. */
+  readonly fingerprint: string;
+  readonly chatTemplate: string | undefined;
+  readonly vocabSize: number;
+  /** Bytes of token `i` are `tokenBytes[tokenOffsets[i] .. tokenOffsets[i + 1])`. */
+  readonly tokenBytes: Uint8Array;
+  /** Length `vocabSize + 1`. */
+  readonly tokenOffsets: Uint32Array;
+  /** llama.cpp's attribute bits per token (`TokenAttribute`). */
+  readonly tokenAttributes: Uint16Array;
+  /** Every token that ends a generation. */
+  readonly endTokens: readonly TokenId[];
+  readonly bosToken: TokenId | undefined;
+  readonly eosToken: TokenId | undefined;
+  /** Whether the model wants its begin token in front of a prompt. */
+  readonly addBos: boolean;
+}
+
+/** Bits of `ModelFacts.tokenAttributes` (llama.h `llama_token_attr`). */
+export const TokenAttribute = {
+  unknown: 1,
+  unused: 2,
+  normal: 4,
+  control: 8,
+  userDefined: 16,
+  byte: 32,
+  normalized: 64,
+  lstrip: 128,
+  rstrip: 256,
+  singleWord: 512,
+} as const;
+
+/** Log probabilities of the model's own distribution, before any sampling option. */
+export interface TokenLogprobs {
+  /** Natural logarithm; finite, at least -9999. */
+  readonly logprob: number;
+  /** Most likely first. */
+  readonly top: readonly (readonly [token: TokenId, logprob: number])[];
+}
+
+/** Sent with a request's first token. */
+export interface StartInfo {
+  readonly slot: number;
+  /** Prompt tokens whose cells were reused. */
+  readonly cachedTokens: number;
+  /** Accepted to slot assigned. */
+  readonly queueMs: number;
+  /** Slot assigned to first token sampled. */
+  readonly prefillMs: number;
+}
+
+/** `abort` answers a cancel and reaches nobody but the bookkeeping. */
+export type EngineFinishReason = "stop" | "length" | "abort";
+
+export interface Finish {
+  readonly reason: EngineFinishReason;
+  /** The end-of-generation or stop token that ended the output; it is the last of the tokens. */
+  readonly stopToken: TokenId | undefined;
+}
+
+/** What one step brought one request. */
+export interface StepOutput {
+  readonly id: RequestId;
+  readonly tokens: readonly TokenId[];
+  /** One per token, when asked for. */
+  readonly logprobs: readonly TokenLogprobs[] | undefined;
+  readonly start: StartInfo | undefined;
+  readonly finish: Finish | undefined;
+}
+
+/** What a step cost, for metrics. Times in ms. */
+export interface StepReport {
+  readonly planMs: number;
+  readonly decodeMs: number;
+  readonly sampleMs: number;
+  readonly prefillMs: number;
+  readonly decodeSequences: number;
+  readonly prefillTokens: number;
+  /** Device passes of all calls, from the pass model. */
+  readonly passes: number;
+  readonly running: number;
+  readonly queued: number;
+  /** Cells in use over all slots, resident prefixes included. */
+  readonly usedCells: number;
+}
+
+export type SlotState = "empty" | "resident" | "prefill" | "decode";
+
+export interface SlotStats {
+  readonly id: number;
+  readonly state: SlotState;
+  /** Cells in use. */
+  readonly tokens: number;
+  readonly requestId: RequestId | undefined;
+  readonly owner: string | undefined;
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly outputTokens: number;
+}
+
+export interface EngineStats {
+  readonly slots: readonly SlotStats[];
+  readonly queued: number;
+  readonly running: number;
+  readonly contextTokens: number;
+  readonly steps: number;
+  readonly passes: number;
+  readonly promptTokens: number;
+  readonly reusedTokens: number;
+  readonly outputTokens: number;
+}
+
+export type EngineEvent =
+  | { readonly type: "load_progress"; readonly ratio: number }
+  | { readonly type: "loaded"; readonly facts: ModelFacts }
+  | { readonly type: "load_failed"; readonly code: EngineErrorCode; readonly message: string }
+  | {
+      readonly type: "accepted";
+      readonly id: RequestId;
+      readonly promptTokens: readonly TokenId[];
+      /** Requests ahead in the queue; 0 when a slot is free. */
+      readonly queuePosition: number;
+    }
+  | {
+      readonly type: "failed";
+      readonly id: RequestId;
+      readonly code: EngineErrorCode;
+      readonly message: string;
+      /** Numbers the message speaks of, such as `promptTokens` and `contextTokens`. */
+      readonly details: Readonly<Record<string, number>> | undefined;
+    }
+  | { readonly type: "step"; readonly outputs: readonly StepOutput[]; readonly report: StepReport }
+  | { readonly type: "tokenized"; readonly call: number; readonly tokens: readonly TokenId[] }
+  | { readonly type: "stats"; readonly call: number; readonly stats: EngineStats }
+  | { readonly type: "drained"; readonly call: number }
+  | {
+      readonly type: "call_failed";
+      readonly call: number;
+      readonly code: EngineErrorCode;
+      readonly message: string;
+    };
+
+/** Why an engine is gone. */
+export interface EngineExit {
+  /** False after `stop`, true for a death nobody asked for. */
+  readonly unexpected: boolean;
+  readonly detail: string;
+}
+
+/** One end of the line to an engine, whichever process it lives in. */
+export interface EnginePort {
+  send(command: EngineCommand): void;
+  /** Sets the one receiver of events. Set it before the first `send`. */
+  onEvent(receiver: (event: EngineEvent) => void): void;
+  /** Settles once, when the engine can send no more. Never rejects. */
+  readonly exited: Promise<EngineExit>;
+  /** Ends the engine without waiting for anything; for one that does not answer. */
+  kill(): void;
+}

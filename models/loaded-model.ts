@@ -1,0 +1,15 @@
+/** A model that can answer: its engine, its token table and its chat template, under the name it is served by. */
+import type { EngineClient } from "../engine/client.ts";
+import type { ModelFacts } from "../engine/protocol.ts";
+import type { ChatTemplate } from "./chat-template.ts";
+import type { TokenTable } from "./text/token-table.ts";
+
+export interface LoadedModel {
+  /** The id in `/v1/models` and in every response. */
+  readonly id: string;
+  readonly facts: ModelFacts;
+  readonly engine: EngineClient;
+  readonly tokens: TokenTable;
+  /** Undefined when the model file has none: such a model serves `/v1/completions` only. */
+  readonly template: ChatTemplate | undefined;
+}

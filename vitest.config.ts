@@ -1,0 +1,31 @@
+import { defineConfig } from "vitest/config";
+
+/** Real inference needs the cores for itself, so those files run one at a time, after the fast ones. */
+export default defineConfig({
+  test: {
+    projects: [
+      {
+        test: {
+          name: "unit",
+          include: ["test/**/*.test.ts"],
+          exclude: ["test/with-model/**"],
+          pool: "forks",
+          // Forked engine processes and template workers inherit the loader that runs TypeScript.
+          execArgv: ["--import", "tsx"],
+          testTimeout: 20_000,
+        },
+      },
+      {
+        test: {
+          name: "with-model",
+          include: ["test/with-model/**/*.test.ts"],
+          globalSetup: ["test/support/build.ts"],
+          pool: "forks",
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+    ],
+  },
+});
