@@ -1,0 +1,101 @@
+/** An engine in a process of its own: what kills native code there leaves the sockets here alone. */
+import { fork } from "node:child_process";
+import type { ChildProcess } from "node:child_process";
+import { extname } from "node:path";
+import { createInterface } from "node:readline";
+import type { Readable } from "node:stream";
+import type { EngineCommand, EngineEvent, EngineExit, EnginePort } from "../protocol.ts";
+
+export interface ForkOptions {
+  /** Module that calls `serveEngine`. Default: the llama.cpp engine. */
+  readonly entry?: URL;
+  /** Receives each line the process writes to stdout or stderr, such as llama.cpp's log. */
+  readonly onStderr?: (line: string) => void;
+}
+
+/** Longer lines are cut: native code can print a whole prompt in one. */
+const MAX_LINE_CHARS = 4096;
+
+/** After its exit a process's last events are still in the pipe; past this wait they are given up. */
+const LAST_EVENTS_MS = 1000;
+
+/** A process that hung up without ending is killed after this time. */
+const HUNG_UP_MS = 2000;
+
+/** Starts an engine process. The port is usable at once; commands wait in the pipe until the process reads. */
+export function forkEngine(options: ForkOptions = {}): EnginePort {
+  // The extension of this very file, so that sources run sources and the build runs the build.
+  const entry = options.entry ?? new URL(`./main${extname(import.meta.url)}`, import.meta.url);
+  const child = fork(entry, [], {
+    serialization: "advanced",
+    // Native output must not mix with what the server prints.
+    stdio: ["ignore", "pipe", "pipe", "ipc"],
+    // A debugger port belongs to one process.
+    execArgv: process.execArgv.filter((argument) => !argument.startsWith("--inspect")),
+    // With more threads each decode call may run on another one, and llama.cpp's compute threads lose their cores.
+    env: { ...process.env, UV_THREADPOOL_SIZE: "1" },
+  });
+  return new ForkedEngine(child, options.onStderr);
+}
+
+class ForkedEngine implements EnginePort {
+  readonly exited: Promise<EngineExit>;
+  readonly #child: ChildProcess;
+  #endRequested = false;
+
+  constructor(child: ChildProcess, onLine: ((line: string) => void) | undefined) {
+    this.#child = child;
+    readLines(child.stdout, onLine);
+    readLines(child.stderr, onLine);
+    this.exited = whenGone(child).then((detail) => ({ unexpected: !this.#endRequested, detail }));
+  }
+
+  send(command: EngineCommand): void {
+    if (command.type === "stop") this.#endRequested = true;
+    // With a callback a broken or closed channel is reported there instead of thrown; `exited` tells the rest.
+    this.#child.send(command, () => undefined);
+  }
+
+  onEvent(receiver: (event: EngineEvent) => void): void {
+    this.#child.removeAllListeners("message");
+    this.#child.on("message", (event) => receiver(event as EngineEvent));
+  }
+
+  kill(): void {
+    this.#endRequested = true;
+    this.#child.kill("SIGKILL");
+  }
+}
+
+/** How the process ended, in words, once it is gone and all it said has been received. */
+function whenGone(child: ChildProcess): Promise<string> {
+  return new Promise((resolve) => {
+    const hungUp = new Promise<void>((settle) => child.once("disconnect", settle));
+    let hungUpTimer: NodeJS.Timeout | undefined;
+    child.once("disconnect", () => {
+      if (child.exitCode !== null || child.signalCode !== null) return;
+      hungUpTimer = setTimeout(() => child.kill("SIGKILL"), HUNG_UP_MS).unref();
+    });
+    // Emitted when the process could not be started, and when a signal could not be sent.
+    child.on("error", (cause) => {
+      if (child.pid === undefined) resolve(`could not start: ${cause.message}`);
+    });
+    child.once("exit", (code, signal) => {
+      clearTimeout(hungUpTimer);
+      const detail = signal === null ? `exit code ${code}` : `signal ${signal}`;
+      setTimeout(() => resolve(detail), LAST_EVENTS_MS).unref();
+      void hungUp.then(() => resolve(detail));
+    });
+  });
+}
+
+function readLines(stream: Readable | null, onLine: ((line: string) => void) | undefined): void {
+  if (stream === null) return;
+  stream.on("error", () => undefined);
+  if (onLine === undefined) {
+    // Unread output would fill the pipe and block the process.
+    stream.resume();
+    return;
+  }
+  createInterface({ input: stream }).on("line", (line) => onLine(line.slice(0, MAX_LINE_CHARS)));
+}

@@ -1,0 +1,83 @@
+/** An engine without a model that answers `tokenize` in ways that probe the transport. */
+import { setImmediate } from "node:timers";
+import type { EngineFactory } from "../../../engine/process/serve.ts";
+import type { EngineEvent } from "../../../engine/protocol.ts";
+
+/** Tables as long as a real vocabulary's, so that a message spans many pipe buffers. */
+export const PROBE_VOCAB_SIZE = 50_000;
+
+/**
+ * `tokenize` with the text "pid" answers the process id, "threads" UV_THREADPOOL_SIZE, "many" a thousand events and
+ * then the answer, "throw" dies; `load` answers token tables; `stop` emits one last event before it ends.
+ */
+export const createProbeEngine: EngineFactory = (emit) => {
+  let stop: () => void = () => undefined;
+  const stopped = new Promise<void>((resolve) => (stop = resolve));
+  return {
+    stopped,
+    receive(command) {
+      if (command.type === "load") return emit({ type: "loaded", facts: probeFacts() });
+      if (command.type === "stop") {
+        emit({ type: "drained", call: 99 });
+        return stop();
+      }
+      if (command.type === "tokenize") answer(command, emit);
+    },
+  };
+};
+
+function answer(
+  command: { call: number; parts: readonly object[] },
+  emit: (event: EngineEvent) => void,
+): void {
+  const { call } = command;
+  const part = command.parts[0];
+  const text = part !== undefined && "text" in part ? part.text : "";
+  if (text === "pid") return emit({ type: "tokenized", call, tokens: [process.pid] });
+  if (text === "threads") {
+    return emit({ type: "tokenized", call, tokens: [Number(process.env["UV_THREADPOOL_SIZE"])] });
+  }
+  if (text === "throw") throw new Error("engine broke");
+  if (text === "loop") for (;;);
+  const announced = text === "many" ? 1000 : 0;
+  for (let ratio = 0; ratio < announced; ratio++) emit({ type: "load_progress", ratio });
+  const shared = { tokens: [1, 2] };
+  const event: EngineEvent = { type: "tokenized", call, tokens: shared.tokens };
+  emit(event);
+  // A receiver must not see what the engine does to its own data afterwards.
+  shared.tokens.push(3);
+  setImmediate(() => shared.tokens.push(4));
+}
+
+function probeFacts(): Extract<EngineEvent, { type: "loaded" }>["facts"] {
+  return {
+    name: "probe",
+    architecture: "probe",
+    parameters: 0,
+    sizeBytes: 0,
+    embeddingLength: 0,
+    trainContextTokens: 0,
+    contextTokens: 0,
+    slots: 1,
+    batchTokens: 1,
+    prefillChunk: 1,
+    itlTargetMs: 1,
+    threads: 1,
+    device: "none",
+    gpu: "off",
+    gpuLayers: 0,
+    flashAttention: false,
+    contextBytes: 0,
+    loadMs: 0,
+    fingerprint: "0000000000",
+    chatTemplate: undefined,
+    vocabSize: PROBE_VOCAB_SIZE,
+    tokenBytes: Uint8Array.from({ length: PROBE_VOCAB_SIZE }, (_, index) => index % 256),
+    tokenOffsets: Uint32Array.from({ length: PROBE_VOCAB_SIZE + 1 }, (_, index) => index),
+    tokenAttributes: new Uint16Array(PROBE_VOCAB_SIZE).fill(4),
+    endTokens: [0],
+    bosToken: undefined,
+    eosToken: 0,
+    addBos: false,
+  };
+}

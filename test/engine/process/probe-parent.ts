@@ -1,0 +1,8 @@
+/** A server process that forks one probe engine, prints the engine's process id and waits to be killed. */
+import { forkEngine } from "../../../engine/process/fork.ts";
+
+const port = forkEngine({ entry: new URL("./probe-entry.ts", import.meta.url) });
+port.onEvent((event) => {
+  if (event.type === "tokenized") process.stdout.write(`${event.tokens[0]}\n`);
+});
+port.send({ type: "tokenize", call: 1, parts: [{ text: "pid", special: false }], addBos: false });
