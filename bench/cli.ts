@@ -1,0 +1,183 @@
+/** `weft bench`: parses the options, runs the mode, prints the report and the JSON, and decides the exit code. */
+import { writeFile } from "node:fs/promises";
+import { realClock } from "./clock.ts";
+import { describeEnvironment } from "./environment.ts";
+import type { BenchEnvironment } from "./environment.ts";
+import { openSession, runClosedLoop, runScenario } from "./http-mode.ts";
+import type { LevelResult, RunContext, ScenarioResult } from "./http-mode.ts";
+import { OptionsExit, parseOptions } from "./options.ts";
+import type { BenchOptions, ClosedLoopOptions, EngineOptions, LongBesideShortOptions } from "./options.ts";
+import {
+  compareEngine,
+  compareLevels,
+  compareScenario,
+  ENGINE_FORMULAS,
+  formatComparison,
+  formatEngine,
+  formatEnvironment,
+  formatLevel,
+  formatScenario,
+  formatSession,
+  LEVEL_FORMULAS,
+  SCENARIO_FORMULAS,
+} from "./report.ts";
+
+/** Where a benchmark writes; replaced in tests. */
+export interface BenchOutput {
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+}
+
+/** What a mode leaves behind: its part of the JSON document, and how many requests failed. */
+interface Outcome {
+  readonly document: Readonly<Record<string, unknown>>;
+  readonly failures: number;
+}
+
+/** Changes when a field of the JSON document changes its meaning. */
+const SCHEMA = "weft-bench/1";
+
+const processOutput: BenchOutput = {
+  out: (text) => void process.stdout.write(text),
+  err: (text) => void process.stderr.write(text),
+};
+
+/**
+ * @param argv What follows `weft bench`.
+ * @returns The exit code: 0 when every request succeeded, 1 when something failed, 2 for wrong usage.
+ */
+export async function runBench(
+  argv: readonly string[],
+  output: BenchOutput = processOutput,
+): Promise<number> {
+  let options: BenchOptions;
+  try {
+    options = parseOptions(argv);
+  } catch (error) {
+    if (!(error instanceof OptionsExit)) throw error;
+    (error.exitCode === 0 ? output.out : output.err)(`${error.text}\n`);
+    return error.exitCode;
+  }
+  const environment = describeEnvironment(argv, new Date());
+  try {
+    printLines(output, formatEnvironment(environment));
+    const outcome = await runMode(options, output);
+    await writeJson(options, environment, outcome, output);
+    return outcome.failures === 0 ? 0 : 1;
+  } catch (error) {
+    output.err(`weft bench: ${error instanceof Error ? error.message : String(error)}\n`);
+    return 1;
+  }
+}
+
+function runMode(options: BenchOptions, output: BenchOutput): Promise<Outcome> {
+  const context: RunContext = {
+    clock: realClock,
+    progress: (text) => output.err(`weft bench: ${text}\n`),
+  };
+  switch (options.mode) {
+    case "closed-loop":
+      return closedLoop(options, context, output);
+    case "long-beside-short":
+      return scenario(options, context, output);
+    case "engine":
+      return engine(options, context, output);
+  }
+}
+
+async function closedLoop(
+  options: ClosedLoopOptions,
+  context: RunContext,
+  output: BenchOutput,
+): Promise<Outcome> {
+  const session = await openSession(options, context.clock);
+  printLines(output, formatSession(session));
+  const results = await runClosedLoop(options, session, context, (result) => {
+    printLines(output, ["", ...formatLevel(result)]);
+  });
+  const comparisons = compareLevels(results, session.targets.length);
+  if (options.rounds > 1 || session.targets.length > 1) {
+    for (const level of comparisons) {
+      const title = `concurrency ${level.concurrency}`;
+      printLines(output, ["", ...formatComparison(title, level.comparisons)]);
+    }
+  }
+  printLines(output, ["", ...LEVEL_FORMULAS]);
+  return {
+    document: {
+      targets: session.targets.map(({ url, model, endpoint }) => ({ url, model, endpoint })),
+      promptLengthsBy: session.countedWith,
+      formulas: LEVEL_FORMULAS,
+      levels: results.map(levelDocument),
+      comparisons,
+    },
+    failures: results.reduce((total, { summary }) => total + summary.failed, 0),
+  };
+}
+
+async function scenario(
+  options: LongBesideShortOptions,
+  context: RunContext,
+  output: BenchOutput,
+): Promise<Outcome> {
+  const session = await openSession(options, context.clock);
+  printLines(output, formatSession(session));
+  const results: ScenarioResult[] = await runScenario(options, session, context, (result) => {
+    printLines(output, ["", ...formatScenario(result)]);
+  });
+  const comparisons = compareScenario(results, session.targets.length);
+  if (options.rounds > 1 || session.targets.length > 1) {
+    printLines(output, ["", ...formatComparison("long beside short", comparisons)]);
+  }
+  printLines(output, ["", ...SCENARIO_FORMULAS]);
+  return {
+    document: {
+      targets: session.targets.map(({ url, model, endpoint }) => ({ url, model, endpoint })),
+      promptLengthsBy: session.countedWith,
+      formulas: SCENARIO_FORMULAS,
+      runs: results,
+      comparisons,
+    },
+    failures: results.reduce(
+      (total, { summary }) => total + summary.errors.reduce((sum, { count }) => sum + count, 0),
+      0,
+    ),
+  };
+}
+
+async function engine(options: EngineOptions, context: RunContext, output: BenchOutput): Promise<Outcome> {
+  // Loaded here only: measuring over HTTP needs neither the engine nor a model's file.
+  const [{ runEngineMode }, { resolveModel }] = await Promise.all([
+    import("./engine-mode.ts"),
+    import("../models/resolve.ts"),
+  ]);
+  const { path } = await resolveModel(options.model);
+  const result = await runEngineMode(options, path, context);
+  printLines(output, ["", ...formatEngine(result), "", ...ENGINE_FORMULAS]);
+  return {
+    document: { ...result, formulas: ENGINE_FORMULAS, comparisons: compareEngine(result) },
+    failures: 0,
+  };
+}
+
+/** Our fields, and beside them the names that vLLM's benchmark writes. */
+function levelDocument({ side, round, concurrency, summary, vllm }: LevelResult): Record<string, unknown> {
+  return { side, round, concurrency, max_concurrency: concurrency, ...vllm, ...summary };
+}
+
+async function writeJson(
+  options: BenchOptions,
+  environment: BenchEnvironment,
+  { document }: Outcome,
+  output: BenchOutput,
+): Promise<void> {
+  if (options.json === undefined) return;
+  const { apiKey: _hidden, ...shown } = "apiKey" in options ? options : { ...options, apiKey: undefined };
+  const line = `${JSON.stringify({ schema: SCHEMA, environment, options: shown, ...document })}\n`;
+  if (options.json === "-") output.out(line);
+  else await writeFile(options.json, line);
+}
+
+function printLines(output: BenchOutput, lines: readonly string[]): void {
+  output.out(`${lines.join("\n")}\n`);
+}

@@ -1,0 +1,256 @@
+/**
+ * One streamed request as a client sees it: when each chunk arrived, how many tokens it was, how it ended.
+ *
+ * A chunk's time is the time at which its bytes were read; chunks that came in one read share it. Nothing
+ * throws: a request that fails is a record with an error, because a benchmark must count it.
+ */
+import { createParser } from "eventsource-parser";
+import { describeErrorBody, parsePayload } from "./chunk.ts";
+import type { Payload, Usage } from "./chunk.ts";
+import type { BenchClock } from "./clock.ts";
+
+export type Endpoint = "chat" | "completions";
+
+export interface Target {
+  /** Without `/v1` and without a slash at the end. */
+  readonly url: string;
+  readonly endpoint: Endpoint;
+  readonly model: string;
+  readonly apiKey: string | undefined;
+}
+
+export interface StreamedRequest {
+  readonly prompt: string;
+  /** Asked for exactly: end tokens are ignored. */
+  readonly outputTokens: number;
+  readonly seed: number;
+  /** From sending to the last byte. */
+  readonly timeoutMs: number;
+  /** After each chunk with output, with the number of such chunks so far. */
+  readonly onOutput?: ((chunks: number) => void) | undefined;
+}
+
+export type RequestErrorKind =
+  /** Status other than 200, such as `http_503`. */
+  | `http_${number}`
+  /** An error object inside the stream. */
+  | "error_frame"
+  /** The stream ended without a finish reason: a cut-off answer that looks like a whole one. */
+  | "no_finish"
+  /** Finished in good order, but without any output. */
+  | "no_output"
+  /** A frame that is not a JSON object, or longer than any real one. */
+  | "malformed_frame"
+  /** More frames than the tokens asked for can explain. */
+  | "too_many_frames"
+  /** Refused, reset or closed in the middle. */
+  | "connection"
+  | "timeout";
+
+export interface RequestError {
+  readonly kind: RequestErrorKind;
+  readonly message: string;
+}
+
+/** All times in ms of the benchmark's clock. */
+export interface RequestRecord {
+  readonly startMs: number;
+  /** Last byte, or the moment of failure. */
+  readonly endMs: number;
+  /** Any data frame at all. */
+  readonly firstChunkMs: number | undefined;
+  /** Each frame with non-empty `choices`. */
+  readonly choiceMs: readonly number[];
+  /** Each frame with content, reasoning or tool-call text. */
+  readonly outputMs: readonly number[];
+  readonly promptTokens: number | undefined;
+  readonly cachedTokens: number | undefined;
+  /** As the server counts them; the number of output chunks where it does not. */
+  readonly outputTokens: number;
+  readonly countedBy: "usage" | "chunks";
+  readonly finishReason: string | undefined;
+  readonly error: RequestError | undefined;
+}
+
+/** A token is one frame; role, finish and usage frames, and servers that split characters, come on top. */
+const FRAMES_PER_TOKEN = 8;
+const EXTRA_FRAMES = 64;
+/** Far above a real chunk; a server that never ends its line must not fill the memory. */
+const FRAME_CHARACTERS = 4 * 1024 * 1024;
+/** Enough for any error message. */
+const ERROR_BODY_BYTES = 16 * 1024;
+
+/** Sends the request and reads it to its end. Never rejects. */
+export async function streamRequest(
+  target: Target,
+  request: StreamedRequest,
+  clock: BenchClock,
+): Promise<RequestRecord> {
+  const body = JSON.stringify(requestBody(target, request));
+  const abort = new AbortController();
+  const stopTimer = clock.after(request.timeoutMs, () => abort.abort());
+  const collector = new Collector(clock, request);
+  try {
+    const path = target.endpoint === "chat" ? "/v1/chat/completions" : "/v1/completions";
+    const response = await fetch(target.url + path, {
+      method: "POST",
+      headers: requestHeaders(target.apiKey),
+      body,
+      signal: abort.signal,
+    });
+    if (response.status !== 200 || response.body === null) {
+      const message = describeErrorBody(await readStart(response.body));
+      return collector.end({ kind: `http_${response.status}`, message });
+    }
+    return await collector.read(response.body);
+  } catch (error) {
+    return collector.end(
+      abort.signal.aborted
+        ? { kind: "timeout", message: `Not finished after ${request.timeoutMs} ms.` }
+        : { kind: "connection", message: describeConnectionError(error) },
+    );
+  } finally {
+    stopTimer();
+    // Frees the connection of a stream that was given up in the middle; nothing happens to a finished one.
+    abort.abort();
+  }
+}
+
+/** Headers of every call to a server under test. */
+export function requestHeaders(apiKey: string | undefined): Record<string, string> {
+  const headers: Record<string, string> = { "content-type": "application/json" };
+  if (apiKey !== undefined) headers["authorization"] = `Bearer ${apiKey}`;
+  return headers;
+}
+
+/** The innermost cause: fetch itself only says "fetch failed". */
+export function describeConnectionError(error: unknown): string {
+  let inner = error;
+  for (let depth = 0; depth < 4 && inner instanceof Error && inner.cause !== undefined; depth++) {
+    inner = inner.cause;
+  }
+  if (!(inner instanceof Error)) return String(inner);
+  const code = "code" in inner && typeof inner.code === "string" ? `${inner.code}: ` : "";
+  return code + inner.message;
+}
+
+function requestBody(target: Target, request: StreamedRequest): unknown {
+  const prompt =
+    target.endpoint === "chat"
+      ? { messages: [{ role: "user", content: request.prompt }] }
+      : { prompt: request.prompt };
+  return {
+    model: target.model,
+    ...prompt,
+    max_tokens: request.outputTokens,
+    ignore_eos: true,
+    temperature: 0,
+    seed: request.seed,
+    stream: true,
+    stream_options: { include_usage: true },
+  };
+}
+
+async function readStart(body: AsyncIterable<Uint8Array> | null): Promise<string> {
+  if (body === null) return "";
+  const parts: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const part of body) {
+    parts.push(part);
+    bytes += part.byteLength;
+    if (bytes >= ERROR_BODY_BYTES) break;
+  }
+  return Buffer.concat(parts).subarray(0, ERROR_BODY_BYTES).toString("utf8");
+}
+
+/** Turns the bytes of one response into a record. */
+export class Collector {
+  readonly #clock: BenchClock;
+  readonly #request: StreamedRequest;
+  readonly #startMs: number;
+  readonly #choiceMs: number[] = [];
+  readonly #outputMs: number[] = [];
+  #firstChunkMs: number | undefined;
+  #frames = 0;
+  #finishReason: string | undefined;
+  #usage: Usage | undefined;
+  #done = false;
+  #error: RequestError | undefined;
+
+  /** The request's time starts now. */
+  constructor(clock: BenchClock, request: StreamedRequest) {
+    this.#clock = clock;
+    this.#request = request;
+    this.#startMs = clock.nowMs();
+  }
+
+  /**
+   * Reads until `[DONE]`, an error or the end of the body.
+   * @throws Whatever the body throws when its connection breaks.
+   */
+  async read(body: AsyncIterable<Uint8Array>): Promise<RequestRecord> {
+    const decoder = new TextDecoder();
+    let arrivedMs = 0;
+    const parser = createParser({
+      maxBufferSize: FRAME_CHARACTERS,
+      onEvent: (event) => this.#take(parsePayload(event.data), arrivedMs),
+      onError: (error) => {
+        if (error.type === "max-buffer-size-exceeded") this.#fail("malformed_frame", error.message);
+      },
+    });
+    for await (const bytes of body) {
+      arrivedMs = this.#clock.nowMs();
+      parser.feed(decoder.decode(bytes, { stream: true }));
+      if (this.#error !== undefined) break;
+    }
+    if (this.#finishReason === undefined) {
+      this.#fail("no_finish", `${this.#frames} frames, then ${this.#done ? "[DONE]" : "the end"}.`);
+    } else if (this.#outputMs.length === 0) {
+      this.#fail("no_output", `Finish reason "${this.#finishReason}" without output.`);
+    }
+    return this.end(this.#error);
+  }
+
+  /** The record of what was seen so far. */
+  end(error: RequestError | undefined): RequestRecord {
+    const counted = this.#usage?.outputTokens;
+    return {
+      startMs: this.#startMs,
+      endMs: this.#clock.nowMs(),
+      firstChunkMs: this.#firstChunkMs,
+      choiceMs: this.#choiceMs,
+      outputMs: this.#outputMs,
+      promptTokens: this.#usage?.promptTokens,
+      cachedTokens: this.#usage?.cachedTokens,
+      outputTokens: counted ?? this.#outputMs.length,
+      countedBy: counted === undefined ? "chunks" : "usage",
+      finishReason: this.#finishReason,
+      error,
+    };
+  }
+
+  #take(payload: Payload, arrivedMs: number): void {
+    if (this.#error !== undefined || this.#done) return;
+    if (payload.type === "done") {
+      this.#done = true;
+      return;
+    }
+    if (payload.type === "error") return this.#fail("error_frame", payload.message);
+    if (payload.type === "malformed") return this.#fail("malformed_frame", payload.message);
+    this.#frames += 1;
+    const limit = this.#request.outputTokens * FRAMES_PER_TOKEN + EXTRA_FRAMES;
+    if (this.#frames > limit) return this.#fail("too_many_frames", `More than ${limit} frames.`);
+    this.#firstChunkMs ??= arrivedMs;
+    this.#finishReason = payload.finishReason ?? this.#finishReason;
+    this.#usage = payload.usage ?? this.#usage;
+    if (payload.choices) this.#choiceMs.push(arrivedMs);
+    if (payload.characters === 0) return;
+    this.#outputMs.push(arrivedMs);
+    this.#request.onOutput?.(this.#outputMs.length);
+  }
+
+  /** The first error is the one that counts. */
+  #fail(kind: RequestErrorKind, message: string): void {
+    this.#error ??= { kind, message };
+  }
+}

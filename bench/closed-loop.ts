@@ -1,0 +1,82 @@
+/**
+ * A closed loop over HTTP: a fixed number of clients, each sending its next request when its last one ended.
+ *
+ * A closed loop measures what a server sustains with that many users; it does not show how long arrivals
+ * wait at a rate the server cannot keep up with.
+ */
+import { streamRequest } from "./client.ts";
+import type { RequestRecord, Target } from "./client.ts";
+import type { BenchClock } from "./clock.ts";
+import type { PromptSource } from "./prompts.ts";
+
+/** When a level is over: after so many requests, or after so long (running requests are then finished). */
+export type LevelLength = { readonly requests: number } | { readonly durationMs: number };
+
+export interface LevelPlan {
+  readonly concurrency: number;
+  readonly length: LevelLength;
+  readonly outputTokens: number;
+  readonly seed: number;
+  readonly timeoutMs: number;
+}
+
+export interface LevelRun {
+  readonly records: readonly RequestRecord[];
+  /** First request sent to last request ended. */
+  readonly wallMs: number;
+}
+
+/** A duration with a server that fails at once must not gather records without end. */
+const MAX_REQUESTS_PER_LEVEL = 100_000;
+
+/** How one request is sent; replaced in tests. */
+export type SendRequest = (target: Target, prompt: string, index: number) => Promise<RequestRecord>;
+
+export function sendStreamed(plan: LevelPlan, clock: BenchClock): SendRequest {
+  const { outputTokens, seed, timeoutMs } = plan;
+  return (target, prompt, index) =>
+    streamRequest(target, { prompt, outputTokens, seed: (seed + index) >>> 0, timeoutMs }, clock);
+}
+
+export async function runLevel(
+  target: Target,
+  plan: LevelPlan,
+  prompts: Pick<PromptSource, "prompt">,
+  { clock, send }: { readonly clock: BenchClock; readonly send: SendRequest },
+): Promise<LevelRun> {
+  const startMs = clock.nowMs();
+  const { length } = plan;
+  const records: RequestRecord[] = [];
+  let next = 0;
+  const more = (): boolean =>
+    next < MAX_REQUESTS_PER_LEVEL &&
+    ("requests" in length ? next < length.requests : clock.nowMs() - startMs < length.durationMs);
+  const client = async (): Promise<void> => {
+    while (more()) {
+      const index = next++;
+      records.push(await send(target, prompts.prompt(index), index));
+    }
+  };
+  await Promise.all(Array.from({ length: plan.concurrency }, client));
+  return { records, wallMs: clock.nowMs() - startMs };
+}
+
+export interface Turn {
+  readonly level: number;
+  /** From 0. */
+  readonly round: number;
+  /** Index of the server: 0 is A, 1 is B. */
+  readonly side: number;
+}
+
+/**
+ * The order of an A/B run: level by level, and within a level A B A B. The machine's temperature and its other
+ * load drift over minutes; what is compared lies next to each other in time.
+ */
+export function interleave(levels: readonly number[], rounds: number, sides: number): Turn[] {
+  return levels.flatMap((level) =>
+    Array.from({ length: rounds }, (_, round) =>
+      Array.from({ length: sides }, (__, side) => ({ level, round, side })),
+    ).flat(),
+  );
+}

@@ -1,0 +1,170 @@
+/**
+ * What the step loop costs: tokens per second of the engine beside a bare decode loop over the same addon.
+ *
+ * Both run in a process of their own with the same model, sequences, prompt length and threads, in turns. The
+ * bare loop plans nothing, emits nothing and serves nobody, so the ratio is the price of serving.
+ */
+import { randomUUID } from "node:crypto";
+import { EngineClient } from "../engine/client.ts";
+import { forkEngine } from "../engine/process/fork.ts";
+import { TokenAttribute } from "../engine/protocol.ts";
+import type { GenerationParams, LoadOptions, ModelFacts, TokenId } from "../engine/protocol.ts";
+import type { TokenStream } from "../engine/token-stream.ts";
+import { runBareLoopInChild } from "./bare-loop-process.ts";
+import type { BenchClock } from "./clock.ts";
+import { interleave } from "./closed-loop.ts";
+import { commonDecodeRate, recordSteps } from "./decode-rate.ts";
+import type { TimedStep } from "./decode-rate.ts";
+import type { EngineOptions } from "./options.ts";
+import { createRng, deriveSeed } from "./rng.ts";
+
+export interface EngineRun {
+  readonly sequences: number;
+  /** From 0. */
+  readonly round: number;
+  /** Undefined when the requests never decoded all at once: too few output tokens for so many prompts. */
+  readonly engineTokensPerSecond: number | undefined;
+  readonly bareTokensPerSecond: number;
+}
+
+export interface EngineModeResult {
+  readonly device: string;
+  readonly model: string;
+  readonly runs: readonly EngineRun[];
+}
+
+/** One run includes loading the model; a hung one must not hang the benchmark. */
+const RUN_TIMEOUT_MS = 600_000;
+/** Cells beyond prompt and output, for the begin token. */
+const SPARE_CELLS = 8;
+
+const GREEDY_TO_THE_LIMIT: Omit<GenerationParams, "maxTokens"> = {
+  sampling: {
+    temperature: 0,
+    topP: 1,
+    topK: 0,
+    minP: 0,
+    frequencyPenalty: 0,
+    presencePenalty: 0,
+    repeatPenalty: 1,
+    repeatLastTokens: 0,
+    logitBias: [],
+    seed: 0,
+  },
+  minTokens: 0,
+  ignoreEos: true,
+  stopTokenIds: [],
+  topLogprobs: undefined,
+  // A reused prompt would shorten only our prefill.
+  reusePrefix: false,
+};
+
+/**
+ * @param modelPath A GGUF file.
+ * @throws {Error} When either loop fails.
+ */
+export async function runEngineMode(
+  options: EngineOptions,
+  modelPath: string,
+  { clock, progress }: { readonly clock: BenchClock; readonly progress: (text: string) => void },
+): Promise<EngineModeResult> {
+  const runs: EngineRun[] = [];
+  let known: ModelFacts | undefined;
+  for (const { level: sequences, round } of interleave(options.concurrency, options.rounds, 1)) {
+    progress(`${sequences} sequences, round ${round + 1} of ${options.rounds}`);
+    const { facts, tokensPerSecond } = await measureEngine(options, modelPath, { sequences, round, clock });
+    known = facts;
+    const [bare] = await runBareLoopInChild(
+      {
+        modelPath,
+        sequences: [sequences],
+        promptTokens: options.promptTokens,
+        steps: options.outputTokens,
+        // The same number, however the engine came to it.
+        threads: facts.threads,
+        rounds: 1,
+        flashAttention: options.flashAttention,
+      },
+      RUN_TIMEOUT_MS,
+    );
+    if (bare === undefined) throw new Error("The bare loop returned no result.");
+    runs.push({
+      sequences,
+      round,
+      engineTokensPerSecond: tokensPerSecond,
+      bareTokensPerSecond: bare.tokensPerSecond,
+    });
+  }
+  return { device: known?.device ?? "unknown", model: known?.name ?? modelPath, runs };
+}
+
+interface EngineMeasure {
+  readonly sequences: number;
+  readonly round: number;
+  readonly clock: BenchClock;
+}
+
+/** Loads the model with one slot per request, submits them all at once and reads them to their end. */
+async function measureEngine(
+  options: EngineOptions,
+  modelPath: string,
+  { sequences, round, clock }: EngineMeasure,
+): Promise<{ readonly facts: ModelFacts; readonly tokensPerSecond: number | undefined }> {
+  const steps: TimedStep[] = [];
+  const client = new EngineClient(recordSteps(forkEngine(), clock, steps));
+  const stopTimer = clock.after(RUN_TIMEOUT_MS, () => client.kill());
+  try {
+    const facts = await client.load(loadOptions(options, modelPath, sequences));
+    const streams = await Promise.all(
+      Array.from({ length: sequences }, (_, index) =>
+        client.submit({
+          id: randomUUID(),
+          prompt: [{ tokens: randomPrompt(facts, options, deriveSeed(options.seed, round, index)) }],
+          addBos: false,
+          params: { ...GREEDY_TO_THE_LIMIT, maxTokens: options.outputTokens },
+          owner: "bench",
+        }),
+      ),
+    );
+    await Promise.all(streams.map(readToEnd));
+    return { facts, tokensPerSecond: commonDecodeRate(steps, sequences) };
+  } finally {
+    stopTimer();
+    client.kill();
+    await client.exited;
+  }
+}
+
+function loadOptions(options: EngineOptions, modelPath: string, sequences: number): LoadOptions {
+  return {
+    modelPath,
+    contextTokens: options.promptTokens + options.outputTokens + SPARE_CELLS,
+    slots: sequences,
+    batchTokens: undefined,
+    threads: options.threads,
+    gpu: "auto",
+    gpuLayers: undefined,
+    flashAttention: options.flashAttention,
+    kvCacheType: "f16",
+    prefillChunk: undefined,
+    itlTargetMs: undefined,
+    maxQueued: sequences,
+    deterministic: false,
+  };
+}
+
+/** Ordinary tokens only: a control token in the middle may be refused or change what is computed. */
+function randomPrompt(facts: ModelFacts, options: EngineOptions, seed: number): TokenId[] {
+  const ordinary: TokenId[] = [];
+  for (const [token, attributes] of facts.tokenAttributes.entries()) {
+    if ((attributes & TokenAttribute.normal) !== 0) ordinary.push(token);
+  }
+  const rng = createRng(seed);
+  return Array.from({ length: options.promptTokens }, () => ordinary[rng.below(ordinary.length)] ?? 0);
+}
+
+async function readToEnd(stream: TokenStream): Promise<void> {
+  for await (const output of stream) {
+    if (output.finish?.reason === "stop") throw new Error("A request ended before its token limit.");
+  }
+}

@@ -1,0 +1,54 @@
+/** Where and how a benchmark ran: the header without which its numbers mean nothing. */
+import { readFileSync } from "node:fs";
+import os from "node:os";
+
+export interface BenchEnvironment {
+  readonly cpu: string;
+  readonly cores: number;
+  readonly memoryGib: number;
+  readonly platform: string;
+  readonly node: string;
+  readonly version: string;
+  /** ISO 8601, UTC. */
+  readonly date: string;
+  /** As given, with the API key hidden. */
+  readonly arguments: readonly string[];
+}
+
+/** @param now Wall clock, for the date alone. */
+export function describeEnvironment(argv: readonly string[], now: Date): BenchEnvironment {
+  return {
+    cpu: os.cpus()[0]?.model.trim() ?? "unknown",
+    cores: os.availableParallelism(),
+    memoryGib: Math.round((os.totalmem() / 2 ** 30) * 10) / 10,
+    platform: `${os.platform()} ${os.release()} ${os.arch()}`,
+    node: process.version,
+    version: packageVersion(),
+    date: now.toISOString(),
+    arguments: hideKey(argv),
+  };
+}
+
+/** A header is pasted into issues and notebooks: a key must not travel with it. */
+export function hideKey(argv: readonly string[]): string[] {
+  return argv.map((argument, index) => {
+    if (argument.startsWith("--api-key=")) return "--api-key=***";
+    return argv[index - 1] === "--api-key" ? "***" : argument;
+  });
+}
+
+/** The manifest lies one folder up from the sources and two up from the compiled files. */
+function packageVersion(): string {
+  for (const path of ["../package.json", "../../package.json"]) {
+    try {
+      const manifest = JSON.parse(readFileSync(new URL(path, import.meta.url), "utf8")) as {
+        readonly name?: unknown;
+        readonly version?: unknown;
+      };
+      if (manifest.name === "weft" && typeof manifest.version === "string") return manifest.version;
+    } catch {
+      // Not there: the next place is tried.
+    }
+  }
+  return "unknown";
+}

@@ -1,0 +1,178 @@
+/** Runs the HTTP modes from options to results: finds the models, prepares the prompts, takes the turns. */
+import { describeConnectionError, requestHeaders } from "./client.ts";
+import type { Target } from "./client.ts";
+import type { BenchClock } from "./clock.ts";
+import { interleave, runLevel, sendStreamed } from "./closed-loop.ts";
+import type { LevelPlan, LevelRun } from "./closed-loop.ts";
+import { summarizeLevel, toVllmResult } from "./level-summary.ts";
+import type { LevelSummary } from "./level-summary.ts";
+import { runLongBesideShort, streamOver, summarizeScenario } from "./long-beside-short.ts";
+import type { ScenarioSummary } from "./long-beside-short.ts";
+import { defaultRequests } from "./options.ts";
+import type { ClosedLoopOptions, LongBesideShortOptions } from "./options.ts";
+import { estimateTokens, PromptSource, serverTokenCounter } from "./prompts.ts";
+import type { TokenCounter } from "./prompts.ts";
+import { deriveSeed } from "./rng.ts";
+
+/** Which server and which turn a result is of. */
+interface ResultPlace {
+  /** 0 is A, 1 is B. */
+  readonly side: number;
+  /** From 0. */
+  readonly round: number;
+}
+
+export interface LevelResult extends ResultPlace {
+  readonly concurrency: number;
+  readonly summary: LevelSummary;
+  readonly vllm: Readonly<Record<string, number | null>>;
+}
+
+export interface ScenarioResult extends ResultPlace {
+  readonly summary: ScenarioSummary;
+}
+
+export interface Session {
+  readonly targets: readonly Target[];
+  readonly count: TokenCounter;
+  /** Where prompt lengths come from, for the report. */
+  readonly countedWith: string;
+}
+
+export interface RunContext {
+  readonly clock: BenchClock;
+  /** One line about what is being done, for a person who waits. */
+  readonly progress: (text: string) => void;
+}
+
+type HttpOptions = ClosedLoopOptions | LongBesideShortOptions;
+
+/** Longest a server may take to list its models, in ms. */
+const LIST_TIMEOUT_MS = 30_000;
+/** Small beside the long prompt, so that the streams start at once. */
+const STREAM_PROMPT_TOKENS = 32;
+
+/** @throws {Error} When a server cannot be reached or offers no model; the message says what to do. */
+export async function openSession(options: HttpOptions, clock: BenchClock): Promise<Session> {
+  const { endpoint, apiKey } = options;
+  const targets: Target[] = [];
+  for (const url of options.urls) {
+    const model = options.model ?? (await firstModel(url, apiKey, clock));
+    targets.push({ url, endpoint, model, apiKey });
+  }
+  // Both servers get the same prompts, so one tokenizer decides.
+  for (const target of targets) {
+    const count = await serverTokenCounter(target, clock);
+    if (count !== undefined) return { targets, count, countedWith: `${target.url}/tokenize` };
+  }
+  return { targets, count: estimateTokens, countedWith: "an estimate of 4 characters per token" };
+}
+
+/**
+ * @param report Called after each turn, so that a run that is broken off has shown what it had.
+ */
+export async function runClosedLoop(
+  options: ClosedLoopOptions,
+  session: Session,
+  { clock, progress }: RunContext,
+  report: (result: LevelResult) => void,
+): Promise<LevelResult[]> {
+  const results: LevelResult[] = [];
+  const turns = interleave(options.concurrency, options.rounds, session.targets.length);
+  for (const { level: concurrency, round, side } of turns) {
+    const target = session.targets[side];
+    if (target === undefined) continue;
+    const length = options.length ?? { requests: defaultRequests(concurrency) };
+    const plan: LevelPlan = {
+      concurrency,
+      length,
+      outputTokens: options.outputTokens,
+      seed: options.seed,
+      timeoutMs: options.timeoutMs,
+    };
+    progress(`${target.url}: ${concurrency} clients, round ${round + 1} of ${options.rounds}`);
+    // Both sides of a round get the same prompts; another round gets others, or it would find them cached.
+    const prepare = (part: number, exact: number): Promise<PromptSource> =>
+      PromptSource.prepare(
+        { ...options, seed: deriveSeed(options.seed, concurrency, round, part) },
+        exact,
+        session.count,
+      );
+    const exact = "requests" in length ? length.requests : defaultRequests(concurrency);
+    const prompts = await prepare(0, exact);
+    const send = sendStreamed(plan, clock);
+    if (options.warmup > 0) {
+      const warmup = { ...plan, length: { requests: options.warmup } };
+      await runLevel(target, warmup, await prepare(1, options.warmup), { clock, send });
+    }
+    const run: LevelRun = await runLevel(target, plan, prompts, { clock, send });
+    const summary = summarizeLevel(run, options.outputTokens);
+    const result = { side, round, concurrency, summary, vllm: toVllmResult(run, summary) };
+    results.push(result);
+    report(result);
+  }
+  return results;
+}
+
+/** As `runClosedLoop`, for the scenario. */
+export async function runScenario(
+  options: LongBesideShortOptions,
+  session: Session,
+  { clock, progress }: RunContext,
+  report: (result: ScenarioResult) => void,
+): Promise<ScenarioResult[]> {
+  const results: ScenarioResult[] = [];
+  for (const { round, side } of interleave([options.streams], options.rounds, session.targets.length)) {
+    const target = session.targets[side];
+    if (target === undefined) continue;
+    progress(`${target.url}: long beside short, round ${round + 1} of ${options.rounds}`);
+    const prepare = (part: number, promptTokens: number, exact: number): Promise<PromptSource> =>
+      PromptSource.prepare(
+        { promptTokens, sharedPrefixTokens: 0, seed: deriveSeed(options.seed, round, part) },
+        exact,
+        session.count,
+      );
+    const short = await prepare(0, STREAM_PROMPT_TOKENS, options.streams + options.warmup);
+    const long = await prepare(1, options.promptTokens, 1);
+    const { outputTokens, seed, timeoutMs } = options;
+    const streamOne = streamOver(clock);
+    for (let index = 0; index < options.warmup; index++) {
+      const prompt = short.prompt(options.streams + index);
+      await streamOne(target, { prompt, outputTokens: STREAM_PROMPT_TOKENS, seed, timeoutMs });
+    }
+    const streamPrompts = Array.from({ length: options.streams }, (_, index) => short.prompt(index));
+    const run = await runLongBesideShort(
+      target,
+      { streamPrompts, longPrompt: long.prompt(0), outputTokens, seed, timeoutMs },
+      streamOne,
+    );
+    const result = { side, round, summary: summarizeScenario(run) };
+    results.push(result);
+    report(result);
+  }
+  return results;
+}
+
+async function firstModel(url: string, apiKey: string | undefined, clock: BenchClock): Promise<string> {
+  const abort = new AbortController();
+  const stopTimer = clock.after(LIST_TIMEOUT_MS, () => abort.abort());
+  try {
+    const response = await fetch(`${url}/v1/models`, {
+      headers: requestHeaders(apiKey),
+      signal: abort.signal,
+    });
+    if (!response.ok) throw new Error(`status ${response.status}`);
+    const list = (await response.json()) as { readonly data?: readonly { readonly id?: unknown }[] };
+    const id = list.data?.[0]?.id;
+    if (typeof id !== "string") throw new Error("no model listed");
+    return id;
+  } catch (error) {
+    throw new Error(
+      `GET ${url}/v1/models failed: ${describeConnectionError(error)}. Is the server running? ` +
+        "Give its address with --url, or the model with --model.",
+      { cause: error },
+    );
+  } finally {
+    stopTimer();
+  }
+}

@@ -1,0 +1,157 @@
+/** The numbers of one level, computed from its request records; each formula is stated where it is computed. */
+import type { RequestRecord } from "./client.ts";
+import type { LevelRun } from "./closed-loop.ts";
+import { standardDeviation, sum, summarize } from "./stats.ts";
+import type { Summary } from "./stats.ts";
+
+export interface ErrorCount {
+  readonly kind: string;
+  readonly count: number;
+  /** Message of the first one. */
+  readonly example: string;
+}
+
+/** Rates per second, times in ms; all but `errors` and `failed` over the requests that succeeded. */
+export interface LevelSummary {
+  readonly succeeded: number;
+  readonly failed: number;
+  readonly errors: readonly ErrorCount[];
+  readonly wallMs: number;
+  readonly requestsPerSecond: number;
+  readonly promptTokens: number;
+  /** Undefined when the server does not report cached tokens. */
+  readonly cachedTokens: number | undefined;
+  readonly outputTokens: number;
+  readonly outputTokensPerSecond: number;
+  readonly totalTokensPerSecond: number;
+  /** Sent to first content, reasoning or tool-call text. */
+  readonly ttftMs: Summary;
+  /** Sent to the first frame with non-empty `choices`. */
+  readonly ttftAnyChunkMs: Summary;
+  readonly tpotMs: Summary;
+  readonly itlMs: Summary;
+  readonly e2eMs: Summary;
+  readonly longestGapMs: number | undefined;
+  readonly outputChunks: number;
+  /** Requests whose tokens the server did not count, so that chunks were taken for tokens. */
+  readonly countedByChunks: number;
+  /** Requests that ended with another number of tokens than asked for. */
+  readonly wrongLength: number;
+}
+
+/** @param askedTokens Output tokens each request asked for. */
+export function summarizeLevel(run: LevelRun, askedTokens: number): LevelSummary {
+  const succeeded = run.records.filter((record) => record.error === undefined);
+  const seconds = run.wallMs / 1000;
+  const outputTokens = sum(succeeded.map((record) => record.outputTokens));
+  const promptTokens = sum(succeeded.map((record) => record.promptTokens ?? 0));
+  const cached = succeeded.map((record) => record.cachedTokens).filter((tokens) => tokens !== undefined);
+  const gaps = succeeded.flatMap((record) => gapsOf(record.outputMs));
+  const itlMs = summarize(gaps);
+  return {
+    succeeded: succeeded.length,
+    failed: run.records.length - succeeded.length,
+    errors: countErrors(run.records),
+    wallMs: run.wallMs,
+    requestsPerSecond: rate(succeeded.length, seconds),
+    promptTokens,
+    cachedTokens: cached.length === 0 ? undefined : sum(cached),
+    outputTokens,
+    outputTokensPerSecond: rate(outputTokens, seconds),
+    totalTokensPerSecond: rate(promptTokens + outputTokens, seconds),
+    ttftMs: summarize(present(succeeded.map(ttftMs))),
+    ttftAnyChunkMs: summarize(present(succeeded.map(ttftAnyChunkMs))),
+    tpotMs: summarize(present(succeeded.map(tpotMs))),
+    itlMs,
+    e2eMs: summarize(succeeded.map((record) => record.endMs - record.startMs)),
+    longestGapMs: itlMs.max,
+    outputChunks: sum(succeeded.map((record) => record.outputMs.length)),
+    countedByChunks: succeeded.filter((record) => record.countedBy === "chunks").length,
+    wrongLength: succeeded.filter((record) => record.outputTokens !== askedTokens).length,
+  };
+}
+
+export function ttftMs(record: RequestRecord): number | undefined {
+  const first = record.outputMs[0];
+  return first === undefined ? undefined : first - record.startMs;
+}
+
+function ttftAnyChunkMs(record: RequestRecord): number | undefined {
+  const first = record.choiceMs[0];
+  return first === undefined ? undefined : first - record.startMs;
+}
+
+/** `(end to end - TTFT) / (output tokens - 1)`; undefined for fewer than two tokens. */
+function tpotMs(record: RequestRecord): number | undefined {
+  const ttft = ttftMs(record);
+  if (ttft === undefined || record.outputTokens < 2) return undefined;
+  return (record.endMs - record.startMs - ttft) / (record.outputTokens - 1);
+}
+
+export function gapsOf(timesMs: readonly number[]): number[] {
+  return timesMs.slice(1).map((time, index) => time - (timesMs[index] ?? time));
+}
+
+/**
+ * The same level under the names and definitions of `vllm bench serve`, for notebooks that read its files:
+ * a frame with non-empty `choices` is a token, end to end ends with the last such frame.
+ */
+export function toVllmResult(run: LevelRun, level: LevelSummary): Record<string, number | null> {
+  const succeeded = run.records.filter((record) => record.error === undefined);
+  const lasting = (record: RequestRecord): number =>
+    (record.choiceMs.at(-1) ?? record.startMs) - record.startMs;
+  const samples = {
+    ttft: present(succeeded.map(ttftAnyChunkMs)),
+    tpot: present(
+      succeeded.map((record) => {
+        const ttft = ttftAnyChunkMs(record);
+        if (ttft === undefined || record.outputTokens < 2) return undefined;
+        return (lasting(record) - ttft) / (record.outputTokens - 1);
+      }),
+    ),
+    itl: succeeded.flatMap((record) => gapsOf(record.choiceMs)),
+    e2el: succeeded.map(lasting),
+  };
+  const result: Record<string, number | null> = {
+    duration: level.wallMs / 1000,
+    completed: level.succeeded,
+    failed: level.failed,
+    total_input_tokens: level.promptTokens,
+    total_output_tokens: level.outputTokens,
+    request_throughput: level.requestsPerSecond,
+    output_throughput: level.outputTokensPerSecond,
+    total_token_throughput: level.totalTokensPerSecond,
+  };
+  for (const [name, values] of Object.entries(samples)) {
+    const { mean, p50, p90, p99 } = summarize(values);
+    result[`mean_${name}_ms`] = mean ?? null;
+    result[`median_${name}_ms`] = p50 ?? null;
+    result[`std_${name}_ms`] = standardDeviation(values) ?? null;
+    result[`p90_${name}_ms`] = p90 ?? null;
+    result[`p99_${name}_ms`] = p99 ?? null;
+  }
+  return result;
+}
+
+/** Most frequent first. */
+export function countErrors(records: readonly RequestRecord[]): ErrorCount[] {
+  const byKind = new Map<string, ErrorCount>();
+  for (const { error } of records) {
+    if (error === undefined) continue;
+    const known = byKind.get(error.kind);
+    byKind.set(error.kind, {
+      kind: error.kind,
+      count: (known?.count ?? 0) + 1,
+      example: known?.example ?? error.message,
+    });
+  }
+  return [...byKind.values()].sort((a, b) => b.count - a.count);
+}
+
+function rate(count: number, seconds: number): number {
+  return seconds > 0 ? count / seconds : 0;
+}
+
+function present(values: readonly (number | undefined)[]): number[] {
+  return values.filter((value) => value !== undefined);
+}

@@ -1,0 +1,254 @@
+/** The options of `weft bench`: their names, units, ranges and defaults, and what each mode makes of them. */
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import type { Endpoint } from "./client.ts";
+import type { LevelLength } from "./closed-loop.ts";
+
+interface CommonOptions {
+  readonly rounds: number;
+  readonly seed: number;
+  /** A file, `-` for the last line of stdout, undefined for none. */
+  readonly json: string | undefined;
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+}
+
+interface HttpOptions extends CommonOptions {
+  /** One server, or A and B to compare. */
+  readonly urls: readonly string[];
+  readonly endpoint: Endpoint;
+  /** Undefined takes the first model each server lists. */
+  readonly model: string | undefined;
+  readonly apiKey: string | undefined;
+  /** Requests before each level that are not counted. */
+  readonly warmup: number;
+  readonly timeoutMs: number;
+}
+
+export interface ClosedLoopOptions extends HttpOptions {
+  readonly mode: "closed-loop";
+  readonly concurrency: readonly number[];
+  /** Undefined: as many requests as `defaultRequests` says. */
+  readonly length: LevelLength | undefined;
+  readonly sharedPrefixTokens: number;
+}
+
+export interface LongBesideShortOptions extends HttpOptions {
+  readonly mode: "long-beside-short";
+  readonly streams: number;
+}
+
+export interface EngineOptions extends CommonOptions {
+  readonly mode: "engine";
+  /** A path or a model's name. */
+  readonly model: string;
+  readonly concurrency: readonly number[];
+  readonly threads: number | undefined;
+  readonly flashAttention: "auto" | "on" | "off";
+}
+
+export type BenchOptions = ClosedLoopOptions | LongBesideShortOptions | EngineOptions;
+
+/** The options were wrong, or only help was asked for; `text` is for the user. */
+export class OptionsExit extends Error {
+  override readonly name = "OptionsExit";
+  /** 0 after help, 2 for wrong usage. */
+  readonly exitCode: 0 | 2;
+  readonly text: string;
+
+  constructor(exitCode: 0 | 2, text: string) {
+    super(text);
+    this.exitCode = exitCode;
+    this.text = text;
+  }
+}
+
+/** Enough that each client sends several requests and a level of one client still has a median. */
+export function defaultRequests(concurrency: number): number {
+  return Math.max(8, 4 * concurrency);
+}
+
+/** Beyond this the client itself, one process, would be what is measured. */
+const HIGHEST_CONCURRENCY = 1024;
+const MOST_LEVELS = 32;
+const MOST_TOKENS = 1_000_000;
+const DEFAULT_URL = "http://127.0.0.1:9338";
+/** A stream must still run when the long prompt arrives, 16 chunks after its start. */
+const SHORTEST_STREAM_TOKENS = 64;
+const SCENARIOS = ["long-beside-short"] as const;
+
+/** @throws {OptionsExit} */
+export function parseOptions(argv: readonly string[]): BenchOptions {
+  let text = "";
+  const collect = (part: string): void => void (text += part);
+  const command = createCommand().configureOutput({ writeOut: collect, writeErr: collect });
+  try {
+    command.parse([...argv], { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    throw new OptionsExit(error.exitCode === 0 ? 0 : 2, text.trimEnd());
+  }
+  return toOptions(command.opts<RawOptions>());
+}
+
+interface RawOptions {
+  readonly url: string;
+  readonly vs?: string;
+  readonly endpoint: Endpoint;
+  readonly model?: string;
+  readonly apiKey?: string;
+  readonly concurrency: readonly number[];
+  readonly requests?: number;
+  readonly duration?: number;
+  readonly isl?: number;
+  readonly osl?: number;
+  readonly sharedPrefix: number;
+  readonly warmup: number;
+  readonly timeout: number;
+  readonly repeat: number;
+  readonly seed: number;
+  readonly json?: string;
+  readonly scenario?: (typeof SCENARIOS)[number];
+  readonly streams: number;
+  readonly engine?: boolean;
+  readonly threads?: number;
+  readonly flashAttention: "auto" | "on" | "off";
+}
+
+function createCommand(): Command {
+  const whole = wholeNumber;
+  return new Command("weft bench")
+    .description("Measures a server over HTTP as its clients see it, or the step loop against a bare one.")
+    .exitOverride()
+    .allowExcessArguments(false)
+    .option("--url <url>", "server to measure; /v1 at its end is optional", serverUrl, DEFAULT_URL)
+    .option("--vs <url>", "second server, measured in turns with the first", serverUrl)
+    .addOption(
+      new Option("--endpoint <name>", "which API to call").choices(["chat", "completions"]).default("chat"),
+    )
+    .option("--model <name>", "model to ask for (default: the first one a server lists)")
+    .option("--api-key <key>", "sent as bearer token; other processes can see it in the process list")
+    .option("--concurrency <list>", "clients per level, such as 1,4,8,16", concurrencyList, [1, 4, 8, 16])
+    .option("--requests <n>", "requests per level (default: 4 per client, at least 8)", whole(1, 100_000))
+    .addOption(
+      new Option("--duration <seconds>", "length of a level, instead of a number of requests")
+        .argParser(positiveNumber(86_400))
+        .conflicts("requests"),
+    )
+    .option("--isl <tokens>", "prompt length (default: 128; scenario 3000; engine 64)", whole(1, MOST_TOKENS))
+    .option(
+      "--osl <tokens>",
+      "output length (default: 128; scenario: of each running stream, 256)",
+      whole(1, MOST_TOKENS),
+    )
+    .option("--shared-prefix <tokens>", "tokens all prompts of a level start with", whole(0, MOST_TOKENS), 0)
+    .option("--warmup <n>", "requests before each level that are not counted", whole(0, 1000), 1)
+    .option("--timeout <seconds>", "longest a request may take", positiveNumber(86_400), 600)
+    .option("--repeat <rounds>", "rounds per level; medians are over rounds", whole(1, 100), 1)
+    .option("--seed <n>", "seed of the prompts and requests", whole(0, 0xffff_ffff), 1)
+    .option("--json <file>", "write the results there; - makes them the last line of stdout")
+    .addOption(
+      new Option("--scenario <name>", "instead of levels: a long prompt arrives beside running streams")
+        .choices(SCENARIOS)
+        .conflicts(["requests", "duration", "engine"]),
+    )
+    .option("--streams <n>", "running streams of the scenario", whole(1, HIGHEST_CONCURRENCY), 3)
+    .addOption(
+      new Option("--engine", "compare the step loop with a bare decode loop; needs --model").conflicts([
+        "vs",
+        "requests",
+        "duration",
+      ]),
+    )
+    .option("--threads <n>", "compute threads of --engine (default: as the engine chooses)", whole(1, 1024))
+    .addOption(
+      new Option("--flash-attention <mode>", "of --engine").choices(["auto", "on", "off"]).default("auto"),
+    );
+}
+
+function toOptions(raw: RawOptions): BenchOptions {
+  const common = { rounds: raw.repeat, seed: raw.seed, json: raw.json };
+  if (raw.engine === true) {
+    if (raw.model === undefined) {
+      throw new OptionsExit(2, "error: --engine needs --model, a path to a .gguf file or a model's name");
+    }
+    const { model, concurrency, threads, flashAttention } = raw;
+    // The rate is taken between two common steps, so two tokens are the least.
+    const outputTokens = raw.osl ?? 128;
+    if (outputTokens < 2) throw new OptionsExit(2, "error: --engine needs an --osl of at least 2");
+    return {
+      ...common,
+      mode: "engine",
+      model,
+      concurrency,
+      threads,
+      flashAttention,
+      outputTokens,
+      promptTokens: raw.isl ?? 64,
+    };
+  }
+  const http = {
+    ...common,
+    urls: raw.vs === undefined ? [raw.url] : [raw.url, raw.vs],
+    endpoint: raw.endpoint,
+    model: raw.model,
+    apiKey: raw.apiKey,
+    warmup: raw.warmup,
+    timeoutMs: raw.timeout * 1000,
+  };
+  if (raw.scenario === "long-beside-short") {
+    const outputTokens = raw.osl ?? 256;
+    if (outputTokens < SHORTEST_STREAM_TOKENS) {
+      throw new OptionsExit(2, `error: this scenario needs an --osl of at least ${SHORTEST_STREAM_TOKENS}`);
+    }
+    const promptTokens = raw.isl ?? 3000;
+    return { ...http, mode: raw.scenario, streams: raw.streams, promptTokens, outputTokens };
+  }
+  const promptTokens = raw.isl ?? 128;
+  if (raw.sharedPrefix >= promptTokens) {
+    throw new OptionsExit(2, "error: --shared-prefix must be smaller than --isl, so that prompts differ");
+  }
+  return {
+    ...http,
+    mode: "closed-loop",
+    concurrency: raw.concurrency,
+    length: levelLength(raw),
+    promptTokens,
+    outputTokens: raw.osl ?? 128,
+    sharedPrefixTokens: raw.sharedPrefix,
+  };
+}
+
+function levelLength({ requests, duration }: RawOptions): LevelLength | undefined {
+  if (duration !== undefined) return { durationMs: duration * 1000 };
+  return requests === undefined ? undefined : { requests };
+}
+
+function wholeNumber(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
+  };
+}
+
+function positiveNumber(max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== "" && value > 0 && value <= max) return value;
+    throw new InvalidArgumentError(`Expected a number above 0, at most ${max}.`);
+  };
+}
+
+function concurrencyList(text: string): number[] {
+  const levels = text.split(",").map((part) => wholeNumber(1, HIGHEST_CONCURRENCY)(part.trim()));
+  if (levels.length > MOST_LEVELS) throw new InvalidArgumentError(`At most ${MOST_LEVELS} levels.`);
+  return levels;
+}
+
+function serverUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol)) {
+    throw new InvalidArgumentError(`Expected an http or https URL such as ${DEFAULT_URL}.`);
+  }
+  return (url.origin + url.pathname).replace(/\/+$/, "").replace(/\/v1$/, "");
+}

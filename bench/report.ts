@@ -1,0 +1,270 @@
+/** The report for people: the environment, one block per turn, comparisons over rounds, and every formula. */
+import type { EngineModeResult } from "./engine-mode.ts";
+import type { BenchEnvironment } from "./environment.ts";
+import type { LevelResult, ScenarioResult, Session } from "./http-mode.ts";
+import type { ErrorCount, LevelSummary } from "./level-summary.ts";
+import type { ScenarioSummary } from "./long-beside-short.ts";
+import { ratioSpread, spreadOf } from "./stats.ts";
+import type { Spread, Summary } from "./stats.ts";
+
+export const SIDE_NAMES = ["A", "B"] as const;
+
+export const LEVEL_FORMULAS: readonly string[] = [
+  "output tok/s    output tokens of succeeded requests / (last request ended - first request sent)",
+  "ttft (content)  request sent to first non-empty content, reasoning or tool-call text",
+  'ttft (choices)  request sent to first chunk with non-empty "choices" (vLLM\'s definition)',
+  "tpot            (e2e - ttft) / (output tokens - 1), one per request",
+  "itl             gaps between successive chunks with output, pooled over requests",
+  "e2e             request sent to last byte",
+  "percentiles     linear between closest ranks; - where there are fewer than 1 / (1 - p) samples",
+];
+
+export const SCENARIO_FORMULAS: readonly string[] = [
+  "gap before      longest gap between output chunks of a stream, all begun, the long prompt not yet sent",
+  "gap after       longest gap that ends after the long prompt was sent",
+  "itl             gaps of the streams, pooled: before, and until the long prompt's first output",
+  "long ttft       long prompt sent to its first output",
+];
+
+export const ENGINE_FORMULAS: readonly string[] = [
+  "engine tok/s    tokens of the steps between the first and the last one in which all requests decode / time",
+  "bare tok/s      the same sequences in a decode loop that does nothing else, over the same addon",
+  "ratio           engine / bare of the same round",
+];
+
+/** What is compared over rounds. */
+interface Metric {
+  readonly name: string;
+  readonly valueOf: (summary: LevelSummary) => number | undefined;
+}
+
+const LEVEL_METRICS: readonly Metric[] = [
+  { name: "output tok/s", valueOf: (level) => level.outputTokensPerSecond },
+  { name: "total tok/s", valueOf: (level) => level.totalTokensPerSecond },
+  { name: "ttft p50 ms", valueOf: (level) => level.ttftMs.p50 },
+  { name: "ttft max ms", valueOf: (level) => level.ttftMs.max },
+  { name: "tpot p50 ms", valueOf: (level) => level.tpotMs.p50 },
+  { name: "itl p50 ms", valueOf: (level) => level.itlMs.p50 },
+  { name: "itl p99 ms", valueOf: (level) => level.itlMs.p99 },
+  { name: "longest gap ms", valueOf: (level) => level.longestGapMs },
+  { name: "e2e p50 ms", valueOf: (level) => level.e2eMs.p50 },
+];
+
+const SCENARIO_METRICS: readonly {
+  readonly name: string;
+  readonly valueOf: (summary: ScenarioSummary) => number | undefined;
+}[] = [
+  { name: "gap before ms", valueOf: (scenario) => scenario.longestGapBeforeMs },
+  { name: "gap after ms", valueOf: (scenario) => scenario.longestGapAfterMs },
+  { name: "itl p50 before ms", valueOf: (scenario) => scenario.itlBeforeMs.p50 },
+  { name: "itl p50 prefill ms", valueOf: (scenario) => scenario.itlDuringPrefillMs.p50 },
+  { name: "long ttft ms", valueOf: (scenario) => scenario.longTtftMs },
+];
+
+/** One metric of one level over all rounds. */
+export interface Comparison {
+  readonly metric: string;
+  /** One per server. */
+  readonly sides: readonly (Spread | undefined)[];
+  /** A / B; undefined with one server. */
+  readonly ratio: Spread | undefined;
+}
+
+export function formatEnvironment(environment: BenchEnvironment): string[] {
+  const { cpu, cores, memoryGib, platform, node, version, date } = environment;
+  return [
+    `weft bench ${version}   ${date}`,
+    `cpu ${cpu}, ${cores} cores, ${memoryGib} GiB   ${platform}   node ${node}`,
+    `arguments ${environment.arguments.join(" ") || "none"}`,
+  ];
+}
+
+export function formatSession({ targets, countedWith }: Session): string[] {
+  return [
+    ...targets.map(({ url, model, endpoint }, side) => `${sideName(side)} = ${url}   ${model}   ${endpoint}`),
+    `prompt lengths by ${countedWith}`,
+  ];
+}
+
+export function formatLevel({ side, round, concurrency, summary }: LevelResult): string[] {
+  const cached =
+    summary.cachedTokens === undefined || summary.promptTokens === 0
+      ? "cached -"
+      : `cached ${((100 * summary.cachedTokens) / summary.promptTokens).toFixed(1)}%`;
+  const missing = summary.outputTokens - summary.outputChunks;
+  return [
+    `${sideName(side)}   concurrency ${concurrency}   round ${round + 1}`,
+    `requests  ${summary.succeeded} ok   ${summary.failed} failed   ${number(summary.wallMs / 1000)} s   ` +
+      `${number(summary.requestsPerSecond)} req/s`,
+    `tokens    in ${summary.promptTokens} (${cached})   out ${summary.outputTokens}   ` +
+      `output ${number(summary.outputTokensPerSecond)} tok/s   total ${number(summary.totalTokensPerSecond)} tok/s`,
+    `${"".padEnd(18)}${["n", "mean", "p50", "p90", "p99", "max"].map((name) => name.padStart(10)).join("")}`,
+    formatSummary("ttft (content) ms", summary.ttftMs),
+    formatSummary("ttft (choices) ms", summary.ttftAnyChunkMs),
+    formatSummary("tpot ms", summary.tpotMs),
+    formatSummary("itl ms", summary.itlMs),
+    formatSummary("e2e ms", summary.e2eMs),
+    `longest gap ${number(summary.longestGapMs)} ms   ${summary.outputChunks} chunks for ` +
+      `${summary.outputTokens} tokens (difference ${missing})`,
+    ...notes(summary),
+    ...formatErrors(summary.errors),
+  ];
+}
+
+export function formatScenario({ side, round, summary }: ScenarioResult): string[] {
+  return [
+    `${sideName(side)}   long beside short   round ${round + 1}`,
+    `longest gap of the streams   before ${number(summary.longestGapBeforeMs)} ms   ` +
+      `after ${number(summary.longestGapAfterMs)} ms`,
+    `long prompt                  ${summary.longPromptTokens ?? "-"} tokens   ttft ${number(summary.longTtftMs)} ms`,
+    `${"".padEnd(18)}${["n", "mean", "p50", "p90", "p99", "max"].map((name) => name.padStart(10)).join("")}`,
+    formatSummary("itl before ms", summary.itlBeforeMs),
+    formatSummary("itl prefill ms", summary.itlDuringPrefillMs),
+    ...(summary.streamsEndedEarly === 0
+      ? []
+      : [
+          `note: ${summary.streamsEndedEarly} streams ended before the long prompt's first output; a larger --osl keeps them running`,
+        ]),
+    ...formatErrors(summary.errors),
+  ];
+}
+
+/** Medians over rounds per level; empty for a single round of a single server, which has been shown already. */
+export function compareLevels(
+  results: readonly LevelResult[],
+  sides: number,
+): { readonly concurrency: number; readonly comparisons: readonly Comparison[] }[] {
+  const levels = [...new Set(results.map((result) => result.concurrency))];
+  return levels.map((concurrency) => {
+    const ofLevel = results.filter((result) => result.concurrency === concurrency);
+    return { concurrency, comparisons: compare(LEVEL_METRICS, ofLevel, sides) };
+  });
+}
+
+export function compareScenario(results: readonly ScenarioResult[], sides: number): Comparison[] {
+  return compare(SCENARIO_METRICS, results, sides);
+}
+
+export function formatComparison(title: string, comparisons: readonly Comparison[]): string[] {
+  const sides = comparisons[0]?.sides.length ?? 0;
+  const columns = [
+    ...Array.from({ length: sides }, (_, side) => sideName(side)),
+    ...(sides === 2 ? ["A/B"] : []),
+  ];
+  return [
+    `${title}: median over rounds (min - max)`,
+    `${"".padEnd(20)}${columns.map((name) => name.padStart(28)).join("")}`,
+    ...comparisons.map(({ metric, sides: spreads, ratio }) =>
+      [
+        metric.padEnd(20),
+        ...spreads.map((spread) => formatSpread(spread, 1).padStart(28)),
+        ...(sides === 2 ? [formatSpread(ratio, 3).padStart(28)] : []),
+      ].join(""),
+    ),
+  ];
+}
+
+export interface EngineComparison {
+  readonly sequences: number;
+  readonly engine: Spread | undefined;
+  readonly bare: Spread | undefined;
+  readonly ratio: Spread | undefined;
+}
+
+export function compareEngine({ runs }: EngineModeResult): EngineComparison[] {
+  return [...new Set(runs.map((run) => run.sequences))].map((sequences) => {
+    const ofLevel = runs.filter((run) => run.sequences === sequences);
+    const engine = ofLevel.map((run) => run.engineTokensPerSecond);
+    const bare = ofLevel.map((run) => run.bareTokensPerSecond);
+    return {
+      sequences,
+      engine: spreadOf(engine),
+      bare: spreadOf(bare),
+      ratio: ratioSpread(engine, bare),
+    };
+  });
+}
+
+export function formatEngine(result: EngineModeResult): string[] {
+  const rows = compareEngine(result);
+  return [
+    `engine beside a bare decode loop   ${result.model}   ${result.device}`,
+    `${"sequences".padEnd(12)}${["engine tok/s", "bare tok/s", "ratio"].map((name) => name.padStart(28)).join("")}`,
+    ...rows.map(({ sequences, engine, bare, ratio }) =>
+      [
+        String(sequences).padEnd(12),
+        formatSpread(engine, 1).padStart(28),
+        formatSpread(bare, 1).padStart(28),
+        formatSpread(ratio, 3).padStart(28),
+      ].join(""),
+    ),
+    ...(rows.some(({ engine }) => engine === undefined)
+      ? ["note: - means that the requests never decoded all at once; a larger --osl makes them overlap"]
+      : []),
+  ];
+}
+
+function compare<S>(
+  metrics: readonly { readonly name: string; readonly valueOf: (summary: S) => number | undefined }[],
+  results: readonly { readonly side: number; readonly round: number; readonly summary: S }[],
+  sides: number,
+): Comparison[] {
+  const rounds = [...new Set(results.map((result) => result.round))];
+  return metrics.map(({ name, valueOf }) => {
+    const valuesBySide = Array.from({ length: sides }, (_, side) =>
+      rounds.map((round) => {
+        const result = results.find((one) => one.side === side && one.round === round);
+        return result === undefined ? undefined : valueOf(result.summary);
+      }),
+    );
+    const [a, b] = valuesBySide;
+    return {
+      metric: name,
+      sides: valuesBySide.map(spreadOf),
+      ratio: a === undefined || b === undefined ? undefined : ratioSpread(a, b),
+    };
+  });
+}
+
+function notes(summary: LevelSummary): string[] {
+  const lines: string[] = [];
+  if (summary.countedByChunks > 0) {
+    lines.push(
+      `note: no usage from the server for ${summary.countedByChunks} requests; chunks taken for tokens`,
+    );
+  }
+  if (summary.wrongLength > 0) {
+    lines.push(`note: ${summary.wrongLength} requests ended with another number of tokens than asked for`);
+  }
+  return lines;
+}
+
+function formatErrors(errors: readonly ErrorCount[]): string[] {
+  if (errors.length === 0) return ["errors: none"];
+  return errors.map(({ kind, count, example }) => `error: ${kind} x ${count}   first: ${oneLine(example)}`);
+}
+
+function formatSummary(name: string, { count, mean, p50, p90, p99, max }: Summary): string {
+  const cells = [String(count), ...[mean, p50, p90, p99, max].map(number)];
+  return name.padEnd(18) + cells.map((cell) => cell.padStart(10)).join("");
+}
+
+function formatSpread(spread: Spread | undefined, digits: number): string {
+  if (spread === undefined) return "-";
+  const [median, min, max] = [spread.median, spread.min, spread.max].map((value) => value.toFixed(digits));
+  return `${median} (${min} - ${max})`;
+}
+
+/** Three digits that mean something; a dash where there is no number. */
+function number(value: number | undefined): string {
+  if (value === undefined) return "-";
+  return value.toFixed(value >= 100 ? 1 : value >= 1 ? 2 : 3);
+}
+
+function oneLine(text: string): string {
+  return text.replace(/\s+/g, " ").trim();
+}
+
+function sideName(side: number): string {
+  return SIDE_NAMES[side] ?? String(side);
+}
