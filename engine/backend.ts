@@ -1,0 +1,72 @@
+/**
+ * What the engine needs from a model runtime: tokenize, compute, sample, drop cells.
+ *
+ * One native call runs at a time. Cells change only between calls: `truncate` must never be called while a
+ * `run` is in flight.
+ */
+import type {
+  GenerationParams,
+  LoadOptions,
+  ModelFacts,
+  PromptPart,
+  TokenId,
+  TokenLogprobs,
+} from "./protocol.ts";
+
+/** Tokens of one sequence in one native call. */
+export interface BatchEntry {
+  readonly slot: number;
+  /** Absolute position of `tokens[0]`: where the slot's cells end. */
+  readonly position: number;
+  readonly tokens: Uint32Array;
+  /** Whether the logits of the last token are wanted. */
+  readonly sample: boolean;
+}
+
+/** Logits of one entry; valid until the next `run`. */
+export type LogitsHandle = number & { readonly __brand: "LogitsHandle" };
+
+export interface Sampled {
+  readonly token: TokenId;
+  readonly logprobs: TokenLogprobs | undefined;
+}
+
+/** Draws the tokens of one request. */
+export interface Sampler {
+  /**
+   * @param position Absolute position of the token to be drawn; with the request's seed it fixes the draw.
+   * @param output Tokens generated so far, in order.
+   * @throws {EngineError} `decode_failed` when nothing can be drawn.
+   */
+  sample(logits: LogitsHandle, position: number, output: readonly TokenId[]): Promise<Sampled>;
+  /** Frees native memory. Idempotent. */
+  dispose(): void;
+}
+
+export interface Backend {
+  readonly facts: Omit<ModelFacts, "loadMs">;
+  /** Whether `truncate` can keep a part of a slot. */
+  readonly canRewind: boolean;
+  /** @throws {EngineError} `invalid_request` for a token outside the vocabulary. */
+  tokenize(parts: readonly PromptPart[], addBos: boolean): Uint32Array;
+  /**
+   * Computes the entries in one native call.
+   * @param entries In ascending order of slots, at most `batchTokens` tokens.
+   * @returns Logits of the entries that asked for them, in order.
+   * @throws {EngineError} `decode_failed`; the cells of the entries' slots are then undefined from their
+   * positions on and must be truncated.
+   */
+  run(entries: readonly BatchEntry[]): Promise<readonly LogitsHandle[]>;
+  createSampler(params: GenerationParams): Sampler;
+  /** Drops every cell of the slot from `length` on. */
+  truncate(slot: number, length: number): void;
+  /** Number of cells the runtime says the slot has. */
+  cellCount(slot: number): number;
+  close(): Promise<void>;
+}
+
+/**
+ * Loads the model of `options` and allocates its context.
+ * @throws {EngineError} A load code with a message that says what to do.
+ */
+export type BackendLoader = (options: LoadOptions, onProgress: (ratio: number) => void) => Promise<Backend>;

@@ -1,0 +1,155 @@
+/**
+ * The engine: takes commands, runs the step loop, emits events. The one owner of scheduler state and cells.
+ *
+ * Commands are handled as they come: what only adds or marks (submit, cancel, tokenize) is safe while a native
+ * call runs, because the step in flight follows a plan that no longer changes. Cells change at boundaries only.
+ */
+import { performance } from "node:perf_hooks";
+import { calibrate } from "./calibrate.ts";
+import { EngineError } from "./errors.ts";
+import { cancel, createState, submit } from "./scheduler/transitions.ts";
+import { engineStats } from "./stats.ts";
+import { StepLoop } from "./step-loop.ts";
+import type { Backend, BackendLoader } from "./backend.ts";
+import type { EngineCommand, EngineEvent, LoadOptions, SubmitCommand } from "./protocol.ts";
+
+/** A third of decode's time: a waiting prompt is slowed down fourfold at the worst, not stopped. */
+const MIN_PREFILL_SHARE = 0.3;
+
+export interface Engine {
+  receive(command: EngineCommand): void;
+  /** Settles after `stop`, when native memory is free. */
+  readonly stopped: Promise<void>;
+}
+
+interface Loaded {
+  readonly backend: Backend;
+  readonly loop: StepLoop;
+}
+
+export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEvent) => void): Engine {
+  let loaded: Loaded | undefined;
+  let draining = false;
+  let resolveStopped: () => void = () => undefined;
+  const stopped = new Promise<void>((resolve) => (resolveStopped = resolve));
+
+  async function load(options: LoadOptions): Promise<void> {
+    const startMs = performance.now();
+    try {
+      const backend = await loadBackend(options, (ratio) => emit({ type: "load_progress", ratio }));
+      const cost = await calibrate(backend);
+      const { facts } = backend;
+      const state = createState(
+        {
+          slots: facts.slots,
+          contextTokens: facts.contextTokens,
+          batchTokens: facts.batchTokens,
+          prefillChunk: facts.prefillChunk,
+          itlTargetMs: facts.itlTargetMs,
+          minPrefillShare: MIN_PREFILL_SHARE,
+          maxQueued: options.maxQueued,
+          deterministic: options.deterministic,
+          canRewind: backend.canRewind,
+        },
+        cost,
+      );
+      loaded = { backend, loop: new StepLoop(state, backend, emit) };
+      emit({ type: "loaded", facts: { ...facts, loadMs: performance.now() - startMs } });
+    } catch (error) {
+      emit({ type: "load_failed", ...describe(error) });
+    }
+  }
+
+  function receive(command: EngineCommand): void {
+    switch (command.type) {
+      case "load":
+        void load(command.options);
+        return;
+      case "submit":
+        return admit(command);
+      case "cancel":
+        return loaded?.loop.change((state, nowMs) => cancel(state, command.id, nowMs));
+      case "tokenize":
+        return answer(command.call, ({ backend }) => ({
+          type: "tokenized",
+          call: command.call,
+          tokens: [...backend.tokenize(command.parts, command.addBos)],
+        }));
+      case "stats":
+        return answer(command.call, ({ loop }) => ({
+          type: "stats",
+          call: command.call,
+          stats: engineStats(loop),
+        }));
+      case "drain":
+        draining = true;
+        return answer(command.call, ({ loop }) => {
+          void loop.idle().then(() => emit({ type: "drained", call: command.call }));
+          return undefined;
+        });
+      case "stop":
+        void stop();
+    }
+  }
+
+  function admit(command: SubmitCommand): void {
+    const { id } = command;
+    try {
+      if (loaded === undefined) throw new EngineError("internal", "No model is loaded.");
+      if (draining) throw new EngineError("draining", "The engine takes no new requests.");
+      const { backend, loop } = loaded;
+      const prompt = backend.tokenize(command.prompt, command.addBos);
+      const sampler = backend.createSampler(command.params);
+      try {
+        loop.change((state, nowMs) => {
+          const queuePosition = submit(
+            state,
+            {
+              id,
+              tenant: command.owner,
+              priority: 0,
+              prompt,
+              maxTokens: command.params.maxTokens,
+              cacheKey: "",
+              reusePrefix: command.params.reusePrefix,
+            },
+            nowMs,
+          );
+          loop.addRequest(id, sampler, command.params);
+          emit({ type: "accepted", id, promptTokens: [...prompt], queuePosition });
+        });
+      } catch (error) {
+        sampler.dispose();
+        throw error;
+      }
+    } catch (error) {
+      const details = error instanceof EngineError ? error.details : undefined;
+      emit({ type: "failed", id, ...describe(error), details });
+    }
+  }
+
+  function answer(call: number, make: (loaded: Loaded) => EngineEvent | undefined): void {
+    try {
+      if (loaded === undefined) throw new EngineError("internal", "No model is loaded.");
+      const event = make(loaded);
+      if (event !== undefined) emit(event);
+    } catch (error) {
+      emit({ type: "call_failed", call, ...describe(error) });
+    }
+  }
+
+  async function stop(): Promise<void> {
+    const closing = loaded;
+    loaded = undefined;
+    await closing?.loop.stop();
+    await closing?.backend.close();
+    resolveStopped();
+  }
+
+  return { receive, stopped };
+}
+
+function describe(error: unknown): { code: EngineError["code"]; message: string } {
+  if (error instanceof EngineError) return { code: error.code, message: error.message };
+  return { code: "internal", message: error instanceof Error ? error.message : String(error) };
+}

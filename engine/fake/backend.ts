@@ -1,0 +1,209 @@
+/**
+ * A deterministic model for tests and the simulator: the next token is a hash of the sequence so far.
+ *
+ * It keeps the cells of every slot and refuses what a real context would refuse or die of: a call during a
+ * call, entries out of order, positions that leave a gap, changes of cells while a call runs.
+ */
+import { EngineError } from "../errors.ts";
+import { drawSeed } from "../sampling-seed.ts";
+import { TokenAttribute } from "../protocol.ts";
+import type { Backend, BatchEntry, LogitsHandle, Sampled, Sampler } from "../backend.ts";
+import type { GenerationParams, ModelFacts, PromptPart, TokenId } from "../protocol.ts";
+
+/** Bytes 0-255 are tokens of their own; after them come the control tokens. */
+export const FAKE_BYTES = 256;
+export const FAKE_START = 256;
+export const FAKE_END = 257;
+const CONTROL_NAMES = ["<|start|>", "<|end|>"];
+
+export interface FakeOptions {
+  readonly slots?: number;
+  readonly contextTokens?: number;
+  readonly batchTokens?: number;
+  readonly prefillChunk?: number;
+  readonly itlTargetMs?: number;
+  readonly canRewind?: boolean;
+  /** The model ends its output with this probability per token, 0-1. */
+  readonly endChance?: number;
+  /** Called before each call computes; what it returns is awaited, what it throws fails the call. */
+  readonly onRun?: (entries: readonly BatchEntry[]) => Promise<void> | void;
+}
+
+export class FakeBackend implements Backend {
+  readonly facts: Omit<ModelFacts, "loadMs">;
+  readonly canRewind: boolean;
+  /** Every call's entries, in order, as slot and number of tokens. */
+  readonly calls: { readonly slot: number; readonly tokens: number }[][] = [];
+  closed = false;
+  readonly #cells: TokenId[][];
+  readonly #endChance: number;
+  readonly #onRun: FakeOptions["onRun"];
+  #running = false;
+  /** Sequences as they were when their logits were computed. */
+  #logits: number[] = [];
+  openSamplers = 0;
+
+  constructor(options: FakeOptions = {}) {
+    const { slots = 4, contextTokens = 128, prefillChunk = 8, batchTokens = 32 } = options;
+    this.canRewind = options.canRewind ?? true;
+    this.#endChance = options.endChance ?? 0;
+    this.#onRun = options.onRun;
+    this.#cells = Array.from({ length: slots }, () => []);
+    this.facts = fakeFacts({
+      slots,
+      contextTokens,
+      prefillChunk,
+      batchTokens,
+      itlTargetMs: options.itlTargetMs ?? 1000,
+    });
+  }
+
+  tokenize(parts: readonly PromptPart[]): Uint32Array {
+    return Uint32Array.from(parts.flatMap((part) => tokenizePart(part)));
+  }
+
+  async run(entries: readonly BatchEntry[]): Promise<readonly LogitsHandle[]> {
+    if (this.#running) throw new EngineError("internal", "A call during a call.");
+    this.#running = true;
+    try {
+      this.#check(entries);
+      await this.#onRun?.(entries);
+      this.calls.push(entries.map(({ slot, tokens }) => ({ slot, tokens: tokens.length })));
+      this.#logits = [];
+      const handles: LogitsHandle[] = [];
+      for (const { slot, tokens, sample } of entries) {
+        const cells = this.#cells[slot] ?? [];
+        cells.push(...tokens);
+        if (sample) handles.push((this.#logits.push(hashOf(cells)) - 1) as LogitsHandle);
+      }
+      return handles;
+    } finally {
+      this.#running = false;
+    }
+  }
+
+  createSampler(params: GenerationParams): Sampler {
+    this.openSamplers += 1;
+    let open = true;
+    return {
+      sample: (logits, position) => Promise.resolve(this.#sample(logits, position, params)),
+      dispose: () => {
+        if (open) this.openSamplers -= 1;
+        open = false;
+      },
+    };
+  }
+
+  truncate(slot: number, length: number): void {
+    const cells = this.#cells[slot];
+    if (this.#running || cells === undefined) throw new EngineError("internal", "Cells are in use.");
+    if (!this.canRewind && length > 0 && length < cells.length)
+      throw new EngineError("internal", "This model cannot rewind.");
+    cells.length = Math.min(cells.length, length);
+  }
+
+  cellCount(slot: number): number {
+    return this.#cells[slot]?.length ?? 0;
+  }
+
+  close(): Promise<void> {
+    this.closed = true;
+    return Promise.resolve();
+  }
+
+  #sample(logits: LogitsHandle, position: number, params: GenerationParams): Sampled {
+    const state = this.#logits[logits];
+    if (state === undefined) throw new EngineError("decode_failed", "No such logits.");
+    const { temperature, seed } = params.sampling;
+    const draw = temperature > 0 ? drawSeed(seed, position) : 0;
+    const value = drawSeed(state, draw);
+    const ends = !params.ignoreEos && (value >>> 8) % 1000 < this.#endChance * 1000;
+    const token = ends ? FAKE_END : 97 + (value % 26);
+    const logprobs =
+      params.topLogprobs === undefined
+        ? undefined
+        : { logprob: -0.5, top: [[token, -0.5] as const].slice(0, params.topLogprobs) };
+    return { token, logprobs };
+  }
+
+  #check(entries: readonly BatchEntry[]): void {
+    let last = -1;
+    let total = 0;
+    for (const { slot, position, tokens } of entries) {
+      const cells = this.#cells[slot];
+      if (cells === undefined || slot <= last)
+        throw new EngineError("internal", `Slot ${slot} out of order.`);
+      if (position !== cells.length) throw new EngineError("decode_failed", `Gap in slot ${slot}.`);
+      if (position + tokens.length > this.facts.contextTokens)
+        throw new EngineError("decode_failed", `Slot ${slot} is full.`);
+      last = slot;
+      total += tokens.length;
+    }
+    if (total === 0 || total > this.facts.batchTokens) throw new EngineError("internal", "Bad batch size.");
+  }
+}
+
+/** What a prompt's output is, computed without slots, batches or a scheduler: the truth for tests. */
+export function fakeOutput(prompt: readonly TokenId[], count: number, seed?: number): TokenId[] {
+  const sequence = [...prompt];
+  for (let i = 0; i < count; i++) {
+    const draw = seed === undefined ? 0 : drawSeed(seed, sequence.length);
+    sequence.push(97 + (drawSeed(hashOf(sequence), draw) % 26));
+  }
+  return sequence.slice(prompt.length);
+}
+
+function hashOf(tokens: readonly TokenId[]): number {
+  let hash = 0x811c9dc5;
+  for (const token of tokens) hash = Math.imul(hash ^ token, 0x01000193) >>> 0;
+  return hash;
+}
+
+function tokenizePart(part: PromptPart): TokenId[] {
+  if ("tokens" in part) {
+    for (const token of part.tokens) {
+      if (!Number.isInteger(token) || token < 0 || token > FAKE_END)
+        throw new EngineError("invalid_request", `Token id ${token} is not in 0 to ${FAKE_END}.`);
+    }
+    return [...part.tokens];
+  }
+  const control = part.special ? CONTROL_NAMES.indexOf(part.text) : -1;
+  return control >= 0 ? [FAKE_START + control] : [...new TextEncoder().encode(part.text)];
+}
+
+type FakeSizes = Pick<ModelFacts, "slots" | "contextTokens" | "prefillChunk" | "batchTokens" | "itlTargetMs">;
+
+function fakeFacts(sizes: FakeSizes): Omit<ModelFacts, "loadMs"> {
+  const names = CONTROL_NAMES.map((name) => new TextEncoder().encode(name));
+  const pieces = [...Array.from({ length: FAKE_BYTES }, (_, byte) => Uint8Array.of(byte)), ...names];
+  const tokenOffsets = new Uint32Array(pieces.length + 1);
+  pieces.forEach((piece, token) => (tokenOffsets[token + 1] = (tokenOffsets[token] ?? 0) + piece.length));
+  return {
+    ...sizes,
+    name: "fake",
+    architecture: "fake",
+    parameters: 0,
+    sizeBytes: 0,
+    embeddingLength: 0,
+    trainContextTokens: sizes.contextTokens,
+    threads: 1,
+    device: "none",
+    gpu: "off",
+    gpuLayers: 0,
+    flashAttention: false,
+    contextBytes: 0,
+    fingerprint: "0000000000",
+    chatTemplate:
+      "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
+    vocabSize: pieces.length,
+    tokenBytes: Uint8Array.from(pieces.flatMap((piece) => [...piece])),
+    tokenOffsets,
+    tokenAttributes: Uint16Array.from(pieces, (_, token) =>
+      token < FAKE_BYTES ? TokenAttribute.normal : TokenAttribute.control,
+    ),
+    endTokens: [FAKE_END],
+    bosToken: undefined,
+    eosToken: FAKE_END,
+    addBos: false,
+  };
+}

@@ -1,0 +1,166 @@
+/**
+ * The private surface of node-llama-cpp that the engine steps through. The only file that touches it.
+ *
+ * node-llama-cpp's public `sequence.evaluate()` decides itself what goes into a batch and needs about twice
+ * the device passes, so models and contexts are created through the public API and stepped from here. The
+ * package version is pinned exactly, and what is used is checked at start.
+ */
+import { EngineError } from "../errors.ts";
+import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
+
+/** Where the logits of a batch entry lie, as `addToBatch` says. */
+export type BatchLogitIndex = number;
+
+/** Draws tokens; holds its options between draws. (`AddonSampler` of the native addon.) */
+export interface AddonSampler {
+  dispose(): void;
+  /** Options that are absent are off. */
+  applyConfig(config: AddonSamplerConfig): void;
+}
+
+export interface AddonSamplerConfig {
+  /** 0 or absent is greedy. */
+  readonly temperature?: number;
+  readonly minP?: number;
+  readonly topK?: number;
+  readonly topP?: number;
+  /** Unsigned 32-bit. */
+  readonly seed?: number;
+  readonly repeatPenalty?: number;
+  readonly repeatPenaltyMaxTokens?: number;
+  /** The tokens to be punished, oldest first. */
+  readonly repeatPenaltyTokens?: Uint32Array;
+  readonly repeatPenaltyPresencePenalty?: number;
+  readonly repeatPenaltyFrequencyPenalty?: number;
+  readonly tokenBiasKeys?: Uint32Array;
+  readonly tokenBiasValues?: Float32Array;
+}
+
+/** Which logits `sampleToken` reports: of `tokens`, of the drawn token, and of the `top` most likely. */
+export type LogitsFilter = readonly [
+  tokens: readonly number[],
+  includeMax: boolean,
+  includeMin: boolean,
+  includeSelected: boolean,
+  top: number,
+];
+
+export type SampleWithLogits = readonly [
+  token: number,
+  probabilities: undefined,
+  confidence: undefined,
+  /** Alternating token and logit. */
+  logits: readonly number[] | undefined,
+  /** Sum over the vocabulary of `exp(logit - largest logit)`. */
+  totalWeight: number | undefined,
+];
+
+/** A llama.cpp context. Cells may change only while no promise of it is pending. */
+export interface AddonContext {
+  initBatch(tokens: number): void;
+  /** Returns the logit index of each position in `logitPositions`. */
+  addToBatch(
+    sequence: number,
+    position: number,
+    tokens: Uint32Array,
+    logitPositions: Uint32Array,
+  ): Uint32Array;
+  decodeBatch(): Promise<void>;
+  /** -1 when there is nothing to draw from. */
+  sampleToken(index: BatchLogitIndex, sampler: AddonSampler): Promise<number>;
+  sampleToken(
+    index: BatchLogitIndex,
+    sampler: AddonSampler,
+    probabilities: false,
+    confidence: false,
+    logits: LogitsFilter,
+    totalWeight: true,
+  ): Promise<SampleWithLogits>;
+  /** Drops all cells of the sequence. */
+  disposeSequence(sequence: number): void;
+  /** `end` -1 is the end. False when the model cannot drop only a part. */
+  removeTokenCellsFromSequence(sequence: number, start: number, end: number): boolean;
+  /** -1 when the sequence has no cells. */
+  getSequenceKvCacheMaxPosition(sequence: number): number;
+  getMemoryBreakdown(): { readonly cpuRam: number; readonly gpuVram: number };
+  getThreads(): number;
+}
+
+/** A llama.cpp model's vocabulary. Ids out of range abort the process: check before calling. */
+export interface AddonModel {
+  getTokenString(token: number): string;
+  getTokenAttributes(token: number): number;
+  isEogToken(token: number): boolean;
+  /** llama.h `llama_vocab_type`. */
+  getVocabularyType(): number;
+  shouldPrependBosToken(): boolean;
+  tokenize(text: string, parseSpecial: boolean): Uint32Array;
+  detokenize(tokens: Uint32Array, special: boolean): string;
+  /** Number of parameters. */
+  getTotalParameters(): number;
+}
+
+export interface AddonBindings {
+  readonly AddonSampler: new (model: AddonModel) => AddonSampler;
+  getIsArchRecurrent(architecture: string): boolean | undefined;
+  getIsArchHybrid(architecture: string): boolean | undefined;
+}
+
+const CONTEXT_METHODS = [
+  "initBatch",
+  "addToBatch",
+  "decodeBatch",
+  "sampleToken",
+  "disposeSequence",
+  "removeTokenCellsFromSequence",
+  "getSequenceKvCacheMaxPosition",
+  "getMemoryBreakdown",
+  "getThreads",
+] as const satisfies readonly (keyof AddonContext)[];
+
+const MODEL_METHODS = [
+  "getTokenString",
+  "getTokenAttributes",
+  "isEogToken",
+  "getVocabularyType",
+  "shouldPrependBosToken",
+  "tokenize",
+  "detokenize",
+  "getTotalParameters",
+] as const satisfies readonly (keyof AddonModel)[];
+
+const BINDINGS = [
+  "AddonSampler",
+  "getIsArchRecurrent",
+  "getIsArchHybrid",
+] as const satisfies readonly (keyof AddonBindings)[];
+
+/** @throws {EngineError} `runtime_incompatible`, naming what is missing. */
+export function addonContextOf(context: LlamaContext): AddonContext {
+  return surface<AddonContext>(context, "_ctx", CONTEXT_METHODS);
+}
+
+/** @throws {EngineError} `runtime_incompatible`, naming what is missing. */
+export function addonModelOf(model: LlamaModel): AddonModel {
+  return surface<AddonModel>(model, "_model", MODEL_METHODS);
+}
+
+/** @throws {EngineError} `runtime_incompatible`, naming what is missing. */
+export function addonBindingsOf(llama: Llama): AddonBindings {
+  return surface<AddonBindings>(llama, "_bindings", BINDINGS);
+}
+
+function surface<T extends object>(owner: object, property: string, methods: readonly (keyof T)[]): T {
+  const value: unknown = Reflect.get(owner, property);
+  const missing =
+    typeof value === "object" && value !== null
+      ? methods.filter((method) => typeof Reflect.get(value, method) !== "function").map(String)
+      : [property];
+  if (missing.length > 0) {
+    throw new EngineError(
+      "runtime_incompatible",
+      `The installed node-llama-cpp lacks ${missing.join(", ")} (looked for in ${owner.constructor.name}.${property}). Weft needs version 3.22.1: run "npm ci".`,
+    );
+  }
+  return value as T;
+}

@@ -1,0 +1,111 @@
+/** The engine's backend over a llama.cpp context: batches, cells, samplers. */
+import { EngineError } from "../errors.ts";
+import { LlamaSampler } from "./sampler.ts";
+import { promptTokens } from "./prompt-tokens.ts";
+import type { Backend, BatchEntry, LogitsHandle, Sampler } from "../backend.ts";
+import type { GenerationParams, ModelFacts, PromptPart } from "../protocol.ts";
+import type { SamplerHost } from "./sampler.ts";
+import type { Vocabulary } from "./vocabulary.ts";
+
+const LAST_POSITION = Uint32Array.of(0);
+const NO_LOGITS = new Uint32Array(0);
+
+export interface LlamaBackendParts extends SamplerHost {
+  readonly facts: Omit<ModelFacts, "loadMs">;
+  readonly vocabulary: Vocabulary;
+  readonly canRewind: boolean;
+  /** Frees context and model. */
+  readonly dispose: () => Promise<void>;
+}
+
+export class LlamaBackend implements Backend {
+  readonly facts: Omit<ModelFacts, "loadMs">;
+  readonly canRewind: boolean;
+  readonly #parts: LlamaBackendParts;
+  /** A native call in flight: cells must not change until it is over. */
+  #running = false;
+
+  constructor(parts: LlamaBackendParts) {
+    this.#parts = parts;
+    this.facts = parts.facts;
+    this.canRewind = parts.canRewind;
+  }
+
+  tokenize(parts: readonly PromptPart[], addBos: boolean): Uint32Array {
+    const bosToken = addBos && this.facts.addBos ? this.facts.bosToken : undefined;
+    return promptTokens(parts, bosToken, this.#parts.model, this.#parts.vocabulary);
+  }
+
+  async run(entries: readonly BatchEntry[]): Promise<readonly LogitsHandle[]> {
+    this.#check(entries);
+    const { context } = this.#parts;
+    const handles: LogitsHandle[] = [];
+    context.initBatch(entries.reduce((tokens, entry) => tokens + entry.tokens.length, 0));
+    for (const { slot, position, tokens, sample } of entries) {
+      const logitPositions = sample ? lastPosition(tokens) : NO_LOGITS;
+      for (const index of context.addToBatch(slot, position, tokens, logitPositions))
+        handles.push(index as LogitsHandle);
+    }
+    this.#running = true;
+    try {
+      await context.decodeBatch();
+    } catch (error) {
+      throw new EngineError("decode_failed", `The runtime could not compute a batch: ${messageOf(error)}.`);
+    } finally {
+      this.#running = false;
+    }
+    return handles;
+  }
+
+  createSampler(params: GenerationParams): Sampler {
+    const { vocabSize } = this.facts;
+    const ids = [...params.stopTokenIds, ...params.sampling.logitBias.map(([token]) => token)];
+    for (const id of ids) {
+      if (!Number.isInteger(id) || id < 0 || id >= vocabSize)
+        throw new EngineError("invalid_request", `Token id ${id} is not in 0 to ${vocabSize - 1}.`);
+    }
+    return new LlamaSampler(this.#parts, params);
+  }
+
+  truncate(slot: number, length: number): void {
+    if (this.#running) throw new EngineError("internal", "Cells must not change while a call runs.");
+    const { context } = this.#parts;
+    if (length === 0) context.disposeSequence(slot);
+    else if (!context.removeTokenCellsFromSequence(slot, length, -1))
+      throw new EngineError("internal", `The runtime cannot cut slot ${slot} to ${length} tokens.`);
+  }
+
+  cellCount(slot: number): number {
+    return this.#parts.context.getSequenceKvCacheMaxPosition(slot) + 1;
+  }
+
+  close(): Promise<void> {
+    return this.#parts.dispose();
+  }
+
+  /** What would end the process or spoil a whole batch inside native code is refused here. */
+  #check(entries: readonly BatchEntry[]): void {
+    const { slots, vocabSize, contextTokens, batchTokens } = this.facts;
+    if (this.#running) throw new EngineError("internal", "One native call at a time.");
+    let total = 0;
+    let lastSlot = -1;
+    for (const { slot, position, tokens } of entries) {
+      total += tokens.length;
+      const fits = slot > lastSlot && slot < slots && tokens.length > 0 && position >= 0;
+      if (!fits || position + tokens.length > contextTokens || total > batchTokens)
+        throw new EngineError("internal", `Bad batch entry: slot ${slot}, position ${position}.`);
+      for (const token of tokens)
+        if (token >= vocabSize) throw new EngineError("internal", `Bad token ${token} in a batch.`);
+      lastSlot = slot;
+    }
+    if (total === 0) throw new EngineError("internal", "An empty batch.");
+  }
+}
+
+function lastPosition(tokens: Uint32Array): Uint32Array {
+  return tokens.length === 1 ? LAST_POSITION : Uint32Array.of(tokens.length - 1);
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

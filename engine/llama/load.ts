@@ -1,0 +1,221 @@
+/** Loads a model and its context through node-llama-cpp's public API, and reads what must be known of them. */
+import { createHash } from "node:crypto";
+import { open, stat } from "node:fs/promises";
+import { basename } from "node:path";
+import { InsufficientMemoryError, NoBinaryFoundError, getLlama } from "node-llama-cpp";
+import { EngineError } from "../errors.ts";
+import { addonBindingsOf, addonContextOf, addonModelOf } from "./addon.ts";
+import { LlamaBackend } from "./backend.ts";
+import { DEFAULT_CONTEXT_TOKENS, defaultItlTargetMs, defaultPrefillChunk } from "./defaults.ts";
+import { readVocabulary } from "./vocabulary.ts";
+import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
+import type { BackendLoader } from "../backend.ts";
+import type { LoadOptions, ModelFacts } from "../protocol.ts";
+import type { AddonBindings } from "./addon.ts";
+
+/** A context below this is of no use to anybody. */
+const LEAST_CONTEXT_TOKENS = 256;
+/** How much of either end of a model file goes into its fingerprint. */
+const FINGERPRINT_BYTES = 1 << 20;
+
+export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
+  await checkFile(options.modelPath);
+  const llama = await openRuntime(options.gpu);
+  const model = await openModel(llama, options, onProgress);
+  const bindings = addonBindingsOf(llama);
+  const addonModel = addonModelOf(model);
+  const gpu = llama.gpu !== false && model.gpuLayers > 0;
+  const threads = options.threads ?? llama.cpuMathCores;
+  const parameters = addonModel.getTotalParameters();
+  const chunk = options.prefillChunk ?? defaultPrefillChunk(parameters, threads, gpu);
+  const batchTokens = Math.max(options.batchTokens ?? Math.max(chunk, options.slots), options.slots);
+  const flashAttention = usesFlashAttention(options, gpu);
+  const context = await openContext(model, { options, threads, batchTokens, flashAttention });
+  const addonContext = addonContextOf(context);
+  const metadata = model.fileInfo.metadata;
+  const vocabulary = readVocabulary(addonModel, metadata.tokenizer.ggml.tokens.length);
+  const prefillChunk = Math.min(chunk, batchTokens);
+  const contextTokens = context.contextSize;
+  const canRewind = !cannotRewind(bindings, model);
+  const memory = addonContext.getMemoryBreakdown();
+  const facts: Omit<ModelFacts, "loadMs"> = {
+    name: metadata.general.name ?? basename(options.modelPath),
+    architecture: metadata.general.architecture,
+    parameters,
+    sizeBytes: model.size,
+    embeddingLength: model.embeddingVectorSize,
+    trainContextTokens: model.trainContextSize,
+    contextTokens,
+    slots: options.slots,
+    batchTokens,
+    prefillChunk,
+    itlTargetMs: options.itlTargetMs ?? defaultItlTargetMs(gpu),
+    threads,
+    device: await deviceName(llama, model, threads),
+    gpu: gpu && llama.gpu ? llama.gpu : "off",
+    gpuLayers: model.gpuLayers,
+    flashAttention,
+    contextBytes: memory.cpuRam + memory.gpuVram,
+    fingerprint: await fingerprint(options, [gpu, flashAttention, prefillChunk, contextTokens]),
+    chatTemplate: metadata.tokenizer.chat_template,
+    ...vocabulary,
+    bosToken: model.tokens.bos ?? undefined,
+    eosToken: model.tokens.eos ?? undefined,
+    addBos: addonModel.shouldPrependBosToken(),
+  };
+  return new LlamaBackend({
+    facts,
+    vocabulary,
+    canRewind,
+    bindings,
+    model: addonModel,
+    context: addonContext,
+    endTokens: vocabulary.endTokens,
+    contextTokens,
+    dispose: async () => {
+      await context.dispose();
+      await model.dispose();
+      await llama.dispose();
+    },
+  });
+};
+
+async function checkFile(path: string): Promise<void> {
+  const file = await stat(path).catch(() => undefined);
+  if (file === undefined || !file.isFile())
+    throw new EngineError("model_not_found", `There is no model file at ${path}.`);
+}
+
+async function openRuntime(gpu: LoadOptions["gpu"]): Promise<Llama> {
+  try {
+    return await getLlama({
+      gpu: gpu === "off" ? false : gpu,
+      build: "never",
+      progressLogs: false,
+      // Threads are set on the context; this limit would divide them among its own schedulers.
+      maxThreads: 0,
+      logger: (level, message) => void process.stderr.write(`${level}: ${message.trimEnd()}\n`),
+    });
+  } catch (error) {
+    if (!(error instanceof NoBinaryFoundError)) throw error;
+    throw new EngineError(
+      "gpu_unavailable",
+      gpu === "auto" || gpu === "off"
+        ? `There is no prebuilt llama.cpp for this machine (${process.platform} ${process.arch}).`
+        : `There is no usable ${gpu} device or driver here. Use --gpu auto or --gpu off.`,
+    );
+  }
+}
+
+async function openModel(
+  llama: Llama,
+  options: LoadOptions,
+  onProgress: (ratio: number) => void,
+): Promise<LlamaModel> {
+  try {
+    return await llama.loadModel({
+      modelPath: options.modelPath,
+      onLoadProgress: onProgress,
+      ...(options.gpuLayers === undefined ? {} : { gpuLayers: options.gpuLayers }),
+    });
+  } catch (error) {
+    if (error instanceof InsufficientMemoryError) throw outOfMemory("model", error, "a smaller quantization");
+    throw new EngineError(
+      "model_invalid",
+      `${basename(options.modelPath)} cannot be loaded: ${messageOf(error)}`,
+    );
+  }
+}
+
+interface ContextSettings {
+  readonly options: LoadOptions;
+  readonly threads: number;
+  readonly batchTokens: number;
+  readonly flashAttention: boolean;
+}
+
+async function openContext(model: LlamaModel, settings: ContextSettings): Promise<LlamaContext> {
+  const { options, threads, batchTokens, flashAttention } = settings;
+  const wanted = options.contextTokens;
+  if (!flashAttention && (options.kvCacheType === "q8_0" || options.kvCacheType === "q4_0")) {
+    throw new EngineError(
+      "invalid_request",
+      `--kv-type ${options.kvCacheType} needs flash attention. Drop --flash-attention off.`,
+    );
+  }
+  const most = Math.min(model.trainContextSize, DEFAULT_CONTEXT_TOKENS);
+  try {
+    return await model.createContext({
+      contextSize: wanted ?? { min: Math.min(LEAST_CONTEXT_TOKENS, most), max: most },
+      sequences: options.slots,
+      batchSize: batchTokens,
+      threads: { ideal: threads, min: threads },
+      flashAttention,
+      experimentalKvCacheKeyType: kvType(options.kvCacheType),
+      experimentalKvCacheValueType: kvType(options.kvCacheType),
+      failedCreationRemedy: false,
+    });
+  } catch (error) {
+    const memory = error instanceof InsufficientMemoryError || messageOf(error).includes("create context");
+    if (!memory) throw new EngineError("model_invalid", `No context can be made: ${messageOf(error)}`);
+    throw outOfMemory("context", error, "fewer --slots, a smaller --context or --kv-type q8_0");
+  }
+}
+
+function kvType(type: LoadOptions["kvCacheType"]): "F16" | "Q8_0" | "Q4_0" | "F32" {
+  return ({ f16: "F16", q8_0: "Q8_0", q4_0: "Q4_0", f32: "F32" } as const)[type];
+}
+
+/**
+ * On a CPU flash attention makes a token's result depend on what else is in the batch (seen with node-llama-cpp
+ * 3.22.1: greedy outputs change) and gains a few percent of prefill at most, so it is off unless asked for.
+ * llama.cpp needs it for a quantized value cache.
+ */
+function usesFlashAttention({ flashAttention, kvCacheType }: LoadOptions, gpu: boolean): boolean {
+  if (flashAttention !== "auto") return flashAttention === "on";
+  return gpu || kvCacheType === "q8_0" || kvCacheType === "q4_0";
+}
+
+/** Recurrent state and sliding windows cannot drop their newest tokens. */
+function cannotRewind(bindings: AddonBindings, model: LlamaModel): boolean {
+  const architecture = model.fileInfo.metadata.general.architecture;
+  return (
+    bindings.getIsArchRecurrent(architecture) === true ||
+    bindings.getIsArchHybrid(architecture) === true ||
+    (model.fileInsights.swaSize ?? 0) > 0
+  );
+}
+
+async function deviceName(llama: Llama, model: LlamaModel, threads: number): Promise<string> {
+  if (llama.gpu === false || model.gpuLayers === 0) return `CPU, ${threads} threads`;
+  const names = await llama.getGpuDeviceNames();
+  return `${llama.gpu}: ${names.join(", ")} (${model.gpuLayers}/${model.fileInsights.totalLayers} layers)`;
+}
+
+async function fingerprint(options: LoadOptions, settings: readonly unknown[]): Promise<string> {
+  const hash = createHash("sha256");
+  const file = await open(options.modelPath);
+  try {
+    const { size } = await file.stat();
+    const buffer = Buffer.alloc(FINGERPRINT_BYTES);
+    for (const position of [0, Math.max(0, size - FINGERPRINT_BYTES)]) {
+      const { bytesRead } = await file.read(buffer, 0, FINGERPRINT_BYTES, position);
+      hash.update(buffer.subarray(0, bytesRead));
+    }
+    hash.update(JSON.stringify([size, options.kvCacheType, options.deterministic, ...settings]));
+  } finally {
+    await file.close();
+  }
+  return hash.digest("hex").slice(0, 10);
+}
+
+function outOfMemory(what: string, error: unknown, remedy: string): EngineError {
+  return new EngineError(
+    "out_of_memory",
+    `Not enough memory for the ${what}: ${messageOf(error)}. Try ${remedy}.`,
+  );
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message.replace(/\.$/, "") : String(error);
+}

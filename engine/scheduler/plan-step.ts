@@ -1,0 +1,164 @@
+/**
+ * Decides one step: who gets a slot, and which native calls run. Pure: the same state gives the same plan.
+ *
+ * Decode comes first, for every request that can. Prefill gets the time that the inter-token target leaves,
+ * in whole cells of a fixed grid, so that no output depends on who else is being served. When decode leaves
+ * no room, prefill earns a share of the time as credit and spends it a cell at a time.
+ */
+import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
+import { decodePasses } from "./passes.ts";
+import { chooseSlot } from "./slot-choice.ts";
+import type {
+  Assignment,
+  BoundaryOperation,
+  PlannedCall,
+  PlannedEntry,
+  ScheduledRequest,
+  SchedulerState,
+  SlotId,
+  StepPlan,
+} from "./types.ts";
+
+/** Bounds the calls of one step, whatever the cost model believes. */
+const MOST_CELLS_PER_STEP = 64;
+
+/** A request that holds a slot in this step, at the length it has when the step begins. */
+interface Running {
+  readonly request: ScheduledRequest;
+  readonly slot: SlotId;
+  readonly length: number;
+}
+
+export function planStep(state: SchedulerState, nowMs: number): StepPlan {
+  const why: string[] = [];
+  const running = runningRequests(state);
+  const { assignments, boundary } = admit(state, running, nowMs, why);
+  running.sort((a, b) => a.slot - b.slot);
+
+  const calls: PlannedCall[] = [];
+  const decoding = running.filter((r) => r.length === knownTokens(r.request) - 1);
+  if (decoding.length > 0) calls.push(decodeCall(state, decoding));
+
+  const prefilling = running
+    .filter((r) => r.length < knownTokens(r.request) - 1)
+    .sort((a, b) => a.request.arrival - b.request.arrival);
+  const prefill = planPrefill(state, prefilling, calls[0]?.predictedMs, why);
+  calls.push(...prefill.calls);
+  return { assignments, boundary, calls, prefillCreditMs: prefill.creditMs, why };
+}
+
+/** Prompt and output tokens so far. */
+export function knownTokens(request: ScheduledRequest): number {
+  return request.prompt.length + request.output.length;
+}
+
+function runningRequests(state: SchedulerState): Running[] {
+  const running: Running[] = [];
+  for (const slot of state.slots) {
+    const request = slot.owner === undefined ? undefined : state.requests.get(slot.owner);
+    if (request !== undefined && !request.cancelled)
+      running.push({ request, slot: slot.id, length: slot.length });
+  }
+  return running;
+}
+
+/** Gives free slots to waiting requests in order of arrival; adds them to `running`. */
+function admit(
+  state: SchedulerState,
+  running: Running[],
+  nowMs: number,
+  why: string[],
+): { assignments: Assignment[]; boundary: BoundaryOperation[] } {
+  const assignments: Assignment[] = [];
+  const boundary: BoundaryOperation[] = [];
+  const busy = state.slots.filter((slot) => slot.owner !== undefined).map((slot) => slot.id);
+  for (const request of state.queue.values()) {
+    if (busy.length === state.slots.length) break;
+    const choice = chooseSlot(request, state, busy, nowMs);
+    if (choice === undefined) break;
+    assignments.push({ request: request.id, slot: choice.slot, reuse: choice.reuse });
+    if ((state.slots[choice.slot]?.length ?? 0) > choice.reuse)
+      boundary.push({ type: "truncate", slot: choice.slot, length: choice.reuse });
+    running.push({ request, slot: choice.slot, length: choice.reuse });
+    busy.push(choice.slot);
+    busy.sort((a, b) => a - b);
+    why.push(`admit ${request.id} to slot ${choice.slot}, reuse ${choice.reuse}`);
+  }
+  return { assignments, boundary };
+}
+
+function decodeCall(state: SchedulerState, decoding: readonly Running[]): PlannedCall {
+  const entries = decoding.map(({ request, slot, length }): PlannedEntry => {
+    const token = request.output.at(-1) ?? request.prompt[request.prompt.length - 1] ?? 0;
+    return { slot, request: request.id, position: length, tokens: Uint32Array.of(token), sample: true };
+  });
+  const passes = decodePasses(entries.map((entry) => entry.slot));
+  const predictedMs = decodeCallMs(state.cost, entries.length, passes);
+  return { kind: "decode", entries, tokens: entries.length, passes, predictedMs };
+}
+
+/** Whole grid cells, oldest request first, as many as the inter-token target or the credit allows. */
+function planPrefill(
+  state: SchedulerState,
+  prefilling: readonly Running[],
+  decodeMs: number | undefined,
+  why: string[],
+): { calls: PlannedCall[]; creditMs: number } {
+  if (prefilling.length === 0) return { calls: [], creditMs: 0 };
+  const calls: PlannedCall[] = [];
+  let creditMs = state.prefillCreditMs;
+  let roomMs = state.config.itlTargetMs - (decodeMs ?? 0);
+  for (const cell of gridCells(state, prefilling)) {
+    if (decodeMs === undefined) {
+      // Nobody waits for a token: one cell, then look again at who has come and gone.
+      return { calls: [cell], creditMs: 0 };
+    }
+    if (cell.predictedMs > roomMs || calls.length === MOST_CELLS_PER_STEP) {
+      if (calls.length > 0) break;
+      creditMs += state.config.minPrefillShare * decodeMs;
+      if (creditMs < cell.predictedMs) {
+        why.push(
+          `prefill waits: ${cell.predictedMs.toFixed(1)} ms do not fit, credit ${creditMs.toFixed(1)}`,
+        );
+        break;
+      }
+      why.push("prefill spends its credit");
+      return { calls: [cell], creditMs: 0 };
+    }
+    roomMs -= cell.predictedMs;
+    calls.push(cell);
+    creditMs = 0;
+  }
+  return { calls, creditMs };
+}
+
+/** The cells still to compute, each a call of its own: cut at multiples of the grid, never by what fits. */
+function* gridCells(state: SchedulerState, prefilling: readonly Running[]): Generator<PlannedCall> {
+  const grid = state.config.prefillChunk;
+  for (const { request, slot, length } of prefilling) {
+    // Resumed requests compute their own output again, like prompt.
+    const end = knownTokens(request) - 1;
+    let position = length;
+    while (position < end) {
+      const cellEnd = Math.min((Math.floor(position / grid) + 1) * grid, end);
+      const tokens = knownSlice(request, position, cellEnd);
+      yield {
+        kind: "prefill",
+        entries: [{ slot, request: request.id, position, tokens, sample: false }],
+        tokens: tokens.length,
+        passes: 1,
+        predictedMs: prefillCallMs(state.cost, tokens.length),
+      };
+      position = cellEnd;
+    }
+  }
+}
+
+function knownSlice(request: ScheduledRequest, start: number, end: number): Uint32Array {
+  const promptLength = request.prompt.length;
+  if (end <= promptLength) return request.prompt.slice(start, end);
+  const tokens = new Uint32Array(end - start);
+  for (let i = start; i < end; i++)
+    tokens[i - start] = (i < promptLength ? request.prompt[i] : request.output[i - promptLength]) ?? 0;
+  return tokens;
+}

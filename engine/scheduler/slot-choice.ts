@@ -1,0 +1,70 @@
+/** Which idle slot a request should take: the one that costs least, counting what is kept, lost and scattered. */
+import { prefillCallMs } from "./cost-model.ts";
+import { decodePasses } from "./passes.ts";
+import { reusableTokens } from "./prefix-reuse.ts";
+import type { ScheduledRequest, SchedulerState, Slot, SlotId } from "./types.ts";
+
+/** After this long unused, the chance that a resident prefix is wanted again has fallen to a third. */
+const RESIDENT_DECAY_MS = 10 * 60_000;
+/** Steps over which a gap between busy slots is paid for, when the request's own length says less. */
+const MOST_GAP_STEPS = 128;
+
+export interface SlotChoice {
+  readonly slot: SlotId;
+  readonly reuse: number;
+  readonly costMs: number;
+}
+
+/**
+ * @param busy Slots in use, in ascending order.
+ * @returns Undefined when no slot is free. Ties go to the lowest id, which keeps busy slots together.
+ */
+export function chooseSlot(
+  request: ScheduledRequest,
+  state: SchedulerState,
+  busy: readonly SlotId[],
+  nowMs: number,
+): SlotChoice | undefined {
+  const taken = new Set(busy);
+  let best: SlotChoice | undefined;
+  for (const slot of state.slots) {
+    if (taken.has(slot.id)) continue;
+    const reuse = reusableTokens(request, slot, state.config);
+    const costMs =
+      prefillTokensMs(state, request.prompt.length - 1 - reuse) +
+      residentValueMs(state, slot, reuse, nowMs) +
+      gapMs(state, request, slot.id, busy);
+    if (best === undefined || costMs < best.costMs) best = { slot: slot.id, reuse, costMs };
+  }
+  return best;
+}
+
+/** Time to compute so many prompt tokens, cell by cell. */
+function prefillTokensMs(state: SchedulerState, tokens: number): number {
+  if (tokens <= 0) return 0;
+  const grid = state.config.prefillChunk;
+  const whole = Math.floor(tokens / grid);
+  const rest = tokens - whole * grid;
+  return whole * prefillCallMs(state.cost, grid) + (rest > 0 ? prefillCallMs(state.cost, rest) : 0);
+}
+
+/** What overwriting the cells beyond `keep` is likely to cost later. */
+function residentValueMs(state: SchedulerState, slot: Slot, keep: number, nowMs: number): number {
+  const lost = slot.length - keep;
+  if (lost <= 0) return 0;
+  const ageMs = Math.max(0, nowMs - slot.lastUseMs);
+  const reuseChance = Math.exp(-ageMs / RESIDENT_DECAY_MS) * (1 - 0.5 ** (slot.hits + 1));
+  return reuseChance * prefillTokensMs(state, lost);
+}
+
+/** Extra device passes over the request's life when this slot is not next to the busy ones. */
+function gapMs(
+  state: SchedulerState,
+  request: ScheduledRequest,
+  slot: SlotId,
+  busy: readonly SlotId[],
+): number {
+  const withSlot = [...busy, slot].sort((a, b) => a - b);
+  const extra = Math.max(0, decodePasses(withSlot) - Math.max(1, decodePasses(busy)));
+  return extra * state.cost.passMs * state.cost.decodeScale * Math.min(request.maxNew, MOST_GAP_STEPS);
+}

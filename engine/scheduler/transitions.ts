@@ -1,0 +1,190 @@
+/**
+ * Every change of the scheduler's state: submit, cancel, begin a step, complete or fail a call, release.
+ *
+ * Deterministic and free of effects outside the state; times and sampled tokens come in as arguments. Each
+ * request leaves through `release`, so a slot cannot be leaked or freed twice.
+ */
+import { EngineError } from "../errors.ts";
+import { refinedCostModel } from "./cost-model.ts";
+import { knownTokens } from "./plan-step.ts";
+import type { RequestId, TokenId } from "../protocol.ts";
+import type {
+  CostModel,
+  PlannedCall,
+  PlannedEntry,
+  ScheduledRequest,
+  SchedulerConfig,
+  SchedulerState,
+  Slot,
+  StepPlan,
+} from "./types.ts";
+
+export function createState(config: SchedulerConfig, cost: CostModel): SchedulerState {
+  const slots = Array.from({ length: config.slots }, (_, id): Slot => ({
+    id,
+    owner: undefined,
+    tokens: new Uint32Array(config.contextTokens),
+    length: 0,
+    cacheKey: "",
+    gridEnd: 0,
+    tailEnd: 0,
+    lastUseMs: 0,
+    hits: 0,
+  }));
+  return {
+    config,
+    slots,
+    requests: new Map(),
+    queue: new Map(),
+    cost,
+    prefillCreditMs: 0,
+    nextArrival: 0,
+  };
+}
+
+export type NewRequest = Pick<
+  ScheduledRequest,
+  "id" | "tenant" | "priority" | "prompt" | "cacheKey" | "reusePrefix"
+> & {
+  /** Undefined: to the end of the context. Larger values are cut to it. */
+  readonly maxTokens: number | undefined;
+};
+
+/**
+ * Puts a request at the end of the queue.
+ * @returns Requests that are ahead of it in the queue and not about to get a free slot.
+ * @throws {EngineError} `invalid_request` for a known id, `empty_prompt`, `context_exceeded`, `queue_full`.
+ */
+export function submit(state: SchedulerState, request: NewRequest, nowMs: number): number {
+  const { config, queue, requests, slots } = state;
+  if (requests.has(request.id))
+    throw new EngineError("invalid_request", `Request id "${request.id}" is in use.`);
+  const promptTokens = request.prompt.length;
+  if (promptTokens === 0) throw new EngineError("empty_prompt", "The prompt has no tokens.");
+  if (promptTokens >= config.contextTokens) {
+    const message = `The prompt has ${promptTokens} tokens, a slot holds ${config.contextTokens}, and at least one is needed for the output.`;
+    throw new EngineError("context_exceeded", message, {
+      promptTokens,
+      contextTokens: config.contextTokens,
+    });
+  }
+  const freeSlots = slots.filter((slot) => slot.owner === undefined).length;
+  const ahead = Math.max(0, queue.size + 1 - freeSlots);
+  // What a free slot will take at the next step does not wait.
+  if (ahead > config.maxQueued) {
+    throw new EngineError("queue_full", `${config.maxQueued} requests are waiting already.`, {
+      queued: queue.size,
+    });
+  }
+  const room = config.contextTokens - promptTokens;
+  const { maxTokens, ...rest } = request;
+  const scheduled: ScheduledRequest = {
+    ...rest,
+    maxNew: Math.min(maxTokens ?? room, room),
+    arrival: state.nextArrival++,
+    arrivalMs: nowMs,
+    output: [],
+    phase: "queued",
+    slot: undefined,
+    admittedMs: undefined,
+    cachedTokens: 0,
+    cancelled: false,
+  };
+  requests.set(request.id, scheduled);
+  queue.set(request.id, scheduled);
+  return Math.max(0, ahead - 1);
+}
+
+/** Marks a request as unwanted. A waiting one is gone at once, a running one at the next boundary. */
+export function cancel(state: SchedulerState, id: RequestId, nowMs: number): void {
+  const request = state.requests.get(id);
+  if (request === undefined) return;
+  request.cancelled = true;
+  if (request.phase === "queued") release(state, request, nowMs);
+}
+
+/** Releases what was cancelled while a native call ran. Only between calls. */
+export function releaseCancelled(state: SchedulerState, nowMs: number): RequestId[] {
+  const released: RequestId[] = [];
+  for (const slot of state.slots) {
+    const request = slot.owner === undefined ? undefined : state.requests.get(slot.owner);
+    if (request?.cancelled !== true) continue;
+    release(state, request, nowMs);
+    released.push(request.id);
+  }
+  return released;
+}
+
+/** Takes a request out of the state; its slot keeps its cells as a resident prefix. */
+export function release(state: SchedulerState, request: ScheduledRequest, nowMs: number): void {
+  state.requests.delete(request.id);
+  state.queue.delete(request.id);
+  const slot = request.slot === undefined ? undefined : state.slots[request.slot];
+  request.slot = undefined;
+  if (slot?.owner !== request.id) return;
+  slot.owner = undefined;
+  slot.lastUseMs = nowMs;
+}
+
+/** Carries out the assignments of a plan. The caller applies `plan.boundary` to the cells. */
+export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number): void {
+  state.prefillCreditMs = plan.prefillCreditMs;
+  for (const { request: id, slot: slotId, reuse } of plan.assignments) {
+    const request = state.requests.get(id);
+    const slot = state.slots[slotId];
+    if (request === undefined || slot === undefined || slot.owner !== undefined)
+      throw new EngineError("internal", `Slot ${slotId} cannot be given to request "${id}".`);
+    state.queue.delete(id);
+    truncateSlot(slot, reuse);
+    slot.owner = id;
+    slot.cacheKey = request.cacheKey;
+    slot.hits = reuse > 0 ? slot.hits + 1 : 0;
+    slot.lastUseMs = nowMs;
+    request.slot = slotId;
+    request.admittedMs = nowMs;
+    request.cachedTokens = reuse;
+    request.phase = reuse === knownTokens(request) - 1 ? "decode" : "prefill";
+  }
+}
+
+/** Whether the entry still belongs to a request that wants it. */
+export function isCurrent(state: SchedulerState, entry: PlannedEntry): boolean {
+  const request = state.requests.get(entry.request);
+  return request !== undefined && !request.cancelled && request.slot === entry.slot;
+}
+
+/** Records that a call has run, so that the slots' tokens say what the cells hold. */
+export function completeCall(state: SchedulerState, call: PlannedCall, observedMs: number): void {
+  state.cost = refinedCostModel(state.cost, call.kind, observedMs, call.predictedMs);
+  for (const entry of call.entries) {
+    const slot = state.slots[entry.slot];
+    if (slot === undefined || slot.length !== entry.position)
+      throw new EngineError("internal", `Slot ${entry.slot} does not end at position ${entry.position}.`);
+    slot.tokens.set(entry.tokens, entry.position);
+    slot.length += entry.tokens.length;
+    if (call.kind === "prefill") notePrefillShape(slot, entry, state.config.prefillChunk);
+    const request = state.requests.get(entry.request);
+    if (request?.phase === "prefill" && slot.length === knownTokens(request) - 1) request.phase = "decode";
+  }
+}
+
+/** Adds a sampled token. The caller decides whether it ends the request. */
+export function appendToken(state: SchedulerState, id: RequestId, token: TokenId): void {
+  state.requests.get(id)?.output.push(token);
+}
+
+/** Forgets cells from `length` on, as after a failed call. The caller truncates the cells themselves. */
+export function truncateSlot(slot: Slot, length: number): void {
+  slot.length = length;
+  slot.gridEnd = Math.min(slot.gridEnd, length);
+  if (slot.tailEnd > length) slot.tailEnd = slot.gridEnd;
+  if (length === 0) slot.hits = 0;
+}
+
+/** Remembers which cells any cold prefill would compute in the same shapes. */
+function notePrefillShape(slot: Slot, entry: PlannedEntry, grid: number): void {
+  const end = entry.position + entry.tokens.length;
+  if (entry.position !== slot.gridEnd || entry.position % grid !== 0) return;
+  if (entry.tokens.length === grid) slot.gridEnd = end;
+  slot.tailEnd = end;
+}

@@ -1,0 +1,142 @@
+/** The scheduler's data: requests, slots, the engine state they form, and the plan of one step. */
+import type { RequestId, TokenId } from "../protocol.ts";
+
+/** Index of one llama.cpp sequence, `0 <= slot < slots`. */
+export type SlotId = number;
+
+export interface SchedulerConfig {
+  readonly slots: number;
+  /** Tokens one slot can hold: prompt and output together. */
+  readonly contextTokens: number;
+  /** Most tokens of one native call. */
+  readonly batchTokens: number;
+  /** Grid on which prompts are cut, in tokens; at most `batchTokens`. */
+  readonly prefillChunk: number;
+  /** Longest wanted time between two tokens of a stream, in ms. */
+  readonly itlTargetMs: number;
+  /** Device time that prefill gets at least while anything waits for it, 0-1 relative to decode time. */
+  readonly minPrefillShare: number;
+  readonly maxQueued: number;
+  /** Reuse only what was computed in the very shapes a cold run would use. */
+  readonly deterministic: boolean;
+  /** Whether cells can be dropped from the end of a slot (not so for recurrent and sliding-window models). */
+  readonly canRewind: boolean;
+}
+
+/**
+ * `queued` waits for a slot; `prefill` and `decode` hold one. A request decodes when its slot holds all known
+ * tokens but the last: the last prompt token is fed as the first decode token.
+ */
+export type RequestPhase = "queued" | "prefill" | "decode";
+
+export interface ScheduledRequest {
+  readonly id: RequestId;
+  /** Who is charged and protected together: an API key's name. */
+  readonly tenant: string;
+  /** Priority class, 0 is the highest. */
+  readonly priority: number;
+  readonly prompt: Uint32Array;
+  /** Most tokens to generate; `prompt.length + maxNew <= contextTokens`. */
+  readonly maxNew: number;
+  /** Cells are shared only between requests with the same key (model, adapters, isolation). */
+  readonly cacheKey: string;
+  readonly reusePrefix: boolean;
+  /** Order of arrival, unique. */
+  readonly arrival: number;
+  readonly arrivalMs: number;
+  /** Tokens sampled so far. */
+  readonly output: TokenId[];
+  phase: RequestPhase;
+  slot: SlotId | undefined;
+  admittedMs: number | undefined;
+  /** Prompt tokens whose cells were there at admission. */
+  cachedTokens: number;
+  /** Set when nobody wants it any more; it is released at the next boundary between native calls. */
+  cancelled: boolean;
+}
+
+export interface Slot {
+  readonly id: SlotId;
+  /** Undefined when idle; the slot may still hold a resident prefix then. */
+  owner: RequestId | undefined;
+  /** The slot's cells hold exactly `tokens[0 .. length)`. Capacity `contextTokens`. */
+  readonly tokens: Uint32Array;
+  length: number;
+  cacheKey: string;
+  /** Cells `[0 .. gridEnd)` were computed in whole grid cells: any cold prefill would compute them alike. */
+  gridEnd: number;
+  /** End of the part cell computed after `gridEnd` by prefill, or `gridEnd`: alike for a prompt that ends there. */
+  tailEnd: number;
+  lastUseMs: number;
+  /** How often its prefix was reused: a sign that it will be again. */
+  hits: number;
+}
+
+/** What the calls cost, in ms; refined after every call. See cost-model.ts. */
+export interface CostModel {
+  /** One device pass, whatever is in it. */
+  readonly passMs: number;
+  readonly decodeTokenMs: number;
+  readonly prefillTokenMs: number;
+  /** Observed over predicted, smoothed; covers what the model leaves out (attention length, other load). */
+  readonly decodeScale: number;
+  readonly prefillScale: number;
+}
+
+export interface SchedulerState {
+  readonly config: SchedulerConfig;
+  readonly slots: readonly Slot[];
+  readonly requests: Map<RequestId, ScheduledRequest>;
+  /** Waiting requests in order of arrival; bounded by `config.maxQueued`. */
+  readonly queue: Map<RequestId, ScheduledRequest>;
+  cost: CostModel;
+  /** Device time owed to prefill because decode left no room, in ms. */
+  prefillCreditMs: number;
+  nextArrival: number;
+}
+
+/** Tokens of one slot in one native call. */
+export interface PlannedEntry {
+  readonly slot: SlotId;
+  readonly request: RequestId;
+  /** Position of `tokens[0]`; equals the slot's length when the call runs. */
+  readonly position: number;
+  readonly tokens: Uint32Array;
+  /** Whether the logits of the last token are wanted. */
+  readonly sample: boolean;
+}
+
+/** One native call. Prefill and decode never share one: it would gain nothing and change the numerics. */
+export interface PlannedCall {
+  readonly kind: "decode" | "prefill";
+  /** Strictly ascending slots, one entry per slot. */
+  readonly entries: readonly PlannedEntry[];
+  readonly tokens: number;
+  /** Device passes, from the pass model. */
+  readonly passes: number;
+  readonly predictedMs: number;
+}
+
+/** A change of cells between native calls. */
+export interface BoundaryOperation {
+  readonly type: "truncate";
+  readonly slot: SlotId;
+  readonly length: number;
+}
+
+export interface Assignment {
+  readonly request: RequestId;
+  readonly slot: SlotId;
+  /** Tokens of the prompt already in the slot that are kept. */
+  readonly reuse: number;
+}
+
+export interface StepPlan {
+  readonly assignments: readonly Assignment[];
+  readonly boundary: readonly BoundaryOperation[];
+  readonly calls: readonly PlannedCall[];
+  /** The credit after this step. */
+  readonly prefillCreditMs: number;
+  /** Reasons, for traces and tests. */
+  readonly why: readonly string[];
+}

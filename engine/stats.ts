@@ -1,0 +1,33 @@
+/** A snapshot of slots, queue and totals, for listings and metrics. */
+import type { EngineStats, SlotStats } from "./protocol.ts";
+import type { SchedulerState, Slot } from "./scheduler/types.ts";
+import type { StepLoop } from "./step-loop.ts";
+
+export function engineStats({ state, record }: StepLoop): EngineStats {
+  return {
+    slots: state.slots.map((slot) => slotStats(state, slot)),
+    queued: state.queue.size,
+    running: state.requests.size - state.queue.size,
+    contextTokens: state.config.contextTokens,
+    steps: record.steps,
+    passes: record.passes,
+    promptTokens: record.promptTokens,
+    reusedTokens: record.reusedTokens,
+    outputTokens: record.outputTokens,
+  };
+}
+
+function slotStats(state: SchedulerState, slot: Slot): SlotStats {
+  const request = slot.owner === undefined ? undefined : state.requests.get(slot.owner);
+  const idle = slot.length > 0 ? "resident" : "empty";
+  return {
+    id: slot.id,
+    state: request === undefined ? idle : request.phase === "decode" ? "decode" : "prefill",
+    tokens: slot.length,
+    requestId: request?.id,
+    owner: request?.tenant,
+    promptTokens: request?.prompt.length ?? 0,
+    cachedTokens: request?.cachedTokens ?? 0,
+    outputTokens: request?.output.length ?? 0,
+  };
+}

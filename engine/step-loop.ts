@@ -1,0 +1,296 @@
+/**
+ * Runs steps while there is work: plan, change cells, decode, sample, prefill, report.
+ *
+ * Results are sent while the next native call computes, so the device never waits for a message. Owns the
+ * scheduler's state and the samplers; everybody else goes through `change`.
+ */
+import { performance } from "node:perf_hooks";
+import { EngineError } from "./errors.ts";
+import { checkPlan, checkState } from "./scheduler/invariants.ts";
+import { planStep } from "./scheduler/plan-step.ts";
+import {
+  appendToken,
+  beginStep,
+  completeCall,
+  isCurrent,
+  release,
+  releaseCancelled,
+  truncateSlot,
+} from "./scheduler/transitions.ts";
+import { StepRecord } from "./step-record.ts";
+import type { Backend, LogitsHandle, Sampled, Sampler } from "./backend.ts";
+import type { EngineEvent, Finish, GenerationParams, RequestId, StartInfo } from "./protocol.ts";
+import type { PlannedCall, PlannedEntry, ScheduledRequest, SchedulerState } from "./scheduler/types.ts";
+
+/** Set to check every plan and state: tests and debugging. */
+const CHECK_INVARIANTS = process.env["WEFT_CHECK_INVARIANTS"] === "1";
+
+interface Generation {
+  readonly sampler: Sampler;
+  readonly stopTokens: ReadonlySet<number>;
+}
+
+export class StepLoop {
+  readonly state: SchedulerState;
+  readonly record: StepRecord;
+  readonly #backend: Backend;
+  readonly #emit: (event: EngineEvent) => void;
+  readonly #endTokens: ReadonlySet<number>;
+  readonly #generations = new Map<RequestId, Generation>();
+  #wake: (() => void) | undefined;
+  /** Set by a change, so that one made between planning and sleeping is not slept through. */
+  #changed = false;
+  #idleWaiters: (() => void)[] = [];
+  #stopping = false;
+  readonly #done: Promise<void>;
+
+  constructor(state: SchedulerState, backend: Backend, emit: (event: EngineEvent) => void) {
+    this.state = state;
+    this.#backend = backend;
+    this.#emit = emit;
+    this.#endTokens = new Set(backend.facts.endTokens);
+    this.record = new StepRecord(state);
+    this.#done = this.#run();
+  }
+
+  /** Changes the state outside of steps and wakes the loop. */
+  change(apply: (state: SchedulerState, nowMs: number) => void): void {
+    apply(this.state, performance.now());
+    this.#collectReleased();
+    this.#changed = true;
+    this.#wake?.();
+  }
+
+  /** Tells how a submitted request draws its tokens and when it ends. */
+  addRequest(id: RequestId, sampler: Sampler, params: GenerationParams): void {
+    const stopTokens = new Set(params.stopTokenIds);
+    if (!params.ignoreEos) for (const token of this.#endTokens) stopTokens.add(token);
+    this.#generations.set(id, { sampler, stopTokens });
+  }
+
+  /** Resolves when nothing runs or waits. */
+  idle(): Promise<void> {
+    if (this.state.requests.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#idleWaiters.push(resolve));
+  }
+
+  /** Ends after the call in flight; open requests get no more events. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#wake?.();
+    await this.#done;
+    for (const { sampler } of this.#generations.values()) sampler.dispose();
+    this.#generations.clear();
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopping) {
+      try {
+        if (!(await this.#step())) await this.#sleep();
+      } catch (error) {
+        this.#failEverything(error);
+      }
+    }
+  }
+
+  /** @returns False when there was nothing to do. */
+  async #step(): Promise<boolean> {
+    const startMs = performance.now();
+    this.#changed = false;
+    this.#releaseCancelled();
+    const plan = planStep(this.state, startMs);
+    if (CHECK_INVARIANTS) {
+      checkState(this.state);
+      checkPlan(this.state, plan);
+    }
+    if (plan.calls.length === 0) {
+      this.#send();
+      this.#notifyIdle();
+      return false;
+    }
+    beginStep(this.state, plan, startMs);
+    for (const { slot, length } of plan.boundary) this.#backend.truncate(slot, length);
+    this.record.steps += 1;
+    this.record.planMs += performance.now() - startMs;
+    for (const call of plan.calls) {
+      const entries = call.entries.filter((entry) => isCurrent(this.state, entry));
+      if (entries.length > 0) await this.#runCall({ ...call, entries });
+      this.#releaseCancelled();
+      if (this.#stopping) break;
+    }
+    return true;
+  }
+
+  async #runCall(call: PlannedCall): Promise<void> {
+    const startMs = performance.now();
+    let logits: readonly LogitsHandle[];
+    try {
+      const running = this.#backend.run(call.entries);
+      this.#send();
+      logits = await running;
+    } catch (error) {
+      return this.#recover(call, error);
+    }
+    const endMs = performance.now();
+    this.record.addCall(call, endMs - startMs);
+    completeCall(this.state, call, endMs - startMs);
+    if (call.kind === "decode") {
+      await this.#sampleAll(call.entries, logits);
+      this.record.sampleMs += performance.now() - endMs;
+    }
+  }
+
+  async #sampleAll(entries: readonly PlannedEntry[], logits: readonly LogitsHandle[]): Promise<void> {
+    const draws = entries.map((entry, i) => this.#draw(entry, logits[i]));
+    const results = await Promise.all(draws);
+    const nowMs = performance.now();
+    results.forEach((sampled, i) => {
+      const entry = entries[i];
+      const request = entry === undefined ? undefined : this.state.requests.get(entry.request);
+      if (request === undefined || request.cancelled) return;
+      if (sampled instanceof EngineError) this.#failRequest(request, sampled);
+      else this.#accept(request, sampled, nowMs);
+    });
+  }
+
+  async #draw(entry: PlannedEntry, logits: LogitsHandle | undefined): Promise<Sampled | EngineError> {
+    const generation = this.#generations.get(entry.request);
+    const request = this.state.requests.get(entry.request);
+    if (generation === undefined || request === undefined || logits === undefined)
+      return new EngineError("internal", "A decoded entry has no request.");
+    try {
+      return await generation.sampler.sample(logits, entry.position + 1, request.output);
+    } catch (error) {
+      return asEngineError(error);
+    }
+  }
+
+  /** Takes a sampled token into the request and its output, and ends the request if that was its last. */
+  #accept(request: ScheduledRequest, { token, logprobs }: Sampled, nowMs: number): void {
+    const { id } = request;
+    const start = request.output.length === 0 ? startInfo(request, nowMs) : undefined;
+    appendToken(this.state, id, token);
+    const finish = this.#finishOf(request, token);
+    this.record.addOutput({
+      id,
+      tokens: [token],
+      logprobs: logprobs === undefined ? undefined : [logprobs],
+      start,
+      finish,
+    });
+    if (start !== undefined) this.record.addPrompt(request);
+    if (finish !== undefined) this.#release(request);
+  }
+
+  #finishOf(request: ScheduledRequest, token: number): Finish | undefined {
+    if (this.#generations.get(request.id)?.stopTokens.has(token) === true)
+      return { reason: "stop", stopToken: token };
+    if (request.output.length >= request.maxNew) return { reason: "length", stopToken: undefined };
+    return undefined;
+  }
+
+  /**
+   * After a failed call: drop what it may have left, then run its entries one by one, so that only the request
+   * that cannot be computed fails.
+   */
+  async #recover(call: PlannedCall, error: unknown): Promise<void> {
+    // A model that cannot rewind cannot drop half a call either: its sequences are lost.
+    if (call.entries.length === 1 || !this.#backend.canRewind) {
+      for (const entry of call.entries) this.#failEntry(entry, asEngineError(error));
+      return;
+    }
+    for (const entry of call.entries) this.#backend.truncate(entry.slot, entry.position);
+    for (const entry of call.entries) {
+      if (!isCurrent(this.state, entry)) continue;
+      await this.#runCall({ ...call, entries: [entry], tokens: entry.tokens.length, passes: 1 });
+    }
+  }
+
+  #failEntry(entry: PlannedEntry, error: EngineError): void {
+    const slot = this.state.slots[entry.slot];
+    const request = this.state.requests.get(entry.request);
+    if (slot !== undefined) truncateSlot(slot, 0);
+    this.#backend.truncate(entry.slot, 0);
+    if (request !== undefined) this.#failRequest(request, error);
+  }
+
+  #failRequest(request: ScheduledRequest, error: EngineError): void {
+    this.#send();
+    this.#release(request);
+    this.#emit({
+      type: "failed",
+      id: request.id,
+      code: error.code,
+      message: error.message,
+      details: error.details,
+    });
+  }
+
+  /** A broken invariant or a bug: no state can be trusted, so every request fails and every cell goes. */
+  #failEverything(error: unknown): void {
+    const failure = asEngineError(error);
+    for (const request of this.state.requests.values()) this.#failRequest(request, failure);
+    for (const slot of this.state.slots) {
+      slot.owner = undefined;
+      truncateSlot(slot, 0);
+      this.#backend.truncate(slot.id, 0);
+    }
+  }
+
+  #releaseCancelled(): void {
+    if (releaseCancelled(this.state, performance.now()).length > 0) this.#collectReleased();
+  }
+
+  #release(request: ScheduledRequest): void {
+    release(this.state, request, performance.now());
+    this.#dropGeneration(request.id);
+  }
+
+  /** Frees the samplers of requests that left the state. */
+  #collectReleased(): void {
+    if (this.#generations.size === this.state.requests.size) return;
+    for (const id of this.#generations.keys()) if (!this.state.requests.has(id)) this.#dropGeneration(id);
+  }
+
+  #dropGeneration(id: RequestId): void {
+    this.#generations.get(id)?.sampler.dispose();
+    this.#generations.delete(id);
+  }
+
+  #send(): void {
+    const event = this.record.takeStep();
+    if (event !== undefined) this.#emit(event);
+  }
+
+  #notifyIdle(): void {
+    if (this.state.requests.size > 0) return;
+    const waiters = this.#idleWaiters;
+    this.#idleWaiters = [];
+    for (const resolve of waiters) resolve();
+  }
+
+  #sleep(): Promise<void> {
+    if (this.#changed || this.#stopping) return Promise.resolve();
+    return new Promise((resolve) => {
+      this.#wake = () => {
+        this.#wake = undefined;
+        resolve();
+      };
+    });
+  }
+}
+
+function startInfo(request: ScheduledRequest, nowMs: number): StartInfo {
+  const admittedMs = request.admittedMs ?? nowMs;
+  return {
+    slot: request.slot ?? -1,
+    cachedTokens: request.cachedTokens,
+    queueMs: admittedMs - request.arrivalMs,
+    prefillMs: nowMs - admittedMs,
+  };
+}
+
+function asEngineError(error: unknown): EngineError {
+  if (error instanceof EngineError) return error;
+  return new EngineError("internal", error instanceof Error ? error.message : String(error));
+}

@@ -1,0 +1,79 @@
+/** Gathers what steps produced and cost until the next message takes it, and the totals since the start. */
+import type { EngineEvent, StepOutput } from "./protocol.ts";
+import type { PlannedCall, ScheduledRequest, SchedulerState } from "./scheduler/types.ts";
+
+export class StepRecord {
+  readonly #state: SchedulerState;
+  /** Totals since the start. */
+  steps = 0;
+  passes = 0;
+  promptTokens = 0;
+  reusedTokens = 0;
+  outputTokens = 0;
+  /** Since the last message, in ms. */
+  planMs = 0;
+  sampleMs = 0;
+  #decodeMs = 0;
+  #prefillMs = 0;
+  #decodeSequences = 0;
+  #prefillTokens = 0;
+  #passes = 0;
+  #outputs: StepOutput[] = [];
+
+  constructor(state: SchedulerState) {
+    this.#state = state;
+  }
+
+  addCall(call: PlannedCall, ms: number): void {
+    this.passes += call.passes;
+    this.#passes += call.passes;
+    if (call.kind === "decode") {
+      this.#decodeMs += ms;
+      this.#decodeSequences += call.entries.length;
+    } else {
+      this.#prefillMs += ms;
+      this.#prefillTokens += call.tokens;
+    }
+  }
+
+  addOutput(output: StepOutput): void {
+    this.outputTokens += output.tokens.length;
+    this.#outputs.push(output);
+  }
+
+  /** Counts a request's prompt, once its prefill is done. */
+  addPrompt(request: ScheduledRequest): void {
+    this.promptTokens += request.prompt.length;
+    this.reusedTokens += request.cachedTokens;
+  }
+
+  /** The message for everything since the last one; undefined when nothing was done. */
+  takeStep(): EngineEvent | undefined {
+    if (this.#passes === 0 && this.#outputs.length === 0) return undefined;
+    const event: EngineEvent = {
+      type: "step",
+      outputs: this.#outputs,
+      report: {
+        planMs: this.planMs,
+        decodeMs: this.#decodeMs,
+        sampleMs: this.sampleMs,
+        prefillMs: this.#prefillMs,
+        decodeSequences: this.#decodeSequences,
+        prefillTokens: this.#prefillTokens,
+        passes: this.#passes,
+        running: this.#state.requests.size - this.#state.queue.size,
+        queued: this.#state.queue.size,
+        usedCells: this.#state.slots.reduce((cells, slot) => cells + slot.length, 0),
+      },
+    };
+    this.#outputs = [];
+    this.planMs = 0;
+    this.sampleMs = 0;
+    this.#decodeMs = 0;
+    this.#prefillMs = 0;
+    this.#decodeSequences = 0;
+    this.#prefillTokens = 0;
+    this.#passes = 0;
+    return event;
+  }
+}
