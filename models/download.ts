@@ -197,7 +197,11 @@ async function verify(path: string, id: string, source: PublishedSource): Promis
 /** After a power cut the final name holds the whole file or does not exist. */
 async function moveIntoPlace(from: string, to: string): Promise<void> {
   const file = await open(from, "r");
-  await file.sync().finally(() => file.close());
+  try {
+    await file.sync();
+  } finally {
+    await file.close();
+  }
   await rename(from, to);
 }
 

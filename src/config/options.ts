@@ -1,0 +1,135 @@
+/**
+ * Every option of the server: one table that the command line, `--help`, the environment and the configuration
+ * file are derived from.
+ */
+import { amount, choice, flag, integer, list, text } from "./value-kinds.ts";
+import type { ValueKind } from "./value-kinds.ts";
+
+export interface OptionSpec<T, D extends T | undefined = T | undefined> {
+  readonly kind: ValueKind<T>;
+  readonly default: D;
+  /** Meaning, unit and what the default does. */
+  readonly description: string;
+  /** Where the environment variable is not `WEFT_` and the name. */
+  readonly env?: string;
+}
+
+function option<T>(kind: ValueKind<T>, fallback: T, description: string, env?: string): OptionSpec<T, T>;
+function option<T>(kind: ValueKind<T>, fallback: undefined, description: string): OptionSpec<T, undefined>;
+function option<T>(
+  kind: ValueKind<T>,
+  fallback: T | undefined,
+  description: string,
+  env?: string,
+): OptionSpec<T> {
+  return { kind, default: fallback, description, ...(env === undefined ? {} : { env }) };
+}
+
+/** Slots cost memory for their context; eight keep most of a CPU's batching gain. */
+const DEFAULT_SLOTS = 8;
+/** llama.cpp's own bound on parallel sequences. */
+const MAX_SLOTS = 256;
+/** At 8 slots and 5 s an answer, the last of 256 waits under three minutes; clients give up later than that. */
+const DEFAULT_MAX_QUEUED = 256;
+
+/** Keys are the names: `--max-queued`, `WEFT_MAX_QUEUED` and `"max-queued"` are the same option. */
+export const serveOptions = {
+  model: option(
+    list("name"),
+    [],
+    "model to serve, repeatable; a name, a .gguf path or hf:org/repo:QUANT; `id=` in front names it (default: pocket)",
+    "WEFT_MODELS",
+  ),
+  host: option(text("address"), "127.0.0.1", "address to listen on"),
+  port: option(integer("number", 0, 65_535), 9338, "TCP port; 0 takes a free one"),
+  slots: option(
+    integer("count", 1, MAX_SLOTS),
+    DEFAULT_SLOTS,
+    "requests that generate at the same time, per model",
+  ),
+  context: option(
+    integer("tokens", 16, 16_777_216),
+    undefined,
+    "tokens each slot can hold, prompt and output together (default: from the model and the memory)",
+  ),
+  threads: option(
+    integer("count", 1, 1024),
+    undefined,
+    "compute threads (default: the cores that do mathematics)",
+  ),
+  "batch-size": option(
+    integer("tokens", 1, 65_536),
+    undefined,
+    "most tokens of one native call (default: chosen at load)",
+  ),
+  gpu: option(choice("auto", "cuda", "vulkan", "metal", "off"), "auto", "compute device"),
+  "gpu-layers": option(integer("count", 0, 10_000), undefined, "layers on the GPU (default: as many as fit)"),
+  "flash-attention": option(choice("auto", "on", "off"), "auto", "flash attention"),
+  "kv-type": option(
+    choice("f16", "q8_0", "q4_0", "f32"),
+    "f16",
+    "type of the KV cache; smaller ones cost some quality",
+  ),
+  "prefill-chunk": option(
+    integer("tokens", 1, 65_536),
+    undefined,
+    "grid on which prompts are cut (default: from model and device)",
+  ),
+  "itl-target": option(
+    amount("ms", 1, 60_000),
+    undefined,
+    "longest wanted time between two tokens of a stream (default: 100 on a GPU, 250 on a CPU)",
+  ),
+  "max-queued": option(
+    integer("count", 0, 100_000),
+    DEFAULT_MAX_QUEUED,
+    "most requests that wait for a slot; more are answered 503",
+  ),
+  deterministic: option(flag, false, "reuse cached prefixes only where it cannot change an output"),
+  "api-key": option(
+    list("key"),
+    [],
+    "key that clients must send, repeatable; `name=key` names its owner in logs. Others on this machine can read arguments: prefer the environment",
+    "WEFT_API_KEYS",
+  ),
+  "insecure-no-auth": option(flag, false, "allow a host other than loopback without a key"),
+  "any-model": option(flag, false, "answer requests for any model name with the first model"),
+  "strict-params": option(flag, false, "refuse unknown request fields instead of ignoring them"),
+  "reasoning-field": option(
+    choice("reasoning_content", "reasoning", "both"),
+    "reasoning_content",
+    "where reasoning goes in answers",
+  ),
+  "keep-alive": option(
+    amount("seconds", 0, 3600),
+    120,
+    "silence before the first token after which a stream sends a comment; 0 is never",
+  ),
+  "drain-timeout": option(amount("seconds", 0, 86_400), 30, "time that running requests get at shutdown"),
+  "allowed-hosts": option(list("name"), [], "Host names accepted on loopback beside localhost"),
+  "cors-origins": option(list("origin"), [], "browser origins let in beside localhost; * is all"),
+  "log-level": option(
+    choice("debug", "info", "warn", "error", "silent"),
+    "info",
+    "least severity that is logged",
+  ),
+  "log-format": option(
+    choice("auto", "json", "text"),
+    "auto",
+    "form of the log on stderr; auto is text on a terminal",
+  ),
+} as const;
+
+export type ServeOptionName = keyof typeof serveOptions;
+
+type ValueOf<S> = S extends OptionSpec<infer T, infer D> ? T | D : never;
+
+/** All options with their values. */
+export type ServeValues = { readonly [N in ServeOptionName]: ValueOf<(typeof serveOptions)[N]> };
+
+export const serveOptionNames = Object.keys(serveOptions) as ServeOptionName[];
+
+export function environmentName(name: ServeOptionName): string {
+  const spec: OptionSpec<unknown> = serveOptions[name];
+  return spec.env ?? `WEFT_${name.replaceAll("-", "_").toUpperCase()}`;
+}

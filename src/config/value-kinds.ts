@@ -1,0 +1,88 @@
+/** The kinds of values an option can have, and how each is read from text or JSON. */
+
+/** Text from the command line or the environment, or a value of the JSON file. */
+export type RawValue = unknown;
+
+export interface ValueKind<T> {
+  /** What stands for the value in `--help`; undefined for a flag without one. */
+  readonly placeholder: string | undefined;
+  /** Completes the sentence "expected … to be". */
+  readonly expected: string;
+  /** Given more than once, each value counts. */
+  readonly repeatable: boolean;
+  /** Undefined when it is not such a value. */
+  read(raw: RawValue): T | undefined;
+}
+
+export function integer(placeholder: string, least: number, most: number): ValueKind<number> {
+  return {
+    placeholder,
+    expected: `an integer from ${least} to ${most}`,
+    repeatable: false,
+    read(raw) {
+      const value = numberOf(raw);
+      return Number.isInteger(value) && value >= least && value <= most ? value : undefined;
+    },
+  };
+}
+
+/** A duration or another amount that need not be whole. */
+export function amount(placeholder: string, least: number, most: number): ValueKind<number> {
+  return {
+    placeholder,
+    expected: `a number from ${least} to ${most}`,
+    repeatable: false,
+    read(raw) {
+      const value = numberOf(raw);
+      return value >= least && value <= most ? value : undefined;
+    },
+  };
+}
+
+export function choice<const T extends string>(...values: readonly T[]): ValueKind<T> {
+  return {
+    placeholder: values.join("|"),
+    expected: `one of ${values.join(", ")}`,
+    repeatable: false,
+    read: (raw) => values.find((value) => value === raw),
+  };
+}
+
+export function text(placeholder: string): ValueKind<string> {
+  return {
+    placeholder,
+    expected: "a text that is not empty",
+    repeatable: false,
+    read: (raw) => (typeof raw === "string" && raw.trim() !== "" ? raw.trim() : undefined),
+  };
+}
+
+/** Several texts: repeated on the command line, separated by commas in the environment, an array in the file. */
+export function list(placeholder: string): ValueKind<readonly string[]> {
+  return {
+    placeholder,
+    expected: "a list of texts",
+    repeatable: true,
+    read(raw) {
+      const items = typeof raw === "string" ? raw.split(",") : raw;
+      if (!Array.isArray(items) || !items.every((item) => typeof item === "string")) return undefined;
+      return items.map((item) => item.trim()).filter((item) => item !== "");
+    },
+  };
+}
+
+export const flag: ValueKind<boolean> = {
+  placeholder: undefined,
+  expected: "true or false",
+  repeatable: false,
+  read(raw) {
+    if (raw === true || raw === "1" || raw === "true" || raw === "on") return true;
+    if (raw === false || raw === "0" || raw === "false" || raw === "off") return false;
+    return undefined;
+  },
+};
+
+function numberOf(raw: RawValue): number {
+  if (typeof raw === "number") return raw;
+  return typeof raw === "string" && /^-?\d+(\.\d+)?$/.test(raw.trim()) ? Number(raw) : Number.NaN;
+}

@@ -1,0 +1,136 @@
+import { createHash } from "node:crypto";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { parseApiKeys } from "../../../src/config/api-keys.ts";
+import { isLoopback, loadConfig } from "../../../src/config/load-config.ts";
+import { environmentName, serveOptionNames, serveOptions } from "../../../src/config/options.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "weft-config-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const file = join(folder, "weft.json");
+
+function load(flags: object, env: Record<string, string | undefined>, json?: unknown) {
+  if (json !== undefined) writeFileSync(file, typeof json === "string" ? json : JSON.stringify(json));
+  return loadConfig({ flags: { ...flags }, env, file: json === undefined ? undefined : file });
+}
+
+describe("an option's value", () => {
+  it.each([
+    { flags: { port: "1" }, env: { WEFT_PORT: "2" }, json: { port: 3 }, settled: [1, "flag"] },
+    { flags: {}, env: { WEFT_PORT: "2" }, json: { port: 3 }, settled: [2, "env"] },
+    { flags: {}, env: {}, json: { port: 3 }, settled: [3, "file"] },
+    { flags: {}, env: {}, json: {}, settled: [9338, "default"] },
+    { flags: {}, env: { WEFT_PORT: "" }, json: { port: null }, settled: [9338, "default"] },
+  ])("comes from the nearest place: $flags, $env, $json", ({ flags, env, json, settled }) => {
+    const config = load(flags, { ...env }, json);
+    expect([config.values.port, config.sources.port]).toEqual(settled);
+  });
+
+  it("may be a list in each place", () => {
+    expect(load({ model: ["a", "b"] }, {}).values.model).toEqual(["a", "b"]);
+    expect(load({}, { WEFT_MODELS: "a, b," }).values.model).toEqual(["a", "b"]);
+    expect(load({}, {}, { model: ["a"] }).values.model).toEqual(["a"]);
+  });
+
+  it("may be false although a lower place says true", () => {
+    expect(load({ deterministic: false }, { WEFT_DETERMINISTIC: "1" }).values.deterministic).toBe(false);
+    expect(load({}, { WEFT_DETERMINISTIC: "off" }, { deterministic: true }).values.deterministic).toBe(false);
+  });
+
+  it.each([
+    [{ port: "http" }, {}, undefined, 'Expected --port to be an integer from 0 to 65535, but got "http".'],
+    [{ port: "70000" }, {}, undefined, 'Expected --port to be an integer from 0 to 65535, but got "70000".'],
+    [{}, { WEFT_SLOTS: "0" }, undefined, 'Expected WEFT_SLOTS to be an integer from 1 to 256, but got "0".'],
+    [
+      {},
+      { WEFT_SLOTS: "1.5" },
+      undefined,
+      'Expected WEFT_SLOTS to be an integer from 1 to 256, but got "1.5".',
+    ],
+    [
+      {},
+      { WEFT_GPU: "rocm" },
+      undefined,
+      'Expected WEFT_GPU to be one of auto, cuda, vulkan, metal, off, but got "rocm".',
+    ],
+    [
+      {},
+      {},
+      { deterministic: "maybe" },
+      `Expected "deterministic" in ${file} to be true or false, but got "maybe".`,
+    ],
+    [
+      {},
+      {},
+      { "api-key": [1] },
+      `Expected "api-key" in ${file} to be a list of texts, but got something else.`,
+    ],
+    [{}, {}, [], `${file} must hold one JSON object, such as {"port": 9338}.`],
+    [
+      { host: "0.0.0.0" },
+      {},
+      undefined,
+      "--host 0.0.0.0 lets other machines in: set WEFT_API_KEYS, or add --insecure-no-auth if that is meant.",
+    ],
+  ] as const)("is refused in words: %j %j %j", (flags, env, json, message) => {
+    expect(() => load(flags, env, json)).toThrow(expect.objectContaining({ name: "ConfigError", message }));
+  });
+
+  it("is refused when the file has a key nobody reads, is not JSON or is not there", () => {
+    expect(() => load({}, {}, { prot: 1 })).toThrow(
+      /weft\.json has the unknown key "prot"; the keys are model, host, port/,
+    );
+    expect(() => load({}, {}, "{port: 1}")).toThrow(/weft\.json is not JSON: /);
+    expect(() => loadConfig({ flags: {}, env: {}, file: join(folder, "none.json") })).toThrow(
+      /\(ENOENT\); check --config/,
+    );
+  });
+
+  it("lets other machines in with a key, or when that is said to be meant", () => {
+    expect(load({ host: "0.0.0.0" }, { WEFT_API_KEYS: "secret" }).values["api-key"]).toEqual(["secret"]);
+    expect(load({ host: "::", "insecure-no-auth": true }, {}).values.host).toBe("::");
+  });
+
+  it("has one environment variable for each option", () => {
+    expect(new Set(serveOptionNames.map(environmentName)).size).toBe(serveOptionNames.length);
+    expect(environmentName("batch-size")).toBe("WEFT_BATCH_SIZE");
+    expect(environmentName("api-key")).toBe("WEFT_API_KEYS");
+  });
+
+  it("has a default that the option itself would accept", () => {
+    for (const name of serveOptionNames) {
+      const { kind, default: fallback } = serveOptions[name];
+      expect([name, fallback === undefined ? undefined : kind.read(fallback)]).toEqual([name, fallback]);
+    }
+  });
+});
+
+describe("a key", () => {
+  const digest = (key: string) => createHash("sha256").update(key).digest("hex");
+
+  it.each([
+    ["sk-secret", "key-1", "sk-secret"],
+    ["alice=sk-secret", "alice", "sk-secret"],
+    ["c2VjcmV0cw==", "key-1", "c2VjcmV0cw=="],
+    ["c2VjcmV0=", "key-1", "c2VjcmV0="],
+  ])("%s has a name for logs and is kept as a digest", (entry, name, key) => {
+    expect(parseApiKeys([entry])).toEqual([{ name, sha256: digest(key) }]);
+  });
+});
+
+describe("an address", () => {
+  it.each([
+    ["127.0.0.1", true],
+    ["127.1.2.3", true],
+    ["localhost", true],
+    ["::1", true],
+    ["0.0.0.0", false],
+    ["::", false],
+    ["127.0.0.1.example.com", false],
+    ["192.168.0.2", false],
+  ])("%s is loopback: %s", (host, loopback) => {
+    expect(isLoopback(host)).toBe(loopback);
+  });
+});
