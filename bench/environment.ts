@@ -1,6 +1,6 @@
 /** Where and how a benchmark ran: the header without which its numbers mean nothing. */
-import { readFileSync } from "node:fs";
 import os from "node:os";
+import { packageVersion } from "../models/package-root.ts";
 
 export interface BenchEnvironment {
   readonly cpu: string;
@@ -35,20 +35,4 @@ export function hideKey(argv: readonly string[]): string[] {
     if (argument.startsWith("--api-key=")) return "--api-key=***";
     return argv[index - 1] === "--api-key" ? "***" : argument;
   });
-}
-
-/** The manifest lies one folder up from the sources and two up from the compiled files. */
-function packageVersion(): string {
-  for (const path of ["../package.json", "../../package.json"]) {
-    try {
-      const manifest = JSON.parse(readFileSync(new URL(path, import.meta.url), "utf8")) as {
-        readonly name?: unknown;
-        readonly version?: unknown;
-      };
-      if (manifest.name === "weft" && typeof manifest.version === "string") return manifest.version;
-    } catch {
-      // Not there: the next place is tried.
-    }
-  }
-  return "unknown";
 }

@@ -91,10 +91,9 @@ export async function runClosedLoop(
       timeoutMs: options.timeoutMs,
     };
     progress(`${target.url}: ${concurrency} clients, round ${round + 1} of ${options.rounds}`);
-    // Both sides of a round get the same prompts; another round gets others, or it would find them cached.
     const prepare = (part: number, exact: number): Promise<PromptSource> =>
       PromptSource.prepare(
-        { ...options, seed: deriveSeed(options.seed, concurrency, round, part) },
+        { ...options, seed: promptSeed(session, options.seed, [concurrency, round, part], side) },
         exact,
         session.count,
       );
@@ -128,7 +127,7 @@ export async function runScenario(
     progress(`${target.url}: long beside short, round ${round + 1} of ${options.rounds}`);
     const prepare = (part: number, promptTokens: number, exact: number): Promise<PromptSource> =>
       PromptSource.prepare(
-        { promptTokens, sharedPrefixTokens: 0, seed: deriveSeed(options.seed, round, part) },
+        { promptTokens, sharedPrefixTokens: 0, seed: promptSeed(session, options.seed, [round, part], side) },
         exact,
         session.count,
       );
@@ -151,6 +150,15 @@ export async function runScenario(
     report(result);
   }
   return results;
+}
+
+/**
+ * Both sides of a round get the same prompts; another round gets others, or it would find them cached. So would
+ * side B when it is the same server as A, which is how one measures the noise of a comparison.
+ */
+function promptSeed({ targets }: Session, seed: number, labels: readonly number[], side: number): number {
+  const sameServer = targets[0]?.url === targets[side]?.url;
+  return deriveSeed(seed, ...labels, sameServer ? side : 0);
 }
 
 async function firstModel(url: string, apiKey: string | undefined, clock: BenchClock): Promise<string> {

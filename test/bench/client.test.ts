@@ -1,0 +1,194 @@
+import { afterEach, describe, expect, it } from "vitest";
+import { Collector, streamRequest } from "../../bench/client.ts";
+import type { RequestRecord, StreamedRequest, Target } from "../../bench/client.ts";
+import { createManualClock } from "./manual-clock.ts";
+import {
+  answerWhole,
+  contentChunk,
+  FINISH_CHUNK,
+  frame,
+  ROLE_CHUNK,
+  sendJson,
+  startScriptedServer,
+  usageChunk,
+} from "./scripted-server.ts";
+import type { Answer, ScriptedServer } from "./scripted-server.ts";
+
+const request: StreamedRequest = { prompt: "one two", outputTokens: 3, seed: 5, timeoutMs: 1000 };
+
+describe("the times of a stream", () => {
+  /** Reads frames that arrive at the given times. */
+  async function readAt(timed: readonly (readonly [atMs: number, text: string])[]): Promise<RequestRecord> {
+    const clock = createManualClock();
+    clock.advance(100);
+    const collector = new Collector(clock, request);
+    async function* body(): AsyncGenerator<Uint8Array, void, void> {
+      for (const [atMs, text] of timed) {
+        clock.advance(atMs - clock.nowMs());
+        yield new TextEncoder().encode(text);
+      }
+    }
+    return collector.read(body());
+  }
+
+  it("each chunk has the time of the read that brought it", async () => {
+    const record = await readAt([
+      [110, ": comment\n\n"],
+      [120, frame(ROLE_CHUNK)],
+      [130, frame(contentChunk("a"))],
+      [170, frame(contentChunk("b")) + frame(contentChunk("c"))],
+      [180, frame(FINISH_CHUNK)],
+      [190, frame(usageChunk(7, 3, 2)) + frame("[DONE]")],
+    ]);
+    expect(record).toEqual({
+      startMs: 100,
+      endMs: 190,
+      firstChunkMs: 120,
+      choiceMs: [120, 130, 170, 170, 180],
+      outputMs: [130, 170, 170],
+      promptTokens: 7,
+      cachedTokens: 2,
+      outputTokens: 3,
+      countedBy: "usage",
+      finishReason: "length",
+      error: undefined,
+    });
+  });
+
+  it("a frame cut in two, in the middle of a character, has the time of its end", async () => {
+    const bytes = Buffer.from(frame(contentChunk("é")));
+    const cut = bytes.indexOf(0xc3) + 1;
+    const clock = createManualClock();
+    const collector = new Collector(clock, request);
+    async function* body(): AsyncGenerator<Uint8Array, void, void> {
+      clock.advance(10);
+      yield bytes.subarray(0, cut);
+      clock.advance(10);
+      yield bytes.subarray(cut);
+      clock.advance(10);
+      yield Buffer.from(frame(FINISH_CHUNK));
+    }
+    const record = await collector.read(body());
+    expect(record.outputMs).toEqual([20]);
+    expect(record.error).toBeUndefined();
+  });
+
+  it("without usage the output chunks are the tokens", async () => {
+    const record = await readAt([[120, frame(contentChunk("a")) + frame(FINISH_CHUNK) + frame("[DONE]")]]);
+    expect(record).toMatchObject({ outputTokens: 1, countedBy: "chunks", promptTokens: undefined });
+  });
+
+  it("more frames than the tokens can explain are an error", async () => {
+    const record = await readAt([[120, frame(contentChunk("a")).repeat(200)]]);
+    expect(record.error).toEqual({ kind: "too_many_frames", message: "More than 88 frames." });
+  });
+});
+
+describe("how a request can end", () => {
+  let server: ScriptedServer | undefined;
+
+  afterEach(async () => {
+    await server?.close();
+    server = undefined;
+  });
+
+  async function ask(answer: Answer): Promise<RequestRecord> {
+    server = await startScriptedServer(answer);
+    return streamRequest(targetOf(server.url), request, createManualClock());
+  }
+
+  it("a whole stream has no error, and asked for an exact length", async () => {
+    const record = await ask(answerWhole);
+    expect(record).toMatchObject({ error: undefined, outputTokens: 3, cachedTokens: 4 });
+    expect(server?.bodies).toEqual([
+      {
+        model: "scripted",
+        messages: [{ role: "user", content: "one two" }],
+        max_tokens: 3,
+        ignore_eos: true,
+        temperature: 0,
+        seed: 5,
+        stream: true,
+        stream_options: { include_usage: true },
+      },
+    ]);
+  });
+
+  it("a status other than 200 is an error with the server's message", async () => {
+    const record = await ask((response) => sendJson(response, 500, { error: { message: "boom" } }));
+    expect(record.error).toEqual({ kind: "http_500", message: "boom" });
+  });
+
+  it("an error frame in mid-stream is an error, although the status was 200", async () => {
+    const record = await ask((response) => {
+      response.writeHead(200);
+      response.end(frame(contentChunk("a")) + frame({ error: { message: "engine died" } }) + frame("[DONE]"));
+    });
+    expect(record.error).toEqual({ kind: "error_frame", message: "engine died" });
+    expect(record.outputMs).toHaveLength(1);
+  });
+
+  it("a stream that ends without a finish reason is an error", async () => {
+    const record = await ask((response) => {
+      response.writeHead(200);
+      response.end(frame(contentChunk("a")) + frame("[DONE]"));
+    });
+    expect(record.error).toEqual({ kind: "no_finish", message: "1 frames, then [DONE]." });
+  });
+
+  it("a stream that finishes without output is an error", async () => {
+    const record = await ask((response) => {
+      response.writeHead(200);
+      response.end(frame(ROLE_CHUNK) + frame(FINISH_CHUNK) + frame("[DONE]"));
+    });
+    expect(record.error?.kind).toBe("no_output");
+  });
+
+  it("a frame that is not JSON is an error", async () => {
+    const record = await ask((response) => {
+      response.writeHead(200);
+      response.end(frame("{oops"));
+    });
+    expect(record.error).toEqual({ kind: "malformed_frame", message: "{oops" });
+  });
+
+  it("a connection reset in mid-stream is an error", async () => {
+    const record = await ask((response) => {
+      response.writeHead(200);
+      response.write(frame(contentChunk("a")), () => response.destroy());
+    });
+    expect(record.error?.kind).toBe("connection");
+  });
+
+  it("a refused connection is an error", async () => {
+    server = await startScriptedServer(answerWhole);
+    const { url } = server;
+    await server.close();
+    server = undefined;
+    const record = await streamRequest(targetOf(url), request, createManualClock());
+    expect(record.error?.kind).toBe("connection");
+    expect(record.error?.message).toMatch(/^ECONNREFUSED/);
+  });
+
+  it("a request past its time limit is a timeout, and the server sees it go", async () => {
+    const clock = createManualClock();
+    let gone: () => void = () => undefined;
+    const left = new Promise<void>((resolve) => (gone = resolve));
+    server = await startScriptedServer((response) => {
+      response.writeHead(200);
+      response.write(frame(contentChunk("a")));
+      response.on("close", gone);
+    });
+    const record = await streamRequest(
+      targetOf(server.url),
+      { ...request, onOutput: () => clock.advance(1000) },
+      clock,
+    );
+    expect(record.error).toEqual({ kind: "timeout", message: "Not finished after 1000 ms." });
+    await left;
+  });
+});
+
+function targetOf(url: string): Target {
+  return { url, endpoint: "chat", model: "scripted", apiKey: undefined };
+}

@@ -1,0 +1,139 @@
+import { describe, expect, it } from "vitest";
+import type { RequestRecord, Target } from "../../bench/client.ts";
+import { interleave, runLevel } from "../../bench/closed-loop.ts";
+import type { LevelPlan, SendRequest } from "../../bench/closed-loop.ts";
+import { summarizeLevel, toVllmResult } from "../../bench/level-summary.ts";
+import { createManualClock } from "./manual-clock.ts";
+
+const target: Target = {
+  url: "http://127.0.0.1:1",
+  endpoint: "chat",
+  model: "m",
+  apiKey: undefined,
+};
+const plan: LevelPlan = {
+  concurrency: 3,
+  length: { requests: 7 },
+  outputTokens: 3,
+  seed: 1,
+  timeoutMs: 1000,
+};
+const record: RequestRecord = {
+  startMs: 0,
+  endMs: 100,
+  firstChunkMs: 15,
+  choiceMs: [15, 20, 50, 90, 95],
+  outputMs: [20, 50, 90],
+  promptTokens: 10,
+  cachedTokens: 5,
+  outputTokens: 3,
+  countedBy: "usage",
+  finishReason: "length",
+  error: undefined,
+};
+const prompts = { prompt: (index: number): string => `p${index}` };
+
+describe("interleave", () => {
+  it("two servers take turns within a level, level by level", () => {
+    const order = interleave([1, 4], 2, 2).map(({ level, round, side }) => `${level}/${round}/${"AB"[side]}`);
+    expect(order).toEqual(["1/0/A", "1/0/B", "1/1/A", "1/1/B", "4/0/A", "4/0/B", "4/1/A", "4/1/B"]);
+  });
+});
+
+describe("runLevel", () => {
+  it("never has more requests running than clients, and sends each prompt once", async () => {
+    const sent: string[] = [];
+    let running = 0;
+    let most = 0;
+    const send: SendRequest = async (_, prompt) => {
+      sent.push(prompt);
+      most = Math.max(most, ++running);
+      await Promise.resolve();
+      running -= 1;
+      return record;
+    };
+    const run = await runLevel(target, plan, prompts, { clock: createManualClock(), send });
+    expect(most).toBe(3);
+    expect(sent).toEqual(["p0", "p1", "p2", "p3", "p4", "p5", "p6"]);
+    expect(run.records).toHaveLength(7);
+  });
+
+  it("a duration stops new requests and waits for the running ones", async () => {
+    const clock = createManualClock();
+    const send: SendRequest = () => {
+      clock.advance(40);
+      return Promise.resolve(record);
+    };
+    const timed: LevelPlan = { ...plan, concurrency: 1, length: { durationMs: 100 } };
+    const run = await runLevel(target, timed, prompts, { clock, send });
+    expect(run).toMatchObject({ wallMs: 120, records: { length: 3 } });
+  });
+});
+
+describe("summarizeLevel", () => {
+  const failed: RequestRecord = {
+    ...record,
+    outputMs: [30],
+    outputTokens: 1,
+    finishReason: undefined,
+    error: { kind: "connection", message: "reset" },
+  };
+  const second: RequestRecord = { ...record, outputTokens: 2, outputMs: [40, 60], choiceMs: [40, 60] };
+  const run = { records: [record, failed, second], wallMs: 500 };
+
+  it("counts succeeded requests in the rates, and every failure in the errors", () => {
+    expect(summarizeLevel(run, 3)).toMatchObject({
+      succeeded: 2,
+      failed: 1,
+      errors: [{ kind: "connection", count: 1, example: "reset" }],
+      requestsPerSecond: 4,
+      promptTokens: 20,
+      cachedTokens: 10,
+      outputTokens: 5,
+      outputTokensPerSecond: 10,
+      totalTokensPerSecond: 50,
+      outputChunks: 5,
+      wrongLength: 1,
+      countedByChunks: 0,
+      longestGapMs: 40,
+    });
+  });
+
+  it("TTFT is to the first output; the first choices are a number of their own", () => {
+    const { ttftMs, ttftAnyChunkMs } = summarizeLevel(run, 3);
+    expect([ttftMs.mean, ttftAnyChunkMs.mean]).toEqual([30, 27.5]);
+  });
+
+  it("TPOT is (e2e - TTFT) / (tokens - 1) per request; ITL is the pooled gaps", () => {
+    const { tpotMs, itlMs } = summarizeLevel(run, 3);
+    // (100 - 20) / 2 and (100 - 40) / 1.
+    expect(tpotMs).toMatchObject({ count: 2, mean: 50 });
+    expect(itlMs).toMatchObject({ count: 3, mean: 30 });
+  });
+
+  it("vLLM's names carry vLLM's definitions", () => {
+    const vllm = toVllmResult(run, summarizeLevel(run, 3));
+    expect(vllm).toMatchObject({
+      completed: 2,
+      failed: 1,
+      duration: 0.5,
+      request_throughput: 4,
+      output_throughput: 10,
+      total_token_throughput: 50,
+      // 15 and 40: the first choices count.
+      mean_ttft_ms: 27.5,
+      median_ttft_ms: 27.5,
+      p99_ttft_ms: null,
+      // (95 - 15) / 2 and (60 - 40) / 1.
+      mean_tpot_ms: 30,
+      mean_e2el_ms: 77.5,
+      std_ttft_ms: 12.5,
+    });
+  });
+
+  it("a level in which all failed has no times and no division by zero", () => {
+    const summary = summarizeLevel({ records: [failed], wallMs: 0 }, 3);
+    expect(summary).toMatchObject({ outputTokensPerSecond: 0, cachedTokens: undefined });
+    expect(summary.ttftMs.count).toBe(0);
+  });
+});

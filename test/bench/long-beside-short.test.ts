@@ -1,0 +1,99 @@
+import { describe, expect, it } from "vitest";
+import type { RequestRecord, Target } from "../../bench/client.ts";
+import { runLongBesideShort, summarizeScenario } from "../../bench/long-beside-short.ts";
+import type { StreamOne } from "../../bench/long-beside-short.ts";
+
+const target: Target = {
+  url: "http://127.0.0.1:1",
+  endpoint: "chat",
+  model: "m",
+  apiKey: undefined,
+};
+const plan = {
+  streamPrompts: ["s0", "s1"],
+  longPrompt: "long",
+  outputTokens: 256,
+  seed: 1,
+  timeoutMs: 1000,
+};
+
+function recordOf(startMs: number, outputMs: readonly number[]): RequestRecord {
+  return {
+    startMs,
+    endMs: (outputMs.at(-1) ?? startMs) + 1,
+    firstChunkMs: outputMs[0],
+    choiceMs: outputMs,
+    outputMs,
+    promptTokens: 30,
+    cachedTokens: 0,
+    outputTokens: outputMs.length,
+    countedBy: "usage",
+    finishReason: "length",
+    error: undefined,
+  };
+}
+
+describe("runLongBesideShort", () => {
+  it("the long prompt is sent when the slowest stream has shown 16 chunks, not before", async () => {
+    const sent: string[] = [];
+    let end: () => void = () => undefined;
+    const longSent = new Promise<void>((resolve) => (end = resolve));
+    const streamOne: StreamOne = async (_, { prompt, onOutput }) => {
+      sent.push(prompt);
+      if (prompt === "long") {
+        end();
+        return recordOf(0, [1]);
+      }
+      onOutput?.(15);
+      sent.push(`${prompt} 15`);
+      await Promise.resolve();
+      onOutput?.(16);
+      sent.push(`${prompt} 16`);
+      await longSent;
+      return recordOf(0, [1]);
+    };
+    const run = await runLongBesideShort(target, plan, streamOne);
+    expect(sent).toEqual(["s0", "s0 15", "s1", "s1 15", "s0 16", "s1 16", "long"]);
+    expect(run.long).toBeDefined();
+  });
+
+  it("streams that fail before they all began leave the long prompt unsent", async () => {
+    const failed = { ...recordOf(0, []), error: { kind: "http_503", message: "loading" } } as const;
+    const run = await runLongBesideShort(target, plan, () => Promise.resolve(failed));
+    expect(run.long).toBeUndefined();
+    expect(summarizeScenario(run)).toMatchObject({
+      longTtftMs: undefined,
+      longestGapAfterMs: undefined,
+      streamsEndedEarly: 2,
+      errors: [{ kind: "http_503", count: 2, example: "loading" }],
+    });
+  });
+});
+
+describe("summarizeScenario", () => {
+  it("a gap counts before the arrival or after it by its end, and the start of the streams not at all", () => {
+    const summary = summarizeScenario({
+      // Alone until the second begins at 100: its gap of 80 is not what the scenario measures.
+      streams: [recordOf(0, [10, 90, 110, 130, 200, 210]), recordOf(0, [100, 115, 135, 205, 220])],
+      long: { ...recordOf(140, [207, 215]), promptTokens: 3000 },
+    });
+    expect(summary).toMatchObject({
+      longestGapBeforeMs: 20,
+      longestGapAfterMs: 70,
+      longTtftMs: 67,
+      longPromptTokens: 3000,
+      streamsEndedEarly: 0,
+      errors: [],
+    });
+    expect(summary.itlBeforeMs.count).toBe(4);
+    expect(summary.itlDuringPrefillMs).toMatchObject({ count: 2, max: 70 });
+  });
+
+  it("a stream that ended before the long prompt's first output is pointed out", () => {
+    const summary = summarizeScenario({
+      streams: [recordOf(0, [10, 20]), recordOf(0, [10, 90])],
+      long: recordOf(15, [60]),
+    });
+    expect(summary.streamsEndedEarly).toBe(1);
+  });
+});

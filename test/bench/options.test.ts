@@ -1,0 +1,110 @@
+import { describe, expect, it } from "vitest";
+import { hideKey } from "../../bench/environment.ts";
+import { defaultRequests, OptionsExit, parseOptions } from "../../bench/options.ts";
+
+function exitOf(...argv: readonly string[]): OptionsExit {
+  try {
+    parseOptions(argv);
+  } catch (error) {
+    if (error instanceof OptionsExit) return error;
+  }
+  throw new Error("accepted");
+}
+
+describe("parseOptions", () => {
+  it("without options it measures the local server at four levels", () => {
+    expect(parseOptions([])).toEqual({
+      mode: "closed-loop",
+      urls: ["http://127.0.0.1:9338"],
+      endpoint: "chat",
+      model: undefined,
+      apiKey: undefined,
+      concurrency: [1, 4, 8, 16],
+      length: undefined,
+      promptTokens: 128,
+      outputTokens: 128,
+      sharedPrefixTokens: 0,
+      warmup: 1,
+      timeoutMs: 600_000,
+      rounds: 1,
+      seed: 1,
+      json: undefined,
+    });
+  });
+
+  it.each([
+    ["http://h:1/v1", "http://h:1"],
+    ["http://h:1/v1/", "http://h:1"],
+    ["http://h:1", "http://h:1"],
+    ["https://h/proxy/v1", "https://h/proxy"],
+  ])("the URL %s means the server %s", (given, url) => {
+    expect(parseOptions(["--url", given])).toMatchObject({ urls: [url] });
+  });
+
+  it("the scenario and the engine mode have lengths of their own", () => {
+    expect(parseOptions(["--scenario", "long-beside-short"])).toMatchObject({
+      mode: "long-beside-short",
+      promptTokens: 3000,
+      outputTokens: 256,
+      streams: 3,
+    });
+    expect(parseOptions(["--engine", "--model", "pocket"])).toMatchObject({
+      mode: "engine",
+      model: "pocket",
+      promptTokens: 64,
+      outputTokens: 128,
+    });
+  });
+
+  it("a duration in seconds replaces the number of requests", () => {
+    expect(parseOptions(["--duration", "2.5"])).toMatchObject({ length: { durationMs: 2500 } });
+    expect(parseOptions(["--requests", "9"])).toMatchObject({ length: { requests: 9 } });
+  });
+
+  it.each([
+    ["--requests", "0"],
+    ["--concurrency", "1,,4"],
+    ["--concurrency", "9999"],
+    ["--url", "localhost:9338"],
+    ["--isl", "1e3"],
+    ["--duration", "-1"],
+    ["--requests", "3", "--duration", "3"],
+    ["--shared-prefix", "128"],
+    ["--scenario", "long-beside-short", "--osl", "16"],
+    ["--scenario", "other"],
+    ["--engine"],
+    ["--engine", "--model", "m", "--osl", "1"],
+    ["--engine", "--model", "m", "--vs", "http://h"],
+    ["--nonsense"],
+    ["extra"],
+  ])("%s %s is refused with exit code 2 and a reason", (...argv) => {
+    const exit = exitOf(...argv);
+    expect(exit.exitCode).toBe(2);
+    expect(exit.text).toMatch(/^error: /);
+  });
+
+  it("help is not an error", () => {
+    expect(exitOf("--help")).toMatchObject({ exitCode: 0, text: expect.stringContaining("--shared-prefix") });
+  });
+
+  it.each([
+    [1, 8],
+    [2, 8],
+    [4, 16],
+    [16, 64],
+  ])("%i clients send %i requests", (concurrency, requests) => {
+    expect(defaultRequests(concurrency)).toBe(requests);
+  });
+});
+
+describe("hideKey", () => {
+  it("an API key never reaches the header, however it was given", () => {
+    expect(hideKey(["--api-key", "secret", "--api-key=secret", "--seed", "1"])).toEqual([
+      "--api-key",
+      "***",
+      "--api-key=***",
+      "--seed",
+      "1",
+    ]);
+  });
+});
