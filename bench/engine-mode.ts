@@ -2,7 +2,7 @@
  * What the step loop costs: tokens per second of the engine beside a bare decode loop over the same addon.
  *
  * Both run in a process of their own with the same model, sequences, prompt length and threads, in turns. The
- * bare loop plans nothing, emits nothing and serves nobody, so the ratio is the price of serving.
+ * bare loop neither samples nor plans and serves nobody, so the ratio is the price of serving.
  */
 import { randomUUID } from "node:crypto";
 import { EngineClient } from "../engine/client.ts";
@@ -18,7 +18,7 @@ import type { TimedStep } from "./decode-rate.ts";
 import type { EngineOptions } from "./options.ts";
 import { createRng, deriveSeed } from "./rng.ts";
 
-export interface EngineRun {
+interface EngineRun {
   readonly sequences: number;
   /** From 0. */
   readonly round: number;

@@ -7,7 +7,7 @@ import type { ScenarioSummary } from "./long-beside-short.ts";
 import { ratioSpread, spreadOf } from "./stats.ts";
 import type { Spread, Summary } from "./stats.ts";
 
-export const SIDE_NAMES = ["A", "B"] as const;
+const SIDE_NAMES = ["A", "B"] as const;
 
 export const LEVEL_FORMULAS: readonly string[] = [
   "output tok/s    output tokens of succeeded requests / (last request ended - first request sent)",
@@ -28,7 +28,7 @@ export const SCENARIO_FORMULAS: readonly string[] = [
 
 export const ENGINE_FORMULAS: readonly string[] = [
   "engine tok/s    tokens of the steps between the first and the last one in which all requests decode / time",
-  "bare tok/s      the same sequences in a decode loop that does nothing else, over the same addon",
+  "bare tok/s      the same sequences in a loop over the same addon that neither samples nor schedules",
   "ratio           engine / bare of the same round",
 ];
 
