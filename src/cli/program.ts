@@ -1,0 +1,76 @@
+/** The commands of `weft`, their arguments and their help. */
+import { Command } from "commander";
+import { packageVersion } from "../../models/package-root.ts";
+import { addServeFlags, givenFlags } from "./serve-flags.ts";
+import type { ExitCode } from "./exit-codes.ts";
+
+const EXIT_CODES = `
+Exit codes: 0 ok, 1 other failure, 2 wrong usage, 3 no such model or not a model, 4 not enough memory, 5 port in use.`;
+
+/**
+ * Commands load what they need when they run, so that \`--help\` is quick.
+ * @param setExitCode Receives the exit code of the command that ran.
+ */
+export function createProgram(setExitCode: (code: ExitCode) => void): Command {
+  const program = new Command("weft")
+    .description("OpenAI-compatible server for llama.cpp models.")
+    .version(packageVersion(), "-V, --version")
+    .helpCommand(false)
+    .exitOverride()
+    .addHelpText("after", EXIT_CODES);
+
+  const serve = program
+    .command("serve")
+    .description("serve models over HTTP (npm start is the same)")
+    .argument("[model...]", "models to serve, as with --model")
+    .addHelpText(
+      "after",
+      "\nAn option is taken from the flag, else the environment, else the file, else its default.",
+    );
+  addServeFlags(serve).action(async (models: readonly string[]) => {
+    const { runServe } = await import("./serve-command.ts");
+    const { flags, file } = givenFlags(serve);
+    const named = Array.isArray(flags["model"]) ? (flags["model"] as string[]) : [];
+    if (models.length + named.length > 0) flags["model"] = [...models, ...named];
+    setExitCode(await runServe({ flags, env: process.env, file }));
+  });
+
+  program
+    .command("pull")
+    .description("fetch a model, so that it is there without the network")
+    .argument("<model>", "smollm2, hf:org/repo:QUANT or hf:org/repo/file.gguf")
+    .action(async (name: string) => {
+      const { runPull } = await import("./model-commands.ts");
+      setExitCode(await runPull(name));
+    });
+
+  program
+    .command("list")
+    .description("show the known models and which are here")
+    .action(async () => {
+      const { runList } = await import("./model-commands.ts");
+      setExitCode(runList());
+    });
+
+  program
+    .command("doctor")
+    .description("check what this machine lacks")
+    .action(async () => {
+      const { runDoctor } = await import("./doctor-command.ts");
+      setExitCode(runDoctor());
+    });
+
+  program
+    .command("bench")
+    .description("measure a server or an engine; see weft bench --help")
+    .helpOption(false)
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .argument("[arguments...]")
+    .action(async (argv: readonly string[]) => {
+      const { runBench } = await import("../../bench/cli.ts");
+      setExitCode((await runBench(argv)) === 0 ? 0 : 1);
+    });
+
+  return program;
+}

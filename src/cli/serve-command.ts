@@ -1,0 +1,200 @@
+/** `weft serve`: settles the options, finds the models, listens, loads, and serves until a signal. */
+import { setTimeout as wait } from "node:timers/promises";
+import { forkEngine } from "../../engine/process/fork.ts";
+import type { LoadOptions, ModelFacts } from "../../engine/protocol.ts";
+import { DEFAULT_MODEL } from "../../models/catalogue.ts";
+import { ChatTemplate } from "../../models/chat-template.ts";
+import { TemplateRenderer } from "../../models/chat-template-renderer.ts";
+import { readGgufHeader } from "../../models/gguf-header.ts";
+import type { LoadedModel } from "../../models/loaded-model.ts";
+import { packageVersion } from "../../models/package-root.ts";
+import { resolveModel } from "../../models/resolve.ts";
+import type { ResolvedModel } from "../../models/resolve.ts";
+import type { TokenTable } from "../../models/text/token-table.ts";
+import { createApp } from "../app.ts";
+import { parseApiKeys } from "../config/api-keys.ts";
+import { ConfigError } from "../config/config-error.ts";
+import { isLoopback, loadConfig } from "../config/load-config.ts";
+import type { ConfigInputs, LoadedConfig } from "../config/load-config.ts";
+import type { ServeValues } from "../config/options.ts";
+import type { AppConfig } from "../deps.ts";
+import { createLog } from "../log.ts";
+import { Metrics } from "../metrics/metrics.ts";
+import { ModelHost } from "../model-host.ts";
+import { HttpServer, ServerLifecycle } from "../server.ts";
+import { randomIds, systemClock } from "../system.ts";
+import { banner } from "./banner.ts";
+import { ExitCode, ListenError } from "./exit-codes.ts";
+import { guardProcess } from "./process-guards.ts";
+import { shutDown } from "./shutdown.ts";
+import { terminalProgress } from "./terminal-progress.ts";
+
+/** A second signal ends the process with this code, since requests may have been cut. */
+const HURRIED_EXIT: ExitCode = ExitCode.failed;
+
+/**
+ * Serves until SIGTERM or SIGINT and resolves with the exit code: 0 after a drain, 1 when a second signal cut it short.
+ * @throws {Error} Anything `describeFailure` knows, when it cannot start.
+ */
+export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
+  const config = loadConfig(inputs);
+  const { values } = config;
+  const log = createLog({ level: values["log-level"], format: values["log-format"] });
+  guardProcess(log);
+  if (config.sources["api-key"] === "flag") {
+    log.warn({}, "--api-key is visible to every user of this machine; prefer WEFT_API_KEYS");
+  }
+  const signals = new Signals();
+  const resolved = await findModels(values.model);
+
+  const version = packageVersion();
+  const metrics = new Metrics(version);
+  const renderer = new TemplateRenderer();
+  const models = new ModelHost(resolved, {
+    startEngine: (model) => forkEngine({ onStderr: (line) => log.debug({ model: model.id }, line) }),
+    loadOptions: (model) => loadOptions(model, values),
+    createTemplate: (facts, tokens) => createTemplate(facts, tokens, renderer),
+    onStep: (model, report) => metrics.observeStep(model, report),
+    log,
+    nowMs: () => systemClock.nowMs(),
+    wait: (ms) => wait(ms),
+  });
+  const lifecycle = new ServerLifecycle();
+  const app = createApp({
+    models,
+    config: appConfig(config, version),
+    log,
+    metrics,
+    clock: systemClock,
+    ids: randomIds,
+    lifecycle,
+  });
+  const server = new HttpServer(app, lifecycle);
+  try {
+    const port = await listen(server, values);
+    const loading = models.start();
+    // A signal while models load ends the wait for them; their failure then says nothing new.
+    const started = await Promise.race([loading.then(() => "loaded" as const), signals.first]);
+    if (started === "loaded") {
+      const loaded = models.served.map((model) => model.loaded).filter((model) => model !== undefined);
+      process.stdout.write(bannerText(loaded, { values, version, port }));
+      await signals.first;
+    } else {
+      loading.catch(() => undefined);
+    }
+    const drainTimeoutMs = values["drain-timeout"] * 1000;
+    await shutDown({ server, models, drainTimeoutMs, log }, signals.hurry);
+    return signals.hurry.aborted ? HURRIED_EXIT : ExitCode.ok;
+  } finally {
+    models.kill();
+    await server.close(0).catch(() => undefined);
+    await renderer.close();
+  }
+}
+
+/** SIGTERM and SIGINT: the first asks for a drain, the second for a quick end. */
+class Signals {
+  readonly first: Promise<"signal">;
+  readonly #hurry = new AbortController();
+
+  constructor() {
+    this.first = new Promise((resolve) => {
+      let seen = 0;
+      const onSignal = (): void => {
+        seen += 1;
+        if (seen === 1) resolve("signal");
+        else this.#hurry.abort();
+      };
+      process.on("SIGTERM", onSignal);
+      process.on("SIGINT", onSignal);
+    });
+  }
+
+  get hurry(): AbortSignal {
+    return this.#hurry.signal;
+  }
+}
+
+async function findModels(names: readonly string[]): Promise<ResolvedModel[]> {
+  const models: ResolvedModel[] = [];
+  const reporter = terminalProgress();
+  for (const name of names.length === 0 ? [DEFAULT_MODEL] : names) {
+    const model = await resolveModel(name, { reporter });
+    // A broken file is told here in a second, rather than by a native reader in a minute.
+    readGgufHeader(model.path);
+    if (models.some(({ id }) => id === model.id)) {
+      throw new ConfigError(
+        `Two models would be called "${model.id}"; name one of them: OTHER_NAME=${name}.`,
+      );
+    }
+    models.push(model);
+  }
+  return models;
+}
+
+function createTemplate(
+  facts: ModelFacts,
+  table: TokenTable,
+  renderer: TemplateRenderer,
+): ChatTemplate | undefined {
+  const { chatTemplate: source, bosToken, eosToken } = facts;
+  if (source === undefined) return undefined;
+  const textOf = (token: number | undefined): string => (token === undefined ? "" : table.piece(token));
+  return new ChatTemplate({ source, table, bosText: textOf(bosToken), eosText: textOf(eosToken), renderer });
+}
+
+function loadOptions(model: ResolvedModel, values: ServeValues): LoadOptions {
+  return {
+    modelPath: model.path,
+    contextTokens: values.context,
+    slots: values.slots,
+    batchTokens: values["batch-size"],
+    threads: values.threads,
+    gpu: values.gpu,
+    gpuLayers: values["gpu-layers"],
+    flashAttention: values["flash-attention"],
+    kvCacheType: values["kv-type"],
+    prefillChunk: values["prefill-chunk"],
+    itlTargetMs: values["itl-target"],
+    maxQueued: values["max-queued"],
+    deterministic: values.deterministic,
+  };
+}
+
+function appConfig({ values }: LoadedConfig, version: string): AppConfig {
+  return {
+    version,
+    apiKeys: parseApiKeys(values["api-key"]),
+    strictParams: values["strict-params"],
+    anyModel: values["any-model"],
+    reasoningField: values["reasoning-field"],
+    sseKeepAliveSeconds: values["keep-alive"],
+    corsOrigins: values["cors-origins"],
+    allowedHosts: values["allowed-hosts"],
+    loopback: isLoopback(values.host),
+  };
+}
+
+async function listen(server: HttpServer, { host, port }: ServeValues): Promise<number> {
+  try {
+    return await server.listen({ host, port });
+  } catch (cause) {
+    const code = cause instanceof Error && "code" in cause ? String(cause.code) : "unknown error";
+    const advice: Readonly<Record<string, string>> = {
+      EADDRINUSE: `Port ${port} is in use; stop the other server or choose another with --port.`,
+      EACCES: `This user may not listen on port ${port}; choose one above 1023 with --port.`,
+      EADDRNOTAVAIL: `${host} is not an address of this machine; check --host.`,
+      ENOTFOUND: `The host name ${host} is not known; check --host.`,
+    };
+    throw new ListenError(code, advice[code] ?? `Cannot listen on ${host}:${port} (${code}).`);
+  }
+}
+
+function bannerText(
+  models: readonly LoadedModel[],
+  { values, version, port }: { values: ServeValues; version: string; port: number },
+): string {
+  const host = values.host.includes(":") ? `[${values.host.replaceAll(/[[\]]/g, "")}]` : values.host;
+  const url = `http://${host}:${port}`;
+  return banner({ version, models, url, keys: values["api-key"].length, embeddedModel: DEFAULT_MODEL });
+}

@@ -1,0 +1,32 @@
+/** Ends a serving process: running requests first, then engines, sockets and the process. */
+import type { Log } from "../deps.ts";
+import type { HttpServer } from "../server.ts";
+
+/** Streams that outlived the drain get this long to send their error frame. */
+const LAST_FRAMES_MS = 1000;
+
+export interface ShutdownParts {
+  readonly server: Pick<HttpServer, "drain" | "close" | "openResponses">;
+  readonly models: { stop(): Promise<void>; kill(): void };
+  readonly drainTimeoutMs: number;
+  readonly log: Log;
+}
+
+/**
+ * Readiness fails and new requests are refused at once; running ones get `drainTimeoutMs`, and what still runs
+ * then ends with an error frame. Aborting `hurry` skips the wait. Never rejects.
+ */
+export async function shutDown(parts: ShutdownParts, hurry: AbortSignal): Promise<void> {
+  const { server, models, drainTimeoutMs, log } = parts;
+  log.info({ open: server.openResponses, drainTimeoutMs }, "shutting down");
+  const drained = await server.drain(drainTimeoutMs, hurry);
+  if (drained) {
+    await Promise.all([models.stop(), server.close(LAST_FRAMES_MS)]);
+  } else {
+    log.warn({ open: server.openResponses }, "ending requests that are still running");
+    // Each open request fails with the engine's end, and its stream says so.
+    models.kill();
+    await server.close(LAST_FRAMES_MS);
+  }
+  log.info({}, "stopped");
+}

@@ -1,0 +1,150 @@
+/** The listening socket: timeouts against slow clients, and a shutdown that loses no running request. */
+import { createServer } from "node:http";
+import type { Server, ServerResponse } from "node:http";
+import type { AddressInfo, Socket } from "node:net";
+import { getRequestListener } from "@hono/node-server";
+import type { Lifecycle } from "./deps.ts";
+
+/** A client that sends its headers a byte at a time holds a socket no longer than this. */
+const HEADERS_TIMEOUT_MS = 10_000;
+/** Time for headers and body together; eight megabytes in it are 140 kB/s. */
+const REQUEST_TIMEOUT_MS = 60_000;
+/** Longer than the 60 s after which common proxies close idle connections, so that they close first. */
+const KEEP_ALIVE_TIMEOUT_MS = 75_000;
+/** Each socket costs a file descriptor; common limits start at 4096 above what else a process needs. */
+const MAX_CONNECTIONS = 4096;
+/** While draining, idle sockets are closed this often: a keep-alive client may become idle at any time. */
+const IDLE_SWEEP_MS = 200;
+
+/** Whether the server still takes new work; shared with the routes. */
+export class ServerLifecycle implements Lifecycle {
+  #draining = false;
+
+  get draining(): boolean {
+    return this.#draining;
+  }
+
+  beginDraining(): void {
+    this.#draining = true;
+  }
+}
+
+/** An application that answers web requests; `env` carries node's own request and response. */
+export interface HttpApp {
+  fetch(request: Request, env: object): Response | Promise<Response>;
+}
+
+export interface ListenOptions {
+  readonly host: string;
+  /** 0 takes a free one. */
+  readonly port: number;
+}
+
+export class HttpServer {
+  readonly #server: Server;
+  readonly #lifecycle: ServerLifecycle;
+  readonly #sockets = new Set<Socket>();
+  /** Answers that are not finished. */
+  readonly #open = new Set<ServerResponse>();
+  #onQuiet: (() => void) | undefined;
+
+  constructor(app: HttpApp, lifecycle: ServerLifecycle) {
+    this.#lifecycle = lifecycle;
+    const listener = getRequestListener((request, env) => app.fetch(request, env), {
+      overrideGlobalObjects: false,
+    });
+    this.#server = createServer(
+      {
+        headersTimeout: HEADERS_TIMEOUT_MS,
+        requestTimeout: REQUEST_TIMEOUT_MS,
+        keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+      },
+      (request, response) => {
+        this.#track(response);
+        // Without it the client's connection would outlive the answer and bring more requests to a closing server.
+        if (lifecycle.draining) response.setHeader("connection", "close");
+        void listener(request, response);
+      },
+    );
+    this.#server.maxConnections = MAX_CONNECTIONS;
+    this.#server.on("connection", (socket) => {
+      this.#sockets.add(socket);
+      socket.once("close", () => this.#sockets.delete(socket));
+    });
+  }
+
+  /**
+   * Resolves with the port it listens on.
+   * @throws {Error} With the system's code: `EADDRINUSE`, `EACCES`, `EADDRNOTAVAIL`.
+   */
+  async listen({ host, port }: ListenOptions): Promise<number> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", reject);
+      this.#server.listen(port, host.replaceAll(/[[\]]/g, ""), () => {
+        this.#server.removeListener("error", reject);
+        resolve();
+      });
+    });
+    return (this.#server.address() as AddressInfo).port;
+  }
+
+  /** Unfinished answers. */
+  get openResponses(): number {
+    return this.#open.size;
+  }
+
+  /**
+   * Refuses new work from now on (the socket still listens, so that it is refused in words) and resolves true
+   * when the last answer has gone out, or false after `timeoutMs` or when `hurry` is aborted.
+   */
+  async drain(timeoutMs: number, hurry: AbortSignal): Promise<boolean> {
+    this.#lifecycle.beginDraining();
+    // Answers that have not begun can still say that the connection ends with them.
+    for (const response of this.#open) if (!response.headersSent) response.setHeader("connection", "close");
+    const sweep = setInterval(() => this.#server.closeIdleConnections(), IDLE_SWEEP_MS);
+    this.#server.closeIdleConnections();
+    let timer: NodeJS.Timeout | undefined;
+    try {
+      return await new Promise<boolean>((resolve) => {
+        this.#onQuiet = () => resolve(true);
+        if (this.#open.size === 0 || hurry.aborted) return resolve(this.#open.size === 0);
+        timer = setTimeout(() => resolve(false), timeoutMs);
+        hurry.addEventListener("abort", () => resolve(false), { once: true });
+      });
+    } finally {
+      clearTimeout(timer);
+      clearInterval(sweep);
+    }
+  }
+
+  /**
+   * Stops listening, gives unfinished answers `graceMs` to send their error frames, then closes every socket,
+   * those that never sent a byte included.
+   */
+  async close(graceMs: number): Promise<void> {
+    const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
+    this.#server.closeIdleConnections();
+    const quiet = new Promise<void>((resolve) => {
+      this.#onQuiet = resolve;
+      if (this.#open.size === 0) resolve();
+    });
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, graceMs)));
+    await Promise.race([quiet, late]);
+    clearTimeout(timer);
+    for (const socket of this.#sockets) {
+      // What has been written goes out first; a socket in the middle of an answer is cut.
+      if (this.#open.size === 0) socket.destroySoon();
+      else socket.destroy();
+    }
+    await closed;
+  }
+
+  #track(response: ServerResponse): void {
+    this.#open.add(response);
+    response.once("close", () => {
+      this.#open.delete(response);
+      if (this.#open.size === 0) this.#onQuiet?.();
+    });
+  }
+}
