@@ -12,6 +12,7 @@ export default defineConfig({
           pool: "forks",
           // Forked engine processes and template workers inherit the loader that runs TypeScript.
           execArgv: ["--import", "tsx"],
+          env: { WEFT_CHECK_INVARIANTS: "1" },
           testTimeout: 20_000,
         },
       },
@@ -22,6 +23,7 @@ export default defineConfig({
           globalSetup: ["test/support/build.ts"],
           pool: "forks",
           fileParallelism: false,
+          env: { WEFT_CHECK_INVARIANTS: "1" },
           testTimeout: 120_000,
           hookTimeout: 120_000,
         },

@@ -115,7 +115,6 @@ export class StepLoop {
     for (const call of plan.calls) {
       const entries = call.entries.filter((entry) => isCurrent(this.state, entry));
       if (entries.length > 0) await this.#runCall({ ...call, entries });
-      this.#releaseCancelled();
       if (this.#stopping) break;
     }
     return true;

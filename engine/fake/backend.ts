@@ -67,7 +67,7 @@ export class FakeBackend implements Backend {
     this.#running = true;
     try {
       this.#check(entries);
-      await this.#onRun?.(entries);
+      await this.#attempt(entries);
       this.calls.push(entries.map(({ slot, tokens }) => ({ slot, tokens: tokens.length })));
       this.#logits = [];
       const handles: LogitsHandle[] = [];
@@ -109,6 +109,16 @@ export class FakeBackend implements Backend {
   close(): Promise<void> {
     this.closed = true;
     return Promise.resolve();
+  }
+
+  /** A failed call leaves cells behind, as a real one may. */
+  async #attempt(entries: readonly BatchEntry[]): Promise<void> {
+    try {
+      await this.#onRun?.(entries);
+    } catch (error) {
+      for (const { slot, tokens } of entries) this.#cells[slot]?.push(...tokens);
+      throw error;
+    }
   }
 
   #sample(logits: LogitsHandle, position: number, params: GenerationParams): Sampled {

@@ -57,7 +57,7 @@ function residentValueMs(state: SchedulerState, slot: Slot, keep: number, nowMs:
   return reuseChance * prefillTokensMs(state, lost);
 }
 
-/** Extra device passes over the request's life when this slot is not next to the busy ones. */
+/** Extra device passes over the request's life beside the busy slots; negative where it closes a gap. */
 function gapMs(
   state: SchedulerState,
   request: ScheduledRequest,
@@ -65,6 +65,6 @@ function gapMs(
   busy: readonly SlotId[],
 ): number {
   const withSlot = [...busy, slot].sort((a, b) => a - b);
-  const extra = Math.max(0, decodePasses(withSlot) - Math.max(1, decodePasses(busy)));
+  const extra = decodePasses(withSlot) - decodePasses(busy);
   return extra * state.cost.passMs * state.cost.decodeScale * Math.min(request.maxNew, MOST_GAP_STEPS);
 }

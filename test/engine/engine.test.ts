@@ -1,0 +1,231 @@
+/** The engine over the fake model: whatever comes when, every request gets its own output and nothing is left. */
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { fakeOutput } from "../../engine/fake/backend.ts";
+import { GREEDY, fakeEngine, submitCommand } from "../support/engine.ts";
+import type { GenerationParams } from "../../engine/protocol.ts";
+
+const prompt = (length: number, first = 0): number[] => Array.from({ length }, (_, i) => (first + i) % 90);
+
+interface PlannedRequest {
+  readonly prompt: readonly number[];
+  readonly maxTokens: number;
+  readonly seed: number | undefined;
+  /** Native call during which it is submitted. */
+  readonly atCall: number;
+  /** Native calls after which it is cancelled; undefined: never. */
+  readonly cancelAfter: number | undefined;
+}
+
+const plannedRequest: fc.Arbitrary<PlannedRequest> = fc.record({
+  prompt: fc
+    .tuple(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 0, max: 2 }))
+    .map(([length, family]) => prompt(length, family * 30)),
+  maxTokens: fc.integer({ min: 1, max: 12 }),
+  seed: fc.option(fc.nat(1000), { nil: undefined }),
+  atCall: fc.nat(30),
+  cancelAfter: fc.option(fc.nat(10), { nil: undefined, freq: 3 }),
+});
+
+const shape = fc.record({
+  slots: fc.integer({ min: 1, max: 5 }),
+  prefillChunk: fc.integer({ min: 1, max: 16 }),
+  itlTargetMs: fc.constantFrom(0.0001, 1000),
+  deterministic: fc.boolean(),
+  canRewind: fc.boolean(),
+});
+
+function paramsOf({ maxTokens, seed }: PlannedRequest): GenerationParams {
+  const sampling = { ...GREEDY.sampling, ...(seed === undefined ? {} : { temperature: 1, seed }) };
+  return { ...GREEDY, maxTokens, sampling };
+}
+
+test("every request gets exactly the output it would get alone, whoever else comes and goes", async () => {
+  await fc.assert(
+    fc.asyncProperty(
+      shape,
+      fc.array(plannedRequest, { minLength: 1, maxLength: 12 }),
+      async (sizes, requests) => {
+        let calls = 0;
+        let engine: Awaited<ReturnType<typeof fakeEngine>> | undefined = undefined;
+        const act = (): void => {
+          requests.forEach((request, i) => {
+            if (request.atCall === calls)
+              engine?.send(submitCommand(`r${i}`, request.prompt, paramsOf(request)));
+            if (request.cancelAfter !== undefined && request.atCall + request.cancelAfter === calls)
+              engine?.send({ type: "cancel", id: `r${i}` });
+          });
+          calls += 1;
+        };
+        engine = await fakeEngine(
+          { ...sizes, onRun: () => engine && act() },
+          { deterministic: sizes.deterministic },
+        );
+        calls = 0;
+        // The fake runs a call only when there is work, so time passes here where it is idle.
+        while (calls <= 41) {
+          const seen = calls;
+          act();
+          await new Promise((resolve) => setImmediate(resolve));
+          if (calls === seen) act();
+        }
+        await engine.drained();
+        requests.forEach((request, i) => {
+          const truth = fakeOutput(request.prompt, request.maxTokens, request.seed);
+          const tokens = engine?.tokens(`r${i}`) ?? [];
+          expect(tokens).toEqual(truth.slice(0, tokens.length));
+          const finishes = engine?.outputs(`r${i}`).filter((output) => output.finish !== undefined) ?? [];
+          if (request.cancelAfter === undefined) {
+            expect(tokens).toEqual(truth);
+            expect(finishes.map((output) => output.finish)).toEqual([
+              { reason: "length", stopToken: undefined },
+            ]);
+          } else expect(finishes.length).toBeLessThanOrEqual(1);
+        });
+        expect(engine.events.filter((event) => event.type === "failed")).toEqual([]);
+        const stats = await engine.stats();
+        expect([stats.running, stats.queued, engine.backend.openSamplers]).toEqual([0, 0, 0]);
+        stats.slots.forEach((slot) => expect(slot.tokens).toBe(engine?.backend.cellCount(slot.id)));
+        await engine.stop();
+      },
+    ),
+    { numRuns: 150 },
+  );
+});
+
+describe("one request", () => {
+  test("yields its tokens one by one, with start on the first and finish on the last", async () => {
+    const engine = await fakeEngine();
+    engine.send(submitCommand("a", prompt(20), { maxTokens: 3 }));
+    await engine.drained();
+    expect(engine.outputs("a").map((o) => [o.tokens.length, o.start !== undefined, o.finish])).toEqual([
+      [1, true, undefined],
+      [1, false, undefined],
+      [1, false, { reason: "length", stopToken: undefined }],
+    ]);
+    expect(engine.events.find((event) => event.type === "accepted")).toEqual({
+      type: "accepted",
+      id: "a",
+      promptTokens: prompt(20),
+      queuePosition: 0,
+    });
+  });
+
+  test("ends with a stop token, which is the last of its tokens", async () => {
+    const engine = await fakeEngine();
+    const truth = fakeOutput(prompt(5), 8);
+    const stop = truth[4] ?? -1;
+    engine.send(submitCommand("a", prompt(5), { maxTokens: 8, stopTokenIds: [stop] }));
+    await engine.drained();
+    const firstStop = truth.indexOf(stop);
+    expect(engine.tokens("a")).toEqual(truth.slice(0, firstStop + 1));
+    expect(engine.outputs("a").at(-1)?.finish).toEqual({ reason: "stop", stopToken: stop });
+  });
+
+  test("runs to the end of its slot when no limit is given", async () => {
+    const engine = await fakeEngine({ contextTokens: 30 });
+    engine.send(submitCommand("a", prompt(20), { maxTokens: undefined }));
+    await engine.drained();
+    expect(engine.tokens("a")).toEqual(fakeOutput(prompt(20), 10));
+    expect(engine.outputs("a").at(-1)?.finish?.reason).toBe("length");
+  });
+});
+
+describe("failures", () => {
+  test("a failing call fails the one request that cannot be computed, and the others go on unharmed", async () => {
+    const engine = await fakeEngine({
+      onRun: (entries) => {
+        if (entries.some((entry) => entry.tokens.includes(89))) throw new Error("bad token");
+      },
+    });
+    for (const first of [0, 30])
+      engine.send(submitCommand(`ok${first}`, prompt(12, first), { maxTokens: 6 }));
+    // Its last prompt token is fed beside the decodes of the others.
+    engine.send(submitCommand("bad", [...prompt(11, 60), 89], { maxTokens: 6 }));
+    await engine.drained();
+    for (const first of [0, 30])
+      expect(engine.tokens(`ok${first}`)).toEqual(fakeOutput(prompt(12, first), 6));
+    expect(engine.events.filter((event) => event.type === "failed")).toEqual([
+      { type: "failed", id: "bad", code: "internal", message: "bad token", details: undefined },
+    ]);
+    const stats = await engine.stats();
+    stats.slots.forEach((slot) => expect(slot.tokens).toBe(engine.backend.cellCount(slot.id)));
+  });
+
+  test.each([
+    ["an empty prompt", [], {}, "empty_prompt", "The prompt has no tokens."],
+    ["a token outside the vocabulary", [5, 999], {}, "invalid_request", "Token id 999 is not in 0 to 257."],
+    [
+      "a prompt that fills the slot",
+      prompt(128),
+      {},
+      "context_exceeded",
+      "The prompt has 128 tokens, a slot holds 128, and at least one is needed for the output.",
+    ],
+  ] as const)("%s is refused by name", async (_name, tokens, params, code, message) => {
+    const engine = await fakeEngine();
+    engine.send(submitCommand("a", tokens, params));
+    expect(engine.events.at(-1)).toMatchObject({ type: "failed", id: "a", code, message });
+    expect(engine.backend.openSamplers).toBe(0);
+  });
+
+  test("a draining engine finishes what it has and refuses what comes", async () => {
+    const engine = await fakeEngine();
+    engine.send(submitCommand("a", prompt(20), { maxTokens: 5 }));
+    const drained = engine.drained();
+    engine.send(submitCommand("b", prompt(20)));
+    expect(engine.events.at(-1)).toMatchObject({ type: "failed", id: "b", code: "draining" });
+    await drained;
+    expect(engine.tokens("a")).toHaveLength(5);
+  });
+});
+
+test("a cancel during prefill frees the slot after the call in flight and emits nothing", async () => {
+  let calls = 0;
+  let engine: Awaited<ReturnType<typeof fakeEngine>> | undefined = undefined;
+  engine = await fakeEngine({
+    onRun: () => {
+      calls += 1;
+      if (calls === 2) engine?.send({ type: "cancel", id: "a" });
+    },
+  });
+  calls = 0;
+  engine.send(submitCommand("a", prompt(60)));
+  await engine.drained();
+  expect(calls).toBe(2);
+  expect(engine.outputs("a")).toEqual([]);
+  const stats = await engine.stats();
+  expect(stats.slots.map((slot) => [slot.state, slot.tokens])[0]).toEqual(["resident", 16]);
+});
+
+test("a token drawn while its request was being cancelled is not emitted", async () => {
+  let engine: Awaited<ReturnType<typeof fakeEngine>> | undefined = undefined;
+  let decodes = 0;
+  engine = await fakeEngine({
+    onRun: (entries) => {
+      if (entries[0]?.sample === true && engine !== undefined && ++decodes === 3)
+        engine.send({ type: "cancel", id: "a" });
+    },
+  });
+  engine.send(submitCommand("a", prompt(1), { maxTokens: 20 }));
+  await engine.drained();
+  expect([decodes, engine.tokens("a").length]).toEqual([3, 2]);
+});
+
+test("a step over adjacent busy slots is one device pass", async () => {
+  const engine = await fakeEngine({ slots: 4 });
+  for (const id of ["a", "b", "c", "d"]) engine.send(submitCommand(id, [id.charCodeAt(0)], { maxTokens: 4 }));
+  await engine.drained();
+  expect(engine.backend.calls).toEqual(
+    Array.from({ length: 4 }, () => [0, 1, 2, 3].map((slot) => ({ slot, tokens: 1 }))),
+  );
+  expect((await engine.stats()).passes).toBe(4);
+});
+
+test("tokens of a step travel in one message", async () => {
+  const engine = await fakeEngine({ slots: 4 });
+  for (const id of ["a", "b", "c", "d"]) engine.send(submitCommand(id, [id.charCodeAt(0)], { maxTokens: 4 }));
+  await engine.drained();
+  const steps = engine.events.filter((event) => event.type === "step" && event.outputs.length > 0);
+  expect(steps).toHaveLength(4);
+});

@@ -1,0 +1,330 @@
+/** One step's decisions, as literals: who is admitted, what is decoded, how prompts are cut, which slot is taken. */
+import { describe, expect, test } from "vitest";
+import { EngineError } from "../../../engine/errors.ts";
+import { planStep } from "../../../engine/scheduler/plan-step.ts";
+import {
+  appendToken,
+  beginStep,
+  cancel,
+  completeCall,
+  createState,
+  release,
+  releaseCancelled,
+  submit,
+} from "../../../engine/scheduler/transitions.ts";
+import { checkPlan, checkState } from "../../../engine/scheduler/invariants.ts";
+import type {
+  CostModel,
+  SchedulerConfig,
+  SchedulerState,
+  StepPlan,
+} from "../../../engine/scheduler/types.ts";
+
+const CONFIG: SchedulerConfig = {
+  slots: 4,
+  contextTokens: 200,
+  batchTokens: 64,
+  prefillChunk: 10,
+  itlTargetMs: 100,
+  minPrefillShare: 0.5,
+  maxQueued: 3,
+  deterministic: false,
+  canRewind: true,
+};
+const COST: CostModel = { passMs: 10, decodeTokenMs: 1, prefillTokenMs: 2, decodeScale: 1, prefillScale: 1 };
+
+function newState(config: Partial<SchedulerConfig> = {}, cost: Partial<CostModel> = {}): SchedulerState {
+  return createState({ ...CONFIG, ...config }, { ...COST, ...cost });
+}
+
+const prompt = (length: number, first = 0): Uint32Array => Uint32Array.from({ length }, (_, i) => first + i);
+
+function enqueue(state: SchedulerState, id: string, tokens: Uint32Array, maxTokens?: number): number {
+  const request = {
+    id,
+    tenant: "t",
+    priority: 0,
+    prompt: tokens,
+    cacheKey: "",
+    reusePrefix: true,
+    maxTokens,
+  };
+  return submit(state, request, 0);
+}
+
+/** Runs one step; every decoded request gets the token 7. */
+function step(state: SchedulerState, nowMs = 0): StepPlan {
+  releaseCancelled(state, nowMs);
+  const plan = planStep(state, nowMs);
+  checkPlan(state, plan);
+  beginStep(state, plan, nowMs);
+  for (const call of plan.calls) {
+    completeCall(state, call, call.predictedMs);
+    if (call.kind === "decode") for (const { request } of call.entries) appendToken(state, request, 7);
+  }
+  checkState(state);
+  return plan;
+}
+
+const shape = (plan: StepPlan): string[] =>
+  plan.calls.map(
+    (call) =>
+      `${call.kind} ${call.entries.map((e) => `${e.slot}@${e.position}x${e.tokens.length}`).join(" ")}`,
+  );
+
+function finish(state: SchedulerState, id: string, nowMs = 0): void {
+  const request = state.requests.get(id);
+  if (request !== undefined) release(state, request, nowMs);
+}
+
+describe("prefill", () => {
+  test("a prompt is cut at multiples of the grid and its last token is fed as the first decode token", () => {
+    const state = newState();
+    enqueue(state, "a", prompt(25));
+    expect(shape(step(state))).toEqual(["prefill 0@0x10"]);
+    expect(shape(step(state))).toEqual(["prefill 0@10x10"]);
+    expect(shape(step(state))).toEqual(["prefill 0@20x4"]);
+    expect(shape(step(state))).toEqual(["decode 0@24x1"]);
+    expect(shape(step(state))).toEqual(["decode 0@25x1"]);
+  });
+
+  test("a prompt of one token decodes at once", () => {
+    const state = newState();
+    enqueue(state, "a", prompt(1));
+    expect(shape(step(state))).toEqual(["decode 0@0x1"]);
+  });
+
+  test("beside decodes as many cells run as the inter-token target leaves room for, each in its own call", () => {
+    const state = newState();
+    enqueue(state, "a", prompt(1));
+    step(state);
+    enqueue(state, "b", prompt(100));
+    // Decode costs 11 ms and a cell 30 ms: two fit into 100 ms, a third does not.
+    expect(shape(step(state))).toEqual(["decode 0@1x1", "prefill 1@0x10", "prefill 1@10x10"]);
+  });
+
+  test("when decode leaves no room, prefill runs a cell as soon as its share has paid for it", () => {
+    const state = newState({ itlTargetMs: 20 });
+    enqueue(state, "a", prompt(1));
+    step(state);
+    enqueue(state, "b", prompt(100));
+    const kinds = Array.from({ length: 12 }, () => shape(step(state)).length);
+    // Half of 11 ms a step: a cell of 30 ms every sixth step.
+    expect(kinds).toEqual([1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 2]);
+  });
+
+  test("the oldest request is prefilled first, and the next one uses what room is left", () => {
+    const state = newState();
+    enqueue(state, "a", prompt(1));
+    step(state);
+    enqueue(state, "b", prompt(12));
+    enqueue(state, "c", prompt(30, 100));
+    expect(shape(step(state))).toEqual([
+      "decode 0@1x1",
+      "prefill 1@0x10",
+      "prefill 1@10x1",
+      "prefill 2@0x10",
+    ]);
+  });
+});
+
+describe("admission", () => {
+  test("requests get slots in order of arrival, lowest slot first", () => {
+    const state = newState({ slots: 2 });
+    for (const id of ["a", "b", "c"]) enqueue(state, id, prompt(5, id.charCodeAt(0)));
+    expect(step(state).assignments.map((a) => [a.request, a.slot])).toEqual([
+      ["a", 0],
+      ["b", 1],
+    ]);
+    finish(state, "b");
+    expect(step(state).assignments.map((a) => [a.request, a.slot])).toEqual([["c", 1]]);
+  });
+
+  test("submit tells how many are ahead in the queue, and refuses beyond the bound", () => {
+    const state = newState({ slots: 1, maxQueued: 2 });
+    expect(enqueue(state, "a", prompt(5))).toBe(0);
+    step(state);
+    expect(enqueue(state, "b", prompt(5))).toBe(0);
+    expect(enqueue(state, "c", prompt(5))).toBe(1);
+    expect(() => enqueue(state, "d", prompt(5))).toThrow("2 requests are waiting already.");
+    cancel(state, "b", 0);
+    expect(enqueue(state, "d", prompt(5))).toBe(1);
+  });
+
+  test("what the free slots will take does not count as waiting", () => {
+    const state = newState({ slots: 2, maxQueued: 0 });
+    enqueue(state, "a", prompt(5));
+    enqueue(state, "b", prompt(5));
+    expect(() => enqueue(state, "c", prompt(5))).toThrow(EngineError);
+  });
+
+  test("a prompt must leave room for one token, and the output is cut to the room", () => {
+    const state = newState({ contextTokens: 20 });
+    expect(() => enqueue(state, "a", prompt(20))).toThrow(
+      "The prompt has 20 tokens, a slot holds 20, and at least one is needed for the output.",
+    );
+    enqueue(state, "b", prompt(19));
+    enqueue(state, "c", prompt(10), 999);
+    enqueue(state, "d", prompt(10), 3);
+    expect([...state.requests.values()].map((r) => r.maxNew)).toEqual([1, 10, 3]);
+  });
+
+  test("an empty prompt and a known id are refused", () => {
+    const state = newState();
+    enqueue(state, "a", prompt(2));
+    expect(() => enqueue(state, "b", prompt(0))).toThrow("The prompt has no tokens.");
+    expect(() => enqueue(state, "a", prompt(2))).toThrow('Request id "a" is in use.');
+  });
+});
+
+describe("slot choice and reuse", () => {
+  /** Prefills a prompt, decodes `outputs` tokens, and leaves it resident. */
+  function resident(state: SchedulerState, id: string, tokens: Uint32Array, outputs = 1): void {
+    enqueue(state, id, tokens);
+    while ((state.requests.get(id)?.output.length ?? 0) < outputs) step(state);
+    finish(state, id);
+  }
+
+  test("the slot with the longest resident prefix is taken, though a lower one is free", () => {
+    const state = newState();
+    enqueue(state, "x", prompt(40, 1000));
+    resident(state, "a", prompt(40));
+    finish(state, "x");
+    enqueue(state, "b", prompt(40));
+    expect(step(state).assignments).toEqual([{ request: "b", slot: 1, reuse: 39 }]);
+  });
+
+  test("the same prompt again is reused to its last token and decodes at once", () => {
+    const state = newState();
+    resident(state, "a", prompt(25));
+    enqueue(state, "b", prompt(25));
+    const plan = step(state);
+    expect(plan.assignments).toEqual([{ request: "b", slot: 0, reuse: 24 }]);
+    expect(plan.boundary).toEqual([{ type: "truncate", slot: 0, length: 24 }]);
+    expect(shape(plan)).toEqual(["decode 0@24x1"]);
+  });
+
+  test("a shared beginning is reused down to the grid, so that its cells have the shapes of a cold run", () => {
+    const state = newState();
+    resident(state, "a", prompt(40));
+    enqueue(state, "b", Uint32Array.from([...prompt(27), ...prompt(20, 500)]));
+    expect(step(state).assignments).toEqual([{ request: "b", slot: 0, reuse: 20 }]);
+  });
+
+  test("a prompt that ends inside a resident's whole cell is not reused beyond the grid", () => {
+    const state = newState();
+    resident(state, "a", prompt(40));
+    enqueue(state, "b", prompt(26));
+    expect(step(state).assignments[0]?.reuse).toBe(20);
+  });
+
+  test("a continued conversation keeps its own answer's cells, unless outputs must be deterministic", () => {
+    const answer = Array.from({ length: 30 }, () => 7);
+    const longer = Uint32Array.from([...prompt(25), ...answer, ...prompt(10, 300)]);
+    const fast = newState();
+    resident(fast, "a", prompt(25), 30);
+    enqueue(fast, "b", longer);
+    // The last sampled token is never computed.
+    expect(step(fast).assignments[0]?.reuse).toBe(54);
+
+    const exact = newState({ deterministic: true });
+    resident(exact, "a", prompt(25), 30);
+    enqueue(exact, "b", longer);
+    expect(step(exact).assignments[0]?.reuse).toBe(20);
+  });
+
+  test("a model that cannot rewind reuses a slot only as a whole", () => {
+    const state = newState({ canRewind: false });
+    resident(state, "a", prompt(25), 3);
+    enqueue(state, "b", prompt(25));
+    expect(step(state).assignments[0]?.reuse).toBe(0);
+    finish(state, "b");
+    const after = newState({ canRewind: false });
+    resident(after, "a", prompt(25), 3);
+    enqueue(after, "c", Uint32Array.from([...prompt(25), 7, 7, 9, 9]));
+    expect(step(after).assignments[0]?.reuse).toBe(27);
+  });
+
+  test("a short request does not overwrite a long resident while an empty slot is free", () => {
+    const state = newState();
+    resident(state, "a", prompt(150));
+    enqueue(state, "b", prompt(5, 900));
+    expect(step(state).assignments[0]?.slot).toBe(1);
+  });
+
+  test("reuse is refused across cache keys and when the request does not want it", () => {
+    const state = newState({ slots: 1 });
+    resident(state, "a", prompt(25));
+    const base = { tenant: "t", priority: 0, prompt: prompt(25), maxTokens: 4 };
+    submit(state, { ...base, id: "b", cacheKey: "other", reusePrefix: true }, 0);
+    expect(step(state).assignments[0]?.reuse).toBe(0);
+    finish(state, "b");
+    submit(state, { ...base, id: "c", cacheKey: "other", reusePrefix: false }, 0);
+    expect(step(state).assignments[0]?.reuse).toBe(0);
+  });
+
+  test.each([
+    ["is cheap, the empty slot further away is taken", 0.1, 2],
+    ["is dear, the slot next to the busy one is taken although its prefix is lost", 50, 1],
+  ])("when a device pass %s", (_case, passMs, expected) => {
+    const state = newState({ slots: 4 }, { passMs });
+    enqueue(state, "busy", prompt(90, 1000));
+    resident(state, "a", prompt(40));
+    enqueue(state, "b", prompt(5, 700));
+    expect(step(state).assignments[0]?.slot).toBe(expected);
+  });
+
+  test("a gap between busy slots is closed first when a pass is dear", () => {
+    const state = newState({ slots: 5 }, { passMs: 50 });
+    for (const id of ["a", "b", "c"]) enqueue(state, id, prompt(3, 10 * id.charCodeAt(0)));
+    step(state);
+    finish(state, "b");
+    // Slot 1 holds the finished request's cells, slots 3 and 4 are empty.
+    enqueue(state, "d", prompt(3, 700));
+    expect(step(state).assignments[0]?.slot).toBe(1);
+  });
+
+  test("cells computed after an inexact reuse are not taken for those of a cold run", () => {
+    const state = newState({ slots: 1 });
+    resident(state, "a", prompt(25), 30);
+    const answer = Array.from({ length: 30 }, () => 7);
+    const second = Uint32Array.from([...prompt(25), ...answer, ...prompt(10, 300)]);
+    resident(state, "b", second);
+    enqueue(state, "c", Uint32Array.from([...second.slice(0, 62), ...prompt(5, 600)]));
+    // 60 would be the grid point below, had the cells up to there been computed whole.
+    expect(step(state).assignments[0]?.reuse).toBe(62);
+  });
+});
+
+describe("cancellation", () => {
+  test("a waiting request is gone at once, a running one at the next boundary, with its cells kept", () => {
+    const state = newState({ slots: 1 });
+    enqueue(state, "a", prompt(35));
+    enqueue(state, "b", prompt(5));
+    step(state);
+    cancel(state, "b", 0);
+    expect(state.queue.size).toBe(0);
+    cancel(state, "a", 0);
+    expect(state.slots[0]?.owner).toBe("a");
+    expect(releaseCancelled(state, 0)).toEqual(["a"]);
+    expect([state.requests.size, state.slots[0]?.owner, state.slots[0]?.length]).toEqual([0, undefined, 10]);
+  });
+
+  test("a cancelled request is not planned again even before it is released", () => {
+    const state = newState();
+    enqueue(state, "a", prompt(35));
+    step(state);
+    cancel(state, "a", 0);
+    expect(planStep(state, 0).calls).toEqual([]);
+  });
+});
+
+test("planning is pure: the same state gives the same plan and is not changed", () => {
+  const state = newState();
+  enqueue(state, "a", prompt(33));
+  enqueue(state, "b", prompt(33));
+  step(state);
+  const before = structuredClone(state);
+  expect(planStep(state, 5)).toEqual(planStep(state, 5));
+  expect(state).toEqual(before);
+});

@@ -1,0 +1,137 @@
+/** An engine over the fake model in this process, with its events recorded, and requests to feed it. */
+import { createEngine } from "../../engine/engine.ts";
+import { FakeBackend } from "../../engine/fake/backend.ts";
+import type { FakeOptions } from "../../engine/fake/backend.ts";
+import type {
+  EngineCommand,
+  EngineEvent,
+  EngineStats,
+  GenerationParams,
+  LoadOptions,
+  StepOutput,
+  SubmitCommand,
+} from "../../engine/protocol.ts";
+
+export const LOAD_OPTIONS: LoadOptions = {
+  modelPath: "fake.gguf",
+  contextTokens: undefined,
+  slots: 4,
+  batchTokens: undefined,
+  threads: undefined,
+  gpu: "off",
+  gpuLayers: undefined,
+  flashAttention: "auto",
+  kvCacheType: "f16",
+  prefillChunk: undefined,
+  itlTargetMs: undefined,
+  maxQueued: 1000,
+  deterministic: false,
+};
+
+export const GREEDY: GenerationParams = {
+  sampling: {
+    temperature: 0,
+    topP: 1,
+    topK: 0,
+    minP: 0,
+    frequencyPenalty: 0,
+    presencePenalty: 0,
+    repeatPenalty: 1,
+    repeatLastTokens: 0,
+    logitBias: [],
+    seed: 0,
+  },
+  maxTokens: 8,
+  minTokens: 0,
+  ignoreEos: false,
+  stopTokenIds: [],
+  topLogprobs: undefined,
+  reusePrefix: true,
+};
+
+export function submitCommand(
+  id: string,
+  prompt: readonly number[],
+  params: Partial<GenerationParams> = {},
+): SubmitCommand {
+  return {
+    type: "submit",
+    id,
+    prompt: [{ tokens: prompt }],
+    addBos: true,
+    params: { ...GREEDY, ...params },
+    owner: "tester",
+  };
+}
+
+export interface FakeEngine {
+  readonly backend: FakeBackend;
+  readonly events: EngineEvent[];
+  send(command: EngineCommand): void;
+  /** Resolves when nothing runs or waits; the engine takes no more requests afterwards. */
+  drained(): Promise<void>;
+  stats(): Promise<EngineStats>;
+  stop(): Promise<void>;
+  /** All outputs of a request, in order. */
+  outputs(id: string): StepOutput[];
+  /** All tokens of a request, in order. */
+  tokens(id: string): number[];
+}
+
+export async function fakeEngine(
+  options: FakeOptions = {},
+  load: Partial<LoadOptions> = {},
+): Promise<FakeEngine> {
+  const backend = new FakeBackend(options);
+  const events: EngineEvent[] = [];
+  const waiters: { matches: (event: EngineEvent) => boolean; resolve: (event: EngineEvent) => void }[] = [];
+  const engine = createEngine(
+    () => Promise.resolve(backend),
+    (event) => {
+      events.push(event);
+      const index = waiters.findIndex(({ matches }) => matches(event));
+      if (index >= 0) waiters.splice(index, 1)[0]?.resolve(event);
+    },
+  );
+  const next = <T extends EngineEvent>(matches: (event: EngineEvent) => event is T): Promise<T> =>
+    new Promise((resolve) => {
+      waiters.push({ matches, resolve: (event) => (matches(event) ? resolve(event) : undefined) });
+    });
+  const loaded = next((event): event is Extract<EngineEvent, { type: "loaded" }> => event.type === "loaded");
+  engine.receive({ type: "load", options: { ...LOAD_OPTIONS, ...load } });
+  await loaded;
+  // What warm-up computed is of no interest to a test.
+  backend.calls.length = 0;
+  let call = 0;
+  const outputs = (id: string): StepOutput[] =>
+    events.flatMap((event) => (event.type === "step" ? event.outputs.filter((o) => o.id === id) : []));
+  return {
+    backend,
+    events,
+    send: (command) => engine.receive(command),
+    drained: async () => {
+      const own = ++call;
+      const done = next(
+        (event): event is Extract<EngineEvent, { type: "drained" }> =>
+          event.type === "drained" && event.call === own,
+      );
+      engine.receive({ type: "drain", call: own });
+      await done;
+    },
+    stats: async () => {
+      const own = ++call;
+      const answer = next(
+        (event): event is Extract<EngineEvent, { type: "stats" }> =>
+          event.type === "stats" && event.call === own,
+      );
+      engine.receive({ type: "stats", call: own });
+      return (await answer).stats;
+    },
+    stop: async () => {
+      engine.receive({ type: "stop" });
+      await engine.stopped;
+    },
+    outputs,
+    tokens: (id) => outputs(id).flatMap((output) => [...output.tokens]),
+  };
+}
