@@ -48,7 +48,8 @@ export async function serverTokenCounter(
         const response = await fetch(`${server.url}/tokenize`, {
           method: "POST",
           headers: requestHeaders(server.apiKey),
-          body: JSON.stringify({ model: server.model, [field]: text }),
+          // vLLM would count a begin token that the chat template adds anyway.
+          body: JSON.stringify({ model: server.model, [field]: text, add_special_tokens: false }),
           signal: abort.signal,
         });
         const answer = (await response.json()) as { readonly tokens?: unknown };
