@@ -1,0 +1,93 @@
+/** The HTTP application: which path is answered by whom, and what every request passes on its way. */
+import { Hono } from "hono";
+import type { HonoRequest } from "hono";
+import type { AppDeps } from "./deps.ts";
+import { errorReply } from "./http/reply.ts";
+import { answerCors, guardHost, guardOrigin } from "./middleware/browser-guard.ts";
+import { authenticate } from "./middleware/authenticate.ts";
+import { observeRequest } from "./middleware/observe-request.ts";
+import { ApiError, internalError } from "./openai/api-error.ts";
+import { chatCompletions } from "./routes/chat-completions.ts";
+import { completions } from "./routes/completions.ts";
+import type { AppContext, AppEnv } from "./routes/env.ts";
+import { health, live, ready, version } from "./routes/health.ts";
+import { metrics, props, slots } from "./routes/inspect.ts";
+import { getModel, listModels } from "./routes/models.ts";
+import { applyTemplate, detokenize, tokenize } from "./routes/tokenize.ts";
+
+type Handler = (c: AppContext, deps: AppDeps) => Response | Promise<Response>;
+
+/** Paths as `routedPath` leaves them: each also answers under `/v1`. */
+const ROUTES: readonly (readonly [method: "GET" | "POST", path: string, handler: Handler])[] = [
+  ["POST", "/chat/completions", chatCompletions],
+  ["POST", "/completions", completions],
+  ["GET", "/models", listModels],
+  ["GET", "/models/:id{.+}", getModel],
+  ["POST", "/tokenize", tokenize],
+  ["POST", "/detokenize", detokenize],
+  ["POST", "/apply-template", applyTemplate],
+  ["GET", "/slots", slots],
+  ["GET", "/props", props],
+  ["GET", "/metrics", metrics],
+  ["GET", "/version", version],
+  ["GET", "/health", health],
+  ["GET", "/healthz", health],
+  ["GET", "/livez", live],
+  ["GET", "/ready", ready],
+  ["GET", "/readyz", ready],
+];
+
+/** Opens no socket and starts no timer; give its `fetch` to a server. */
+export function createApp(deps: AppDeps): Hono<AppEnv> {
+  const app = new Hono<AppEnv>({ getPath: (request) => routedPath(request.url) });
+  app.onError((error, c) => errorReply(toApiError(error, c, deps)));
+  app.notFound((c) => errorReply(noteError(c, unknownUrl(c.req))));
+  app.use(observeRequest(deps));
+  app.use(guardHost(deps.config));
+  app.use(answerCors(deps.config));
+  app.use(guardOrigin(deps.config));
+  app.use(authenticate(deps.config.apiKeys));
+  for (const [method, path, handler] of ROUTES) {
+    app.on(method, path, (c) => handler(c, deps));
+    app.all(path, (c) => errorReply(noteError(c, methodNotAllowed(c.req, method))));
+  }
+  return app;
+}
+
+/**
+ * The path that is routed, checked for a key and logged: double slashes are one, one at the end is none, and
+ * `/v1` is optional, because people write base URLs in all these ways.
+ */
+export function routedPath(url: string): string {
+  const start = url.indexOf("/", url.indexOf("://") + 3);
+  const path = start === -1 ? "/" : (/^[^?#]*/.exec(url.slice(start))?.[0] ?? "/");
+  const collapsed = path.replace(/\/{2,}/g, "/").replace(/(?<=.)\/$/, "");
+  return /^\/v1(?=\/)/.test(collapsed) ? collapsed.slice("/v1".length) : collapsed;
+}
+
+function toApiError(error: Error, c: AppContext, deps: AppDeps): ApiError {
+  if (error instanceof ApiError) return noteError(c, error);
+  const requestId = c.get("requestId");
+  deps.log.error({ requestId, err: error }, "unexpected error");
+  return noteError(c, internalError(requestId));
+}
+
+function noteError(c: AppContext, error: ApiError): ApiError {
+  c.get("notes").error = error.code;
+  return error;
+}
+
+function unknownUrl(request: HonoRequest): ApiError {
+  return new ApiError("unknown_url", `Invalid URL (${request.method} ${new URL(request.url).pathname})`);
+}
+
+function methodNotAllowed(request: HonoRequest, allowed: "GET" | "POST"): ApiError {
+  const allow = allowed === "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+  return new ApiError(
+    "method_not_allowed",
+    `Not allowed to ${request.method} on ${new URL(request.url).pathname} (HINT: Perhaps you meant to make a ` +
+      `${allowed} request?)`,
+    undefined,
+    { headers: { allow } },
+  );
+}

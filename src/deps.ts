@@ -1,0 +1,65 @@
+/** What the HTTP application needs from the process around it, so that a test can hand it anything. */
+import type { Metrics } from "./metrics/metrics.ts";
+import type { ModelDirectory } from "./model-directory.ts";
+
+export interface ApiKey {
+  /** Label shown in logs and slot listings instead of the key. */
+  readonly name: string;
+  /** SHA-256 of the key, 64 hex digits. */
+  readonly sha256: string;
+}
+
+export type ReasoningField = "reasoning_content" | "reasoning" | "both";
+
+export interface AppConfig {
+  readonly version: string;
+  /** Empty lets everybody in. */
+  readonly apiKeys: readonly ApiKey[];
+  /** Refuses unknown request fields instead of reporting them in a header. */
+  readonly strictParams: boolean;
+  /** Any model name, or none, means the default model. */
+  readonly anyModel: boolean;
+  readonly reasoningField: ReasoningField;
+  /** Silence before the first token after which a comment is sent, in seconds; 0 is never. */
+  readonly sseKeepAliveSeconds: number;
+  /** Browser origins let in beside this machine's own; `*` lets in all. */
+  readonly corsOrigins: readonly string[];
+  /** Host names accepted beside the loopback ones, without port. */
+  readonly allowedHosts: readonly string[];
+  /** Whether the server listens on loopback only, which makes other Host names suspicious (DNS rebinding). */
+  readonly loopback: boolean;
+}
+
+/** The part of pino that is used. */
+export interface Log {
+  info(fields: object, message: string): void;
+  warn(fields: object, message: string): void;
+  error(fields: object, message: string): void;
+}
+
+export interface Clock {
+  /** Monotonic, in ms. */
+  nowMs(): number;
+  /** Whole Unix seconds. */
+  epochSeconds(): number;
+}
+
+export interface Ids {
+  /** A new id that starts with `prefix` (such as `chatcmpl-`) and cannot be guessed. */
+  next(prefix: string): string;
+}
+
+export interface Lifecycle {
+  /** True once the server takes no new work. */
+  readonly draining: boolean;
+}
+
+export interface AppDeps {
+  readonly models: ModelDirectory;
+  readonly config: AppConfig;
+  readonly log: Log;
+  readonly metrics: Metrics;
+  readonly clock: Clock;
+  readonly ids: Ids;
+  readonly lifecycle: Lifecycle;
+}

@@ -1,0 +1,283 @@
+/** One choice from prompt to finish: submits it, turns its tokens into text, stops it at a stop string. */
+import { EngineError } from "../engine/errors.ts";
+import type { PromptPart, StartInfo, StepOutput, TokenId } from "../engine/protocol.ts";
+import type { TokenStream } from "../engine/token-stream.ts";
+import type { LoadedModel } from "../models/loaded-model.ts";
+import { TextPipeline } from "../models/text/text-pipeline.ts";
+import type { DeltaToken, ReasoningMarkers, TextDelta } from "../models/text/text-pipeline.ts";
+import type { Clock } from "./deps.ts";
+import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
+import type { Metrics } from "./metrics/metrics.ts";
+import { ApiError, contextExceeded, fromEngineError } from "./openai/api-error.ts";
+import type { PromptField } from "./openai/api-error.ts";
+import { toEngineParams } from "./openai/generation-fields.ts";
+import type { GenerationSettings } from "./openai/generation-fields.ts";
+
+export interface GenerateRequest {
+  /** Unique among the requests the engine knows. */
+  readonly id: string;
+  readonly prompt: readonly PromptPart[];
+  readonly addBos: boolean;
+  /** What errors call the prompt. */
+  readonly promptField: PromptField;
+  readonly settings: GenerationSettings;
+  /** Tells thinking from answer; undefined leaves everything in the answer. */
+  readonly reasoning: (ReasoningMarkers & { readonly opened: boolean }) | undefined;
+  readonly owner: string;
+}
+
+export interface GenerateDeps {
+  readonly clock: Clock;
+  readonly metrics: Metrics;
+}
+
+/** Token counts so far. */
+export interface GenerationUsage {
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  /** Every sampled token, also those whose text was cut or that have none. */
+  readonly completionTokens: number;
+  readonly reasoningTokens: number;
+}
+
+/** Times so far, in ms. */
+export interface GenerationTimings {
+  /** Computing the prompt, up to the first token. */
+  readonly prefillMs: number;
+  /** From the first token to the last. */
+  readonly decodeMs: number;
+}
+
+interface Progress {
+  /** Tokens sampled since the event before. */
+  readonly tokenIds: readonly TokenId[];
+  readonly usage: GenerationUsage;
+  readonly timings: GenerationTimings;
+}
+
+export interface DeltaEvent extends Progress {
+  readonly kind: TextDelta["kind"];
+  readonly text: string;
+  /** The tokens whose text this is. */
+  readonly tokens: readonly DeltaToken[];
+}
+
+export interface FinishEvent extends Progress {
+  readonly kind: "finish";
+  readonly reason: "stop" | "length";
+  /** The stop string or stop token that ended it; undefined for the model's own end and for a limit. */
+  readonly stopReason: string | TokenId | undefined;
+}
+
+export type GenerationEvent = DeltaEvent | FinishEvent;
+
+/**
+ * Resolves when the engine has accepted the request.
+ *
+ * @throws {ApiError} What the engine said, in the client's words; `client_closed` when `signal` aborts first.
+ */
+export async function generate(
+  model: LoadedModel,
+  request: GenerateRequest,
+  deps: GenerateDeps,
+  signal: AbortSignal,
+): Promise<Generation> {
+  const { id, prompt, addBos, settings, owner, promptField } = request;
+  assertWorthTokenizing(prompt, model.facts.contextTokens, promptField);
+  const params = toEngineParams(settings, model.facts.vocabSize);
+  const submittedMs = deps.clock.nowMs();
+  try {
+    const stream = await model.engine.submit({ id, prompt, addBos, params, owner }, signal);
+    return new Generation(model, request, stream, { ...deps, signal, submittedMs });
+  } catch (error) {
+    if (signal.aborted) {
+      deps.metrics.countDisconnect("admission");
+      throw clientClosed();
+    }
+    throw asShown(error, promptField);
+  }
+}
+
+function asShown(error: unknown, field: PromptField): Error {
+  if (error instanceof EngineError) return fromEngineError(error, field);
+  return error instanceof Error
+    ? error
+    : new Error("Something that is no error was thrown.", { cause: error });
+}
+
+export function clientClosed(): ApiError {
+  return new ApiError("client_closed", "The client has closed the connection.");
+}
+
+/** @throws {ApiError} 400 for a text so long that counting its tokens would only take time. */
+export function assertWorthTokenizing(
+  prompt: readonly PromptPart[],
+  contextTokens: number,
+  field: PromptField,
+): void {
+  let bytes = 0;
+  for (const part of prompt) bytes += "text" in part ? Buffer.byteLength(part.text) : 0;
+  if (bytes > contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES) {
+    throw contextExceeded(field, contextTokens, undefined);
+  }
+}
+
+interface RunContext extends GenerateDeps {
+  readonly signal: AbortSignal;
+  readonly submittedMs: number;
+}
+
+/**
+ * The events of one choice: deltas, then one finish. Iterate once. A choice whose client has gone ends without
+ * a finish; one that the engine fails throws an `ApiError`.
+ *
+ * Tokens are read as fast as they come, so that a stop string frees the slot however slowly the client reads.
+ * What waits for the client is bounded by what a slot can hold.
+ */
+export class Generation implements AsyncIterable<GenerationEvent> {
+  readonly promptTokens: readonly TokenId[];
+  readonly #model: LoadedModel;
+  readonly #request: GenerateRequest;
+  readonly #run: RunContext;
+  readonly #pipeline: TextPipeline;
+  readonly #acceptedMs: number;
+  #events: GenerationEvent[] = [];
+  #ended = false;
+  #error: Error | undefined;
+  #wake: (() => void) | undefined;
+  #start: StartInfo | undefined;
+  #unsent: TokenId[] = [];
+  #completionTokens = 0;
+  #firstMs: number | undefined;
+  #lastMs = 0;
+
+  constructor(model: LoadedModel, request: GenerateRequest, stream: TokenStream, run: RunContext) {
+    this.promptTokens = stream.promptTokens;
+    this.#model = model;
+    this.#request = request;
+    this.#run = run;
+    this.#acceptedMs = run.clock.nowMs();
+    const { stops, includeStop, skipControl, minTokens } = request.settings;
+    this.#pipeline = new TextPipeline({
+      table: model.tokens,
+      stops,
+      includeStop,
+      skipControl,
+      minTokens,
+      reasoning: request.reasoning,
+    });
+    void this.#pump(stream);
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<GenerationEvent, void, void> {
+    try {
+      for (;;) {
+        const events = this.#events;
+        this.#events = [];
+        yield* events;
+        if (this.#events.length > 0) continue;
+        if (this.#error !== undefined) throw this.#error;
+        if (this.#ended) return;
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+      }
+    } finally {
+      // A consumer that leaves early needs no more tokens; an ended request is unknown to the engine.
+      if (!this.#ended) this.#model.engine.cancel(this.#request.id);
+    }
+  }
+
+  /** Never rejects: what goes wrong is thrown to the consumer. */
+  async #pump(stream: TokenStream): Promise<void> {
+    try {
+      for await (const output of stream) {
+        if (this.#take(output)) break;
+      }
+    } catch (error) {
+      this.#error = asShown(error, this.#request.promptField);
+    }
+    this.#ended = true;
+    this.#notify();
+  }
+
+  /** @returns Whether this was the last output that matters. */
+  #take(output: StepOutput): boolean {
+    if (output.finish?.reason === "abort") {
+      if (!this.#run.signal.aborted) {
+        throw new ApiError("engine_error", "The model's engine ended this request before it was finished.");
+      }
+      this.#run.metrics.countDisconnect(this.#firstMs === undefined ? "waiting" : "decode");
+      return true;
+    }
+    this.#record(output);
+    // The token that ends the output is no part of the text unless asked for.
+    const cut = output.finish?.stopToken !== undefined && !this.#request.settings.includeStop;
+    const visible = cut ? output.tokens.slice(0, -1) : output.tokens;
+    const logprobs = cut ? output.logprobs?.slice(0, -1) : output.logprobs;
+    for (const delta of this.#pipeline.push(visible, logprobs)) this.#emitDelta(delta);
+    if (this.#pipeline.stopString !== undefined) {
+      this.#emitFinish("stop", this.#pipeline.stopString);
+      return true;
+    }
+    if (output.finish === undefined) return false;
+    for (const delta of this.#pipeline.flush()) this.#emitDelta(delta);
+    const { reason, stopToken } = output.finish;
+    const asked = stopToken !== undefined && this.#request.settings.stopTokenIds.includes(stopToken);
+    this.#emitFinish(reason === "length" ? "length" : "stop", asked ? stopToken : undefined);
+    return true;
+  }
+
+  /** Counts and times an output's tokens. */
+  #record(output: StepOutput): void {
+    const { tokens, start } = output;
+    const { metrics, clock } = this.#run;
+    const nowMs = clock.nowMs();
+    if (start !== undefined) {
+      this.#start = start;
+      const { cachedTokens, queueMs, prefillMs } = start;
+      const ttftMs = nowMs - this.#acceptedMs;
+      const promptTokens = this.promptTokens.length;
+      metrics.observePrompt(this.#model.id, { promptTokens, cachedTokens, queueMs, prefillMs, ttftMs });
+    }
+    if (tokens.length === 0) return;
+    this.#unsent.push(...tokens);
+    this.#completionTokens += tokens.length;
+    const gapMs = this.#firstMs === undefined ? undefined : nowMs - this.#lastMs;
+    metrics.observeTokens(this.#model.id, tokens.length, gapMs);
+    this.#firstMs ??= nowMs;
+    this.#lastMs = nowMs;
+  }
+
+  #emitDelta(delta: TextDelta): void {
+    this.#events.push({ ...this.#progress(), kind: delta.kind, text: delta.text, tokens: delta.tokens });
+    this.#notify();
+  }
+
+  #emitFinish(reason: "stop" | "length", stopReason: string | TokenId | undefined): void {
+    this.#run.metrics.observeFinish(this.#model.id, reason, this.#run.clock.nowMs() - this.#run.submittedMs);
+    this.#events.push({ ...this.#progress(), kind: "finish", reason, stopReason });
+  }
+
+  #progress(): Progress {
+    const tokenIds = this.#unsent;
+    this.#unsent = [];
+    return {
+      tokenIds,
+      usage: {
+        promptTokens: this.promptTokens.length,
+        cachedTokens: this.#start?.cachedTokens ?? 0,
+        completionTokens: this.#completionTokens,
+        reasoningTokens: this.#pipeline.reasoningTokens,
+      },
+      timings: {
+        prefillMs: this.#start?.prefillMs ?? 0,
+        decodeMs: this.#firstMs === undefined ? 0 : this.#lastMs - this.#firstMs,
+      },
+    };
+  }
+
+  #notify(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+}

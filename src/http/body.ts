@@ -1,0 +1,58 @@
+/** Reads a request's JSON body: right kind, bounded size, never more in memory than the limit. */
+import { ApiError } from "../openai/api-error.ts";
+import { parseJsonObject } from "./json.ts";
+import { MAX_BODY_BYTES } from "./limits.ts";
+
+const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json$/;
+
+/** @throws {ApiError} 413, 415, or what `parseJsonObject` throws. */
+export async function readJsonObject(request: Request): Promise<Record<string, unknown>> {
+  checkHeaders(request.headers);
+  const bytes = await readBounded(request);
+  if (bytes.length === 0) throw new ApiError("invalid_json", "The body of your request is empty.");
+  return parseJsonObject(bytes);
+}
+
+function checkHeaders(headers: Headers): void {
+  const encoding = headers.get("content-encoding");
+  if (encoding !== null && encoding.toLowerCase() !== "identity") {
+    throw new ApiError("unsupported_media_type", "A compressed body (Content-Encoding) is not supported.");
+  }
+  const type = headers.get("content-type")?.split(";")[0]?.trim().toLowerCase();
+  // A browser page can post text/plain anywhere without asking; a command line often names no type at all.
+  const missing = type === undefined || type === "";
+  if (missing ? headers.has("origin") : !JSON_TYPE.test(type)) {
+    throw new ApiError("unsupported_media_type", "The body must have the Content-Type application/json.");
+  }
+  if (Number(headers.get("content-length") ?? 0) > MAX_BODY_BYTES) throw tooLarge();
+}
+
+async function readBounded(request: Request): Promise<Uint8Array> {
+  if (request.body === null) return new Uint8Array();
+  const chunks: Uint8Array[] = [];
+  let length = 0;
+  const reader = request.body.getReader();
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) break;
+      length += value.length;
+      if (length > MAX_BODY_BYTES) throw tooLarge();
+      chunks.push(value);
+    }
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    throw new ApiError("client_closed", "The connection ended before the whole body arrived.");
+  }
+  return Buffer.concat(chunks, length);
+}
+
+function tooLarge(): ApiError {
+  return new ApiError(
+    "request_too_large",
+    `The body is larger than ${MAX_BODY_BYTES} bytes, the most this server accepts.`,
+    undefined,
+    // The rest of the body is still coming: the connection cannot be used again.
+    { headers: { connection: "close" } },
+  );
+}

@@ -1,0 +1,71 @@
+/** Bytes to a JSON value, with the bounds that keep the parser and everything behind it safe. */
+import { ApiError } from "../openai/api-error.ts";
+import { MAX_JSON_DEPTH } from "./limits.ts";
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+
+/** A `\uD8xx`-`\uDFxx` escape may leave half a surrogate pair, which no UTF-8 text can hold. */
+const SURROGATE_ESCAPE = /\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}/;
+const LONE_SURROGATE = /\p{Surrogate}/gu;
+
+/**
+ * @throws {ApiError} 400 for bytes that are not UTF-8, not JSON, nested deeper than `MAX_JSON_DEPTH`, or not an
+ * object.
+ */
+export function parseJsonObject(bytes: Uint8Array): Record<string, unknown> {
+  if (isDeeperThan(bytes, MAX_JSON_DEPTH)) {
+    throw new ApiError("invalid_json", `The JSON body is nested deeper than ${MAX_JSON_DEPTH} levels.`);
+  }
+  const value = parse(decode(bytes));
+  if (!isObject(value)) throw new ApiError("invalid_json", "The body must be a JSON object.");
+  return value;
+}
+
+export function isObject(value: unknown): value is Record<string, unknown> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function decode(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true }).decode(bytes);
+  } catch {
+    throw new ApiError("invalid_json", "The body of your request is not valid UTF-8.");
+  }
+}
+
+function parse(text: string): unknown {
+  try {
+    return SURROGATE_ESCAPE.test(text)
+      ? JSON.parse(text, (_key, value: unknown) => (typeof value === "string" ? wellFormed(value) : value))
+      : JSON.parse(text);
+  } catch {
+    throw new ApiError(
+      "invalid_json",
+      "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your HTTP " +
+        "library correctly. The server expects a JSON payload, but what was sent was not valid JSON.)",
+    );
+  }
+}
+
+function wellFormed(text: string): string {
+  return text.replace(LONE_SURROGATE, "\uFFFD");
+}
+
+/** Looks at the bytes before anything recursive does; strings are skipped, validity is the parser's matter. */
+function isDeeperThan(bytes: Uint8Array, limit: number): boolean {
+  let depth = 0;
+  let inString = false;
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i];
+    if (inString) {
+      if (byte === BACKSLASH) i++;
+      else if (byte === QUOTE) inString = false;
+    } else if (byte === QUOTE) inString = true;
+    else if (byte === 0x7b || byte === 0x5b) {
+      depth++;
+      if (depth > limit) return true;
+    } else if (byte === 0x7d || byte === 0x5d) depth--;
+  }
+  return false;
+}

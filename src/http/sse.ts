@@ -1,0 +1,72 @@
+/** Server-sent events: frames as bytes, pulled by the socket at the speed of the client. */
+
+const KEEP_ALIVE = ": keep-alive\n\n";
+
+export const DONE_FRAME = "data: [DONE]\n\n";
+
+export const SSE_HEADERS = {
+  "content-type": "text/event-stream; charset=utf-8",
+  "cache-control": "no-cache",
+  connection: "keep-alive",
+  // Stops nginx from collecting the stream before it passes it on.
+  "x-accel-buffering": "no",
+} as const;
+
+export interface SseOptions {
+  /** Silence before the first frame after which a comment is sent, in ms; 0 is never. */
+  readonly keepAliveMs: number;
+  /** The client has gone. */
+  readonly onCancel: () => void;
+  /** Once, after the last byte or the client's leaving. */
+  readonly onEnd: () => void;
+}
+
+export function sseFrame(data: object): string {
+  return `data: ${JSON.stringify(data)}\n\n`;
+}
+
+/**
+ * Turns frames into a body. A frame is asked for only when the client has room for it, so what is unsent is one
+ * frame at most. `frames` must not throw: by then it is too late for an error status.
+ */
+export function sseBody(
+  frames: AsyncGenerator<string, void, void>,
+  options: SseOptions,
+): ReadableStream<Uint8Array> {
+  const encoder = new TextEncoder();
+  let timer: NodeJS.Timeout | undefined;
+  let ended = false;
+  const end = (): void => {
+    if (ended) return;
+    ended = true;
+    clearInterval(timer);
+    options.onEnd();
+  };
+  return new ReadableStream<Uint8Array>(
+    {
+      start(controller) {
+        if (options.keepAliveMs <= 0) return;
+        timer = setInterval(() => {
+          // A client that has not even read the last comment needs no other.
+          if ((controller.desiredSize ?? -1) >= 0) controller.enqueue(encoder.encode(KEEP_ALIVE));
+        }, options.keepAliveMs);
+      },
+      async pull(controller) {
+        const next = await frames.next();
+        // Comments between tokens confuse some clients, and a stream that flows needs none.
+        clearInterval(timer);
+        if (ended) return;
+        if (next.done !== true) return controller.enqueue(encoder.encode(next.value));
+        controller.close();
+        end();
+      },
+      async cancel() {
+        options.onCancel();
+        clearInterval(timer);
+        await frames.return();
+        end();
+      },
+    },
+    { highWaterMark: 0 },
+  );
+}

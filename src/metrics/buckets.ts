@@ -1,0 +1,16 @@
+/** Upper bounds of the histograms' buckets, in seconds. */
+
+/** From a cached prompt on a GPU to a long one on a CPU. */
+export const LATENCY_SECONDS = [
+  0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 120, 300,
+] as const;
+
+/** From a small model on a GPU to a stream that stutters. */
+export const ITL_SECONDS = [
+  0.001, 0.0025, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1, 2.5, 5,
+] as const;
+
+/** From planning, which takes microseconds, to a long prompt chunk on a CPU. */
+export const STEP_SECONDS = [
+  0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5,
+] as const;

@@ -1,0 +1,220 @@
+/** What the server counts and times, as Prometheus reads it: own names first, then the names vLLM's readers know. */
+import { monitorEventLoopDelay } from "node:perf_hooks";
+import { Counter, Gauge, Histogram, Registry } from "prom-client";
+import type { EngineStats, StepReport } from "../../engine/protocol.ts";
+import type { LoadedModel } from "../../models/loaded-model.ts";
+import { STATS_WAIT_MS } from "../http/limits.ts";
+import type { ModelDirectory } from "../model-directory.ts";
+import { ITL_SECONDS, LATENCY_SECONDS, STEP_SECONDS } from "./buckets.ts";
+import { VllmAliases } from "./vllm-aliases.ts";
+
+const MODEL = ["model"] as const;
+const SECONDS_PER_MS = 1e-3;
+const SECONDS_PER_NS = 1e-9;
+
+export type Endpoint = "chat" | "completions" | "other";
+export type Outcome = "ok" | "client_error" | "server_error" | "overloaded" | "cancelled";
+/** Where a request was when its client left: before the engine took it, before its first token, or after. */
+export type DisconnectPhase = "admission" | "waiting" | "decode";
+
+export interface PromptObservation {
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  readonly queueMs: number;
+  readonly prefillMs: number;
+  /** From acceptance to the first token, as the server saw it. */
+  readonly ttftMs: number;
+}
+
+export class Metrics {
+  readonly #registry = new Registry();
+  readonly #vllm = new VllmAliases(this.#registry);
+  readonly #lastSteps = new Map<string, StepReport>();
+  readonly #loopDelay = monitorEventLoopDelay({ resolution: 20 });
+
+  readonly #running = this.#gauge("weft_requests_running", "Requests that hold a slot.", MODEL);
+  readonly #waiting = this.#gauge("weft_requests_waiting", "Requests that wait for a slot.", MODEL);
+  readonly #slots = this.#gauge("weft_slots", "Slots by what they do.", ["model", "state"]);
+  readonly #kvUsage = this.#gauge(
+    "weft_kv_cache_usage_ratio",
+    "Cells in use, kept prefixes included, 0 to 1.",
+    MODEL,
+  );
+  readonly #loopSeconds = this.#gauge(
+    "weft_event_loop_delay_seconds",
+    "Delay of the HTTP event loop since the last scrape.",
+    ["quantile"],
+  );
+  readonly #buildInfo = this.#gauge("weft_build_info", "Always 1.", ["version"]);
+
+  readonly #stepSeconds = this.#histogram(
+    "weft_step_seconds",
+    "Parts of a step of the engine.",
+    STEP_SECONDS,
+    ["model", "kind"],
+  );
+  readonly #queueSeconds = this.#histogram(
+    "weft_queue_seconds",
+    "Accepted to slot assigned.",
+    LATENCY_SECONDS,
+  );
+  readonly #prefillSeconds = this.#histogram(
+    "weft_prefill_seconds",
+    "Slot assigned to first token sampled.",
+    LATENCY_SECONDS,
+  );
+  readonly #ttftSeconds = this.#histogram("weft_ttft_seconds", "Accepted to first token.", LATENCY_SECONDS);
+  readonly #itlSeconds = this.#histogram("weft_itl_seconds", "Between two tokens of a request.", ITL_SECONDS);
+  readonly #e2eSeconds = this.#histogram("weft_e2e_seconds", "Submitted to last token.", LATENCY_SECONDS);
+
+  readonly #passes = this.#counter("weft_device_passes_total", "Device passes of all calls.", MODEL);
+  readonly #tokens = this.#counter("weft_tokens_total", "Tokens by how they came about.", ["model", "kind"]);
+  readonly #prefixQueries = this.#counter(
+    "weft_prefix_query_tokens_total",
+    "Prompt tokens looked up.",
+    MODEL,
+  );
+  readonly #prefixHits = this.#counter(
+    "weft_prefix_hit_tokens_total",
+    "Prompt tokens found computed.",
+    MODEL,
+  );
+  readonly #requests = this.#counter("weft_requests_total", "Answered requests.", ["endpoint", "outcome"]);
+  readonly #rejections = this.#counter("weft_rejections_total", "Refused requests by error code.", [
+    "reason",
+  ]);
+  readonly #disconnects = this.#counter("weft_client_disconnects_total", "Clients that left early.", [
+    "phase",
+  ]);
+
+  constructor(version: string) {
+    this.#buildInfo.set({ version }, 1);
+    this.#loopDelay.enable();
+  }
+
+  /** For the model host to call after each step of a model's engine. */
+  observeStep(model: string, report: StepReport): void {
+    this.#lastSteps.set(model, report);
+    for (const [kind, ms] of [
+      ["plan", report.planMs],
+      ["decode", report.decodeMs],
+      ["sample", report.sampleMs],
+      ["prefill", report.prefillMs],
+    ] as const) {
+      // A part that did not happen is no observation.
+      if (ms > 0) this.#stepSeconds.observe({ model, kind }, ms * SECONDS_PER_MS);
+    }
+    this.#passes.inc({ model }, report.passes);
+  }
+
+  observePrompt(model: string, prompt: PromptObservation): void {
+    this.#queueSeconds.observe({ model }, prompt.queueMs * SECONDS_PER_MS);
+    this.#prefillSeconds.observe({ model }, prompt.prefillMs * SECONDS_PER_MS);
+    this.#ttftSeconds.observe({ model }, prompt.ttftMs * SECONDS_PER_MS);
+    this.#tokens.inc({ model, kind: "prompt_computed" }, prompt.promptTokens - prompt.cachedTokens);
+    this.#tokens.inc({ model, kind: "prompt_reused" }, prompt.cachedTokens);
+    this.#prefixQueries.inc({ model }, prompt.promptTokens);
+    this.#prefixHits.inc({ model }, prompt.cachedTokens);
+    this.#vllm.observePrompt(model, prompt);
+  }
+
+  /** Tokens that arrive together share the time since the ones before them. */
+  observeTokens(model: string, count: number, gapMs: number | undefined): void {
+    this.#tokens.inc({ model, kind: "output" }, count);
+    this.#vllm.countOutput(model, count);
+    if (gapMs === undefined) return;
+    const seconds = (gapMs * SECONDS_PER_MS) / count;
+    for (let i = 0; i < count; i++) {
+      this.#itlSeconds.observe({ model }, seconds);
+      this.#vllm.observeItl(model, seconds);
+    }
+  }
+
+  observeFinish(model: string, reason: "stop" | "length", e2eMs: number): void {
+    this.#e2eSeconds.observe({ model }, e2eMs * SECONDS_PER_MS);
+    this.#vllm.observeFinish(model, reason, e2eMs * SECONDS_PER_MS);
+  }
+
+  countRequest(endpoint: Endpoint, outcome: Outcome): void {
+    this.#requests.inc({ endpoint, outcome });
+  }
+
+  /** @param reason A code of our own table, never a client's text. */
+  countRejection(reason: string): void {
+    this.#rejections.inc({ reason });
+  }
+
+  countDisconnect(phase: DisconnectPhase): void {
+    this.#disconnects.inc({ phase });
+  }
+
+  get contentType(): string {
+    return this.#registry.contentType;
+  }
+
+  /** The exposition text. Gauges are read from the engines now, or are the last step's when an engine is busy. */
+  async render(models: ModelDirectory): Promise<string> {
+    this.#slots.reset();
+    const ready = models.served.flatMap(({ loaded }) => (loaded === undefined ? [] : [loaded]));
+    await Promise.all(ready.map((model) => this.#readGauges(model)));
+    this.#readLoopDelay();
+    return this.#registry.metrics();
+  }
+
+  async #readGauges(model: LoadedModel): Promise<void> {
+    const stats = await statsWithin(model, STATS_WAIT_MS);
+    const last = this.#lastSteps.get(model.id);
+    const running = stats?.running ?? last?.running ?? 0;
+    const waiting = stats?.queued ?? last?.queued ?? 0;
+    const used = stats?.slots.reduce((sum, slot) => sum + slot.tokens, 0) ?? last?.usedCells ?? 0;
+    const { slots, contextTokens } = model.facts;
+    const usage = used / Math.max(1, slots * contextTokens);
+    this.#running.set({ model: model.id }, running);
+    this.#waiting.set({ model: model.id }, waiting);
+    this.#kvUsage.set({ model: model.id }, usage);
+    for (const state of stats === undefined ? [] : (["empty", "resident", "prefill", "decode"] as const)) {
+      const count = stats?.slots.filter((slot) => slot.state === state).length ?? 0;
+      this.#slots.set({ model: model.id, state }, count);
+    }
+    this.#vllm.setGauges(model, { running, waiting, usage });
+  }
+
+  #readLoopDelay(): void {
+    const delay = this.#loopDelay;
+    const seconds = (ns: number): number => (Number.isFinite(ns) ? ns * SECONDS_PER_NS : 0);
+    this.#loopSeconds.set({ quantile: "0.5" }, seconds(delay.percentile(50)));
+    this.#loopSeconds.set({ quantile: "0.99" }, seconds(delay.percentile(99)));
+    this.#loopSeconds.set({ quantile: "1" }, seconds(delay.max));
+    delay.reset();
+  }
+
+  #gauge<L extends string>(name: string, help: string, labelNames: readonly L[]): Gauge<L> {
+    return new Gauge({ name, help, labelNames, registers: [this.#registry] });
+  }
+
+  #counter<L extends string>(name: string, help: string, labelNames: readonly L[]): Counter<L> {
+    return new Counter({ name, help, labelNames, registers: [this.#registry] });
+  }
+
+  #histogram(
+    name: string,
+    help: string,
+    buckets: readonly number[],
+    labelNames: readonly string[] = MODEL,
+  ): Histogram {
+    return new Histogram({ name, help, labelNames, buckets: [...buckets], registers: [this.#registry] });
+  }
+}
+
+/** Undefined when the engine has not answered in time, or is gone. */
+export async function statsWithin(model: LoadedModel, waitMs: number): Promise<EngineStats | undefined> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<undefined>((resolve) => {
+    timer = setTimeout(() => resolve(undefined), waitMs);
+  });
+  try {
+    return await Promise.race([model.engine.stats().catch(() => undefined), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,88 @@
+/** Around every request: its id, its scope, its counters and its one line in the log. */
+import { createMiddleware } from "hono/factory";
+import type { AppDeps } from "../deps.ts";
+import { errorReply } from "../http/reply.ts";
+import { RequestScope } from "../http/request-signal.ts";
+import type { Outcome } from "../metrics/metrics.ts";
+import { ApiError } from "../openai/api-error.ts";
+import type { AppContext, AppEnv, RequestNotes } from "../routes/env.ts";
+
+/** A client's own id is taken over when it can do no harm in a log or a header. */
+const SANE_ID = /^[A-Za-z0-9._-]{1,128}$/;
+
+const OPENAI_VERSION = "2020-10-01";
+
+export const observeRequest = (deps: AppDeps) =>
+  createMiddleware<AppEnv>(async (c, next) => {
+    const startMs = deps.clock.nowMs();
+    const given = c.req.header("x-request-id");
+    const requestId = given !== undefined && SANE_ID.test(given) ? given : deps.ids.next("req_");
+    const scope = new RequestScope(c.req.raw.signal, c.env);
+    const notes: RequestNotes = {
+      endpoint: "other",
+      outcome: undefined,
+      error: undefined,
+      model: undefined,
+      promptTokens: undefined,
+      outputTokens: undefined,
+    };
+    c.set("requestId", requestId);
+    c.set("owner", "anonymous");
+    c.set("scope", scope);
+    c.set("notes", notes);
+    scope.onEnd(() => report(c, deps, startMs));
+    try {
+      if (scope.crowded) refuseCrowd(c);
+      else await next();
+      c.res.headers.set("x-request-id", requestId);
+      c.res.headers.set("openai-version", OPENAI_VERSION);
+      c.res.headers.set("openai-processing-ms", String(Math.round(deps.clock.nowMs() - startMs)));
+    } finally {
+      if (!scope.held) scope.end();
+    }
+  });
+
+/** One client that pipelines may not fill the queue for everybody. */
+function refuseCrowd(c: AppContext): void {
+  const error = new ApiError(
+    "too_many_requests_on_connection",
+    "Too many requests at once on one connection. Please open more connections.",
+    undefined,
+    { headers: { connection: "close" } },
+  );
+  c.get("notes").error = error.code;
+  c.res = errorReply(error);
+}
+
+function report(c: AppContext, deps: AppDeps, startMs: number): void {
+  const notes = c.get("notes");
+  const { status } = c.res;
+  const outcome = notes.outcome ?? outcomeOf(status, c.get("scope").signal.aborted);
+  deps.metrics.countRequest(notes.endpoint, outcome);
+  if (notes.error !== undefined && status >= 400) deps.metrics.countRejection(notes.error);
+  const { model, promptTokens, outputTokens, error } = notes;
+  deps.log.info(
+    {
+      requestId: c.get("requestId"),
+      method: c.req.method,
+      path: c.req.path,
+      status,
+      outcome,
+      ms: Math.round(deps.clock.nowMs() - startMs),
+      owner: c.get("owner"),
+      model,
+      promptTokens,
+      outputTokens,
+      error,
+      retry: c.req.header("x-stainless-retry-count"),
+    },
+    "request",
+  );
+}
+
+function outcomeOf(status: number, aborted: boolean): Outcome {
+  if (aborted || status === 499) return "cancelled";
+  if (status === 503) return "overloaded";
+  if (status >= 500) return "server_error";
+  return status >= 400 ? "client_error" : "ok";
+}

@@ -1,0 +1,67 @@
+/** What every chunk and body of one answer has in common, and how a stream of chunks ends. */
+import type { FinishEvent, GenerationEvent } from "../generate.ts";
+import { DONE_FRAME, sseFrame } from "../http/sse.ts";
+import { internalError, ApiError } from "./api-error.ts";
+import type { DeliverySettings } from "./generation-fields.ts";
+import { timingsJson, usageJson } from "./usage.ts";
+
+export interface AnswerHead {
+  readonly id: string;
+  /** Unix seconds. */
+  readonly created: number;
+  readonly model: string;
+  /** `ModelFacts.fingerprint`. */
+  readonly fingerprint: string;
+}
+
+/** How the stream of an answer came to its end. */
+export interface StreamHooks {
+  readonly onFinish: (event: FinishEvent) => void;
+  /** An error after the headers; the client gets its frame. */
+  readonly onFailure: (error: unknown) => void;
+}
+
+/** Writes one event as the `data:` frames of its endpoint. */
+export type EventWriter = (event: GenerationEvent) => string;
+
+/**
+ * The frames of a whole stream: the events, `[DONE]`, the end. A failure becomes an error frame, because a
+ * stream that just ends looks like a complete answer. Never throws.
+ */
+export async function* streamFrames(
+  events: AsyncIterable<GenerationEvent>,
+  write: EventWriter,
+  hooks: StreamHooks,
+): AsyncGenerator<string, void, void> {
+  let finished = false;
+  try {
+    for await (const event of events) {
+      if (event.kind === "finish") {
+        finished = true;
+        hooks.onFinish(event);
+        // One write, so that the end follows at once.
+        yield write(event) + DONE_FRAME;
+      } else yield write(event);
+    }
+  } catch (error) {
+    hooks.onFailure(error);
+    const shown = error instanceof ApiError ? error : internalError();
+    yield sseFrame(shown.body) + DONE_FRAME;
+    return;
+  }
+  if (!finished) hooks.onFailure(undefined);
+}
+
+/** The `usage` and `timings` keys of a chunk; absent keys are what OpenAI sends when they are not asked for. */
+export function chunkExtras(event: GenerationEvent, delivery: DeliverySettings): object {
+  const timings = event.kind === "finish" || delivery.timingsPerToken;
+  return {
+    ...(delivery.includeUsage ? { usage: delivery.continuousUsage ? usageJson(event.usage) : null } : {}),
+    ...(timings ? { timings: timingsJson(event.usage, event.timings) } : {}),
+  };
+}
+
+/** The `token_ids` key of a choice, when asked for. */
+export function tokenIdsJson(event: GenerationEvent, delivery: DeliverySettings): object {
+  return delivery.tokenIds ? { token_ids: event.tokenIds } : {};
+}

@@ -1,0 +1,180 @@
+/** The errors a client can see: one table of codes with status and type, and the JSON that carries them. */
+import type { EngineError } from "../../engine/errors.ts";
+import { RETRY_AFTER_SECONDS } from "../http/limits.ts";
+
+interface ErrorKind {
+  readonly status: number;
+  readonly type: string;
+  /** False where OpenAI sends `code: null`. */
+  readonly codeOnWire?: false;
+  /** Clients may try again after this many seconds. */
+  readonly retryAfter?: number;
+  /** Clients retry every 5xx unless told that it is of no use. */
+  readonly shouldRetry?: false;
+}
+
+const REQUEST = "invalid_request_error";
+const SERVER = "server_error";
+
+/** The one place that says which error has which status. */
+const KINDS = {
+  array_above_max_length: { status: 400, type: REQUEST },
+  context_length_exceeded: { status: 400, type: REQUEST },
+  decimal_above_max_value: { status: 400, type: REQUEST },
+  decimal_below_min_value: { status: 400, type: REQUEST },
+  empty_array: { status: 400, type: REQUEST },
+  empty_string: { status: 400, type: REQUEST },
+  integer_above_max_value: { status: 400, type: REQUEST },
+  integer_below_min_value: { status: 400, type: REQUEST },
+  invalid_json: { status: 400, type: REQUEST, codeOnWire: false },
+  invalid_messages: { status: 400, type: REQUEST },
+  invalid_type: { status: 400, type: REQUEST },
+  invalid_value: { status: 400, type: REQUEST },
+  missing_required_parameter: { status: 400, type: REQUEST },
+  string_above_max_length: { status: 400, type: REQUEST },
+  template_limit: { status: 400, type: REQUEST },
+  unknown_parameter: { status: 400, type: REQUEST },
+  unsupported_parameter: { status: 400, type: REQUEST },
+  unsupported_value: { status: 400, type: REQUEST },
+  invalid_api_key: { status: 401, type: REQUEST },
+  host_not_allowed: { status: 403, type: REQUEST },
+  origin_not_allowed: { status: 403, type: REQUEST },
+  model_not_found: { status: 404, type: REQUEST },
+  unknown_url: { status: 404, type: REQUEST, codeOnWire: false },
+  method_not_allowed: { status: 405, type: REQUEST, codeOnWire: false },
+  request_too_large: { status: 413, type: REQUEST },
+  unsupported_media_type: { status: 415, type: REQUEST },
+  /** Nobody reads it: the client has gone. The number is the one nginx logs. */
+  client_closed: { status: 499, type: REQUEST },
+  internal_error: { status: 500, type: SERVER },
+  engine_error: { status: 500, type: SERVER },
+  template_error: { status: 500, type: SERVER, shouldRetry: false },
+  engine_restarting: { status: 503, type: SERVER, retryAfter: RETRY_AFTER_SECONDS },
+  model_failed: { status: 503, type: SERVER, shouldRetry: false },
+  model_loading: { status: 503, type: SERVER, retryAfter: RETRY_AFTER_SECONDS },
+  server_draining: { status: 503, type: SERVER, retryAfter: RETRY_AFTER_SECONDS },
+  server_overloaded: { status: 503, type: SERVER, retryAfter: RETRY_AFTER_SECONDS },
+  too_many_requests_on_connection: { status: 503, type: SERVER, retryAfter: RETRY_AFTER_SECONDS },
+} as const satisfies Record<string, ErrorKind>;
+
+export type ApiErrorCode = keyof typeof KINDS;
+
+export interface ApiErrorExtra {
+  /** Further keys inside `error`, such as the numbers the message speaks of. */
+  readonly fields?: Readonly<Record<string, number>>;
+  readonly headers?: Readonly<Record<string, string>>;
+}
+
+/** OpenAI's envelope; all four keys are always there. */
+export interface ErrorBody {
+  readonly error: {
+    readonly message: string;
+    readonly type: string;
+    readonly param: string | null;
+    readonly code: string | null;
+    readonly [extra: string]: string | number | null;
+  };
+}
+
+/** An error meant for a client; its message holds nothing a client may not know. */
+export class ApiError extends Error {
+  override readonly name = "ApiError";
+  readonly code: ApiErrorCode;
+  /** The request field at fault, such as `messages[0].content`. */
+  readonly param: string | undefined;
+  readonly #extra: ApiErrorExtra;
+
+  constructor(code: ApiErrorCode, message: string, param?: string, extra: ApiErrorExtra = {}) {
+    super(message);
+    this.code = code;
+    this.param = param;
+    this.#extra = extra;
+  }
+
+  get status(): number {
+    return KINDS[this.code].status;
+  }
+
+  get body(): ErrorBody {
+    const kind: ErrorKind = KINDS[this.code];
+    return {
+      error: {
+        message: this.message,
+        type: kind.type,
+        param: this.param ?? null,
+        code: kind.codeOnWire === false ? null : this.code,
+        ...this.#extra.fields,
+      },
+    };
+  }
+
+  get headers(): Readonly<Record<string, string>> {
+    const kind: ErrorKind = KINDS[this.code];
+    return {
+      ...(kind.retryAfter === undefined ? {} : { "retry-after": String(kind.retryAfter) }),
+      ...(kind.shouldRetry === undefined ? {} : { "x-should-retry": "false" }),
+      ...this.#extra.headers,
+    };
+  }
+}
+
+/** What the prompt is called in OpenAI's sentences, and the field it came in. */
+export type PromptField = "messages" | "prompt";
+
+/**
+ * OpenAI's sentence, which clients look for word by word. `promptTokens` is undefined for a text that was too
+ * long to be worth counting.
+ */
+export function contextExceeded(
+  field: PromptField,
+  contextTokens: number,
+  promptTokens: number | undefined,
+): ApiError {
+  const amount = promptTokens === undefined ? `more than ${contextTokens}` : String(promptTokens);
+  return new ApiError(
+    "context_length_exceeded",
+    `This model's maximum context length is ${contextTokens} tokens. However, your ${field} resulted in ` +
+      `${amount} tokens. Please reduce the length of the ${field}.`,
+    field,
+    {
+      fields: {
+        ...(promptTokens === undefined ? {} : { n_prompt_tokens: promptTokens }),
+        n_ctx: contextTokens,
+      },
+    },
+  );
+}
+
+/** Says what an engine's error means to a client. The engine's own words stay in the log. */
+export function fromEngineError(error: EngineError, field: PromptField): ApiError {
+  switch (error.code) {
+    case "context_exceeded":
+      return contextExceeded(field, error.details?.["contextTokens"] ?? 0, error.details?.["promptTokens"]);
+    case "empty_prompt":
+      return new ApiError("empty_string", `Invalid '${field}': it must hold at least one token.`, field);
+    case "invalid_request":
+      return new ApiError("invalid_value", "The engine refused a value of this request.");
+    case "queue_full":
+      return new ApiError("server_overloaded", "The server's queue is full. Please try again later.");
+    case "draining":
+      return new ApiError("server_draining", "The server is shutting down and takes no new requests.");
+    case "engine_exited":
+      return new ApiError("engine_restarting", "The model's engine stopped. Please try again.");
+    case "decode_failed":
+      return new ApiError("engine_error", "The model's engine failed to compute this request.");
+    case "model_not_found":
+    case "model_invalid":
+    case "out_of_memory":
+    case "runtime_incompatible":
+    case "gpu_unavailable":
+    case "internal":
+      return internalError();
+  }
+}
+
+/** Says nothing of the cause; `requestId` lets the operator find it in the log. */
+export function internalError(requestId?: string): ApiError {
+  const reference =
+    requestId === undefined ? "" : ` Please give the request id ${requestId} when you report it.`;
+  return new ApiError("internal_error", `The server had an error while processing your request.${reference}`);
+}

@@ -1,0 +1,98 @@
+/** What a chat completion request asks for, read from its JSON body. */
+import { z } from "zod";
+import type { RenderRequest } from "../../models/chat-template.ts";
+import { MAX_TOP_LOGPROBS } from "../http/limits.ts";
+import { ApiError } from "./api-error.ts";
+import { generationShape, prepareBody, readDelivery, readGeneration } from "./generation-fields.ts";
+import type { DeliverySettings, GenerationSettings } from "./generation-fields.ts";
+import { boundMessages, messagesSchema, toTemplateMessages } from "./messages.ts";
+import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
+import { emptyArray, integer, parseWith } from "./validation.ts";
+
+const schema = z.object({
+  ...generationShape,
+  messages: messagesSchema,
+  logprobs: z.boolean().optional(),
+  top_logprobs: integer(0, MAX_TOP_LOGPROBS).optional(),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).optional(),
+  add_generation_prompt: z.boolean().optional(),
+  continue_final_message: z.boolean().optional(),
+  reasoning_format: z.enum(["none", "auto", "deepseek"]).optional(),
+  reasoning_effort: z.string().optional(),
+});
+
+type ChatFields = z.infer<typeof schema>;
+
+const KNOWN: ReadonlySet<string> = new Set(Object.keys(schema.shape));
+
+export interface ChatRequest {
+  readonly model: string | undefined;
+  readonly render: RenderRequest;
+  readonly generation: GenerationSettings;
+  readonly delivery: DeliverySettings;
+  /** Whether the model's thinking is told apart from its answer. */
+  readonly splitReasoning: boolean;
+  readonly ignoredFields: readonly string[];
+}
+
+/** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
+export function readChatRequest(body: Readonly<Record<string, unknown>>, strict: boolean): ChatRequest {
+  const present = prepareBody(body);
+  boundMessages(present["messages"]);
+  const fields = parseWith(schema, present);
+  refuseUnsupported(present, "chat");
+  const ignored = ignoredFields(present, KNOWN, strict);
+  if (fields.top_logprobs !== undefined && fields.logprobs !== true) {
+    throw new ApiError(
+      "invalid_value",
+      "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
+      "top_logprobs",
+    );
+  }
+  const topLogprobs = fields.logprobs === true ? (fields.top_logprobs ?? 0) : undefined;
+  return {
+    model: fields.model,
+    render: readRender(fields),
+    generation: readGeneration(fields, topLogprobs, undefined),
+    delivery: readDelivery(fields),
+    splitReasoning: fields.reasoning_format !== "none",
+    ignoredFields: ignored,
+  };
+}
+
+function readRender(fields: ChatFields): RenderRequest {
+  const { messages } = fields;
+  const last = messages.at(-1);
+  if (last === undefined) throw emptyArray("messages");
+  const continueFinalMessage =
+    fields.continue_final_message ?? (last.role === "assistant" && last.prefix === true);
+  if (continueFinalMessage && fields.add_generation_prompt === true) {
+    throw new ApiError(
+      "invalid_value",
+      "'continue_final_message' and 'add_generation_prompt' cannot both be true.",
+      "continue_final_message",
+    );
+  }
+  if (continueFinalMessage && last.role !== "assistant") {
+    throw new ApiError(
+      "invalid_value",
+      "'continue_final_message' needs a last message with the role 'assistant'.",
+      "continue_final_message",
+    );
+  }
+  return {
+    messages: toTemplateMessages(messages),
+    addGenerationPrompt: fields.add_generation_prompt ?? !continueFinalMessage,
+    continueFinalMessage,
+    tools: undefined,
+    kwargs: { ...effortKwargs(fields.reasoning_effort), ...fields.chat_template_kwargs },
+  };
+}
+
+/** Templates call the effort by its name; those that only know on and off are told off. */
+function effortKwargs(effort: string | undefined): Record<string, unknown> {
+  if (effort === undefined) return {};
+  return effort === "none"
+    ? { reasoning_effort: effort, enable_thinking: false }
+    : { reasoning_effort: effort };
+}

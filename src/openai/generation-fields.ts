@@ -1,0 +1,222 @@
+/** The request fields that chat and legacy completions share, and what they mean to the engine. */
+import { z } from "zod";
+import type { GenerationParams, SamplingParams, TokenId } from "../../engine/protocol.ts";
+import {
+  MAX_LOGIT_BIAS,
+  MAX_MODEL_NAME,
+  MAX_STOP_BYTES,
+  MAX_STOP_TOKENS,
+  MAX_STOPS,
+} from "../http/limits.ts";
+import { isObject } from "../http/json.ts";
+import { ApiError } from "./api-error.ts";
+import { belowMinimum, checkLength, decimal, integer, withoutNulls, wrongType } from "./validation.ts";
+
+const UINT32 = 2n ** 32n;
+
+/** Below it logits lose their meaning, above it nothing is ever repeated. */
+const REPEAT_PENALTY_RANGE = [0.01, 100] as const;
+
+const repeatPenalty = decimal(...REPEAT_PENALTY_RANGE).optional();
+
+export const generationShape = {
+  model: z.string().optional(),
+  temperature: decimal(0, 2).optional(),
+  top_p: decimal(0, 1).optional(),
+  top_k: integer(-1).optional(),
+  min_p: decimal(0, 1).optional(),
+  frequency_penalty: decimal(-2, 2).optional(),
+  presence_penalty: decimal(-2, 2).optional(),
+  repeat_penalty: repeatPenalty,
+  repetition_penalty: repeatPenalty,
+  repeat_last_n: integer(-1).optional(),
+  logit_bias: z.record(z.string(), decimal(-100, 100)).optional(),
+  seed: z.number("an integer").optional(),
+  ignore_eos: z.boolean().optional(),
+  min_tokens: integer(0).optional(),
+  stop: z.union([z.string(), z.array(z.string())], "a string or an array of strings").optional(),
+  stop_token_ids: z.array(integer(0)).optional(),
+  max_tokens: integer(-(2 ** 31)).optional(),
+  max_completion_tokens: integer(-(2 ** 31)).optional(),
+  stream: z.boolean().optional(),
+  stream_options: z
+    .object({
+      include_usage: z.boolean().nullish(),
+      continuous_usage_stats: z.boolean().nullish(),
+    })
+    .optional(),
+  include_stop_str_in_output: z.boolean().optional(),
+  skip_special_tokens: z.boolean().optional(),
+  cache_prompt: z.boolean().optional(),
+  return_token_ids: z.boolean().optional(),
+  timings_per_token: z.boolean().optional(),
+  n: integer(1, 128).optional(),
+} as const;
+
+const generationSchema = z.object(generationShape);
+export type GenerationFields = z.infer<typeof generationSchema>;
+
+/** What to generate, with every default filled in that does not depend on the model. */
+export interface GenerationSettings {
+  readonly sampling: SamplingParams;
+  readonly maxTokens: number | undefined;
+  readonly minTokens: number;
+  readonly ignoreEos: boolean;
+  readonly stopTokenIds: readonly TokenId[];
+  readonly stops: readonly string[];
+  readonly includeStop: boolean;
+  readonly skipControl: boolean;
+  readonly topLogprobs: number | undefined;
+  readonly reusePrefix: boolean;
+}
+
+/** How the answer is to be sent. */
+export interface DeliverySettings {
+  readonly stream: boolean;
+  readonly includeUsage: boolean;
+  /** Usage so far in every chunk. */
+  readonly continuousUsage: boolean;
+  readonly tokenIds: boolean;
+  readonly timingsPerToken: boolean;
+}
+
+/** The request without nulls, its long arrays bounded before a schema walks through them. */
+export function prepareBody(body: Readonly<Record<string, unknown>>): Record<string, unknown> {
+  const present = withoutNulls(body);
+  checkLength(present["stop"], MAX_STOPS, "stop");
+  checkLength(present["stop_token_ids"], MAX_STOP_TOKENS, "stop_token_ids");
+  const bias = present["logit_bias"];
+  if (isObject(bias) && Object.keys(bias).length > MAX_LOGIT_BIAS) {
+    throw new ApiError(
+      "invalid_value",
+      `Invalid 'logit_bias': at most ${MAX_LOGIT_BIAS} tokens.`,
+      "logit_bias",
+    );
+  }
+  const model = present["model"];
+  if (typeof model === "string" && model.length > MAX_MODEL_NAME)
+    throw stringTooLong("model", MAX_MODEL_NAME, model);
+  return present;
+}
+
+/**
+ * @param topLogprobs See `GenerationParams`.
+ * @param defaultMaxTokens Undefined runs to the end of the context.
+ * @throws {ApiError} 400 for values a schema cannot judge alone.
+ */
+export function readGeneration(
+  fields: GenerationFields,
+  topLogprobs: number | undefined,
+  defaultMaxTokens: number | undefined,
+): GenerationSettings {
+  return {
+    sampling: readSampling(fields),
+    maxTokens: readMaxTokens(fields, defaultMaxTokens),
+    minTokens: fields.min_tokens ?? 0,
+    ignoreEos: fields.ignore_eos ?? false,
+    stopTokenIds: fields.stop_token_ids ?? [],
+    stops: readStops(fields.stop),
+    includeStop: fields.include_stop_str_in_output ?? false,
+    skipControl: fields.skip_special_tokens ?? true,
+    topLogprobs,
+    reusePrefix: fields.cache_prompt ?? true,
+  };
+}
+
+export function readDelivery(fields: GenerationFields): DeliverySettings {
+  const options = fields.stream_options;
+  return {
+    stream: fields.stream ?? false,
+    includeUsage: options?.include_usage ?? options?.continuous_usage_stats ?? false,
+    continuousUsage: options?.continuous_usage_stats ?? false,
+    tokenIds: fields.return_token_ids ?? false,
+    timingsPerToken: fields.timings_per_token ?? false,
+  };
+}
+
+/** @throws {ApiError} 400 for a token outside the vocabulary. */
+export function toEngineParams(settings: GenerationSettings, vocabSize: number): GenerationParams {
+  for (const [i, token] of settings.stopTokenIds.entries())
+    checkToken(token, vocabSize, `stop_token_ids[${i}]`);
+  for (const [token] of settings.sampling.logitBias) checkToken(token, vocabSize, "logit_bias");
+  const { sampling, maxTokens, minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix } = settings;
+  return { sampling, maxTokens, minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix };
+}
+
+/** @throws {ApiError} 400 unless `0 <= token < vocabSize` and whole. */
+export function checkToken(token: unknown, vocabSize: number, param: string): asserts token is TokenId {
+  if (typeof token !== "number" || !Number.isInteger(token)) throw wrongType(param, "an integer", token);
+  if (token >= 0 && token < vocabSize) return;
+  throw new ApiError(
+    "invalid_value",
+    `Invalid '${param}': token ${token} is not in the vocabulary, which has ${vocabSize} tokens.`,
+    param,
+  );
+}
+
+function readSampling(fields: GenerationFields): SamplingParams {
+  const frequencyPenalty = fields.frequency_penalty ?? 0;
+  const presencePenalty = fields.presence_penalty ?? 0;
+  const lookBack = fields.repeat_last_n ?? -1;
+  if (lookBack !== -1 && (frequencyPenalty !== 0 || presencePenalty !== 0)) {
+    throw new ApiError(
+      "unsupported_value",
+      "'repeat_last_n' cannot be combined with 'frequency_penalty' or 'presence_penalty', which count every " +
+        "generated token.",
+      "repeat_last_n",
+    );
+  }
+  return {
+    temperature: fields.temperature ?? 1,
+    topP: fields.top_p ?? 1,
+    topK: Math.max(0, fields.top_k ?? 0),
+    minP: fields.min_p ?? 0,
+    frequencyPenalty,
+    presencePenalty,
+    // llama.cpp's clients switch the penalty off with a window of 0; to the engine 0 means all.
+    repeatPenalty: lookBack === 0 ? 1 : (fields.repeat_penalty ?? fields.repetition_penalty ?? 1),
+    repeatLastTokens: Math.max(0, lookBack),
+    logitBias: Object.entries(fields.logit_bias ?? {}).map(([token, bias]) => [readBiasToken(token), bias]),
+    seed: readSeed(fields.seed),
+  };
+}
+
+/** Any whole number is a seed; different ones may be the same modulo 2^32. */
+function readSeed(seed: number | undefined): number {
+  if (seed === undefined || seed === -1) return crypto.getRandomValues(new Uint32Array(1))[0] ?? 0;
+  if (!Number.isInteger(seed)) throw wrongType("seed", "an integer", seed);
+  return Number(((BigInt(seed) % UINT32) + UINT32) % UINT32);
+}
+
+function readBiasToken(key: string): TokenId {
+  if (/^\d{1,10}$/.test(key)) return Number(key);
+  throw new ApiError("invalid_value", "Invalid 'logit_bias': its keys must be token ids.", "logit_bias");
+}
+
+function readMaxTokens(fields: GenerationFields, byDefault: number | undefined): number | undefined {
+  const param = fields.max_completion_tokens === undefined ? "max_tokens" : "max_completion_tokens";
+  const value = fields[param];
+  if (value === undefined) return byDefault;
+  if (value === -1) return undefined;
+  if (value < 1) throw belowMinimum(param, 1, value);
+  return value;
+}
+
+function readStops(stop: string | readonly string[] | undefined): string[] {
+  const stops = typeof stop === "string" ? [stop] : (stop ?? []);
+  for (const [i, text] of stops.entries()) {
+    if (Buffer.byteLength(text) > MAX_STOP_BYTES) {
+      throw stringTooLong(typeof stop === "string" ? "stop" : `stop[${i}]`, MAX_STOP_BYTES, text);
+    }
+  }
+  return stops.filter((text) => text !== "");
+}
+
+function stringTooLong(param: string, max: number, text: string): ApiError {
+  return new ApiError(
+    "string_above_max_length",
+    `Invalid '${param}': string too long. Expected a string with maximum length ${max}, but got a string with ` +
+      `length ${Buffer.byteLength(text)} instead.`,
+    param,
+  );
+}

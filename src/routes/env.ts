@@ -1,0 +1,31 @@
+/** What a handler finds in its hono context. */
+import type { HttpBindings } from "@hono/node-server";
+import type { Context } from "hono";
+import type { RequestScope } from "../http/request-signal.ts";
+import type { Endpoint, Outcome } from "../metrics/metrics.ts";
+
+/** Notes for the one log line and the counters of a request, written by whoever learns them. */
+export interface RequestNotes {
+  endpoint: Endpoint;
+  /** Set when the outcome is known better than the status tells. */
+  outcome: Outcome | undefined;
+  /** Our own error code. */
+  error: string | undefined;
+  model: string | undefined;
+  promptTokens: number | undefined;
+  outputTokens: number | undefined;
+}
+
+export interface AppEnv {
+  /** Absent parts: the app may run without a socket. */
+  Bindings: Partial<HttpBindings>;
+  Variables: {
+    requestId: string;
+    /** The name of the API key, or "anonymous". */
+    owner: string;
+    scope: RequestScope;
+    notes: RequestNotes;
+  };
+}
+
+export type AppContext = Context<AppEnv>;

@@ -1,0 +1,42 @@
+/** Which loaded model a request means. */
+import type { LoadedModel } from "../../models/loaded-model.ts";
+import type { AppDeps } from "../deps.ts";
+import { ApiError } from "../openai/api-error.ts";
+import { missing } from "../openai/validation.ts";
+import type { ServedModel } from "../model-directory.ts";
+
+/** Longest part of a client's model name that an error repeats. */
+const SHOWN_NAME = 200;
+
+/** @throws {ApiError} 400, 404 or 503: no name, no such model, a model that cannot answer now. */
+export function findModel(deps: AppDeps, name: string | undefined): LoadedModel {
+  if (deps.lifecycle.draining) {
+    throw new ApiError("server_draining", "The server is shutting down and takes no new requests.");
+  }
+  const served = findServed(deps, name);
+  if (served.loaded !== undefined) return served.loaded;
+  if (served.state === "failed") {
+    throw new ApiError(
+      "model_failed",
+      `The model '${served.id}' could not be loaded. The server's log says why.`,
+    );
+  }
+  const doing = served.state === "restarting" ? "being restarted" : "still loading";
+  throw new ApiError("model_loading", `The model '${served.id}' is ${doing}. Please try again later.`);
+}
+
+function findServed({ models, config }: AppDeps, name: string | undefined): ServedModel {
+  const named = name === undefined || name === "" ? undefined : models.find(name);
+  const served = named ?? (config.anyModel ? models.served[0] : undefined);
+  if (served !== undefined) return served;
+  if (name === undefined) throw missing("model");
+  throw unknownModel(name);
+}
+
+export function unknownModel(name: string): ApiError {
+  return new ApiError(
+    "model_not_found",
+    `The model '${name.slice(0, SHOWN_NAME)}' does not exist or you do not have access to it.`,
+    "model",
+  );
+}

@@ -1,0 +1,39 @@
+/** Liveness, readiness and version, for load balancers and for people. */
+import type { AppDeps } from "../deps.ts";
+import { errorReply, jsonReply } from "../http/reply.ts";
+import { ApiError } from "../openai/api-error.ts";
+import type { AppContext } from "./env.ts";
+
+/** Whether a model can answer; stays true while the last requests are served. */
+export function health(_c: AppContext, deps: AppDeps): Response {
+  return hasReadyModel(deps) ? jsonReply({ status: "ok" }) : notReady(deps);
+}
+
+/** Whether new requests are welcome. */
+export function ready(_c: AppContext, deps: AppDeps): Response {
+  if (deps.lifecycle.draining)
+    return errorReply(new ApiError("server_draining", "The server is shutting down."));
+  return hasReadyModel(deps) ? jsonReply({ status: "ready" }) : notReady(deps);
+}
+
+/** Whether the process answers at all: a model that loads is no reason to restart it. */
+export function live(): Response {
+  return jsonReply({ status: "ok" });
+}
+
+export function version(_c: AppContext, deps: AppDeps): Response {
+  return jsonReply({ version: deps.config.version });
+}
+
+function hasReadyModel({ models }: AppDeps): boolean {
+  return models.served.some(({ state }) => state === "ready");
+}
+
+function notReady({ models }: AppDeps): Response {
+  const failed = models.served.length > 0 && models.served.every(({ state }) => state === "failed");
+  return errorReply(
+    failed
+      ? new ApiError("model_failed", "No model could be loaded. The server's log says why.")
+      : new ApiError("model_loading", "Loading model"),
+  );
+}

@@ -1,0 +1,68 @@
+/** `GET /slots`, `/props` and `/metrics`: what the server is doing and what it allows. */
+import type { SlotStats } from "../../engine/protocol.ts";
+import type { AppDeps } from "../deps.ts";
+import * as limits from "../http/limits.ts";
+import { jsonReply } from "../http/reply.ts";
+import { statsWithin } from "../metrics/metrics.ts";
+import { ApiError } from "../openai/api-error.ts";
+import type { AppContext } from "./env.ts";
+import { findModel } from "./find-model.ts";
+
+/** A slot list is worth waiting one long step for, in ms. */
+const SLOTS_WAIT_MS = 5000;
+
+export async function slots(c: AppContext, deps: AppDeps): Promise<Response> {
+  const model = findModel(deps, c.req.query("model") ?? deps.models.served[0]?.id);
+  const stats = await statsWithin(model, SLOTS_WAIT_MS);
+  if (stats === undefined) throw new ApiError("engine_restarting", "The model's engine did not answer.");
+  // With several keys, who else is being served is nobody's business.
+  const shared = deps.config.apiKeys.length > 1;
+  return jsonReply(stats.slots.map((slot) => slotJson(slot, model.facts.contextTokens, shared)));
+}
+
+export function props(c: AppContext, deps: AppDeps): Response {
+  const model = findModel(deps, c.req.query("model") ?? deps.models.served[0]?.id);
+  const { facts, template } = model;
+  return jsonReply({
+    default_generation_settings: {
+      n_ctx: facts.contextTokens,
+      params: { temperature: 1, top_p: 1, top_k: 0, min_p: 0, repeat_penalty: 1, max_tokens: -1 },
+    },
+    total_slots: facts.slots,
+    model_alias: model.id,
+    chat_template: template?.source ?? null,
+    modalities: { vision: false, audio: false },
+    build_info: `weft ${deps.config.version}`,
+    device: facts.device,
+    limits: {
+      body_bytes: limits.MAX_BODY_BYTES,
+      json_depth: limits.MAX_JSON_DEPTH,
+      messages: limits.MAX_MESSAGES,
+      content_parts: limits.MAX_PARTS,
+      stop: limits.MAX_STOPS,
+      stop_bytes: limits.MAX_STOP_BYTES,
+      logit_bias: limits.MAX_LOGIT_BIAS,
+      top_logprobs: limits.MAX_TOP_LOGPROBS,
+      requests_per_connection: limits.MAX_IN_FLIGHT_PER_SOCKET,
+    },
+  });
+}
+
+export async function metrics(_c: AppContext, deps: AppDeps): Promise<Response> {
+  const text = await deps.metrics.render(deps.models);
+  return new Response(text, { headers: { "content-type": deps.metrics.contentType } });
+}
+
+function slotJson(slot: SlotStats, contextTokens: number, hideOwner: boolean): object {
+  return {
+    id: slot.id,
+    state: slot.state,
+    is_processing: slot.state === "prefill" || slot.state === "decode",
+    n_ctx: contextTokens,
+    n_tokens: slot.tokens,
+    n_prompt_tokens: slot.promptTokens,
+    n_cached_tokens: slot.cachedTokens,
+    n_decoded: slot.outputTokens,
+    ...(hideOwner ? {} : { request_id: slot.requestId ?? null, owner: slot.owner ?? null }),
+  };
+}

@@ -1,0 +1,114 @@
+/** `POST /tokenize`, `/detokenize` and `/apply-template`, in the dialects of llama.cpp and vLLM at once. */
+import { z } from "zod";
+import { EngineError } from "../../engine/errors.ts";
+import type { PromptPart, TokenId } from "../../engine/protocol.ts";
+import type { LoadedModel } from "../../models/loaded-model.ts";
+import type { AppDeps } from "../deps.ts";
+import { readJsonObject } from "../http/body.ts";
+import { MAX_TOKENIZE_BYTES } from "../http/limits.ts";
+import { jsonReply } from "../http/reply.ts";
+import { ApiError, fromEngineError } from "../openai/api-error.ts";
+import { readChatRequest } from "../openai/chat-request.ts";
+import { checkToken } from "../openai/generation-fields.ts";
+import { missing, parseWith, withoutNulls, wrongType } from "../openai/validation.ts";
+import type { AppContext } from "./env.ts";
+import { findModel } from "./find-model.ts";
+import { renderChat } from "./render-chat.ts";
+
+type Body = Readonly<Record<string, unknown>>;
+
+const tokenizeSchema = z.object({
+  model: z.string().optional(),
+  content: z.string().optional(),
+  prompt: z.string().optional(),
+  add_special: z.boolean().optional(),
+  add_special_tokens: z.boolean().optional(),
+  parse_special: z.boolean().optional(),
+  with_pieces: z.boolean().optional(),
+  return_token_strs: z.boolean().optional(),
+});
+
+const detokenizeSchema = z.object({ model: z.string().optional() });
+
+export async function tokenize(c: AppContext, deps: AppDeps): Promise<Response> {
+  const body = withoutNulls(await readJsonObject(c.req.raw));
+  const fields = parseWith(tokenizeSchema, body);
+  const model = findModel(deps, fields.model);
+  const { parts, addBos } = await tokenizeInput(model, body, fields);
+  const tokens = await countedTokens(model, parts, addBos);
+  const pieces =
+    fields.with_pieces === true ? tokens.map((id) => ({ id, piece: piece(id, model) })) : undefined;
+  return jsonReply({
+    tokens: pieces ?? tokens,
+    count: tokens.length,
+    max_model_len: model.facts.contextTokens,
+    ...(fields.return_token_strs === true ? { token_strs: tokens.map((id) => model.tokens.piece(id)) } : {}),
+  });
+}
+
+export async function detokenize(c: AppContext, deps: AppDeps): Promise<Response> {
+  const body = withoutNulls(await readJsonObject(c.req.raw));
+  const model = findModel(deps, parseWith(detokenizeSchema, body).model);
+  const tokens = body["tokens"];
+  if (tokens === undefined) throw missing("tokens");
+  if (!Array.isArray(tokens)) throw wrongType("tokens", "an array of integers", tokens);
+  const bytes = (tokens as unknown[]).map((token, i) => {
+    checkToken(token, model.facts.vocabSize, `tokens[${i}]`);
+    return model.tokens.bytes(token);
+  });
+  const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(Buffer.concat(bytes));
+  return jsonReply({ content: text, prompt: text });
+}
+
+export async function applyTemplate(c: AppContext, deps: AppDeps): Promise<Response> {
+  const request = readChatRequest(await readJsonObject(c.req.raw), false);
+  const rendered = await renderChat(findModel(deps, request.model), request.render);
+  return jsonReply({ prompt: rendered.text });
+}
+
+async function tokenizeInput(
+  model: LoadedModel,
+  body: Body,
+  fields: z.infer<typeof tokenizeSchema>,
+): Promise<{ readonly parts: readonly PromptPart[]; readonly addBos: boolean }> {
+  const text = fields.content ?? fields.prompt;
+  const asked = fields.add_special ?? fields.add_special_tokens;
+  if (text !== undefined) {
+    // Each dialect has its own default: llama.cpp's `content` is bare text, vLLM's `prompt` is a whole prompt.
+    const addBos = asked ?? fields.content === undefined;
+    return { parts: [{ text, special: fields.parse_special ?? true }], addBos };
+  }
+  if (body["messages"] === undefined) throw missing("content");
+  const { render } = readChatRequest(body, false);
+  return { parts: (await renderChat(model, render)).parts, addBos: asked ?? true };
+}
+
+async function countedTokens(
+  model: LoadedModel,
+  parts: readonly PromptPart[],
+  addBos: boolean,
+): Promise<readonly TokenId[]> {
+  const bytes = parts.reduce((sum, part) => sum + ("text" in part ? Buffer.byteLength(part.text) : 0), 0);
+  if (bytes > MAX_TOKENIZE_BYTES) {
+    throw new ApiError(
+      "string_above_max_length",
+      `The text has ${bytes} bytes; at most ${MAX_TOKENIZE_BYTES} can be tokenized in one request.`,
+      "content",
+    );
+  }
+  try {
+    return await model.engine.tokenize(parts, addBos);
+  } catch (error) {
+    throw error instanceof EngineError ? fromEngineError(error, "prompt") : error;
+  }
+}
+
+/** llama.cpp writes a piece that is no whole character as its bytes. */
+function piece(token: TokenId, model: LoadedModel): string | number[] {
+  const bytes = model.tokens.bytes(token);
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch {
+    return [...bytes];
+  }
+}
