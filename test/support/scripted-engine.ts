@@ -1,0 +1,159 @@
+/** An engine that does what a test tells it, one event at a time, and remembers what it was asked. */
+import type {
+  EngineCommand,
+  EngineEvent,
+  EngineExit,
+  EnginePort,
+  EngineStats,
+  StepOutput,
+  StepReport,
+  SubmitCommand,
+  TokenId,
+  TokenLogprobs,
+} from "../../engine/protocol.ts";
+import type { EngineErrorCode } from "../../engine/errors.ts";
+import { idsOf } from "./tiny-vocabulary.ts";
+
+/** What the engine does with a request by itself; `hold` leaves everything to the test. */
+export type Script =
+  | { readonly kind: "answer"; readonly steps: readonly ScriptedStep[] }
+  | {
+      readonly kind: "fail";
+      readonly code: EngineErrorCode;
+      readonly details?: Readonly<Record<string, number>>;
+    }
+  | { readonly kind: "accept" }
+  | { readonly kind: "hold" };
+
+export interface ScriptedStep {
+  readonly tokens: readonly TokenId[];
+  readonly logprobs?: readonly TokenLogprobs[];
+  readonly finish?: StepOutput["finish"];
+}
+
+export const IDLE_REPORT: StepReport = {
+  planMs: 0,
+  decodeMs: 1,
+  sampleMs: 0,
+  prefillMs: 0,
+  decodeSequences: 1,
+  prefillTokens: 0,
+  passes: 1,
+  running: 1,
+  queued: 0,
+  usedCells: 1,
+};
+
+const STATS: EngineStats = {
+  slots: [
+    {
+      id: 0,
+      state: "decode",
+      tokens: 5,
+      requestId: "r",
+      owner: "anonymous",
+      promptTokens: 4,
+      cachedTokens: 0,
+      outputTokens: 1,
+    },
+  ],
+  queued: 3,
+  running: 1,
+  contextTokens: 256,
+  steps: 1,
+  passes: 1,
+  promptTokens: 4,
+  reusedTokens: 0,
+  outputTokens: 1,
+};
+
+export class ScriptedEngine implements EnginePort {
+  readonly commands: EngineCommand[] = [];
+  readonly exited: Promise<EngineExit>;
+  script: Script = { kind: "hold" };
+  #exit: (exit: EngineExit) => void = () => {};
+  #receive: (event: EngineEvent) => void = () => {};
+  #watchers: (() => void)[] = [];
+
+  constructor() {
+    this.exited = new Promise((resolve) => (this.#exit = resolve));
+  }
+
+  get submits(): SubmitCommand[] {
+    return this.commands.filter((command) => command.type === "submit");
+  }
+
+  get cancels(): string[] {
+    return this.commands.flatMap((command) => (command.type === "cancel" ? [command.id] : []));
+  }
+
+  onEvent(receiver: (event: EngineEvent) => void): void {
+    this.#receive = receiver;
+  }
+
+  kill(): void {
+    this.die();
+  }
+
+  die(): void {
+    this.#exit({ unexpected: true, detail: "killed by the test" });
+  }
+
+  send(command: EngineCommand): void {
+    this.commands.push(command);
+    if (command.type === "submit") queueMicrotask(() => this.#play(command));
+    if (command.type === "stats") this.#answer({ type: "stats", call: command.call, stats: STATS });
+    if (command.type === "tokenize") {
+      const tokens = command.parts.flatMap((part) => ("text" in part ? idsOf(part.text) : part.tokens));
+      this.#answer({
+        type: "tokenized",
+        call: command.call,
+        tokens: command.addBos ? [0, ...tokens] : tokens,
+      });
+    }
+    for (const watcher of this.#watchers.splice(0)) watcher();
+  }
+
+  /** Resolves when the condition holds; looked at after each command. */
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) await new Promise<void>((resolve) => this.#watchers.push(resolve));
+  }
+
+  accept({ id, prompt }: SubmitCommand): void {
+    const promptTokens = prompt.flatMap((part) => ("text" in part ? idsOf(part.text) : part.tokens));
+    this.#receive({ type: "accepted", id, promptTokens, queuePosition: 0 });
+  }
+
+  /** @param first Whether these are the request's first tokens. */
+  step({ id }: SubmitCommand, step: ScriptedStep, first: boolean): void {
+    const start = first ? { slot: 0, cachedTokens: 1, queueMs: 0, prefillMs: 10 } : undefined;
+    const { tokens, logprobs, finish } = step;
+    this.#receive({ type: "step", outputs: [{ id, tokens, logprobs, start, finish }], report: IDLE_REPORT });
+  }
+
+  fail({ id }: SubmitCommand, code: EngineErrorCode, details?: Readonly<Record<string, number>>): void {
+    this.#receive({ type: "failed", id, code, message: `secret of ${code}`, details });
+  }
+
+  #play(command: SubmitCommand): void {
+    const { script } = this;
+    if (script.kind === "hold") return;
+    if (script.kind === "fail") return this.fail(command, script.code, script.details);
+    this.accept(command);
+    if (script.kind === "accept") return;
+    for (const [i, step] of script.steps.entries()) this.step(command, step, i === 0);
+  }
+
+  #answer(event: EngineEvent): void {
+    queueMicrotask(() => this.#receive(event));
+  }
+}
+
+/** A step for each token of the text, the last with the end token. */
+export function sayThenStop(text: string, endToken: TokenId): Script {
+  const steps = idsOf(text).map((token) => ({ tokens: [token] }));
+  return {
+    kind: "answer",
+    steps: [...steps, { tokens: [endToken], finish: { reason: "stop", stopToken: endToken } }],
+  };
+}

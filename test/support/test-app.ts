@@ -1,0 +1,119 @@
+/** The whole HTTP application on a scripted engine, with a clock and ids that a test can write down. */
+import { EngineClient } from "../../engine/client.ts";
+import type { ModelFacts } from "../../engine/protocol.ts";
+import { ChatTemplate, TemplateError, TemplateRenderer } from "../../models/chat-template.ts";
+import type { RenderedPrompt, RenderRequest, TemplateErrorCode } from "../../models/chat-template.ts";
+import type { LoadedModel } from "../../models/loaded-model.ts";
+import { TokenTable } from "../../models/text/token-table.ts";
+import { createApp } from "../../src/app.ts";
+import type { AppConfig, AppDeps } from "../../src/deps.ts";
+import { Metrics } from "../../src/metrics/metrics.ts";
+import type { ModelDirectory, ServedModel } from "../../src/model-directory.ts";
+import { ScriptedEngine } from "./scripted-engine.ts";
+import { tinyFacts } from "./tiny-vocabulary.ts";
+
+export interface LogLine {
+  readonly level: "info" | "warn" | "error";
+  readonly fields: Record<string, unknown>;
+  readonly message: string;
+}
+
+/** Joins the contents instead of running Jinja, and remembers what it was given. */
+export class JoiningTemplate extends ChatTemplate {
+  readonly requests: RenderRequest[] = [];
+  failure: TemplateErrorCode | undefined;
+
+  constructor(table: TokenTable) {
+    super({ source: "<think></think>", table, bosText: "", eosText: "", renderer: new TemplateRenderer() });
+  }
+
+  override render(request: RenderRequest): Promise<RenderedPrompt> {
+    this.requests.push(request);
+    if (this.failure !== undefined) {
+      return Promise.reject(new TemplateError(this.failure, "words of the template"));
+    }
+    const text = request.messages.map(({ content }) => String(content)).join("");
+    return Promise.resolve({ parts: [{ text, special: false }], text, reasoningOpened: false });
+  }
+}
+
+export interface TestAppOptions {
+  readonly config?: Partial<AppConfig>;
+  readonly facts?: Partial<ModelFacts>;
+  /** Changes to the one model, or other models beside it. */
+  readonly model?: Partial<ServedModel>;
+  readonly models?: ModelDirectory;
+  readonly withoutTemplate?: boolean;
+}
+
+export const MODEL_ID = "org/tiny";
+
+export function createTestApp(options: TestAppOptions = {}) {
+  const engine = new ScriptedEngine();
+  const facts = tinyFacts(options.facts);
+  const tokens = new TokenTable(facts);
+  const template = new JoiningTemplate(tokens);
+  const loaded: LoadedModel = {
+    id: MODEL_ID,
+    facts,
+    engine: new EngineClient(engine),
+    tokens,
+    template: options.withoutTemplate === true ? undefined : template,
+  };
+  const served: ServedModel = {
+    id: MODEL_ID,
+    aliases: ["tiny"],
+    createdSeconds: 1_700_000_000,
+    state: "ready",
+    loaded,
+    detail: undefined,
+    ...options.model,
+  };
+  const models: ModelDirectory = options.models ?? {
+    served: [served],
+    find: (name) => [served].find(({ id, aliases }) => id === name || aliases.includes(name)),
+  };
+  const log: LogLine[] = [];
+  const line =
+    (level: LogLine["level"]) =>
+    (fields: object, message: string): void => {
+      log.push({ level, fields: { ...fields }, message });
+    };
+  const lifecycle = { draining: false };
+  let serial = 0;
+  const deps: AppDeps = {
+    models,
+    config: {
+      version: "0.0.0-test",
+      apiKeys: [],
+      strictParams: false,
+      anyModel: false,
+      reasoningField: "reasoning_content",
+      sseKeepAliveSeconds: 0,
+      corsOrigins: [],
+      allowedHosts: [],
+      loopback: true,
+      ...options.config,
+    },
+    log: { info: line("info"), warn: line("warn"), error: line("error") },
+    metrics: new Metrics("0.0.0-test"),
+    clock: { nowMs: () => 1000, epochSeconds: () => 1_730_000_000 },
+    ids: { next: (prefix) => `${prefix}${++serial}` },
+    lifecycle,
+  };
+  const app = createApp(deps);
+  const post = async (path: string, body: unknown, init: RequestInit = {}): Promise<Response> =>
+    app.request(path, {
+      method: "POST",
+      body: typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body),
+      ...init,
+      headers: { "content-type": "application/json", host: "localhost", ...init.headers },
+    });
+  const chat = (fields: object = {}, init: RequestInit = {}): Promise<Response> =>
+    post(
+      "/v1/chat/completions",
+      { model: MODEL_ID, messages: [{ role: "user", content: "hi" }], ...fields },
+      init,
+    );
+  return { app, engine, deps, log, lifecycle, template, loaded, post, chat };
+}
