@@ -1,0 +1,260 @@
+/** Turns a conversation into the prompt that a model was trained on, with the Jinja template of its file. */
+import type { ModelFacts, PromptPart } from "../engine/protocol.ts";
+import { TemplateError } from "./chat-template-error.ts";
+import { RESERVED_VARIABLES } from "./chat-template-globals.ts";
+import {
+  shapeMessages,
+  textOf,
+  withContentSuffix,
+  withOneSystemMessage,
+  withoutSystemMessages,
+} from "./chat-template-messages.ts";
+import type { TemplateAbilities, TemplateMessage } from "./chat-template-messages.ts";
+import type { TemplateRenderer } from "./chat-template-renderer.ts";
+import { guardStrings, stringsOf, toPromptParts, unusedCharacters, withoutSentinel } from "./prompt-parts.ts";
+import type { ReasoningMarkers } from "./text/reasoning-splitter.ts";
+import type { TokenTable } from "./text/token-table.ts";
+
+export { TemplateError } from "./chat-template-error.ts";
+export type { TemplateErrorCode } from "./chat-template-error.ts";
+export type { TemplateMessage } from "./chat-template-messages.ts";
+export { TemplateRenderer } from "./chat-template-renderer.ts";
+
+export interface RenderRequest {
+  readonly messages: readonly TemplateMessage[];
+  /** Ends the prompt with the beginning of an assistant message. */
+  readonly addGenerationPrompt: boolean;
+  /** Ends the prompt within the last message, which must be the assistant's; no generation prompt then. */
+  readonly continueFinalMessage: boolean;
+  readonly tools: readonly unknown[] | undefined;
+  /** Further variables for the template. */
+  readonly kwargs: Readonly<Record<string, unknown>>;
+}
+
+export interface RenderedPrompt {
+  readonly parts: readonly PromptPart[];
+  /** The prompt as one text, for people. */
+  readonly text: string;
+  /** The prompt ends inside a reasoning block, so the output begins with reasoning. */
+  readonly reasoningOpened: boolean;
+}
+
+export interface ChatTemplateOptions {
+  /** Jinja. */
+  readonly source: string;
+  readonly table: TokenTable;
+  /** Text of the begin and end tokens; "" when the model has none. */
+  readonly bosText: string;
+  readonly eosText: string;
+  readonly renderer: TemplateRenderer;
+}
+
+/** Markers of the model families; a template that knows the end marker belongs to one that writes it. */
+const KNOWN_MARKERS: readonly ReasoningMarkers[] = [
+  { start: "<think>", end: "</think>" },
+  { start: "[THINK]", end: "[/THINK]" },
+  { start: "◁think▷", end: "◁/think▷" },
+  { start: "<seed:think>", end: "</seed:think>" },
+];
+
+const PROBE = "weft probe";
+
+/** The template of a loaded model; undefined when its file has none. */
+export function chatTemplateOf(
+  facts: ModelFacts,
+  table: TokenTable,
+  renderer: TemplateRenderer,
+): ChatTemplate | undefined {
+  if (facts.chatTemplate === undefined) return undefined;
+  return new ChatTemplate({
+    source: facts.chatTemplate,
+    table,
+    bosText: facts.bosToken === undefined ? "" : table.piece(facts.bosToken),
+    eosText: facts.eosToken === undefined ? "" : table.piece(facts.eosToken),
+    renderer,
+  });
+}
+
+export class ChatTemplate {
+  readonly source: string;
+  /** How models of this template mark what they think; undefined when they do not. */
+  readonly reasoning: ReasoningMarkers | undefined;
+  readonly #options: ChatTemplateOptions;
+  readonly #developerRole: boolean;
+  /** Found out by rendering, when first needed. */
+  #contentParts: boolean | undefined;
+  #argumentObjects: boolean | undefined;
+
+  constructor(options: ChatTemplateOptions) {
+    this.source = options.source;
+    this.reasoning = KNOWN_MARKERS.find((markers) => options.source.includes(markers.end));
+    this.#options = options;
+    this.#developerRole = options.source.includes("developer");
+  }
+
+  /**
+   * A template that refuses the system messages is tried again with one of them in front, then with none.
+   * @throws {TemplateError} The first attempt's, when all fail.
+   */
+  async render(request: RenderRequest): Promise<RenderedPrompt> {
+    for (const name of Object.keys(request.kwargs)) {
+      if (RESERVED_VARIABLES.has(name)) {
+        throw new TemplateError("template_rejected", `The template variable "${name}" cannot be set.`);
+      }
+    }
+    const messages = shapeMessages(request.messages, await this.#abilities(request.messages));
+    try {
+      return await this.#attempt(request, messages);
+    } catch (error) {
+      if (!mayBeCured(error)) throw error;
+      for (const reshape of [withOneSystemMessage, withoutSystemMessages]) {
+        const reshaped = reshape(messages);
+        const prompt = reshaped && (await this.#attempt(request, reshaped).catch(unlessHopeless));
+        if (prompt !== undefined) return prompt;
+      }
+      throw error;
+    }
+  }
+
+  async #attempt(request: RenderRequest, messages: readonly TemplateMessage[]): Promise<RenderedPrompt> {
+    const { table } = this.#options;
+    const names = Object.keys(request.kwargs);
+    const given = { messages, tools: request.tools ?? null, values: Object.values(request.kwargs) };
+    const { value, sentinel } = this.#guard(given);
+    const kwargs = Object.fromEntries(names.map((name, index) => [name, value.values[index]]));
+    const { renderer, source, bosText, eosText } = this.#options;
+    const run = (shown: readonly TemplateMessage[], addGenerationPrompt: boolean): Promise<string> =>
+      renderer.render({
+        source,
+        variables: {
+          documents: null,
+          ...kwargs,
+          messages: shown,
+          tools: value.tools,
+          add_generation_prompt: addGenerationPrompt,
+          bos_token: bosText,
+          eos_token: eosText,
+        },
+      });
+    let rendered: string;
+    if (request.continueFinalMessage) {
+      const { marked, mark } = this.#markEnd(value.messages, [...stringsOf(value), sentinel ?? ""]);
+      rendered = beforeMark(await run(marked, false), mark);
+    } else rendered = await run(value.messages, request.addGenerationPrompt);
+    const text = withoutSentinel(rendered, sentinel);
+    return {
+      parts: toPromptParts(rendered, table, sentinel),
+      text,
+      reasoningOpened: this.#opensReasoning(text, request),
+    };
+  }
+
+  #guard<T>(given: T): { readonly value: T; readonly sentinel: string | undefined } {
+    try {
+      return guardStrings(given, this.#options.table, [this.source]);
+    } catch (error) {
+      throw new TemplateError("template_rejected", error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  /** Marks where the final message ends, which is found in the rendered text whatever the template adds. */
+  #markEnd(
+    messages: readonly TemplateMessage[],
+    taken: readonly string[],
+  ): { readonly marked: readonly TemplateMessage[]; readonly mark: string } {
+    const final = messages.at(-1);
+    if (final?.role !== "assistant") {
+      throw new TemplateError("template_rejected", "Only a final message of the assistant can be continued.");
+    }
+    const [mark] = unusedCharacters([...taken, this.source], 1);
+    if (mark === undefined) {
+      throw new TemplateError("template_rejected", "The text uses every private use character.");
+    }
+    return { marked: [...messages.slice(0, -1), withContentSuffix(final, mark)], mark };
+  }
+
+  #opensReasoning(text: string, request: RenderRequest): boolean {
+    if (this.reasoning === undefined) return false;
+    const { start, end } = this.reasoning;
+    if (!request.continueFinalMessage) return text.trimEnd().endsWith(start);
+    const content = textOf(request.messages.at(-1)?.content);
+    if (content.includes(start) || content.includes(end)) {
+      return content.lastIndexOf(start) > content.lastIndexOf(end);
+    }
+    return (
+      text.endsWith(content) &&
+      text
+        .slice(0, text.length - content.length)
+        .trimEnd()
+        .endsWith(start)
+    );
+  }
+
+  async #abilities(messages: readonly TemplateMessage[]): Promise<TemplateAbilities> {
+    const hasParts = messages.some((message) => Array.isArray(message.content));
+    const hasCalls = messages.some((message) => Array.isArray(message["tool_calls"]));
+    if (hasParts) this.#contentParts ??= await this.#takesContentParts();
+    if (hasCalls) this.#argumentObjects ??= await this.#takesArgumentObjects();
+    return {
+      contentParts: hasParts && this.#contentParts === true,
+      argumentObjects: hasCalls && this.#argumentObjects === true,
+      developerRole: this.#developerRole,
+    };
+  }
+
+  /** Whether a list of parts gives what its text gives. */
+  async #takesContentParts(): Promise<boolean> {
+    const asText = await this.#probe([{ role: "user", content: PROBE }]);
+    const asParts = await this.#probe([{ role: "user", content: [{ type: "text", text: PROBE }] }]);
+    return asText.includes(PROBE) && asText === asParts;
+  }
+
+  /** Whether an object becomes JSON, and not `[object Object]`, nothing or an error. */
+  async #takesArgumentObjects(): Promise<boolean> {
+    const call = {
+      id: "call_probe",
+      type: "function",
+      function: { name: "probe", arguments: { key: PROBE } },
+    };
+    const rendered = await this.#probe([
+      { role: "user", content: PROBE },
+      { role: "assistant", content: "", tool_calls: [call] },
+    ]);
+    return new RegExp(`"key":\\s*"${PROBE}"`).test(rendered);
+  }
+
+  /**
+   * The rendered text; "" when the template fails.
+   * @throws {TemplateError} `template_busy`, which says nothing about the template.
+   */
+  async #probe(messages: readonly TemplateMessage[]): Promise<string> {
+    const { renderer, source, bosText, eosText } = this.#options;
+    const fixed = { tools: null, documents: null, add_generation_prompt: false };
+    const variables = { ...fixed, messages, bos_token: bosText, eos_token: eosText };
+    try {
+      return await renderer.render({ source, variables });
+    } catch (error) {
+      if (error instanceof TemplateError && error.code === "template_busy") throw error;
+      return "";
+    }
+  }
+}
+
+function beforeMark(rendered: string, mark: string): string {
+  const end = rendered.lastIndexOf(mark);
+  if (end === -1) {
+    throw new TemplateError("template_rejected", "The model's chat template leaves out the final message.");
+  }
+  return rendered.slice(0, end);
+}
+
+/** Whether other system messages may please the template. */
+function mayBeCured(error: unknown): boolean {
+  return (
+    error instanceof TemplateError && (error.code === "template_rejected" || error.code === "template_failed")
+  );
+}
+
+function unlessHopeless(error: unknown): undefined {
+  if (!mayBeCured(error)) throw error;
+}
