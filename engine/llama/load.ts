@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { open, stat } from "node:fs/promises";
 import { basename } from "node:path";
-import { InsufficientMemoryError, NoBinaryFoundError, getLlama } from "node-llama-cpp";
+import { InsufficientMemoryError, LlamaLogLevel, NoBinaryFoundError, getLlama } from "node-llama-cpp";
 import { EngineError } from "../errors.ts";
 import { addonBindingsOf, addonContextOf, addonModelOf } from "./addon.ts";
 import { LlamaBackend } from "./backend.ts";
@@ -94,6 +94,7 @@ async function openRuntime(gpu: LoadOptions["gpu"]): Promise<Llama> {
       progressLogs: false,
       // Threads are set on the context; this limit would divide them among its own schedulers.
       maxThreads: 0,
+      logLevel: runtimeLogLevel(),
       logger: (level, message) => void process.stderr.write(`${level}: ${message.trimEnd()}\n`),
     });
   } catch (error) {
@@ -105,6 +106,11 @@ async function openRuntime(gpu: LoadOptions["gpu"]): Promise<Llama> {
         : `There is no usable ${gpu} device or driver here. Use --gpu auto or --gpu off.`,
     );
   }
+}
+
+/** `WEFT_RUNTIME_LOG=debug` shows what llama.cpp says of itself, on the engine's standard error. */
+function runtimeLogLevel(): LlamaLogLevel {
+  return process.env["WEFT_RUNTIME_LOG"] === "debug" ? LlamaLogLevel.debug : LlamaLogLevel.warn;
 }
 
 async function openModel(
