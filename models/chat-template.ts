@@ -1,5 +1,5 @@
 /** Turns a conversation into the prompt that a model was trained on, with the Jinja template of its file. */
-import type { ModelFacts, PromptPart } from "../engine/protocol.ts";
+import type { PromptPart } from "../engine/protocol.ts";
 import { TemplateError } from "./chat-template-error.ts";
 import { RESERVED_VARIABLES } from "./chat-template-globals.ts";
 import {
@@ -58,22 +58,6 @@ const KNOWN_MARKERS: readonly ReasoningMarkers[] = [
 ];
 
 const PROBE = "weft probe";
-
-/** The template of a loaded model; undefined when its file has none. */
-export function chatTemplateOf(
-  facts: ModelFacts,
-  table: TokenTable,
-  renderer: TemplateRenderer,
-): ChatTemplate | undefined {
-  if (facts.chatTemplate === undefined) return undefined;
-  return new ChatTemplate({
-    source: facts.chatTemplate,
-    table,
-    bosText: facts.bosToken === undefined ? "" : table.piece(facts.bosToken),
-    eosText: facts.eosToken === undefined ? "" : table.piece(facts.eosToken),
-    renderer,
-  });
-}
 
 export class ChatTemplate {
   readonly source: string;

@@ -1,3 +1,5 @@
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { afterEach, describe, expect, it } from "vitest";
 import { TemplateRenderer } from "../../models/chat-template-renderer.ts";
 import { TemplateError } from "../../models/chat-template-error.ts";
@@ -83,5 +85,15 @@ describe("TemplateRenderer", () => {
       outcome(renderer.render({ source, variables: {} })),
     );
     expect(await Promise.all(codes)).toEqual(["template_rejected", "template_failed", "template_failed"]);
+  });
+
+  it("does not keep a process alive once its renders are done", async () => {
+    const file = new URL("../../models/chat-template-renderer.ts", import.meta.url).href;
+    const script =
+      `const { TemplateRenderer } = await import(${JSON.stringify(file)});` +
+      `console.log(await new TemplateRenderer().render(${JSON.stringify(NAME)}));`;
+    const args = ["--import", "tsx", "--input-type=module", "--eval", script];
+    const { stdout } = await promisify(execFile)(process.execPath, args, { timeout: 15_000 });
+    expect(stdout).toBe("Hello you\n");
   });
 });
