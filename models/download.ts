@@ -77,8 +77,6 @@ export async function fetchFromHub(name: string, options: DownloadOptions): Prom
   refuseOffline(name, options);
   return await underLock(folder, options, async () => {
     if (await exists(folder)) return await firstModelIn(folder);
-    const staging = `${folder}.part`;
-    await mkdir(staging, { recursive: true });
     const unreachable = await whyUnreachable(options.env);
     if (unreachable !== undefined) {
       throw new ModelFileError(
@@ -86,6 +84,8 @@ export async function fetchFromHub(name: string, options: DownloadOptions): Prom
         `Cannot fetch ${name}: ${unreachable}. Check the network, or download the file elsewhere and give its path.`,
       );
     }
+    const staging = `${folder}.part`;
+    await mkdir(staging, { recursive: true });
     options.reporter.note(`${name}: fetching from Hugging Face`);
     try {
       await downloadFromHub(hubDownload(name, staging, options));

@@ -163,7 +163,7 @@ class HostedModel implements ServedModel {
     while (!this.#stopping) {
       const deaths = this.#countDeath();
       if (deaths > MAX_DEATHS) {
-        this.#fail(`The engine died ${deaths} times within a minute, last by ${detail}.`);
+        this.#fail(`The engine died ${deaths} times within a minute, last by: ${detail}`);
         log.error({ model: this.id, deaths }, `engine given up: ${detail}`);
         return;
       }

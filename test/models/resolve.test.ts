@@ -1,0 +1,66 @@
+import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, it } from "vitest";
+import { catalogue } from "../../models/catalogue.ts";
+import { packageRoot } from "../../models/package-root.ts";
+import { resolveModel } from "../../models/resolve.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "weft-resolve-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const env = { WEFT_CACHE: folder, WEFT_OFFLINE: "1" };
+const pocket = join(packageRoot, "models/pocket.gguf");
+
+describe("a model name", () => {
+  it("may be one of the catalogue", async () => {
+    const model = await resolveModel("pocket", { env });
+    expect(model).toMatchObject({ id: "pocket", path: pocket, aliases: [], source: "embedded" });
+    expect(model.createdSeconds).toBeGreaterThan(1_700_000_000);
+  });
+
+  it("may be a path, served by the name of the file", async () => {
+    const path = join(folder, "My-Model.Q4_K_M.gguf");
+    copyFileSync(pocket, path);
+    expect(await resolveModel(path, { env })).toMatchObject({ id: "My-Model.Q4_K_M", path, source: "file" });
+  });
+
+  it("may be chosen in front of it", async () => {
+    expect(await resolveModel("chat=pocket", { env })).toMatchObject({
+      id: "chat",
+      path: pocket,
+      aliases: ["pocket"],
+    });
+  });
+
+  it.each([
+    "nope",
+    "./nope.gguf",
+    "hf:",
+    "hf:one",
+    "hf:../../x",
+    "hf:a/b/../../../x.gguf",
+    "hf:a/b:Q4/x",
+    "hf:a/b\u0000",
+    `hf:a/${"b".repeat(300)}`,
+    packageRoot,
+  ])("that means nothing is refused: %j", async (name) => {
+    await expect(resolveModel(name, { env })).rejects.toMatchObject({
+      name: "ModelFileError",
+      code: "model_not_found",
+    });
+  });
+
+  it("that would have to be fetched is refused while the network is off", async () => {
+    for (const name of ["smollm2", "hf:org/repo:Q4_K_M", "hf:org/repo/sub/file.gguf"]) {
+      await expect(resolveModel(name, { env })).rejects.toMatchObject({ code: "download_failed" });
+    }
+  });
+});
+
+describe("the catalogue", () => {
+  it("can check every file it fetches", () => {
+    for (const { id, source } of catalogue) {
+      expect([id, source.kind === "embedded" || /^[0-9a-f]{64}$/.test(source.sha256)]).toEqual([id, true]);
+    }
+  });
+});

@@ -1,0 +1,138 @@
+import { spawn } from "node:child_process";
+import { createServer } from "node:http";
+import type { AddressInfo } from "node:net";
+import { join } from "node:path";
+import { Command, CommanderError } from "commander";
+import { describe, expect, it } from "vitest";
+import { EngineError } from "../../../engine/errors.ts";
+import { ModelFileError } from "../../../models/model-file-error.ts";
+import { packageRoot } from "../../../models/package-root.ts";
+import { describeFailure, ListenError } from "../../../src/cli/exit-codes.ts";
+import { createProgram } from "../../../src/cli/program.ts";
+import { addServeFlags, givenFlags } from "../../../src/cli/serve-flags.ts";
+import { ConfigError } from "../../../src/config/config-error.ts";
+import { environmentName, serveOptionNames } from "../../../src/config/options.ts";
+
+function parse(...argv: string[]) {
+  const command = addServeFlags(new Command("serve").argument("[model...]").exitOverride());
+  command.configureOutput({ writeErr: () => undefined });
+  command.parse(argv, { from: "user" });
+  return givenFlags(command);
+}
+
+/** Runs the executable from its sources. */
+function weft(...argv: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, [...process.execArgv, join(packageRoot, "src/main.ts"), ...argv], {
+      env: { ...process.env, WEFT_OFFLINE: "1", WEFT_CACHE: join(packageRoot, "no-such-cache") },
+    });
+    let stdout = "";
+    let stderr = "";
+    child.stdout.on("data", (chunk) => (stdout += String(chunk)));
+    child.stderr.on("data", (chunk) => (stderr += String(chunk)));
+    child.once("close", (code) => resolve({ code, stdout, stderr }));
+  });
+}
+
+describe("the command line", () => {
+  it("hands on what was given and nothing else", () => {
+    expect(parse()).toEqual({ flags: {}, file: undefined });
+    expect(
+      parse(
+        "--port",
+        "1",
+        "--model",
+        "a",
+        "--model",
+        "b",
+        "--strict-params",
+        "--no-deterministic",
+        "--config",
+        "c.json",
+      ),
+    ).toEqual({
+      flags: { port: "1", model: ["a", "b"], "strict-params": true, deterministic: false },
+      file: "c.json",
+    });
+  });
+
+  it("takes models as arguments too", () => {
+    expect(parse("a", "b", "--max-queued", "9").flags).toEqual({ "max-queued": "9" });
+  });
+
+  it("shows every option of the table with its environment variable", () => {
+    const help = createProgram(() => undefined)
+      .commands.find((command) => command.name() === "serve")
+      ?.helpInformation();
+    const words = help?.replaceAll(/\s+/g, " ");
+    for (const name of serveOptionNames) {
+      expect(words).toContain(`--${name}`);
+      expect(words).toContain(`[${environmentName(name)}`);
+    }
+    expect(words).toContain("--port <number> TCP port; 0 takes a free one [WEFT_PORT, default 9338]");
+    expect(words).not.toContain("--no-deterministic");
+  });
+});
+
+describe("an exit code", () => {
+  it.each([
+    [new ConfigError("Wrong."), 2, "Wrong."],
+    [new CommanderError(1, "commander.unknownOption", "printed already"), 2, undefined],
+    [new CommanderError(0, "commander.helpDisplayed", "printed already"), 0, undefined],
+    [new ModelFileError("model_not_found", "Where?"), 3, "Where?"],
+    [new ModelFileError("model_invalid", "Broken."), 3, "Broken."],
+    [new ModelFileError("download_failed", "No network."), 1, "No network."],
+    [new EngineError("model_invalid", "Broken."), 3, "Broken."],
+    [
+      new EngineError("out_of_memory", "No room."),
+      4,
+      "No room. Try fewer --slots, a smaller --context or a smaller model.",
+    ],
+    [new ListenError("EADDRINUSE", "Taken."), 5, "Taken."],
+    [new ListenError("EACCES", "Not allowed."), 1, "Not allowed."],
+  ] as const)("of %s is %i", (error, code, line) => {
+    expect(describeFailure(error)).toEqual({ code, line });
+  });
+});
+
+describe("the executable", () => {
+  it("says in one line what is wrong with an option", async () => {
+    expect(await weft("serve", "--slots", "many")).toEqual({
+      code: 2,
+      stdout: "",
+      stderr: 'weft: Expected --slots to be an integer from 1 to 256, but got "many".\n',
+    });
+  });
+
+  it("knows no option by half its name", async () => {
+    const { code, stderr } = await weft("serve", "--prot", "1");
+    expect([code, stderr]).toEqual([2, "error: unknown option '--prot'\n(Did you mean --port?)\n"]);
+  });
+
+  it("says which models there are when there is no such model", async () => {
+    expect(await weft("serve", "nope")).toEqual({
+      code: 3,
+      stdout: "",
+      stderr:
+        'weft: There is no model "nope". Give the path of a .gguf file, hf:org/repo:QUANT, or one of: pocket, smollm2.\n',
+    });
+  });
+
+  it("says that a file is no model before any native code reads it", async () => {
+    const { code, stderr } = await weft("serve", join(packageRoot, "package.json"));
+    expect(code).toBe(3);
+    expect(stderr).toContain("is not a usable GGUF model: it does not begin with GGUF (at byte 4)");
+  });
+
+  it("names the way out when its port is in use", async () => {
+    const other = createServer();
+    await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+    const { port } = other.address() as AddressInfo;
+    expect(await weft("serve", "--port", String(port))).toEqual({
+      code: 5,
+      stdout: "",
+      stderr: `weft: Port ${port} is in use; stop the other server or choose another with --port.\n`,
+    });
+    other.close();
+  });
+});
