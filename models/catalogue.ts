@@ -8,7 +8,7 @@ export interface CatalogueEntry {
 }
 
 /** In the package. */
-export interface EmbeddedSource {
+interface EmbeddedSource {
   readonly kind: "embedded";
   /** Relative to the package root. */
   readonly path: string;

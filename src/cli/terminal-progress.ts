@@ -26,7 +26,7 @@ export function terminalProgress(target: ProgressTarget = process.stderr): Downl
     progress(doneBytes, totalBytes) {
       if (totalBytes <= 0) return;
       const percent = Math.min(100, Math.floor((doneBytes / totalBytes) * 100));
-      const due = live ? percent !== shownPercent : percent >= shownPercent + PLAIN_STEP_PERCENT;
+      const due = live ? percent !== shownPercent : plainStep(percent) > plainStep(shownPercent);
       if (!due) return;
       shownPercent = percent;
       const text = `${String(percent).padStart(3)}%  ${megabytes(doneBytes)} of ${megabytes(totalBytes)}`;
@@ -35,6 +35,10 @@ export function terminalProgress(target: ProgressTarget = process.stderr): Downl
       if (percent === 100) endLine();
     },
   };
+}
+
+function plainStep(percent: number): number {
+  return Math.floor(percent / PLAIN_STEP_PERCENT);
 }
 
 function megabytes(bytes: number): string {

@@ -4,7 +4,7 @@ import { ConfigError } from "./config-error.ts";
 import { environmentName, serveOptionNames, serveOptions } from "./options.ts";
 import type { OptionSpec, ServeOptionName, ServeValues } from "./options.ts";
 
-export type ValueSource = "flag" | "env" | "file" | "default";
+type ValueSource = "flag" | "env" | "file" | "default";
 
 export interface ConfigInputs {
   /** Options as given on the command line, by name; undefined where not given. */

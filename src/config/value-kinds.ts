@@ -1,7 +1,7 @@
 /** The kinds of values an option can have, and how each is read from text or JSON. */
 
 /** Text from the command line or the environment, or a value of the JSON file. */
-export type RawValue = unknown;
+type RawValue = unknown;
 
 export interface ValueKind<T> {
   /** What stands for the value in `--help`; undefined for a flag without one. */

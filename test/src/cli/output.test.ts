@@ -1,0 +1,117 @@
+import { describe, expect, it } from "vitest";
+import type { LoadedModel } from "../../../models/loaded-model.ts";
+import { banner } from "../../../src/cli/banner.ts";
+import { terminalProgress } from "../../../src/cli/terminal-progress.ts";
+import { createLog } from "../../../src/log.ts";
+
+function target(isTTY: boolean) {
+  const written: string[] = [];
+  return { isTTY, written, write: (text: string) => written.push(text) };
+}
+
+describe("a download's progress", () => {
+  it("moves one line on a terminal", () => {
+    const out = target(true);
+    const progress = terminalProgress(out);
+    progress.note("tiny: fetching");
+    progress.progress(0, 2e6);
+    progress.progress(1, 2e6);
+    progress.progress(1e6, 2e6);
+    progress.note("tiny: done");
+    expect(out.written.join("")).toBe(
+      "tiny: fetching\n\r  0%  0.0 MB of 2.0 MB\r 50%  1.0 MB of 2.0 MB\ntiny: done\n",
+    );
+  });
+
+  it("is a line now and then elsewhere", () => {
+    const out = target(false);
+    const progress = terminalProgress(out);
+    for (let percent = 0; percent <= 100; percent++) progress.progress(percent * 1e6, 100e6);
+    expect(out.written.length).toBe(11);
+    expect(out.written[1]).toBe(" 10%  10.0 MB of 100.0 MB\n");
+  });
+
+  it("of unknown size is not shown", () => {
+    const out = target(false);
+    terminalProgress(out).progress(5, 0);
+    expect(out.written).toEqual([]);
+  });
+});
+
+describe("the log", () => {
+  it("is JSON for machines", () => {
+    const out = target(false);
+    createLog({ level: "info", format: "auto" }, out).info({ model: "m" }, "loaded");
+    expect(JSON.parse(out.written.join(""))).toEqual({
+      level: 30,
+      time: expect.any(Number),
+      model: "m",
+      msg: "loaded",
+    });
+  });
+
+  it("is one line per event for people, which no field can forge", () => {
+    const out = target(true);
+    const log = createLog({ level: "info", format: "auto" }, out);
+    log.warn({ path: "/a\n00:00:00 info  forged\u001b[2J", ms: 3 }, "request\rx");
+    expect(out.written.length).toBe(1);
+    expect(out.written[0]?.slice(9)).toBe(
+      String.raw`warn  request\rx path=/a\n00:00:00 info  forged\u001b[2J ms=3` + "\n",
+    );
+  });
+
+  it("keeps quiet below its level", () => {
+    const out = target(true);
+    createLog({ level: "warn", format: "text" }, out).info({}, "hello");
+    expect(out.written).toEqual([]);
+  });
+});
+
+describe("the banner", () => {
+  const facts = {
+    architecture: "llama",
+    parameters: 1_000_576,
+    sizeBytes: 2_003_456,
+    slots: 8,
+    contextTokens: 4096,
+    contextBytes: 55_300_000,
+    device: "CPU, 2 threads",
+    loadMs: 940,
+  };
+  const pocket = { id: "pocket", facts, template: {} } as LoadedModel;
+
+  it("says what runs where, and how to try it", () => {
+    const text = banner({
+      version: "1.2.3",
+      models: [pocket],
+      url: "http://127.0.0.1:9338",
+      keys: 0,
+      embeddedModel: "pocket",
+    });
+    expect(text).toBe(`Weft 1.2.3
+  model    pocket (llama, 1.0 M parameters, 2.0 MB)
+  slots    8 × 4096 tokens, 55.3 MB of memory
+  device   CPU, 2 threads, loaded in 0.9 s
+  note     a tiny test model; for real answers try "weft serve smollm2" or a .gguf file
+  ready    http://127.0.0.1:9338/v1 (no API key)
+
+  curl http://127.0.0.1:9338/v1/chat/completions -H 'content-type: application/json' -d '{"model":"pocket","messages":[{"role":"user","content":"Hello"}]}'
+  new OpenAI({ baseURL: "http://127.0.0.1:9338/v1", apiKey: "none" })
+`);
+  });
+
+  it("never shows a key, and completes where there is no template", () => {
+    const text = banner({
+      version: "1.2.3",
+      models: [{ ...pocket, id: "it's", template: undefined }],
+      url: "http://[::1]:1",
+      keys: 2,
+      embeddedModel: "pocket",
+    });
+    expect(text).toContain("  note     no chat template: it serves /v1/completions only\n");
+    expect(text).toContain("  ready    http://[::1]:1/v1 (2 API keys)\n");
+    expect(text).toContain(
+      String.raw`/v1/completions -H 'content-type: application/json' -H 'authorization: Bearer YOUR_KEY' -d '{"model":"it'\''s","prompt":"Once upon a time"}'`,
+    );
+  });
+});
