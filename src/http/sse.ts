@@ -15,7 +15,9 @@ export const SSE_HEADERS = {
 export interface SseOptions {
   /** Silence before the first frame after which a comment is sent, in ms; 0 is never. */
   readonly keepAliveMs: number;
-  /** The client has gone. */
+  /** Aborts when the client has gone, even if nobody reads the body any more. */
+  readonly signal: AbortSignal;
+  /** The reader of the body has gone. */
   readonly onCancel: () => void;
   /** Once, after the last byte or the client's leaving. */
   readonly onEnd: () => void;
@@ -36,16 +38,20 @@ export function sseBody(
   const encoder = new TextEncoder();
   let timer: NodeJS.Timeout | undefined;
   let ended = false;
+  let cancelled = false;
   const end = (): void => {
     if (ended) return;
     ended = true;
     clearInterval(timer);
+    options.signal.removeEventListener("abort", end);
     options.onEnd();
   };
+  options.signal.addEventListener("abort", end, { once: true });
+  if (options.signal.aborted) end();
   return new ReadableStream<Uint8Array>(
     {
       start(controller) {
-        if (options.keepAliveMs <= 0) return;
+        if (options.keepAliveMs <= 0 || options.signal.aborted) return;
         timer = setInterval(() => {
           // A client that has not even read the last comment needs no other.
           if ((controller.desiredSize ?? -1) >= 0) controller.enqueue(encoder.encode(KEEP_ALIVE));
@@ -55,14 +61,14 @@ export function sseBody(
         const next = await frames.next();
         // Comments between tokens confuse some clients, and a stream that flows needs none.
         clearInterval(timer);
-        if (ended) return;
+        if (cancelled) return;
         if (next.done !== true) return controller.enqueue(encoder.encode(next.value));
         controller.close();
         end();
       },
       async cancel() {
+        cancelled = true;
         options.onCancel();
-        clearInterval(timer);
         await frames.return();
         end();
       },

@@ -41,7 +41,7 @@ export function readChatRequest(body: Readonly<Record<string, unknown>>, strict:
   boundMessages(present["messages"]);
   const fields = parseWith(schema, present);
   refuseUnsupported(present, "chat");
-  const ignored = ignoredFields(present, KNOWN, strict);
+  const ignored = ignoredFields(present, KNOWN, { endpoint: "chat", strict });
   if (fields.top_logprobs !== undefined && fields.logprobs !== true) {
     throw new ApiError(
       "invalid_value",

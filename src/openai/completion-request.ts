@@ -44,7 +44,7 @@ export function readCompletionRequest(
   const present = prepareBody(body);
   const fields = parseWith(schema, present);
   refuseUnsupported(present, "completions");
-  const ignored = ignoredFields(present, KNOWN, strict);
+  const ignored = ignoredFields(present, KNOWN, { endpoint: "completions", strict });
   const prompt = readPrompt(present["prompt"]);
   return {
     model: fields.model,

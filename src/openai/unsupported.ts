@@ -4,6 +4,7 @@ import { MAX_REPORTED_FIELDS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
 
 type Body = Readonly<Record<string, unknown>>;
+export type GenerationEndpoint = "chat" | "completions";
 type Check = (value: unknown) => boolean;
 
 const isAsked: Check = (value) => value !== false && value !== "" && !isEmptyList(value);
@@ -33,10 +34,9 @@ const REFUSED: Readonly<Record<string, Check>> = {
   web_search_options: isAsked,
 };
 
-const COMPLETION_REFUSED: Readonly<Record<string, Check>> = {
-  ...REFUSED,
-  echo: isAsked,
-  suffix: isAsked,
+const REFUSED_BY: Readonly<Record<GenerationEndpoint, Readonly<Record<string, Check>>>> = {
+  chat: REFUSED,
+  completions: { ...REFUSED, echo: isAsked, suffix: isAsked },
 };
 
 /** Fields of which only some values are refused. */
@@ -65,8 +65,8 @@ const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
 ]);
 
 /** @throws {ApiError} 400 that names the field. */
-export function refuseUnsupported(body: Body, endpoint: "chat" | "completions"): void {
-  const refused = endpoint === "chat" ? REFUSED : COMPLETION_REFUSED;
+export function refuseUnsupported(body: Body, endpoint: GenerationEndpoint): void {
+  const refused = REFUSED_BY[endpoint];
   for (const [field, value] of Object.entries(body)) {
     if (has(refused, field) && refused[field]?.(value) === true) {
       throw new ApiError(
@@ -90,10 +90,14 @@ export function refuseUnsupported(body: Body, endpoint: "chat" | "completions"):
  * @param known The fields that the endpoint's schema reads.
  * @throws {ApiError} 400 for the first unknown field when `strict`.
  */
-export function ignoredFields(body: Body, known: ReadonlySet<string>, strict: boolean): string[] {
+export function ignoredFields(
+  body: Body,
+  known: ReadonlySet<string>,
+  { endpoint, strict }: { readonly endpoint: GenerationEndpoint; readonly strict: boolean },
+): string[] {
   const ignored: string[] = [];
   for (const field of Object.keys(body)) {
-    if (known.has(field) || has(COMPLETION_REFUSED, field) || has(REFUSED_VALUES, field)) continue;
+    if (known.has(field) || has(REFUSED_BY[endpoint], field) || has(REFUSED_VALUES, field)) continue;
     if (strict && !WITHOUT_EFFECT.has(field)) {
       const name = printable(field);
       throw new ApiError("unknown_parameter", `Unknown parameter: '${name}'.`, name);

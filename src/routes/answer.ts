@@ -51,6 +51,7 @@ function sendStream(c: AppContext, deps: AppDeps, generation: Generation, plan: 
   scope.hold();
   const body = sseBody(frames, {
     keepAliveMs: deps.config.sseKeepAliveSeconds * 1000,
+    signal: scope.signal,
     onCancel: () => scope.abort(),
     onEnd: () => scope.end(),
   });

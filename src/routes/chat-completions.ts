@@ -7,12 +7,13 @@ import { chatBody, chatEventWriter } from "../openai/chat-response.ts";
 import type { ChatAnswer } from "../openai/chat-response.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
-import { findModel } from "./find-model.ts";
+import { assertOpen, findModel } from "./find-model.ts";
 import { renderChat } from "./render-chat.ts";
 
 export async function chatCompletions(c: AppContext, deps: AppDeps): Promise<Response> {
   c.get("notes").endpoint = "chat";
   const request = readChatRequest(await readJsonObject(c.req.raw), deps.config.strictParams);
+  assertOpen(deps);
   const model = findModel(deps, request.model);
   c.get("notes").model = model.id;
   const rendered = await renderChat(model, request.render);

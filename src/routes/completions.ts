@@ -13,11 +13,12 @@ import { checkToken } from "../openai/generation-fields.ts";
 import { characterStarts } from "../openai/logprobs.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
-import { findModel } from "./find-model.ts";
+import { assertOpen, findModel } from "./find-model.ts";
 
 export async function completions(c: AppContext, deps: AppDeps): Promise<Response> {
   c.get("notes").endpoint = "completions";
   const request = readCompletionRequest(await readJsonObject(c.req.raw), deps.config.strictParams);
+  assertOpen(deps);
   const model = findModel(deps, request.model);
   c.get("notes").model = model.id;
   const id = deps.ids.next("cmpl-");

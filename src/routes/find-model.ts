@@ -8,11 +8,14 @@ import type { ServedModel } from "../model-directory.ts";
 /** Longest part of a client's model name that an error repeats. */
 const SHOWN_NAME = 200;
 
+/** @throws {ApiError} 503 once the server takes no new work. */
+export function assertOpen({ lifecycle }: AppDeps): void {
+  if (!lifecycle.draining) return;
+  throw new ApiError("server_draining", "The server is shutting down and takes no new requests.");
+}
+
 /** @throws {ApiError} 400, 404 or 503: no name, no such model, a model that cannot answer now. */
 export function findModel(deps: AppDeps, name: string | undefined): LoadedModel {
-  if (deps.lifecycle.draining) {
-    throw new ApiError("server_draining", "The server is shutting down and takes no new requests.");
-  }
   const served = findServed(deps, name);
   if (served.loaded !== undefined) return served.loaded;
   if (served.state === "failed") {

@@ -33,7 +33,7 @@ const detokenizeSchema = z.object({ model: z.string().optional() });
 export async function tokenize(c: AppContext, deps: AppDeps): Promise<Response> {
   const body = withoutNulls(await readJsonObject(c.req.raw));
   const fields = parseWith(tokenizeSchema, body);
-  const model = findModel(deps, fields.model);
+  const model = modelFor(deps, fields.model);
   const { parts, addBos } = await tokenizeInput(model, body, fields);
   const tokens = await countedTokens(model, parts, addBos);
   const pieces =
@@ -48,7 +48,7 @@ export async function tokenize(c: AppContext, deps: AppDeps): Promise<Response> 
 
 export async function detokenize(c: AppContext, deps: AppDeps): Promise<Response> {
   const body = withoutNulls(await readJsonObject(c.req.raw));
-  const model = findModel(deps, parseWith(detokenizeSchema, body).model);
+  const model = modelFor(deps, parseWith(detokenizeSchema, body).model);
   const tokens = body["tokens"];
   if (tokens === undefined) throw missing("tokens");
   if (!Array.isArray(tokens)) throw wrongType("tokens", "an array of integers", tokens);
@@ -62,8 +62,13 @@ export async function detokenize(c: AppContext, deps: AppDeps): Promise<Response
 
 export async function applyTemplate(c: AppContext, deps: AppDeps): Promise<Response> {
   const request = readChatRequest(await readJsonObject(c.req.raw), false);
-  const rendered = await renderChat(findModel(deps, request.model), request.render);
+  const rendered = await renderChat(modelFor(deps, request.model), request.render);
   return jsonReply({ prompt: rendered.text });
+}
+
+/** llama.cpp's clients name no model here. */
+function modelFor(deps: AppDeps, name: string | undefined): LoadedModel {
+  return findModel(deps, name ?? deps.models.served[0]?.id);
 }
 
 async function tokenizeInput(
