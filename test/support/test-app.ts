@@ -46,6 +46,11 @@ export interface TestAppOptions {
   readonly withoutTemplate?: boolean;
 }
 
+interface TestRequestInit {
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly signal?: AbortSignal;
+}
+
 export const MODEL_ID = "org/tiny";
 
 export function createTestApp(options: TestAppOptions = {}) {
@@ -102,14 +107,12 @@ export function createTestApp(options: TestAppOptions = {}) {
     lifecycle,
   };
   const app = createApp(deps);
-  const post = async (path: string, body: unknown, init: RequestInit = {}): Promise<Response> =>
-    app.request(path, {
-      method: "POST",
-      body: typeof body === "string" || body instanceof Uint8Array ? body : JSON.stringify(body),
-      ...init,
-      headers: { "content-type": "application/json", host: "localhost", ...init.headers },
-    });
-  const chat = (fields: object = {}, init: RequestInit = {}): Promise<Response> =>
+  const post = async (path: string, body: unknown, init: TestRequestInit = {}): Promise<Response> => {
+    const headers = { "content-type": "application/json", host: "localhost", ...init.headers };
+    const raw = typeof body === "string" || body instanceof Uint8Array;
+    return app.request(path, { ...init, method: "POST", body: raw ? body : JSON.stringify(body), headers });
+  };
+  const chat = (fields: object = {}, init: TestRequestInit = {}): Promise<Response> =>
     post(
       "/v1/chat/completions",
       { model: MODEL_ID, messages: [{ role: "user", content: "hi" }], ...fields },

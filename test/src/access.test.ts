@@ -1,0 +1,330 @@
+/** Who is let in, by which path, and what every answer carries. */
+import { createHash } from "node:crypto";
+import { describe, expect, it } from "vitest";
+import { routedPath } from "../../src/app.ts";
+import { createTestApp, MODEL_ID } from "../support/test-app.ts";
+
+const ANSWER = {
+  kind: "answer",
+  steps: [{ tokens: [2], finish: { reason: "length", stopToken: undefined } }],
+} as const;
+
+const key = (name: string, secret: string) => ({
+  name,
+  sha256: createHash("sha256").update(secret).digest("hex"),
+});
+const SECRET = "sk-0123456789abcdefWXYZ";
+
+describe("paths", () => {
+  it.each([
+    ["http://h/v1/models", "/models"],
+    ["http://h/models/", "/models"],
+    ["http://h//v1//models?x=//", "/models"],
+    ["http://h/v1", "/v1"],
+    ["http://h/v1x/models", "/v1x/models"],
+    ["http://h/", "/"],
+    ["http://h", "/"],
+    ["http://h/v1%2Fmodels", "/v1%2Fmodels"],
+  ])("%s is routed as %s", (url, path) => {
+    expect(routedPath(url)).toBe(path);
+  });
+
+  it("that nobody serves are a 404 in OpenAI's shape", async () => {
+    const { app } = createTestApp();
+    for (const path of ["/v1/foo", "/", "/v1%2Fmodels", "/V1/MODELS", "/api/tags"]) {
+      expect((await app.request(path)).status).toBe(404);
+    }
+    expect(await (await app.request("/v1/foo", { method: "POST" })).json()).toEqual({
+      error: {
+        message: "Invalid URL (POST /v1/foo)",
+        type: "invalid_request_error",
+        param: null,
+        code: null,
+      },
+    });
+  });
+
+  it("with the wrong method are a 405 that names the right one", async () => {
+    const { app } = createTestApp();
+    const response = await app.request("/v1/chat/completions");
+    expect([response.status, response.headers.get("allow")]).toEqual([405, "POST, OPTIONS"]);
+    expect(await response.json()).toMatchObject({
+      error: { type: "invalid_request_error", param: null, code: null },
+    });
+    expect((await app.request("/v1/models", { method: "DELETE" })).headers.get("allow")).toBe(
+      "GET, HEAD, OPTIONS",
+    );
+    expect((await app.request("/v1/models", { method: "HEAD" })).status).toBe(200);
+  });
+});
+
+describe("models", () => {
+  it("are listed with every name of the context length", async () => {
+    const { app } = createTestApp();
+    expect(await (await app.request("/v1/models")).json()).toMatchObject({
+      object: "list",
+      data: [
+        {
+          id: MODEL_ID,
+          object: "model",
+          created: 1_700_000_000,
+          owned_by: "weft",
+          root: MODEL_ID,
+          parent: null,
+          max_model_len: 256,
+          context_length: 256,
+          max_context_length: 256,
+          meta: { n_ctx: 256, n_ctx_train: 512 },
+        },
+      ],
+    });
+  });
+
+  it("are found by raw and encoded slashes and by alias, loading or not", async () => {
+    const { app } = createTestApp({ model: { state: "loading", loaded: undefined } });
+    for (const id of ["org/tiny", "org%2Ftiny", "tiny"]) {
+      expect(await (await app.request(`/v1/models/${id}`)).json()).toMatchObject({
+        id: MODEL_ID,
+        status: "loading",
+      });
+    }
+    const response = await app.request("/v1/models/no/such");
+    expect(response.status).toBe(404);
+    expect(await response.json()).toMatchObject({ error: { code: "model_not_found" } });
+  });
+});
+
+describe("health", () => {
+  const statuses = async (app: ReturnType<typeof createTestApp>["app"]): Promise<number[]> =>
+    Promise.all(
+      ["/health", "/healthz", "/livez", "/ready", "/readyz"].map(
+        async (path) => (await app.request(path)).status,
+      ),
+    );
+
+  it("tells ready, loading and draining apart", async () => {
+    const ready = createTestApp();
+    expect(await statuses(ready.app)).toEqual([200, 200, 200, 200, 200]);
+    ready.lifecycle.draining = true;
+    expect(await statuses(ready.app)).toEqual([200, 200, 200, 503, 503]);
+    expect(await (await ready.chat()).json()).toMatchObject({ error: { code: "server_draining" } });
+    const loading = createTestApp({ model: { state: "loading", loaded: undefined } });
+    expect(await statuses(loading.app)).toEqual([503, 503, 200, 503, 503]);
+    expect((await loading.app.request("/health")).headers.get("retry-after")).toBe("2");
+  });
+});
+
+describe("keys", () => {
+  const locked = () => createTestApp({ config: { apiKeys: [key("ann", SECRET), key("bob", "other")] } });
+
+  it.each([
+    { authorization: `Bearer ${SECRET}` },
+    { authorization: `bearer ${SECRET}` },
+    { "x-api-key": SECRET },
+    { "api-key": SECRET },
+  ])("are taken from %j and name the owner", async (headers) => {
+    const { chat, engine, log } = locked();
+    engine.script = ANSWER;
+    expect((await chat({}, { headers })).status).toBe(200);
+    expect(engine.submits[0]?.owner).toBe("ann");
+    expect(log.at(-1)?.fields).toMatchObject({ owner: "ann" });
+  });
+
+  it("that are wrong or missing are a 401 that shows no key", async () => {
+    const { chat, app, log } = locked();
+    const wrong = await chat({}, { headers: { authorization: "Bearer sk-9999999999999999abcd" } });
+    expect(wrong.status).toBe(401);
+    expect(await wrong.json()).toEqual({
+      error: {
+        message: "Incorrect API key provided: sk-***abcd.",
+        type: "invalid_request_error",
+        param: null,
+        code: "invalid_api_key",
+      },
+    });
+    for (const path of ["/v1/models", "//v1/models", "/models/", "/metrics", "/slots", "/v1/nothing"]) {
+      expect((await app.request(path)).status).toBe(401);
+    }
+    expect(JSON.stringify(log)).not.toContain("9999");
+  });
+
+  it("are not needed for health and preflights", async () => {
+    const { app } = locked();
+    for (const path of ["/health", "/healthz", "/livez", "/ready", "/readyz"]) {
+      expect((await app.request(path)).status).toBe(200);
+    }
+    expect((await app.request("/v1/models", { method: "OPTIONS" })).status).toBe(204);
+  });
+
+  it("that nobody configured are not looked at", async () => {
+    const { app } = createTestApp();
+    expect((await app.request("/v1/models", { headers: { authorization: "Bearer none" } })).status).toBe(200);
+  });
+});
+
+describe("browsers", () => {
+  it("get their preflight reflected, before any key", async () => {
+    const { app } = createTestApp({ config: { apiKeys: [key("ann", SECRET)] } });
+    const response = await app.request("/v1/chat/completions", {
+      method: "OPTIONS",
+      headers: {
+        origin: "http://localhost:5173",
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,x-stainless-lang",
+      },
+    });
+    expect(response.status).toBe(204);
+    expect(Object.fromEntries(response.headers)).toMatchObject({
+      "access-control-allow-origin": "http://localhost:5173",
+      "access-control-allow-headers": "authorization,x-stainless-lang",
+    });
+  });
+
+  it("may read our headers, on errors too", async () => {
+    const { app } = createTestApp();
+    const response = await app.request("/v1/models/none", { headers: { origin: "http://127.0.0.1:3000" } });
+    expect(response.headers.get("access-control-allow-origin")).toBe("http://127.0.0.1:3000");
+    expect(response.headers.get("access-control-expose-headers")).toBe(
+      "x-request-id,retry-after,openai-processing-ms,x-weft-ignored-params",
+    );
+  });
+
+  it.each([
+    ["http://localhost:1", 200],
+    ["https://app.localhost", 200],
+    ["http://[::1]:8080", 200],
+    ["tauri://localhost", 200],
+    ["vscode-webview://abc", 200],
+    ["https://chat.example", 200],
+    ["https://evil.example", 403],
+    ["http://localhost.evil.com", 403],
+    ["http://127.0.0.1.evil.com", 403],
+    ["null", 403],
+  ])("from %s get %i", async (origin, status) => {
+    const { app } = createTestApp({ config: { corsOrigins: ["https://chat.example"] } });
+    expect((await app.request("/v1/models", { headers: { origin } })).status).toBe(status);
+  });
+
+  it.each([
+    ["localhost:9338", 200],
+    ["127.0.0.1", 200],
+    ["[::1]:9338", 200],
+    ["weft.localhost", 200],
+    ["my.box:9338", 200],
+    ["evil.example", 403],
+    ["localhost.evil.com:9338", 403],
+    ["a b", 403],
+  ])("that call a loopback server %s get %i", async (host, status) => {
+    const { app } = createTestApp({ config: { allowedHosts: ["my.box"] } });
+    expect((await app.request("/v1/models", { headers: { host } })).status).toBe(status);
+    const open = createTestApp({ config: { loopback: false } });
+    expect((await open.app.request("/v1/models", { headers: { host } })).status).toBe(200);
+  });
+});
+
+describe("request ids", () => {
+  it("are the client's when sane, else our own", async () => {
+    const { app } = createTestApp();
+    const idFor = async (id: string): Promise<string | null> =>
+      (await app.request("/version", { headers: { "x-request-id": id } })).headers.get("x-request-id");
+    expect(await idFor("abc-1.2_3")).toBe("abc-1.2_3");
+    expect(await idFor("a b")).toBe("req_1");
+    expect(await idFor("x".repeat(129))).toBe("req_2");
+  });
+});
+
+describe("the log", () => {
+  it("has one line per request and never its text", async () => {
+    const { chat, engine, log } = createTestApp();
+    engine.script = ANSWER;
+    await (await chat({ stream: true, messages: [{ role: "user", content: "my secret" }] })).text();
+    expect(log).toHaveLength(1);
+    expect(log[0]?.fields).toMatchObject({
+      requestId: "req_1",
+      method: "POST",
+      path: "/chat/completions",
+      status: 200,
+      outcome: "ok",
+      model: MODEL_ID,
+      promptTokens: 9,
+      outputTokens: 1,
+    });
+    expect(JSON.stringify(log)).not.toMatch(/secret|Hel/);
+  });
+});
+
+describe("metrics", () => {
+  it("count what happened under our names and under vLLM's, with no client text", async () => {
+    const { chat, engine, app, deps } = createTestApp();
+    engine.script = ANSWER;
+    await chat();
+    await chat({ model: "client-text" });
+    deps.metrics.observeStep(MODEL_ID, {
+      planMs: 1,
+      decodeMs: 2,
+      sampleMs: 1,
+      prefillMs: 0,
+      decodeSequences: 1,
+      prefillTokens: 0,
+      passes: 3,
+      running: 1,
+      queued: 0,
+      usedCells: 1,
+    });
+    const text = await (await app.request("/metrics")).text();
+    for (const line of [
+      'weft_requests_running{model="org/tiny"} 1',
+      'weft_requests_waiting{model="org/tiny"} 3',
+      'weft_slots{model="org/tiny",state="decode"} 1',
+      'weft_requests_total{endpoint="chat",outcome="ok"} 1',
+      'weft_requests_total{endpoint="chat",outcome="client_error"} 1',
+      'weft_rejections_total{reason="model_not_found"} 1',
+      'weft_tokens_total{model="org/tiny",kind="prompt_reused"} 1',
+      'weft_tokens_total{model="org/tiny",kind="output"} 1',
+      'weft_device_passes_total{model="org/tiny"} 3',
+      'weft_step_seconds_count{model="org/tiny",kind="decode"} 1',
+      'weft_build_info{version="0.0.0-test"} 1',
+      'vllm:num_requests_running{model_name="org/tiny",engine="0"} 1',
+      'vllm:num_requests_waiting{model_name="org/tiny",engine="0"} 3',
+      'vllm:prompt_tokens_total{model_name="org/tiny",engine="0"} 2',
+      'vllm:request_success_total{model_name="org/tiny",engine="0",finished_reason="length"} 1',
+      'vllm:cache_config_info{model_name="org/tiny",engine="0",block_size="1",num_gpu_blocks="512"} 1',
+    ]) {
+      expect(text).toContain(line);
+    }
+    expect(text).not.toContain("client-text");
+  });
+});
+
+describe("inspection", () => {
+  it("shows slots, and owners only where there is one key or none", async () => {
+    const open = createTestApp();
+    expect(await (await open.app.request("/slots")).json()).toEqual([
+      {
+        id: 0,
+        state: "decode",
+        is_processing: true,
+        n_ctx: 256,
+        n_tokens: 5,
+        n_prompt_tokens: 4,
+        n_cached_tokens: 0,
+        n_decoded: 1,
+        request_id: "r",
+        owner: "anonymous",
+      },
+    ]);
+    const shared = createTestApp({ config: { apiKeys: [key("ann", SECRET), key("bob", "other")] } });
+    const response = await shared.app.request("/slots", { headers: { "x-api-key": SECRET } });
+    expect(JSON.stringify(await response.json())).not.toContain("owner");
+  });
+
+  it("tells version, settings and limits", async () => {
+    const { app } = createTestApp();
+    expect(await (await app.request("/version")).json()).toEqual({ version: "0.0.0-test" });
+    expect(await (await app.request("/props")).json()).toMatchObject({
+      default_generation_settings: { n_ctx: 256 },
+      total_slots: 2,
+      limits: { body_bytes: 8_388_608 },
+    });
+  });
+});
