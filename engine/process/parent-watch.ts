@@ -6,15 +6,16 @@ const CHECK_MS = 2000;
 
 /** A thread of its own, because a stuck main thread never hears that the channel has closed. */
 const WATCH = `
-const parent = process.ppid;
+const { workerData: parent } = require("node:worker_threads");
 setInterval(() => {
   if (process.ppid !== parent) process.kill(process.pid, "SIGKILL");
 }, ${CHECK_MS});
 `;
 
 export function watchParent(): void {
-  // Without the loaders of the main thread: the code above needs none.
-  const worker = new Worker(WATCH, { eval: true, execArgv: [], stdout: false, stderr: false });
+  // The parent is noted here, since it may be gone before the thread runs; and the loaders of the main thread
+  // would only delay it.
+  const worker = new Worker(WATCH, { eval: true, execArgv: [], workerData: process.ppid });
   // The channel tells of a dead parent as well; the engine works without the watch.
   worker.on("error", () => undefined);
   worker.unref();
