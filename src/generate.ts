@@ -110,7 +110,7 @@ export function clientClosed(): ApiError {
 }
 
 /** @throws {ApiError} 400 for a text so long that counting its tokens would only take time. */
-export function assertWorthTokenizing(
+function assertWorthTokenizing(
   prompt: readonly PromptPart[],
   contextTokens: number,
   field: PromptField,

@@ -3,7 +3,7 @@ import type { TokenId } from "../../engine/protocol.ts";
 import type { DeltaToken } from "../../models/text/text-pipeline.ts";
 import type { TokenTable } from "../../models/text/token-table.ts";
 
-export interface TokenLogprobJson {
+interface TokenLogprobJson {
   readonly token: string;
   readonly logprob: number;
   /** Null for control tokens, which have no text. */

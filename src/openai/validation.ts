@@ -38,7 +38,7 @@ export function checkLength(value: unknown, max: number, param: string): void {
   if (Array.isArray(value) && value.length > max) throw arrayTooLong(param, max, value.length);
 }
 
-export function arrayTooLong(param: string, max: number, length: number): ApiError {
+function arrayTooLong(param: string, max: number, length: number): ApiError {
   return new ApiError(
     "array_above_max_length",
     `Invalid '${param}': array too long. Expected an array with maximum length ${max}, but got an array ` +

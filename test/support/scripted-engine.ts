@@ -31,7 +31,7 @@ export interface ScriptedStep {
   readonly finish?: StepOutput["finish"];
 }
 
-export const IDLE_REPORT: StepReport = {
+const IDLE_REPORT: StepReport = {
   planMs: 0,
   decodeMs: 1,
   sampleMs: 0,

@@ -1,6 +1,6 @@
 /** The whole HTTP application on a scripted engine, with a clock and ids that a test can write down. */
 import { EngineClient } from "../../engine/client.ts";
-import type { ModelFacts } from "../../engine/protocol.ts";
+import type { EnginePort, ModelFacts } from "../../engine/protocol.ts";
 import { ChatTemplate, TemplateError, TemplateRenderer } from "../../models/chat-template.ts";
 import type { RenderedPrompt, RenderRequest, TemplateErrorCode } from "../../models/chat-template.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
@@ -19,7 +19,7 @@ export interface LogLine {
 }
 
 /** Joins the contents instead of running Jinja, and remembers what it was given. */
-export class JoiningTemplate extends ChatTemplate {
+class JoiningTemplate extends ChatTemplate {
   readonly requests: RenderRequest[] = [];
   failure: TemplateErrorCode | undefined;
 
@@ -38,6 +38,8 @@ export class JoiningTemplate extends ChatTemplate {
 }
 
 export interface TestAppOptions {
+  /** An engine other than the scripted one. */
+  readonly port?: EnginePort;
   readonly config?: Partial<AppConfig>;
   readonly facts?: Partial<ModelFacts>;
   /** Changes to the one model, or other models beside it. */
@@ -61,7 +63,7 @@ export function createTestApp(options: TestAppOptions = {}) {
   const loaded: LoadedModel = {
     id: MODEL_ID,
     facts,
-    engine: new EngineClient(engine),
+    engine: new EngineClient(options.port ?? engine),
     tokens,
     template: options.withoutTemplate === true ? undefined : template,
   };

@@ -1,0 +1,104 @@
+/** From the request to the answer through the real scheduler, on a model whose every output can be computed. */
+import { describe, expect, it } from "vitest";
+import { createEngine } from "../../engine/engine.ts";
+import { FakeBackend, fakeOutput } from "../../engine/fake/backend.ts";
+import { hostEngine } from "../../engine/process/in-process.ts";
+import { createTestApp } from "../support/test-app.ts";
+
+const LOAD = {
+  modelPath: "none",
+  contextTokens: undefined,
+  slots: 4,
+  batchTokens: undefined,
+  threads: undefined,
+  gpu: "off",
+  gpuLayers: undefined,
+  flashAttention: "auto",
+  kvCacheType: "f16",
+  prefillChunk: undefined,
+  itlTargetMs: undefined,
+  maxQueued: 2,
+  deterministic: false,
+} as const;
+
+/** @param onRun Awaited before each call of the model. */
+async function start(onRun: () => Promise<void> | void = () => {}) {
+  const backend = new FakeBackend({ onRun });
+  const port = hostEngine((emit) => createEngine(async () => backend, emit));
+  const test = createTestApp({ port, facts: { ...backend.facts, loadMs: 0 } });
+  await test.loaded.engine.load(LOAD);
+  return test;
+}
+
+/** What the model says to a prompt of plain bytes. */
+function truth(prompt: string, count: number): string {
+  return Buffer.from(fakeOutput([...Buffer.from(prompt)], count)).toString();
+}
+
+const complete = (prompt: string, fields: object = {}): object => ({
+  model: "tiny",
+  prompt,
+  temperature: 0,
+  max_tokens: 8,
+  add_special_tokens: false,
+  ...fields,
+});
+
+describe("the whole path", () => {
+  it("answers requests that run together as if each were alone", async () => {
+    const { post, loaded } = await start();
+    const prompts = ["one", "two and more", "three, which is a longer prompt than the others"];
+    const answers = await Promise.all(
+      prompts.map(async (prompt) => (await post("/v1/completions", complete(prompt))).json()),
+    );
+    expect(answers).toMatchObject(
+      prompts.map((prompt) => ({
+        choices: [{ text: truth(prompt, 8), finish_reason: "length" }],
+        usage: { prompt_tokens: prompt.length, completion_tokens: 8 },
+      })),
+    );
+    await loaded.engine.stop();
+  });
+
+  it("streams the same text, and ends it at a stop string with the slot free", async () => {
+    const { post, loaded } = await start();
+    const text = truth("stream", 24);
+    const stop = text.slice(9, 12);
+    const response = await post(
+      "/v1/completions",
+      complete("stream", { stream: true, stop, max_tokens: 24 }),
+    );
+    const pieces = [...(await response.text()).matchAll(/"text":"([^"]*)"/g)].map((match) => match[1]);
+    expect(pieces.join("")).toBe(text.slice(0, text.indexOf(stop)));
+    expect(loaded.engine.openRequests).toBe(0);
+    await loaded.engine.stop();
+  });
+
+  it("tells a prompt that is too long in OpenAI's words, with the numbers", async () => {
+    const { post, loaded } = await start();
+    const response = await post("/v1/completions", complete("x".repeat(200)));
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({
+      error: { code: "context_length_exceeded", param: "prompt", n_prompt_tokens: 200, n_ctx: 128 },
+    });
+    await loaded.engine.stop();
+  });
+
+  it("answers 503 with Retry-After when the queue is full, and everybody else in full", async () => {
+    let open = (): void => {};
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    let loading = true;
+    const { post, loaded } = await start(() => (loading ? undefined : gate));
+    loading = false;
+    const responses = await Promise.all(
+      Array.from({ length: 9 }, (_, i) => post("/v1/completions", complete(`prompt ${i}`, { stream: true }))),
+    );
+    open();
+    const texts = await Promise.all(responses.map((response) => response.text()));
+    const refused = responses.filter(({ status }) => status === 503);
+    expect(refused.length).toBeGreaterThan(0);
+    expect(refused.every(({ headers }) => headers.get("retry-after") === "2")).toBe(true);
+    expect(texts.filter((text) => text.endsWith("data: [DONE]\n\n"))).toHaveLength(9 - refused.length);
+    await loaded.engine.stop();
+  });
+});
