@@ -8,7 +8,7 @@ const EXIT_CODES = `
 Exit codes: 0 ok, 1 other failure, 2 wrong usage, 3 no such model or not a model, 4 not enough memory, 5 port in use.`;
 
 /**
- * Commands load what they need when they run, so that \`--help\` is quick.
+ * Commands load what they need when they run, so that `--help` is quick.
  * @param setExitCode Receives the exit code of the command that ran.
  */
 export function createProgram(setExitCode: (code: ExitCode) => void): Command {
