@@ -12,6 +12,9 @@ const MODEL = ["model"] as const;
 const SECONDS_PER_MS = 1e-3;
 const SECONDS_PER_NS = 1e-9;
 
+/** How often the event loop is looked at. Node reports this time as part of each delay. */
+const LOOP_SAMPLE_MS = 20;
+
 export type Endpoint = "chat" | "completions" | "other";
 export type Outcome = "ok" | "client_error" | "server_error" | "overloaded" | "cancelled";
 /** Where a request was when its client left: before the engine took it, before its first token, or after. */
@@ -30,7 +33,7 @@ export class Metrics {
   readonly #registry = new Registry();
   readonly #vllm = new VllmAliases(this.#registry);
   readonly #lastSteps = new Map<string, StepReport>();
-  readonly #loopDelay = monitorEventLoopDelay({ resolution: 20 });
+  readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_SAMPLE_MS });
 
   readonly #running = this.#gauge("weft_requests_running", "Requests that hold a slot.", MODEL);
   readonly #waiting = this.#gauge("weft_requests_waiting", "Requests that wait for a slot.", MODEL);
@@ -181,7 +184,9 @@ export class Metrics {
 
   #readLoopDelay(): void {
     const delay = this.#loopDelay;
-    const seconds = (ns: number): number => (Number.isFinite(ns) ? ns * SECONDS_PER_NS : 0);
+    const sampleSeconds = LOOP_SAMPLE_MS * SECONDS_PER_MS;
+    const seconds = (ns: number): number =>
+      Number.isFinite(ns) ? Math.max(0, ns * SECONDS_PER_NS - sampleSeconds) : 0;
     this.#loopSeconds.set({ quantile: "0.5" }, seconds(delay.percentile(50)));
     this.#loopSeconds.set({ quantile: "0.99" }, seconds(delay.percentile(99)));
     this.#loopSeconds.set({ quantile: "1" }, seconds(delay.max));
