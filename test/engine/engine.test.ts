@@ -1,5 +1,5 @@
 /** The engine over the fake model: whatever comes when, every request gets its own output and nothing is left. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { fakeOutput } from "../../engine/fake/backend.ts";
 import { GREEDY, fakeEngine, submitCommand } from "../support/engine.ts";
@@ -63,7 +63,7 @@ test("every request gets exactly the output it would get alone, whoever else com
         );
         calls = 0;
         // The fake runs a call only when there is work, so time passes here where it is idle.
-        while (calls <= 41) {
+        for (let idle = 0; idle <= 41; idle++) {
           const seen = calls;
           act();
           await new Promise((resolve) => setImmediate(resolve));

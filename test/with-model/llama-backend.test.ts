@@ -1,5 +1,5 @@
 /** The llama.cpp backend on a real model: vocabulary, tokens, cells, draws, and what it refuses. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadLlamaBackend } from "../../engine/llama/load.ts";
 import { TokenTable } from "../../models/text/token-table.ts";

@@ -1,5 +1,5 @@
 /** The pass model: how a native call is split into device passes. */
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { decodePasses, devicePasses } from "../../../engine/scheduler/passes.ts";
 
