@@ -1,8 +1,7 @@
 /**
  * What the engine needs from a model runtime: tokenize, compute, sample, drop cells.
  *
- * One native call runs at a time. Cells change only between calls: `truncate` must never be called while a
- * `run` is in flight.
+ * One run at a time. Cells change only between runs: `truncate` must never be called while one is under way.
  */
 import type {
   GenerationParams,
@@ -23,8 +22,19 @@ export interface BatchEntry {
   readonly sample: boolean;
 }
 
-/** Logits of one entry; valid until the next `run`. */
+/** Where the logits of one entry will be; valid until the next `run`. */
 export type LogitsHandle = number & { readonly __brand: "LogitsHandle" };
+
+/** A native call under way. */
+export interface BatchRun {
+  /** Of the entries that asked for them, in order. */
+  readonly logits: readonly LogitsHandle[];
+  /**
+   * Resolves when the call is over. Rejects with `EngineError` `decode_failed`; the cells of the entries' slots
+   * are then undefined from their positions on and must be truncated.
+   */
+  readonly done: Promise<void>;
+}
 
 export interface Sampled {
   readonly token: TokenId;
@@ -34,6 +44,8 @@ export interface Sampled {
 /** Draws the tokens of one request. */
 export interface Sampler {
   /**
+   * Call it when the run that computes the logits is over, or before that if the backend draws in order.
+   *
    * @param position Absolute position of the token to be drawn; with the request's seed it fixes the draw.
    * @param output Tokens generated so far, in order.
    * @throws {EngineError} `decode_failed` when nothing can be drawn.
@@ -50,13 +62,16 @@ export interface Backend {
   /** @throws {EngineError} `invalid_request` for a token outside the vocabulary. */
   tokenize(parts: readonly PromptPart[], addBos: boolean): Uint32Array;
   /**
-   * Computes the entries in one native call.
-   * @param entries In ascending order of slots, at most `batchTokens` tokens.
-   * @returns Logits of the entries that asked for them, in order.
-   * @throws {EngineError} `decode_failed`; the cells of the entries' slots are then undefined from their
-   * positions on and must be truncated.
+   * Whether native work runs in the order it was asked for, so that draws may be queued behind the run they
+   * need. Saves a round trip through the event loop between decode and sampling.
    */
-  run(entries: readonly BatchEntry[]): Promise<readonly LogitsHandle[]>;
+  readonly drawsInOrder: boolean;
+  /**
+   * Starts computing the entries in one native call.
+   * @param entries In ascending order of slots, at most `batchTokens` tokens.
+   * @throws {EngineError} `internal` for entries that native code must not see.
+   */
+  run(entries: readonly BatchEntry[]): BatchRun;
   createSampler(params: GenerationParams): Sampler;
   /** Drops every cell of the slot from `length` on. */
   truncate(slot: number, length: number): void;

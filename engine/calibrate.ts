@@ -38,7 +38,7 @@ async function measure(backend: Backend, entries: readonly BatchEntry[]): Promis
   let bestMs = Infinity;
   for (let run = 0; run <= MEASURED_RUNS; run++) {
     const startMs = performance.now();
-    await backend.run(entries);
+    await backend.run(entries).done;
     const ms = performance.now() - startMs;
     if (run > 0) bestMs = Math.min(bestMs, ms);
     for (const { slot } of entries) backend.truncate(slot, 0);

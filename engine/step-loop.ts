@@ -18,7 +18,7 @@ import {
   truncateSlot,
 } from "./scheduler/transitions.ts";
 import { StepRecord } from "./step-record.ts";
-import type { Backend, LogitsHandle, Sampled, Sampler } from "./backend.ts";
+import type { Backend, BatchRun, LogitsHandle, Sampled, Sampler } from "./backend.ts";
 import type { EngineEvent, Finish, GenerationParams, RequestId, StartInfo } from "./protocol.ts";
 import type { PlannedCall, PlannedEntry, ScheduledRequest, SchedulerState } from "./scheduler/types.ts";
 
@@ -122,33 +122,37 @@ export class StepLoop {
 
   async #runCall(call: PlannedCall): Promise<void> {
     const startMs = performance.now();
-    let logits: readonly LogitsHandle[];
+    const run = this.#backend.run(call.entries);
+    const early = this.#backend.drawsInOrder ? this.#startDraws(call, run) : undefined;
+    this.#send();
     try {
-      const running = this.#backend.run(call.entries);
-      this.#send();
-      logits = await running;
+      await run.done;
     } catch (error) {
+      await early;
       return this.#recover(call, error);
     }
     const endMs = performance.now();
     this.record.addCall(call, endMs - startMs);
     completeCall(this.state, call, endMs - startMs);
-    if (call.kind === "decode") {
-      await this.#sampleAll(call.entries, logits);
-      this.record.sampleMs += performance.now() - endMs;
-    }
+    if (call.kind === "prefill") return;
+    this.#takeDraws(call.entries, await (early ?? this.#startDraws(call, run)));
+    this.record.sampleMs += performance.now() - endMs;
   }
 
-  async #sampleAll(entries: readonly PlannedEntry[], logits: readonly LogitsHandle[]): Promise<void> {
-    const draws = entries.map((entry, i) => this.#draw(entry, logits[i]));
-    const results = await Promise.all(draws);
+  /** Never rejects. */
+  #startDraws(call: PlannedCall, { logits }: BatchRun): Promise<(Sampled | EngineError)[]> {
+    if (call.kind === "prefill") return Promise.resolve([]);
+    return Promise.all(call.entries.map((entry, i) => this.#draw(entry, logits[i])));
+  }
+
+  #takeDraws(entries: readonly PlannedEntry[], draws: readonly (Sampled | EngineError)[]): void {
     const nowMs = performance.now();
-    results.forEach((sampled, i) => {
+    draws.forEach((drawn, i) => {
       const entry = entries[i];
       const request = entry === undefined ? undefined : this.state.requests.get(entry.request);
       if (request === undefined || request.cancelled) return;
-      if (sampled instanceof EngineError) this.#failRequest(request, sampled);
-      else this.#accept(request, sampled, nowMs);
+      if (drawn instanceof EngineError) this.#failRequest(request, drawn);
+      else this.#accept(request, drawn, nowMs);
     });
   }
 

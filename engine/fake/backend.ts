@@ -7,7 +7,7 @@
 import { EngineError } from "../errors.ts";
 import { drawSeed } from "../sampling-seed.ts";
 import { TokenAttribute } from "../protocol.ts";
-import type { Backend, BatchEntry, LogitsHandle, Sampled, Sampler } from "../backend.ts";
+import type { Backend, BatchEntry, BatchRun, LogitsHandle, Sampled, Sampler } from "../backend.ts";
 import type { GenerationParams, ModelFacts, PromptPart, TokenId } from "../protocol.ts";
 
 /** Bytes 0-255 are tokens of their own; after them come the control tokens. */
@@ -23,6 +23,7 @@ export interface FakeOptions {
   readonly prefillChunk?: number;
   readonly itlTargetMs?: number;
   readonly canRewind?: boolean;
+  readonly drawsInOrder?: boolean;
   /** The model ends its output with this probability per token, 0-1. */
   readonly endChance?: number;
   /** Called before each call computes; what it returns is awaited, what it throws fails the call. */
@@ -32,6 +33,7 @@ export interface FakeOptions {
 export class FakeBackend implements Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
+  readonly drawsInOrder: boolean;
   /** Every call's entries, in order, as slot and number of tokens. */
   readonly calls: { readonly slot: number; readonly tokens: number }[][] = [];
   closed = false;
@@ -39,6 +41,7 @@ export class FakeBackend implements Backend {
   readonly #endChance: number;
   readonly #onRun: FakeOptions["onRun"];
   #running = false;
+  #inFlight: Promise<void> = Promise.resolve();
   /** Sequences as they were when their logits were computed. */
   #logits: number[] = [];
   openSamplers = 0;
@@ -46,6 +49,7 @@ export class FakeBackend implements Backend {
   constructor(options: FakeOptions = {}) {
     const { slots = 4, contextTokens = 128, prefillChunk = 8, batchTokens = 32 } = options;
     this.canRewind = options.canRewind ?? true;
+    this.drawsInOrder = options.drawsInOrder ?? true;
     this.#endChance = options.endChance ?? 0;
     this.#onRun = options.onRun;
     this.#cells = Array.from({ length: slots }, () => []);
@@ -62,21 +66,25 @@ export class FakeBackend implements Backend {
     return Uint32Array.from(parts.flatMap((part) => tokenizePart(part)));
   }
 
-  async run(entries: readonly BatchEntry[]): Promise<readonly LogitsHandle[]> {
+  run(entries: readonly BatchEntry[]): BatchRun {
     if (this.#running) throw new EngineError("internal", "A call during a call.");
+    const sampled = entries.filter((entry) => entry.sample);
+    this.#inFlight = this.#compute(entries);
+    return { logits: sampled.map((_, i) => i as LogitsHandle), done: this.#inFlight };
+  }
+
+  async #compute(entries: readonly BatchEntry[]): Promise<void> {
     this.#running = true;
     try {
       this.#check(entries);
       await this.#attempt(entries);
       this.calls.push(entries.map(({ slot, tokens }) => ({ slot, tokens: tokens.length })));
       this.#logits = [];
-      const handles: LogitsHandle[] = [];
       for (const { slot, tokens, sample } of entries) {
         const cells = this.#cells[slot] ?? [];
         cells.push(...tokens);
-        if (sample) handles.push((this.#logits.push(hashOf(cells)) - 1) as LogitsHandle);
+        if (sample) this.#logits.push(hashOf(cells));
       }
-      return handles;
     } finally {
       this.#running = false;
     }
@@ -86,7 +94,11 @@ export class FakeBackend implements Backend {
     this.openSamplers += 1;
     let open = true;
     return {
-      sample: (logits, position) => Promise.resolve(this.#sample(logits, position, params)),
+      sample: async (logits, position) => {
+        if (this.#running && !this.drawsInOrder) throw new EngineError("internal", "A draw during a call.");
+        await this.#inFlight;
+        return this.#sample(logits, position, params);
+      },
       dispose: () => {
         if (open) this.openSamplers -= 1;
         open = false;

@@ -2,7 +2,7 @@
 import { EngineError } from "../errors.ts";
 import { LlamaSampler } from "./sampler.ts";
 import { promptTokens } from "./prompt-tokens.ts";
-import type { Backend, BatchEntry, LogitsHandle, Sampler } from "../backend.ts";
+import type { Backend, BatchEntry, BatchRun, LogitsHandle, Sampler } from "../backend.ts";
 import type { GenerationParams, ModelFacts, PromptPart } from "../protocol.ts";
 import type { SamplerHost } from "./sampler.ts";
 import type { Vocabulary } from "./vocabulary.ts";
@@ -21,6 +21,8 @@ export interface LlamaBackendParts extends SamplerHost {
 export class LlamaBackend implements Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
+  /** One pool thread works through what it is given in order; several would draw while a batch computes. */
+  readonly drawsInOrder = process.env["UV_THREADPOOL_SIZE"] === "1";
   readonly #parts: LlamaBackendParts;
   /** A native call in flight: cells must not change until it is over. */
   #running = false;
@@ -36,25 +38,28 @@ export class LlamaBackend implements Backend {
     return promptTokens(parts, bosToken, this.#parts.model, this.#parts.vocabulary);
   }
 
-  async run(entries: readonly BatchEntry[]): Promise<readonly LogitsHandle[]> {
+  run(entries: readonly BatchEntry[]): BatchRun {
     this.#check(entries);
     const { context } = this.#parts;
-    const handles: LogitsHandle[] = [];
+    const logits: LogitsHandle[] = [];
     context.initBatch(entries.reduce((tokens, entry) => tokens + entry.tokens.length, 0));
     for (const { slot, position, tokens, sample } of entries) {
       const logitPositions = sample ? lastPosition(tokens) : NO_LOGITS;
       for (const index of context.addToBatch(slot, position, tokens, logitPositions))
-        handles.push(index as LogitsHandle);
+        logits.push(index as LogitsHandle);
     }
+    return { logits, done: this.#decode() };
+  }
+
+  async #decode(): Promise<void> {
     this.#running = true;
     try {
-      await context.decodeBatch();
+      await this.#parts.context.decodeBatch();
     } catch (error) {
       throw new EngineError("decode_failed", `The runtime could not compute a batch: ${messageOf(error)}.`);
     } finally {
       this.#running = false;
     }
-    return handles;
   }
 
   createSampler(params: GenerationParams): Sampler {

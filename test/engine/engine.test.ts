@@ -33,6 +33,7 @@ const shape = fc.record({
   itlTargetMs: fc.constantFrom(0.0001, 1000),
   deterministic: fc.boolean(),
   canRewind: fc.boolean(),
+  drawsInOrder: fc.boolean(),
 });
 
 function paramsOf({ maxTokens, seed }: PlannedRequest): GenerationParams {

@@ -44,7 +44,7 @@ for (let batch = 0; batch < 60; batch++) {
     });
   }
   if (entries.length === 0) continue;
-  await backend.run(entries);
+  await backend.run(entries).done;
   for (const { slot, position } of entries) if (position > 400) backend.truncate(slot, 0);
   const shape = entries.map(({ slot, tokens }) => ({ slot, tokens: tokens.length }));
   for (const pass of devicePasses(shape, BATCH))
