@@ -13,7 +13,7 @@ const MEASURED_RUNS = 3;
 export async function calibrate(backend: Backend): Promise<CostModel> {
   const { slots, prefillChunk, contextTokens, bosToken } = backend.facts;
   const token = bosToken ?? 0;
-  const prefillTokens = Math.min(prefillChunk, contextTokens - 1);
+  const longest = Math.min(prefillChunk, contextTokens - 1);
   const decodeEntries = (count: number): BatchEntry[] =>
     Array.from({ length: count }, (_, slot) => ({
       slot,
@@ -21,16 +21,26 @@ export async function calibrate(backend: Backend): Promise<CostModel> {
       tokens: Uint32Array.of(token),
       sample: true,
     }));
-  const prefillEntry: BatchEntry = {
+  const prefillEntry = (tokens: number): BatchEntry => ({
     slot: 0,
     position: 0,
-    tokens: new Uint32Array(prefillTokens).fill(token),
+    tokens: new Uint32Array(tokens).fill(token),
     sample: false,
-  };
-  const decodeOneMs = await measure(backend, decodeEntries(1));
-  const decodeAllMs = slots === 1 ? decodeOneMs : await measure(backend, decodeEntries(slots));
-  const prefillMs = await measure(backend, [prefillEntry]);
-  return calibratedCostModel({ decodeOneMs, decodeAllMs, sequences: slots, prefillMs, prefillTokens });
+  });
+  const decode: { width: number; ms: number }[] = [];
+  for (const width of measuredWidths(slots))
+    decode.push({ width, ms: await measure(backend, decodeEntries(width)) });
+  const prefill: { tokens: number; ms: number }[] = [];
+  for (const tokens of [Math.ceil(longest / 4), longest])
+    prefill.push({ tokens, ms: await measure(backend, [prefillEntry(tokens)]) });
+  return calibratedCostModel({ decode, prefill });
+}
+
+/** Powers of two up to the number of slots, and that number. */
+function measuredWidths(slots: number): number[] {
+  const widths: number[] = [];
+  for (let width = 1; width < slots; width *= 2) widths.push(width);
+  return [...widths, slots];
 }
 
 /** Fastest of a few runs, in ms: anything above it is other load. */

@@ -113,8 +113,8 @@ export class StepLoop {
     this.record.steps += 1;
     this.record.planMs += performance.now() - startMs;
     for (const call of plan.calls) {
-      const entries = call.entries.filter((entry) => isCurrent(this.state, entry));
-      if (entries.length > 0) await this.#runCall({ ...call, entries });
+      const wanted = call.entries.filter((entry) => isCurrent(this.state, entry));
+      if (wanted.length > 0) await this.#runCall(callWith(call, wanted));
       if (this.#stopping) break;
     }
     return true;
@@ -135,21 +135,24 @@ export class StepLoop {
     this.record.addCall(call, endMs - startMs);
     completeCall(this.state, call, endMs - startMs);
     if (call.kind === "prefill") return;
-    this.#takeDraws(call.entries, await (early ?? this.#startDraws(call, run)));
+    const drawing = call.entries.filter((entry) => entry.sample);
+    this.#takeDraws(drawing, await (early ?? this.#startDraws(call, run)));
+    for (const plug of call.entries) if (!plug.sample) this.#backend.truncate(plug.slot, plug.position);
     this.record.sampleMs += performance.now() - endMs;
   }
 
   /** Never rejects. */
   #startDraws(call: PlannedCall, { logits }: BatchRun): Promise<(Sampled | EngineError)[]> {
     if (call.kind === "prefill") return Promise.resolve([]);
-    return Promise.all(call.entries.map((entry, i) => this.#draw(entry, logits[i])));
+    const drawing = call.entries.filter((entry) => entry.sample);
+    return Promise.all(drawing.map((entry, i) => this.#draw(entry, logits[i])));
   }
 
   #takeDraws(entries: readonly PlannedEntry[], draws: readonly (Sampled | EngineError)[]): void {
     const nowMs = performance.now();
     draws.forEach((drawn, i) => {
       const entry = entries[i];
-      const request = entry === undefined ? undefined : this.state.requests.get(entry.request);
+      const request = this.state.requests.get(entry?.request ?? "");
       if (request === undefined || request.cancelled) return;
       if (drawn instanceof EngineError) this.#failRequest(request, drawn);
       else this.#accept(request, drawn, nowMs);
@@ -157,8 +160,8 @@ export class StepLoop {
   }
 
   async #draw(entry: PlannedEntry, logits: LogitsHandle | undefined): Promise<Sampled | EngineError> {
-    const generation = this.#generations.get(entry.request);
-    const request = this.state.requests.get(entry.request);
+    const generation = this.#generations.get(entry.request ?? "");
+    const request = this.state.requests.get(entry.request ?? "");
     if (generation === undefined || request === undefined || logits === undefined)
       return new EngineError("internal", "A decoded entry has no request.");
     try {
@@ -211,7 +214,7 @@ export class StepLoop {
 
   #failEntry(entry: PlannedEntry, error: EngineError): void {
     const slot = this.state.slots[entry.slot];
-    const request = this.state.requests.get(entry.request);
+    const request = this.state.requests.get(entry.request ?? "");
     if (slot !== undefined) truncateSlot(slot, 0);
     this.#backend.truncate(entry.slot, 0);
     if (request !== undefined) this.#failRequest(request, error);
@@ -281,6 +284,14 @@ export class StepLoop {
       };
     });
   }
+}
+
+/** The call without the entries nobody wants any more; gaps are closed only as planned. */
+function callWith(call: PlannedCall, wanted: readonly PlannedEntry[]): PlannedCall {
+  const real = call.entries.filter((entry) => entry.request !== undefined);
+  if (wanted.length === real.length) return call;
+  const tokens = wanted.reduce((sum, entry) => sum + entry.tokens.length, 0);
+  return { ...call, entries: wanted, tokens };
 }
 
 function startInfo(request: ScheduledRequest, nowMs: number): StartInfo {

@@ -29,7 +29,7 @@ export class StepRecord {
     this.#passes += call.passes;
     if (call.kind === "decode") {
       this.#decodeMs += ms;
-      this.#decodeSequences += call.entries.length;
+      this.#decodeSequences += call.entries.filter((entry) => entry.sample).length;
     } else {
       this.#prefillMs += ms;
       this.#prefillTokens += call.tokens;

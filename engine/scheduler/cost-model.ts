@@ -1,8 +1,8 @@
 /**
- * Predicts what a call will cost, from two or three measurements at warm-up and every call since.
+ * Predicts what a call will cost, from a few measurements at warm-up and every call since.
  *
- * `T(decode) = passes · pass + tokens · decodeToken` and `T(prefill) = pass + tokens · prefillToken`, each times
- * a smoothed ratio of observed to predicted time, which follows growing contexts and other load on the machine.
+ * Decode is a table by width of the device pass, because kernels step rather than slope; prefill is a line.
+ * Both are times a smoothed ratio of observed to predicted time, which follows growing contexts and other load.
  */
 import type { CostModel } from "./types.ts";
 
@@ -13,38 +13,39 @@ const MIN_SCALE = 0.2;
 const MAX_SCALE = 5;
 
 export interface Calibration {
-  /** A decode call of one sequence. */
-  readonly decodeOneMs: number;
-  /** A decode call of `sequences` adjacent sequences. */
-  readonly decodeAllMs: number;
-  readonly sequences: number;
-  /** A prefill call of `prefillTokens` tokens. */
-  readonly prefillMs: number;
-  readonly prefillTokens: number;
+  /** Decode passes over adjacent slots, by ascending width; the first of width 1, the last of all slots. */
+  readonly decode: readonly { readonly width: number; readonly ms: number }[];
+  /** Two prefill calls of different length, the shorter first. */
+  readonly prefill: readonly { readonly tokens: number; readonly ms: number }[];
 }
 
-export function calibratedCostModel(measured: Calibration): CostModel {
-  const { decodeOneMs, decodeAllMs, sequences, prefillMs, prefillTokens } = measured;
-  const slope = sequences > 1 ? (decodeAllMs - decodeOneMs) / (sequences - 1) : 0;
-  const decodeTokenMs = Math.min(Math.max(slope, 0), decodeOneMs);
-  const passMs = decodeOneMs - decodeTokenMs;
+export function calibratedCostModel({ decode, prefill }: Calibration): CostModel {
+  const [short, long] = [prefill[0], prefill.at(-1)];
+  const shortMs = short?.ms ?? 0;
+  const longMs = Math.max(long?.ms ?? 0, shortMs);
+  const tokensBetween = (long?.tokens ?? 0) - (short?.tokens ?? 0);
+  const slope = tokensBetween > 0 ? (longMs - shortMs) / tokensBetween : 0;
+  // Where the two do not tell call from token, all of it is put on the tokens.
+  const prefillTokenMs = slope > 0 ? slope : longMs / Math.max(1, long?.tokens ?? 1);
   return {
-    passMs,
-    decodeTokenMs,
-    prefillTokenMs: Math.max(prefillMs - passMs, prefillMs * 0.1) / prefillTokens,
+    decodePassMs: interpolated(decode),
+    prefillCallMs: Math.max(0, longMs - prefillTokenMs * (long?.tokens ?? 0)),
+    prefillTokenMs,
     decodeScale: 1,
     prefillScale: 1,
   };
 }
 
-/** In ms, for `tokens` sequences in `passes` device passes. */
-export function decodeCallMs(cost: CostModel, tokens: number, passes: number): number {
-  return cost.decodeScale * (passes * cost.passMs + tokens * cost.decodeTokenMs);
+/** In ms, for device passes over so many adjacent slots each. */
+export function decodeCallMs(cost: CostModel, passWidths: readonly number[]): number {
+  let ms = 0;
+  for (const width of passWidths) ms += cost.decodePassMs[width] ?? 0;
+  return cost.decodeScale * ms;
 }
 
 /** In ms, for one sequence's `tokens` prompt tokens in one device pass. */
 export function prefillCallMs(cost: CostModel, tokens: number): number {
-  return cost.prefillScale * (cost.passMs + tokens * cost.prefillTokenMs);
+  return cost.prefillScale * (cost.prefillCallMs + tokens * cost.prefillTokenMs);
 }
 
 /** The model after a call of this kind took `observedMs` where `predictedMs` was expected. */
@@ -61,4 +62,17 @@ export function refinedCostModel(
   return kind === "decode"
     ? { ...cost, decodeScale: next(cost.decodeScale) }
     : { ...cost, prefillScale: next(cost.prefillScale) };
+}
+
+/** A value for every width, straight lines between the measured ones; a wider pass is never cheaper. */
+function interpolated(measured: Calibration["decode"]): number[] {
+  const table = [0];
+  let from = { width: 0, ms: 0 };
+  for (const { width, ms } of measured) {
+    const to = { width, ms: Math.max(ms, from.ms) };
+    for (let w = from.width + 1; w <= to.width; w++)
+      table[w] = from.ms + ((to.ms - from.ms) * (w - from.width)) / (to.width - from.width);
+    from = to;
+  }
+  return table;
 }

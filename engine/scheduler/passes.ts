@@ -38,13 +38,15 @@ export function devicePasses(entries: readonly PassEntry[], batchTokens: number)
   return passes;
 }
 
-/** Device passes of one token for each of these slots, given in ascending order. */
-export function decodePasses(slots: readonly number[]): number {
-  let passes = 0;
-  for (let i = 0; i < slots.length; i++) {
-    if (i === 0 || slots[i] !== (slots[i - 1] ?? 0) + 1) passes++;
+/** Runs of adjacent slots, given in ascending order: each is one device pass when every slot feeds one token. */
+export function adjacentRuns(slots: readonly number[]): { first: number; last: number }[] {
+  const runs: { first: number; last: number }[] = [];
+  for (const slot of slots) {
+    const run = runs.at(-1);
+    if (run !== undefined && slot === run.last + 1) run.last = slot;
+    else runs.push({ first: slot, last: slot });
   }
-  return passes;
+  return runs;
 }
 
 function slotAt(entries: readonly PassEntry[], index: number): number {

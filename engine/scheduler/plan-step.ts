@@ -6,7 +6,7 @@
  * no room, prefill earns a share of the time as credit and spends it a cell at a time.
  */
 import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
-import { decodePasses } from "./passes.ts";
+import { decodeLayout } from "./decode-layout.ts";
 import { chooseSlot } from "./slot-choice.ts";
 import type {
   Assignment,
@@ -21,6 +21,9 @@ import type {
 
 /** Bounds the calls of one step, whatever the cost model believes. */
 const MOST_CELLS_PER_STEP = 64;
+
+/** The throw-away token; which one it is does not matter. */
+const PLUG = Uint32Array.of(0);
 
 /** A request that holds a slot in this step, at the length it has when the step begins. */
 interface Running {
@@ -37,7 +40,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
 
   const calls: PlannedCall[] = [];
   const decoding = running.filter((r) => r.length === knownTokens(r.request) - 1);
-  if (decoding.length > 0) calls.push(decodeCall(state, decoding));
+  if (decoding.length > 0) calls.push(decodeCall(state, decoding, running));
 
   const prefilling = running
     .filter((r) => r.length < knownTokens(r.request) - 1)
@@ -87,14 +90,30 @@ function admit(
   return { assignments, boundary };
 }
 
-function decodeCall(state: SchedulerState, decoding: readonly Running[]): PlannedCall {
+function decodeCall(
+  state: SchedulerState,
+  decoding: readonly Running[],
+  running: readonly Running[],
+): PlannedCall {
   const entries = decoding.map(({ request, slot, length }): PlannedEntry => {
     const token = request.output.at(-1) ?? request.prompt[request.prompt.length - 1] ?? 0;
     return { slot, request: request.id, position: length, tokens: Uint32Array.of(token), sample: true };
   });
-  const passes = decodePasses(entries.map((entry) => entry.slot));
-  const predictedMs = decodeCallMs(state.cost, entries.length, passes);
-  return { kind: "decode", entries, tokens: entries.length, passes, predictedMs };
+  const lengthOf = new Map(running.map(({ slot, length }) => [slot, length]));
+  const length = (slot: SlotId): number => lengthOf.get(slot) ?? state.slots[slot]?.length ?? 0;
+  // A pass reads as many cells of each slot as its longest one has: a longer slot would slow the others down.
+  const longest = Math.max(...decoding.map((r) => r.length));
+  const canPlug = (slot: SlotId): boolean => state.config.canRewind && length(slot) <= longest;
+  const { plugs, passWidths } = decodeLayout(
+    decoding.map((r) => r.slot),
+    canPlug,
+    state.cost,
+  );
+  for (const slot of plugs)
+    entries.push({ slot, request: undefined, position: length(slot), tokens: PLUG, sample: false });
+  entries.sort((a, b) => a.slot - b.slot);
+  const predictedMs = decodeCallMs(state.cost, passWidths);
+  return { kind: "decode", entries, tokens: entries.length, passes: passWidths.length, predictedMs };
 }
 
 /** Whole grid cells, oldest request first, as many as the inter-token target or the credit allows. */

@@ -13,17 +13,27 @@ export function commonPrefixLength(prompt: Uint32Array, slot: Slot): number {
 /**
  * Tokens of the prompt that this slot can keep; at most all but the last, which is fed as a decode token.
  *
- * Cells computed in other shapes than a cold run would use can differ in the last bits, and then so can an
- * output. Where the exact point costs less than one grid cell more to compute, it is taken; beyond that
- * (a conversation continued after its own answer) speed wins, unless `deterministic` asks for exactness.
+ * Normally every common token is kept. Cells computed in other shapes than a cold run would use can differ in
+ * the last bits, and then so can an output: `deterministic` keeps only what a cold run would compute alike.
  */
 export function reusableTokens(request: ScheduledRequest, slot: Slot, config: SchedulerConfig): number {
   if (!request.reusePrefix || slot.length === 0 || slot.cacheKey !== request.cacheKey) return 0;
-  const common = Math.min(commonPrefixLength(request.prompt, slot), request.prompt.length - 1);
-  if (!config.canRewind && common < slot.length) return 0;
-  const exact = exactReuse(common, request.prompt.length - 1, slot, config.prefillChunk);
-  if (!config.canRewind) return common;
-  return config.deterministic || common - exact < config.prefillChunk ? exact : common;
+  const prefillEnd = request.prompt.length - 1;
+  const common = Math.min(commonPrefixLength(request.prompt, slot), prefillEnd);
+  if (!config.canRewind) return common < slot.length ? 0 : common;
+  const { prefillChunk: grid } = config;
+  return config.deterministic
+    ? exactReuse(common, prefillEnd, slot, grid)
+    : withoutSingleTokenCell(common, prefillEnd, grid);
+}
+
+/**
+ * One token less where only one would be left to its cell: a cell of one token runs in other kernels than a
+ * longer one (on a CPU that alone made the results of cut and uncut prompts differ).
+ */
+function withoutSingleTokenCell(reuse: number, prefillEnd: number, grid: number): number {
+  const cellEnd = Math.min((Math.floor(reuse / grid) + 1) * grid, prefillEnd);
+  return cellEnd - reuse === 1 && reuse % grid !== 0 ? reuse - 1 : reuse;
 }
 
 function exactReuse(common: number, prefillEnd: number, slot: Slot, grid: number): number {

@@ -1,6 +1,6 @@
 /** Which idle slot a request should take: the one that costs least, counting what is kept, lost and scattered. */
-import { prefillCallMs } from "./cost-model.ts";
-import { decodePasses } from "./passes.ts";
+import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
+import { decodeLayout } from "./decode-layout.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
 import type { ScheduledRequest, SchedulerState, Slot, SlotId } from "./types.ts";
 
@@ -57,7 +57,10 @@ function residentValueMs(state: SchedulerState, slot: Slot, keep: number, nowMs:
   return reuseChance * prefillTokensMs(state, lost);
 }
 
-/** Extra device passes over the request's life beside the busy slots; negative where it closes a gap. */
+/**
+ * What the slot's place costs over the request's life: decoding with it beside the busy slots, against decoding
+ * one slot more in a single pass with them. Negative never; zero next to the busy ones.
+ */
 function gapMs(
   state: SchedulerState,
   request: ScheduledRequest,
@@ -65,6 +68,7 @@ function gapMs(
   busy: readonly SlotId[],
 ): number {
   const withSlot = [...busy, slot].sort((a, b) => a - b);
-  const extra = decodePasses(withSlot) - decodePasses(busy);
-  return extra * state.cost.passMs * state.cost.decodeScale * Math.min(request.maxNew, MOST_GAP_STEPS);
+  const { passWidths } = decodeLayout(withSlot, () => state.config.canRewind, state.cost);
+  const stepMs = decodeCallMs(state.cost, passWidths) - decodeCallMs(state.cost, [withSlot.length]);
+  return Math.max(0, stepMs) * Math.min(request.maxNew, MOST_GAP_STEPS);
 }

@@ -147,8 +147,9 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
   }
 }
 
-/** Whether the entry still belongs to a request that wants it. */
+/** Whether the entry still belongs to a request that wants it. Plugs belong to nobody. */
 export function isCurrent(state: SchedulerState, entry: PlannedEntry): boolean {
+  if (entry.request === undefined) return false;
   const request = state.requests.get(entry.request);
   return request !== undefined && !request.cancelled && request.slot === entry.slot;
 }
@@ -157,6 +158,7 @@ export function isCurrent(state: SchedulerState, entry: PlannedEntry): boolean {
 export function completeCall(state: SchedulerState, call: PlannedCall, observedMs: number): void {
   state.cost = refinedCostModel(state.cost, call.kind, observedMs, call.predictedMs);
   for (const entry of call.entries) {
+    if (entry.request === undefined) continue;
     const slot = state.slots[entry.slot];
     if (slot === undefined || slot.length !== entry.position)
       throw new EngineError("internal", `Slot ${entry.slot} does not end at position ${entry.position}.`);

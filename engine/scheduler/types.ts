@@ -74,9 +74,10 @@ export interface Slot {
 
 /** What the calls cost, in ms; refined after every call. See cost-model.ts. */
 export interface CostModel {
-  /** One device pass, whatever is in it. */
-  readonly passMs: number;
-  readonly decodeTokenMs: number;
+  /** A decode pass over `width` adjacent slots, at index `width`; index 0 is 0. Length `slots + 1`. */
+  readonly decodePassMs: readonly number[];
+  /** A prefill call, whatever is in it. */
+  readonly prefillCallMs: number;
   readonly prefillTokenMs: number;
   /** Observed over predicted, smoothed; covers what the model leaves out (attention length, other load). */
   readonly decodeScale: number;
@@ -98,7 +99,11 @@ export interface SchedulerState {
 /** Tokens of one slot in one native call. */
 export interface PlannedEntry {
   readonly slot: SlotId;
-  readonly request: RequestId;
+  /**
+   * Undefined for a plug: a throw-away token on a slot between two decoding ones, taken back after the call,
+   * because one wide device pass can cost less than two narrow ones.
+   */
+  readonly request: RequestId | undefined;
   /** Position of `tokens[0]`; equals the slot's length when the call runs. */
   readonly position: number;
   readonly tokens: Uint32Array;

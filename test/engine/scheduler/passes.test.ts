@@ -1,7 +1,7 @@
 /** The pass model: how a native call is split into device passes. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { decodePasses, devicePasses } from "../../../engine/scheduler/passes.ts";
+import { adjacentRuns, devicePasses } from "../../../engine/scheduler/passes.ts";
 
 const one = (...slots: number[]): { slot: number; tokens: number }[] =>
   slots.map((slot) => ({ slot, tokens: 1 }));
@@ -83,12 +83,14 @@ describe("devicePasses", () => {
     );
   });
 
-  test("decodePasses counts the same for one token per slot", () => {
+  test("adjacent runs are the passes of one token per slot", () => {
     const slots = fc.uniqueArray(fc.integer({ min: 0, max: 30 }), { maxLength: 20 });
     fc.assert(
       fc.property(slots, (list) => {
         const ascending = list.sort((a, b) => a - b);
-        expect(decodePasses(ascending)).toBe(devicePasses(one(...ascending), 512).length);
+        const runs = adjacentRuns(ascending).map(({ first, last }) => [first, last]);
+        const passes = devicePasses(one(...ascending), 512);
+        expect(runs).toEqual(passes.map((pass) => [pass.slots[0], pass.slots.at(-1)]));
       }),
     );
   });

@@ -31,10 +31,19 @@ const CONFIG: SchedulerConfig = {
   deterministic: false,
   canRewind: true,
 };
-const COST: CostModel = { passMs: 10, decodeTokenMs: 1, prefillTokenMs: 2, decodeScale: 1, prefillScale: 1 };
+/** A decode pass costs `passMs` and 1 ms a slot, a prefill call 10 ms and 2 ms a token. */
+function costWith(passMs: number): CostModel {
+  return {
+    decodePassMs: Array.from({ length: 17 }, (_, width) => (width === 0 ? 0 : passMs + width)),
+    prefillCallMs: 10,
+    prefillTokenMs: 2,
+    decodeScale: 1,
+    prefillScale: 1,
+  };
+}
 
-function newState(config: Partial<SchedulerConfig> = {}, cost: Partial<CostModel> = {}): SchedulerState {
-  return createState({ ...CONFIG, ...config }, { ...COST, ...cost });
+function newState(config: Partial<SchedulerConfig> = {}, passMs = 10): SchedulerState {
+  return createState({ ...CONFIG, ...config }, costWith(passMs));
 }
 
 const prompt = (length: number, first = 0): Uint32Array => Uint32Array.from({ length }, (_, i) => first + i);
@@ -60,7 +69,8 @@ function step(state: SchedulerState, nowMs = 0): StepPlan {
   beginStep(state, plan, nowMs);
   for (const call of plan.calls) {
     completeCall(state, call, call.predictedMs);
-    if (call.kind === "decode") for (const { request } of call.entries) appendToken(state, request, 7);
+    if (call.kind === "decode")
+      for (const { request } of call.entries) if (request !== undefined) appendToken(state, request, 7);
   }
   checkState(state);
   return plan;
@@ -69,7 +79,7 @@ function step(state: SchedulerState, nowMs = 0): StepPlan {
 const shape = (plan: StepPlan): string[] =>
   plan.calls.map(
     (call) =>
-      `${call.kind} ${call.entries.map((e) => `${e.slot}@${e.position}x${e.tokens.length}`).join(" ")}`,
+      `${call.kind} ${call.entries.map((e) => `${e.request === undefined ? "plug " : ""}${e.slot}@${e.position}x${e.tokens.length}`).join(" ")}`,
   );
 
 function finish(state: SchedulerState, id: string, nowMs = 0): void {
@@ -204,15 +214,28 @@ describe("slot choice and reuse", () => {
     expect(shape(plan)).toEqual(["decode 0@24x1"]);
   });
 
-  test("a shared beginning is reused down to the grid, so that its cells have the shapes of a cold run", () => {
-    const state = newState();
+  test.each([
+    ["to the token, as it is", false, 27],
+    ["to the grid when outputs must be deterministic, where a cold run would have cut it", true, 20],
+  ])("a shared beginning is reused %s", (_case, deterministic, reuse) => {
+    const state = newState({ deterministic });
     resident(state, "a", prompt(40));
     enqueue(state, "b", Uint32Array.from([...prompt(27), ...prompt(20, 500)]));
-    expect(step(state).assignments).toEqual([{ request: "b", slot: 0, reuse: 20 }]);
+    expect(step(state).assignments).toEqual([{ request: "b", slot: 0, reuse }]);
   });
 
-  test("a prompt that ends inside a resident's whole cell is not reused beyond the grid", () => {
+  test("one token less is reused where only one would be left to its cell", () => {
     const state = newState();
+    resident(state, "a", prompt(40));
+    enqueue(state, "b", Uint32Array.from([...prompt(29), ...prompt(20, 500)]));
+    expect(step(state).assignments[0]?.reuse).toBe(28);
+    finish(state, "b");
+    enqueue(state, "c", Uint32Array.from([...prompt(26), 999]));
+    expect(step(state).assignments[0]?.reuse).toBe(26);
+  });
+
+  test("deterministic reuse of a prompt that ends inside a resident's whole cell stops at the grid", () => {
+    const state = newState({ deterministic: true });
     resident(state, "a", prompt(40));
     enqueue(state, "b", prompt(26));
     expect(step(state).assignments[0]?.reuse).toBe(20);
@@ -267,7 +290,7 @@ describe("slot choice and reuse", () => {
     ["is cheap, the empty slot further away is taken", 0.1, 2],
     ["is dear, the slot next to the busy one is taken although its prefix is lost", 50, 1],
   ])("when a device pass %s", (_case, passMs, expected) => {
-    const state = newState({ slots: 4 }, { passMs });
+    const state = newState({ slots: 4 }, passMs);
     enqueue(state, "busy", prompt(90, 1000));
     resident(state, "a", prompt(40));
     enqueue(state, "b", prompt(5, 700));
@@ -275,7 +298,7 @@ describe("slot choice and reuse", () => {
   });
 
   test("a gap between busy slots is closed first when a pass is dear", () => {
-    const state = newState({ slots: 5 }, { passMs: 50 });
+    const state = newState({ slots: 5 }, 50);
     for (const id of ["a", "b", "c"]) enqueue(state, id, prompt(3, 10 * id.charCodeAt(0)));
     step(state);
     finish(state, "b");
@@ -283,16 +306,57 @@ describe("slot choice and reuse", () => {
     enqueue(state, "d", prompt(3, 700));
     expect(step(state).assignments[0]?.slot).toBe(1);
   });
+});
 
-  test("cells computed after an inexact reuse are not taken for those of a cold run", () => {
-    const state = newState({ slots: 1 });
-    resident(state, "a", prompt(25), 30);
-    const answer = Array.from({ length: 30 }, () => 7);
-    const second = Uint32Array.from([...prompt(25), ...answer, ...prompt(10, 300)]);
-    resident(state, "b", second);
-    enqueue(state, "c", Uint32Array.from([...second.slice(0, 62), ...prompt(5, 600)]));
-    // 60 would be the grid point below, had the cells up to there been computed whole.
-    expect(step(state).assignments[0]?.reuse).toBe(62);
+describe("decode", () => {
+  /** Three requests of one token in slots 0, 1 and 2; then the middle one ends. */
+  function withGap(
+    passMs: number,
+    config: Partial<SchedulerConfig> = {},
+    middle = prompt(1, 50),
+  ): SchedulerState {
+    const state = newState(config, passMs);
+    enqueue(state, "a", prompt(1));
+    enqueue(state, "b", middle);
+    enqueue(state, "c", prompt(1, 90));
+    while ((state.requests.get("b")?.output.length ?? 0) === 0) step(state);
+    finish(state, "b");
+    return state;
+  }
+
+  test("adjacent slots are decoded in one pass", () => {
+    const state = newState();
+    for (const id of ["a", "b", "c"]) enqueue(state, id, prompt(1, id.charCodeAt(0)));
+    expect([shape(step(state)), planStep(state, 0).calls[0]?.passes]).toEqual([
+      ["decode 0@0x1 1@0x1 2@0x1"],
+      1,
+    ]);
+  });
+
+  test("a gap is closed with a throw-away token when one wide pass is cheaper than two", () => {
+    const plan = planStep(withGap(10), 0);
+    expect([shape(plan), plan.calls[0]?.passes]).toEqual([["decode 0@1x1 plug 1@1x1 2@1x1"], 1]);
+  });
+
+  test("a gap stays open when passes cost next to nothing", () => {
+    const plan = planStep(withGap(0.1), 0);
+    expect([shape(plan), plan.calls[0]?.passes]).toEqual([["decode 0@1x1 2@1x1"], 2]);
+  });
+
+  test("a gap stays open over a slot longer than its neighbours, and on a model that cannot rewind", () => {
+    expect(shape(planStep(withGap(10, {}, prompt(30, 50)), 0))).toEqual(["decode 0@3x1 2@3x1"]);
+    expect(shape(planStep(withGap(10, { canRewind: false }), 0))).toEqual(["decode 0@1x1 2@1x1"]);
+  });
+
+  test("a slot in prefill can close a gap, and its own cell follows where it was", () => {
+    const state = withGap(10);
+    for (let i = 0; i < 20; i++) step(state);
+    enqueue(state, "d", prompt(15, 400));
+    expect(shape(step(state))).toEqual([
+      "decode 0@21x1 plug 1@0x1 2@21x1",
+      "prefill 1@0x10",
+      "prefill 1@10x4",
+    ]);
   });
 });
 

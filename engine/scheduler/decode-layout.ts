@@ -1,0 +1,56 @@
+/**
+ * Lays a decode call out over the slots: which gaps between decoding slots are closed with a throw-away token.
+ *
+ * Closing a gap makes one wide device pass of two narrow ones. The best choice over all gaps is found by going
+ * through the runs once from the left, keeping the cheapest way to cover each beginning.
+ */
+import { adjacentRuns } from "./passes.ts";
+import type { CostModel, SlotId } from "./types.ts";
+
+export interface DecodeLayout {
+  /** Idle slots that get a throw-away token, ascending. */
+  readonly plugs: readonly SlotId[];
+  /** Number of slots in each device pass. */
+  readonly passWidths: readonly number[];
+}
+
+/**
+ * @param slots The decoding slots, ascending.
+ * @param canPlug Whether a slot that does not decode may get a throw-away token.
+ */
+export function decodeLayout(
+  slots: readonly SlotId[],
+  canPlug: (slot: SlotId) => boolean,
+  cost: CostModel,
+): DecodeLayout {
+  const runs = adjacentRuns(slots);
+  if (runs.length <= 1) return { plugs: [], passWidths: slots.length === 0 ? [] : [slots.length] };
+  /** Cheapest cover of the first `i` runs, and the first run of its last pass. */
+  const best: { ms: number; from: number }[] = [{ ms: 0, from: 0 }];
+  runs.forEach(({ last }, i) => {
+    let choice = { ms: Infinity, from: i };
+    for (let from = i; from >= 0; from--) {
+      const first = runs[from]?.first ?? 0;
+      if (from < i && !gapIsOpen(runs[from]?.last ?? 0, runs[from + 1]?.first ?? 0, canPlug)) break;
+      const ms = (best[from]?.ms ?? 0) + (cost.decodePassMs[last - first + 1] ?? Infinity);
+      if (ms < choice.ms) choice = { ms, from };
+    }
+    best.push(choice);
+  });
+  const plugs: SlotId[] = [];
+  const passWidths: number[] = [];
+  for (let end = runs.length; end > 0; end = best[end]?.from ?? 0) {
+    const from = best[end]?.from ?? 0;
+    passWidths.unshift((runs[end - 1]?.last ?? 0) - (runs[from]?.first ?? 0) + 1);
+    for (let run = end - 1; run > from; run--) {
+      for (let slot = (runs[run]?.first ?? 0) - 1; slot > (runs[run - 1]?.last ?? 0); slot--)
+        plugs.unshift(slot);
+    }
+  }
+  return { plugs, passWidths };
+}
+
+function gapIsOpen(last: SlotId, next: SlotId, canPlug: (slot: SlotId) => boolean): boolean {
+  for (let slot = last + 1; slot < next; slot++) if (!canPlug(slot)) return false;
+  return true;
+}
