@@ -85,7 +85,7 @@ export interface LoadOptions {
   readonly kvCacheType: "f16" | "q8_0" | "q4_0" | "f32";
   /** Grid on which prompts are cut, in tokens; undefined lets the engine choose from model and device. */
   readonly prefillChunk: number | undefined;
-  /** Longest wanted time between two tokens of a stream, in ms; undefined: 100 on a GPU, 250 on a CPU. */
+  /** Longest wanted time between two tokens of a stream, in ms; undefined: 100 on a GPU, 400 on a CPU. */
   readonly itlTargetMs: number | undefined;
   /** Most requests that may wait for a slot. */
   readonly maxQueued: number;

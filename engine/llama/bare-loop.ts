@@ -38,13 +38,12 @@ export async function runBareLoop(options: BareLoopOptions): Promise<BareLoopRes
   const model = await llama.loadModel({ modelPath });
   const threads = options.threads ?? llama.cpuMathCores;
   const most = Math.max(...sequences);
-  const gpu = llama.gpu !== false && model.gpuLayers > 0;
   const context = await model.createContext({
     contextSize: promptTokens + steps + 1,
     sequences: most,
     batchSize: Math.max(64, most),
     threads: { ideal: threads, min: threads },
-    flashAttention: options.flashAttention === "auto" ? gpu : options.flashAttention === "on",
+    flashAttention: options.flashAttention !== "off",
   });
   const addon = addonContextOf(context);
   const results: BareLoopResult[] = [];
@@ -66,9 +65,9 @@ export async function runBareLoop(options: BareLoopOptions): Promise<BareLoopRes
 async function prefill(addon: AddonContext, sequences: number, promptTokens: number): Promise<void> {
   for (let sequence = 0; sequence < sequences; sequence++) {
     addon.disposeSequence(sequence);
-    for (let position = 0; position < promptTokens; position += 64) {
+    for (let position = 0; position < promptTokens; position += 48) {
       const tokens = Uint32Array.from(
-        { length: Math.min(64, promptTokens - position) },
+        { length: Math.min(48, promptTokens - position) },
         (_, i) => (position + i) % TOKEN_CYCLE,
       );
       addon.initBatch(tokens.length);

@@ -14,6 +14,25 @@ export interface DecodeLayout {
   readonly passWidths: readonly number[];
 }
 
+/** The layout with every lone slot given a neighbour, where one may be plugged. */
+export function withoutLoneSlots(
+  slots: readonly SlotId[],
+  layout: DecodeLayout,
+  canPlug: (slot: SlotId) => boolean,
+): DecodeLayout {
+  const used = new Set([...slots, ...layout.plugs]);
+  for (const slot of slots) {
+    if (used.has(slot - 1) || used.has(slot + 1)) continue;
+    const neighbour = [slot + 1, slot - 1].find((candidate) => canPlug(candidate));
+    if (neighbour !== undefined) used.add(neighbour);
+  }
+  const ascending = [...used].sort((a, b) => a - b);
+  return {
+    plugs: ascending.filter((slot) => !slots.includes(slot)),
+    passWidths: adjacentRuns(ascending).map(({ first, last }) => last - first + 1),
+  };
+}
+
 /**
  * @param slots The decoding slots, ascending.
  * @param canPlug Whether a slot that does not decode may get a throw-away token.

@@ -6,7 +6,7 @@
  * no room, prefill earns a share of the time as credit and spends it a cell at a time.
  */
 import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
-import { decodeLayout } from "./decode-layout.ts";
+import { decodeLayout, withoutLoneSlots } from "./decode-layout.ts";
 import { chooseSlot } from "./slot-choice.ts";
 import type {
   Assignment,
@@ -103,12 +103,17 @@ function decodeCall(
   const length = (slot: SlotId): number => lengthOf.get(slot) ?? state.slots[slot]?.length ?? 0;
   // A pass reads as many cells of each slot as its longest one has: a longer slot would slow the others down.
   const longest = Math.max(...decoding.map((r) => r.length));
-  const canPlug = (slot: SlotId): boolean => state.config.canRewind && length(slot) <= longest;
-  const { plugs, passWidths } = decodeLayout(
-    decoding.map((r) => r.slot),
-    canPlug,
-    state.cost,
-  );
+  const slots = decoding.map((r) => r.slot);
+  const { config } = state;
+  const canPlug = (slot: SlotId): boolean => config.canRewind && length(slot) <= longest;
+  const cheapest = decodeLayout(slots, canPlug, state.cost);
+  const mayHold = (slot: SlotId): boolean =>
+    config.canRewind &&
+    slot >= 0 &&
+    slot < config.slots &&
+    !slots.includes(slot) &&
+    length(slot) < config.contextTokens;
+  const { plugs, passWidths } = config.deterministic ? withoutLoneSlots(slots, cheapest, mayHold) : cheapest;
   for (const slot of plugs)
     entries.push({ slot, request: undefined, position: length(slot), tokens: PLUG, sample: false });
   entries.sort((a, b) => a.slot - b.slot);

@@ -17,7 +17,10 @@ export interface SchedulerConfig {
   /** Device time that prefill gets at least while anything waits for it, 0-1 relative to decode time. */
   readonly minPrefillShare: number;
   readonly maxQueued: number;
-  /** Reuse only what was computed in the very shapes a cold run would use. */
+  /**
+   * Reuse only what was computed in the very shapes a cold run would use, and never decode a slot alone in a
+   * pass: a pass of one runs in other kernels than a wider one.
+   */
   readonly deterministic: boolean;
   /** Whether cells can be dropped from the end of a slot (not so for recurrent and sliding-window models). */
   readonly canRewind: boolean;

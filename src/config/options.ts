@@ -78,7 +78,7 @@ export const serveOptions = {
   "itl-target": option(
     amount("ms", 1, 60_000),
     undefined,
-    "longest wanted time between two tokens of a stream (default: 100 on a GPU, 250 on a CPU)",
+    "longest wanted time between two tokens of a stream (default: 100 on a GPU, 400 on a CPU)",
   ),
   "max-queued": option(
     integer("count", 0, 100_000),

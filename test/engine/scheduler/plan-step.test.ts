@@ -348,6 +348,21 @@ describe("decode", () => {
     expect(shape(planStep(withGap(10, { canRewind: false }), 0))).toEqual(["decode 0@1x1 2@1x1"]);
   });
 
+  test("a slot decodes alone, except where outputs must be deterministic", () => {
+    const alone = newState();
+    enqueue(alone, "a", prompt(1));
+    expect(shape(step(alone))).toEqual(["decode 0@0x1"]);
+    const exact = newState({ deterministic: true });
+    enqueue(exact, "a", prompt(1));
+    expect(shape(step(exact))).toEqual(["decode 0@0x1 plug 1@0x1"]);
+    expect(shape(planStep(withGap(0.1, { deterministic: true }), 0))).toEqual([
+      "decode 0@1x1 plug 1@1x1 2@1x1",
+    ]);
+    const last = newState({ deterministic: true, slots: 1 });
+    enqueue(last, "a", prompt(1));
+    expect(shape(step(last))).toEqual(["decode 0@0x1"]);
+  });
+
   test("a slot in prefill can close a gap, and its own cell follows where it was", () => {
     const state = withGap(10);
     for (let i = 0; i < 20; i++) step(state);
