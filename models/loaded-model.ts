@@ -1,6 +1,7 @@
 /** A model that can answer: its engine, its token table and its chat template, under the name it is served by. */
 import type { EngineClient } from "../engine/client.ts";
 import type { ModelFacts } from "../engine/protocol.ts";
+import type { SamplingDefaults } from "./catalogue.ts";
 import type { ChatTemplate } from "./chat-template.ts";
 import type { TokenTable } from "./text/token-table.ts";
 
@@ -12,4 +13,6 @@ export interface LoadedModel {
   readonly tokens: TokenTable;
   /** Undefined when the model file has none: such a model serves `/v1/completions` only. */
   readonly template: ChatTemplate | undefined;
+  /** Used where a request says nothing. */
+  readonly sampling: SamplingDefaults;
 }

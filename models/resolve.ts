@@ -2,6 +2,7 @@
 import { statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { catalogue, findCatalogueEntry } from "./catalogue.ts";
+import type { ModelOverrides } from "./catalogue.ts";
 import { fetchFromHub, fetchPublished, isOffline, modelCacheDirectory } from "./download.ts";
 import type { DownloadOptions, DownloadReporter } from "./download.ts";
 import { ModelFileError } from "./model-file-error.ts";
@@ -17,6 +18,7 @@ export interface ResolvedModel {
   /** Modification time of the file, Unix seconds. */
   readonly createdSeconds: number;
   readonly source: "embedded" | "catalogue" | "file" | "hub";
+  readonly overrides?: ModelOverrides;
 }
 
 export interface ResolveOptions {
@@ -62,7 +64,9 @@ async function locate(name: string, options: ResolveOptions): Promise<ResolvedMo
   if (entry?.source.kind === "published") {
     const path = await fetchPublished(entry.id, entry.source, download);
     const aliases = [stem(entry.source.fileName)];
-    return { id: entry.id, path, aliases, createdSeconds: createdOf(path, name), source: "catalogue" };
+    const createdSeconds = createdOf(path, name);
+    const { id, overrides = {} } = entry;
+    return { id, path, aliases, createdSeconds, source: "catalogue", overrides };
   }
   const path = resolve(name);
   return { id: stem(name), path, aliases: [], createdSeconds: createdOf(path, name), source: "file" };

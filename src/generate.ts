@@ -5,7 +5,7 @@ import type { TokenStream } from "../engine/token-stream.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import { TextPipeline } from "../models/text/text-pipeline.ts";
 import type { DeltaToken, ReasoningMarkers, TextDelta } from "../models/text/text-pipeline.ts";
-import type { Clock } from "./deps.ts";
+import type { Clock, Lifecycle } from "./deps.ts";
 import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import { ApiError, contextExceeded, fromEngineError } from "./openai/api-error.ts";
@@ -29,6 +29,7 @@ export interface GenerateRequest {
 export interface GenerateDeps {
   readonly clock: Clock;
   readonly metrics: Metrics;
+  readonly lifecycle: Lifecycle;
 }
 
 /** Token counts so far. */
@@ -84,7 +85,7 @@ export async function generate(
 ): Promise<Generation> {
   const { id, prompt, addBos, settings, owner, promptField } = request;
   assertWorthTokenizing(prompt, model.facts.contextTokens, promptField);
-  const params = toEngineParams(settings, model.facts.vocabSize);
+  const params = toEngineParams(settings, model.facts.vocabSize, model.sampling);
   const submittedMs = deps.clock.nowMs();
   try {
     const stream = await model.engine.submit({ id, prompt, addBos, params, owner }, signal);
@@ -94,11 +95,14 @@ export async function generate(
       deps.metrics.countDisconnect("admission");
       throw clientClosed();
     }
-    throw asShown(error, promptField);
+    throw asShown(error, promptField, deps.lifecycle);
   }
 }
 
-function asShown(error: unknown, field: PromptField): Error {
+function asShown(error: unknown, field: PromptField, { draining }: Lifecycle): Error {
+  if (draining && error instanceof EngineError && error.code === "engine_exited") {
+    return new ApiError("server_draining", "The server shut down before this request was finished.");
+  }
   if (error instanceof EngineError) return fromEngineError(error, field);
   return error instanceof Error
     ? error
@@ -193,7 +197,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
         if (this.#take(output)) break;
       }
     } catch (error) {
-      this.#error = asShown(error, this.#request.promptField);
+      this.#error = asShown(error, this.#request.promptField, this.#run.lifecycle);
     }
     this.#ended = true;
     this.#notify();

@@ -2,6 +2,7 @@
 import { EngineClient } from "../engine/client.ts";
 import { EngineError } from "../engine/errors.ts";
 import type { EnginePort, LoadOptions, ModelFacts, StepReport } from "../engine/protocol.ts";
+import { DEFAULT_SAMPLING } from "../models/catalogue.ts";
 import type { ChatTemplate } from "../models/chat-template.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import type { ResolvedModel } from "../models/resolve.ts";
@@ -22,7 +23,7 @@ export interface ModelHostDeps {
   startEngine(model: ResolvedModel): EnginePort;
   loadOptions(model: ResolvedModel): LoadOptions;
   /** Undefined when the model has no chat template. */
-  createTemplate(facts: ModelFacts, tokens: TokenTable): ChatTemplate | undefined;
+  createTemplate(model: ResolvedModel, facts: ModelFacts, tokens: TokenTable): ChatTemplate | undefined;
   onStep(modelId: string, report: StepReport): void;
   readonly log: Log;
   /** Monotonic, in ms. */
@@ -138,8 +139,9 @@ class HostedModel implements ServedModel {
     try {
       const facts = await client.load(this.#deps.loadOptions(this.#model));
       const tokens = new TokenTable(facts);
-      const template = this.#deps.createTemplate(facts, tokens);
-      this.#loaded = { id, facts, engine: client, tokens, template };
+      const template = this.#deps.createTemplate(this.#model, facts, tokens);
+      const sampling = this.#model.overrides?.sampling ?? DEFAULT_SAMPLING;
+      this.#loaded = { id, facts, engine: client, tokens, template, sampling };
       this.#state = "ready";
       this.#detail = undefined;
     } catch (cause) {

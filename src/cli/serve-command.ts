@@ -53,7 +53,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const models = new ModelHost(resolved, {
     startEngine: (model) => forkEngine({ onStderr: (line) => log.debug({ model: model.id }, line) }),
     loadOptions: (model) => loadOptions(model, values),
-    createTemplate: (facts, tokens) => createTemplate(facts, tokens, renderer),
+    createTemplate: (model, facts, tokens) => createTemplate(model, facts, tokens, renderer),
     onStep: (model, report) => metrics.observeStep(model, report),
     log,
     nowMs: () => systemClock.nowMs(),
@@ -133,11 +133,13 @@ async function findModels(names: readonly string[]): Promise<ResolvedModel[]> {
 }
 
 function createTemplate(
+  model: ResolvedModel,
   facts: ModelFacts,
   table: TokenTable,
   renderer: TemplateRenderer,
 ): ChatTemplate | undefined {
-  const { chatTemplate: source, bosToken, eosToken } = facts;
+  const { bosToken, eosToken } = facts;
+  const source = model.overrides?.chatTemplate ?? facts.chatTemplate;
   if (source === undefined) return undefined;
   const textOf = (token: number | undefined): string => (token === undefined ? "" : table.piece(token));
   return new ChatTemplate({ source, table, bosText: textOf(bosToken), eosText: textOf(eosToken), renderer });

@@ -38,7 +38,7 @@ export const serveOptions = {
     list("name"),
     [],
     "model to serve, repeatable; a name, a .gguf path or hf:org/repo:QUANT; `id=` in front names it (default: pocket)",
-    "WEFT_MODELS",
+    "WEFT_MODEL",
   ),
   host: option(text("address"), "127.0.0.1", "address to listen on"),
   port: option(integer("number", 0, 65_535), 9338, "TCP port; 0 takes a free one"),

@@ -1,5 +1,6 @@
 /** The request fields that chat and legacy completions share, and what they mean to the engine. */
 import { z } from "zod";
+import type { SamplingDefaults } from "../../models/catalogue.ts";
 import type { GenerationParams, SamplingParams, TokenId } from "../../engine/protocol.ts";
 import {
   MAX_LOGIT_BIAS,
@@ -57,8 +58,14 @@ const generationSchema = z.object(generationShape);
 export type GenerationFields = z.infer<typeof generationSchema>;
 
 /** What to generate, with every default filled in that does not depend on the model. */
+/** As asked for: the model's defaults fill what is undefined. */
+export type RequestedSampling = Omit<SamplingParams, "temperature" | "topP"> & {
+  readonly temperature: number | undefined;
+  readonly topP: number | undefined;
+};
+
 export interface GenerationSettings {
-  readonly sampling: SamplingParams;
+  readonly sampling: RequestedSampling;
   readonly maxTokens: number | undefined;
   readonly minTokens: number;
   readonly ignoreEos: boolean;
@@ -135,11 +142,17 @@ export function readDelivery(fields: GenerationFields): DeliverySettings {
 }
 
 /** @throws {ApiError} 400 for a token outside the vocabulary. */
-export function toEngineParams(settings: GenerationSettings, vocabSize: number): GenerationParams {
+export function toEngineParams(
+  settings: GenerationSettings,
+  vocabSize: number,
+  defaults: SamplingDefaults,
+): GenerationParams {
   for (const [i, token] of settings.stopTokenIds.entries())
     checkToken(token, vocabSize, `stop_token_ids[${i}]`);
   for (const [token] of settings.sampling.logitBias) checkToken(token, vocabSize, "logit_bias");
-  const { sampling, maxTokens, minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix } = settings;
+  const { maxTokens, minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix } = settings;
+  const { temperature = defaults.temperature, topP = defaults.topP } = settings.sampling;
+  const sampling = { ...settings.sampling, temperature, topP };
   return { sampling, maxTokens, minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix };
 }
 
@@ -154,7 +167,7 @@ export function checkToken(token: unknown, vocabSize: number, param: string): as
   );
 }
 
-function readSampling(fields: GenerationFields): SamplingParams {
+function readSampling(fields: GenerationFields): RequestedSampling {
   const frequencyPenalty = fields.frequency_penalty ?? 0;
   const presencePenalty = fields.presence_penalty ?? 0;
   const lookBack = fields.repeat_last_n ?? -1;
@@ -167,8 +180,8 @@ function readSampling(fields: GenerationFields): SamplingParams {
     );
   }
   return {
-    temperature: fields.temperature ?? 1,
-    topP: fields.top_p ?? 1,
+    temperature: fields.temperature,
+    topP: fields.top_p,
     topK: Math.max(0, fields.top_k ?? 0),
     minP: fields.min_p ?? 0,
     frequencyPenalty,

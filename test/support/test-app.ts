@@ -3,6 +3,7 @@ import { EngineClient } from "../../engine/client.ts";
 import type { EnginePort, ModelFacts } from "../../engine/protocol.ts";
 import { ChatTemplate, TemplateError, TemplateRenderer } from "../../models/chat-template.ts";
 import type { RenderedPrompt, RenderRequest, TemplateErrorCode } from "../../models/chat-template.ts";
+import { DEFAULT_SAMPLING } from "../../models/catalogue.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import { TokenTable } from "../../models/text/token-table.ts";
 import { createApp } from "../../src/app.ts";
@@ -66,6 +67,7 @@ export function createTestApp(options: TestAppOptions = {}) {
     engine: new EngineClient(options.port ?? engine),
     tokens,
     template: options.withoutTemplate === true ? undefined : template,
+    sampling: DEFAULT_SAMPLING,
   };
   const served: ServedModel = {
     id: MODEL_ID,

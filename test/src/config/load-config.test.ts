@@ -30,7 +30,7 @@ describe("an option's value", () => {
 
   it("may be a list in each place", () => {
     expect(load({ model: ["a", "b"] }, {}).values.model).toEqual(["a", "b"]);
-    expect(load({}, { WEFT_MODELS: "a, b," }).values.model).toEqual(["a", "b"]);
+    expect(load({}, { WEFT_MODEL: "a, b," }).values.model).toEqual(["a", "b"]);
     expect(load({}, {}, { model: ["a"] }).values.model).toEqual(["a"]);
   });
 
