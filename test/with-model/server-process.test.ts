@@ -1,0 +1,97 @@
+/** The built server as a process: how it ends, by itself, when asked and by force, and with which exit code. */
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, describe, expect, test } from "vitest";
+import { childrenOf, processesGone, retry, runServer, startServer } from "../support/server.ts";
+import type { RunningServer } from "../support/server.ts";
+import { eventsOf, readStream } from "../support/sse-reader.ts";
+
+const directory = mkdtempSync(join(tmpdir(), "weft-server-"));
+afterAll(() => rmSync(directory, { recursive: true }));
+
+/** A stream whose first event has been read. */
+async function begunStream(server: RunningServer): Promise<AsyncGenerator<string, void, void>> {
+  const events = eventsOf(
+    await server.post("/v1/completions", {
+      model: "pocket",
+      prompt: "1, 2, 3,",
+      max_tokens: 800,
+      ignore_eos: true,
+      stream: true,
+      stream_options: { include_usage: true },
+    }),
+  );
+  expect((await events.next()).done).toBe(false);
+  return events;
+}
+
+/** The status, or "refused" when nobody listens any more. */
+async function statusOf(call: Promise<Response>): Promise<number | "refused"> {
+  try {
+    const response = await call;
+    await response.text();
+    return response.status;
+  } catch (error) {
+    expect(error).toMatchObject({ cause: { code: expect.stringMatching(/^ECONN(?:REFUSED|RESET)$/) } });
+    return "refused";
+  }
+}
+
+describe("the end of a server", () => {
+  test("after SIGTERM the running stream is finished, new requests are refused, and the exit code is 0", async () => {
+    const server = await startServer();
+    const engines = await childrenOf(server.pid);
+    const events = await begunStream(server);
+    const finished = readStream(events);
+    const exit = server.stop();
+    const ready = (): Promise<number | "refused"> => statusOf(fetch(`${server.url}/ready`));
+    await retry("the end of readiness", ready, (status) => status !== 200);
+    const body = { model: "pocket", prompt: "1, 2, 3,", max_tokens: 1 };
+    expect([503, "refused"]).toContain(await statusOf(server.post("/v1/completions", body)));
+    expect(await finished).toMatchObject({ finishReason: "length", completionTokens: 800, done: true });
+    expect(await exit).toBe(0);
+    await processesGone(engines);
+  });
+
+  test("a server that is killed takes its engine with it", async () => {
+    const server = await startServer();
+    const engines = await childrenOf(server.pid);
+    expect(engines).toHaveLength(1);
+    const cut = readStream(await begunStream(server));
+    await Promise.all([expect(cut).rejects.toThrow("terminated"), server.kill()]);
+    await processesGone(engines);
+  });
+});
+
+describe("a server that cannot start", () => {
+  test("exits with 5 on a port that is taken", async () => {
+    const server = await startServer();
+    const { port } = new URL(server.url);
+    expect(await runServer("--port", port)).toEqual({
+      code: 5,
+      stderr: `weft: Port ${port} is in use; stop the other server or choose another with --port.\n`,
+    });
+    expect(await server.stop()).toBe(0);
+  });
+
+  test("exits with 3 when the model's file does not exist", async () => {
+    const { code, stderr } = await runServer("--port", "0", "--model", "nosuch.gguf");
+    expect(code).toBe(3);
+    expect(stderr).toMatch(/^weft: .*nosuch\.gguf/);
+  });
+
+  test("exits with 3 when the model's file is a text", async () => {
+    const file = join(directory, "text.gguf");
+    writeFileSync(file, "This is no model.\n");
+    const { code, stderr } = await runServer("--port", "0", "--model", file);
+    expect(code).toBe(3);
+    expect(stderr).toMatch(/^weft: .*text\.gguf/);
+  });
+
+  test("exits with 2 on an option it does not know", async () => {
+    const { code, stderr } = await runServer("--bogus");
+    expect(code).toBe(2);
+    expect(stderr).toContain("--bogus");
+  });
+});
