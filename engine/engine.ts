@@ -7,7 +7,7 @@
 import { performance } from "node:perf_hooks";
 import { calibrate } from "./calibrate.ts";
 import { EngineError } from "./errors.ts";
-import { cancel, createState, submit } from "./scheduler/transitions.ts";
+import { cancel, checkRoom, createState, submit } from "./scheduler/transitions.ts";
 import { engineStats } from "./stats.ts";
 import { StepLoop } from "./step-loop.ts";
 import type { Backend, BackendLoader } from "./backend.ts";
@@ -29,15 +29,19 @@ interface Loaded {
 
 export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEvent) => void): Engine {
   let loaded: Loaded | undefined;
+  let loading: Promise<void> = Promise.resolve();
   let draining = false;
+  let stopping = false;
   let resolveStopped: () => void = () => undefined;
   const stopped = new Promise<void>((resolve) => (resolveStopped = resolve));
 
   async function load(options: LoadOptions): Promise<void> {
     const startMs = performance.now();
+    let backend: Backend | undefined;
     try {
-      const backend = await loadBackend(options, (ratio) => emit({ type: "load_progress", ratio }));
+      backend = await loadBackend(options, (ratio) => emit({ type: "load_progress", ratio }));
       const cost = await calibrate(backend);
+      if (stopping) return await backend.close();
       const { facts } = backend;
       const state = createState(
         {
@@ -56,6 +60,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       loaded = { backend, loop: new StepLoop(state, backend, emit) };
       emit({ type: "loaded", facts: { ...facts, loadMs: performance.now() - startMs } });
     } catch (error) {
+      await backend?.close();
       emit({ type: "load_failed", ...describe(error) });
     }
   }
@@ -63,7 +68,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
   function receive(command: EngineCommand): void {
     switch (command.type) {
       case "load":
-        void load(command.options);
+        loading = load(command.options);
         return;
       case "submit":
         return admit(command);
@@ -98,6 +103,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       if (loaded === undefined) throw new EngineError("internal", "No model is loaded.");
       if (draining) throw new EngineError("draining", "The engine takes no new requests.");
       const { backend, loop } = loaded;
+      // Before the work of tokenizing a prompt that would be refused.
+      checkRoom(loop.state);
       const prompt = backend.tokenize(command.prompt, command.addBos);
       const sampler = backend.createSampler(command.params);
       try {
@@ -139,6 +146,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
   }
 
   async function stop(): Promise<void> {
+    stopping = true;
+    await loading;
     const closing = loaded;
     loaded = undefined;
     await closing?.loop.stop();

@@ -208,7 +208,13 @@ export class StepLoop {
     for (const entry of call.entries) this.#backend.truncate(entry.slot, entry.position);
     for (const entry of call.entries) {
       if (!isCurrent(this.state, entry)) continue;
-      await this.#runCall({ ...call, entries: [entry], tokens: entry.tokens.length, passes: 1 });
+      await this.#runCall({
+        ...call,
+        entries: [entry],
+        tokens: entry.tokens.length,
+        passes: 1,
+        unscaledMs: 0,
+      });
     }
   }
 
@@ -291,7 +297,7 @@ function callWith(call: PlannedCall, wanted: readonly PlannedEntry[]): PlannedCa
   const real = call.entries.filter((entry) => entry.request !== undefined);
   if (wanted.length === real.length) return call;
   const tokens = wanted.reduce((sum, entry) => sum + entry.tokens.length, 0);
-  return { ...call, entries: wanted, tokens };
+  return { ...call, entries: wanted, tokens, unscaledMs: 0 };
 }
 
 function startInfo(request: ScheduledRequest, nowMs: number): StartInfo {

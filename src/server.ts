@@ -1,4 +1,4 @@
-/** The listening socket: timeouts against slow clients, and a shutdown that loses no running request. */
+/** The listening socket: timeouts against slow senders, and a shutdown that loses no running request. */
 import { createServer } from "node:http";
 import type { Server, ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";

@@ -19,6 +19,14 @@ export function defaultPrefillChunk(parameters: number, threads: number, gpu: bo
   return Math.min(MOST_CPU_CHUNK, chunk);
 }
 
+/**
+ * Compute threads. llama.cpp's threads wait for each other busily at every operation: in a model this small the
+ * operations are shorter than that (pocket decodes about ten times faster with one thread on a busy machine).
+ */
+export function defaultThreads(parameters: number, cores: number): number {
+  return parameters < 20e6 ? 1 : cores;
+}
+
 /** Longest wanted time between two tokens, in ms. */
 export function defaultItlTargetMs(gpu: boolean): number {
   return gpu ? 100 : 400;

@@ -6,7 +6,12 @@ import { InsufficientMemoryError, LlamaLogLevel, NoBinaryFoundError, getLlama } 
 import { EngineError } from "../errors.ts";
 import { addonBindingsOf, addonContextOf, addonModelOf } from "./addon.ts";
 import { LlamaBackend } from "./backend.ts";
-import { DEFAULT_CONTEXT_TOKENS, defaultItlTargetMs, defaultPrefillChunk } from "./defaults.ts";
+import {
+  DEFAULT_CONTEXT_TOKENS,
+  defaultItlTargetMs,
+  defaultPrefillChunk,
+  defaultThreads,
+} from "./defaults.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
 import type { BackendLoader } from "../backend.ts";
@@ -25,8 +30,8 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
   const bindings = addonBindingsOf(llama);
   const addonModel = addonModelOf(model);
   const gpu = llama.gpu !== false && model.gpuLayers > 0;
-  const threads = options.threads ?? llama.cpuMathCores;
   const parameters = addonModel.getTotalParameters();
+  const threads = options.threads ?? defaultThreads(parameters, llama.cpuMathCores);
   const chunk = options.prefillChunk ?? defaultPrefillChunk(parameters, threads, gpu);
   const batchTokens = Math.max(options.batchTokens ?? Math.max(chunk, options.slots), options.slots);
   const flashAttention = usesFlashAttention(options);
@@ -56,7 +61,15 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     gpuLayers: model.gpuLayers,
     flashAttention,
     contextBytes: memory.cpuRam + memory.gpuVram,
-    fingerprint: await fingerprint(options, [gpu, flashAttention, prefillChunk, contextTokens]),
+    fingerprint: await fingerprint(options, [
+      llama.gpu,
+      model.gpuLayers,
+      llama.llamaCppRelease.release,
+      threads,
+      flashAttention,
+      prefillChunk,
+      contextTokens,
+    ]),
     chatTemplate: metadata.tokenizer.chat_template,
     ...vocabulary,
     bosToken: model.tokens.bos ?? undefined,

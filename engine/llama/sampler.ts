@@ -89,7 +89,9 @@ export class LlamaSampler implements Sampler {
 
   #penalties(output: readonly TokenId[]): AddonSamplerConfig {
     const { repeatPenalty, frequencyPenalty, presencePenalty, repeatLastTokens } = this.#params.sampling;
-    const window = repeatLastTokens > 0 ? repeatLastTokens : this.#host.contextTokens;
+    // Native code allocates a buffer of this size; no output is longer than the context.
+    const most = this.#host.contextTokens;
+    const window = repeatLastTokens > 0 ? Math.min(repeatLastTokens, most) : most;
     return {
       repeatPenalty,
       repeatPenaltyFrequencyPenalty: frequencyPenalty,

@@ -48,17 +48,20 @@ export function prefillCallMs(cost: CostModel, tokens: number): number {
   return cost.prefillScale * (cost.prefillCallMs + tokens * cost.prefillTokenMs);
 }
 
-/** The model after a call of this kind took `observedMs` where `predictedMs` was expected. */
+/**
+ * The model after a call of this kind took `observedMs`.
+ * @param unscaledMs What the model expects of it without its scale; 0 teaches nothing. The scale moves towards
+ * the ratio of the two rather than by it, so that many calls planned together do not overshoot.
+ */
 export function refinedCostModel(
   cost: CostModel,
   kind: "decode" | "prefill",
   observedMs: number,
-  predictedMs: number,
+  unscaledMs: number,
 ): CostModel {
-  if (!(predictedMs > 0)) return cost;
-  const ratio = observedMs / predictedMs;
-  const next = (scale: number): number =>
-    Math.min(MAX_SCALE, Math.max(MIN_SCALE, scale * (1 + SMOOTHING * (ratio - 1))));
+  if (!(unscaledMs > 0)) return cost;
+  const ratio = Math.min(MAX_SCALE, Math.max(MIN_SCALE, observedMs / unscaledMs));
+  const next = (scale: number): number => scale + SMOOTHING * (ratio - scale);
   return kind === "decode"
     ? { ...cost, decodeScale: next(cost.decodeScale) }
     : { ...cost, prefillScale: next(cost.prefillScale) };

@@ -8,7 +8,7 @@ import { adjacentRuns } from "./passes.ts";
 import type { CostModel, SlotId } from "./types.ts";
 
 export interface DecodeLayout {
-  /** Idle slots that get a throw-away token, ascending. */
+  /** Slots that do not decode and get a throw-away token, ascending. */
   readonly plugs: readonly SlotId[];
   /** Number of slots in each device pass. */
   readonly passWidths: readonly number[];

@@ -118,7 +118,15 @@ function decodeCall(
     entries.push({ slot, request: undefined, position: length(slot), tokens: PLUG, sample: false });
   entries.sort((a, b) => a.slot - b.slot);
   const predictedMs = decodeCallMs(state.cost, passWidths);
-  return { kind: "decode", entries, tokens: entries.length, passes: passWidths.length, predictedMs };
+  const unscaledMs = predictedMs / state.cost.decodeScale;
+  return {
+    kind: "decode",
+    entries,
+    tokens: entries.length,
+    passes: passWidths.length,
+    predictedMs,
+    unscaledMs,
+  };
 }
 
 /** Whole grid cells, oldest request first, as many as the inter-token target or the credit allows. */
@@ -166,12 +174,14 @@ function* gridCells(state: SchedulerState, prefilling: readonly Running[]): Gene
     while (position < end) {
       const cellEnd = Math.min((Math.floor(position / grid) + 1) * grid, end);
       const tokens = knownSlice(request, position, cellEnd);
+      const predictedMs = prefillCallMs(state.cost, tokens.length);
       yield {
         kind: "prefill",
         entries: [{ slot, request: request.id, position, tokens, sample: false }],
         tokens: tokens.length,
         passes: 1,
-        predictedMs: prefillCallMs(state.cost, tokens.length),
+        predictedMs,
+        unscaledMs: predictedMs / state.cost.prefillScale,
       };
       position = cellEnd;
     }

@@ -20,7 +20,7 @@ export function reusableTokens(request: ScheduledRequest, slot: Slot, config: Sc
   if (!request.reusePrefix || slot.length === 0 || slot.cacheKey !== request.cacheKey) return 0;
   const prefillEnd = request.prompt.length - 1;
   const common = Math.min(commonPrefixLength(request.prompt, slot), prefillEnd);
-  if (!config.canRewind) return common < slot.length ? 0 : common;
+  if (!config.canRewind) return config.deterministic || common < slot.length ? 0 : common;
   const { prefillChunk: grid } = config;
   return config.deterministic
     ? exactReuse(common, prefillEnd, slot, grid)

@@ -1,5 +1,5 @@
 /**
- * Every change of the scheduler's state: submit, cancel, begin a step, complete or fail a call, release.
+ * Every change of the scheduler's state: submit, cancel, begin a step, complete a call, release.
  *
  * Deterministic and free of effects outside the state; times and sampled tokens come in as arguments. Each
  * request leaves through `release`, so a slot cannot be leaked or freed twice.
@@ -56,7 +56,7 @@ export type NewRequest = Pick<
  * @throws {EngineError} `invalid_request` for a known id, `empty_prompt`, `context_exceeded`, `queue_full`.
  */
 export function submit(state: SchedulerState, request: NewRequest, nowMs: number): number {
-  const { config, queue, requests, slots } = state;
+  const { config, queue, requests } = state;
   if (requests.has(request.id))
     throw new EngineError("invalid_request", `Request id "${request.id}" is in use.`);
   const promptTokens = request.prompt.length;
@@ -68,14 +68,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
       contextTokens: config.contextTokens,
     });
   }
-  const freeSlots = slots.filter((slot) => slot.owner === undefined).length;
-  const ahead = Math.max(0, queue.size + 1 - freeSlots);
-  // What a free slot will take at the next step does not wait.
-  if (ahead > config.maxQueued) {
-    throw new EngineError("queue_full", `${config.maxQueued} requests are waiting already.`, {
-      queued: queue.size,
-    });
-  }
+  const ahead = checkRoom(state);
   const room = config.contextTokens - promptTokens;
   const { maxTokens, ...rest } = request;
   const scheduled: ScheduledRequest = {
@@ -93,6 +86,22 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
   requests.set(request.id, scheduled);
   queue.set(request.id, scheduled);
   return Math.max(0, ahead - 1);
+}
+
+/**
+ * @returns How many would wait for a slot if one more request came.
+ * @throws {EngineError} `queue_full`.
+ */
+export function checkRoom({ config, queue, slots }: SchedulerState): number {
+  const freeSlots = slots.filter((slot) => slot.owner === undefined).length;
+  // What a free slot will take at the next step does not wait.
+  const waiting = Math.max(0, queue.size + 1 - freeSlots);
+  if (waiting > config.maxQueued) {
+    throw new EngineError("queue_full", `${config.maxQueued} requests are waiting already.`, {
+      queued: queue.size,
+    });
+  }
+  return waiting;
 }
 
 /** Marks a request as unwanted. A waiting one is gone at once, a running one at the next boundary. */
@@ -156,7 +165,7 @@ export function isCurrent(state: SchedulerState, entry: PlannedEntry): boolean {
 
 /** Records that a call has run, so that the slots' tokens say what the cells hold. */
 export function completeCall(state: SchedulerState, call: PlannedCall, observedMs: number): void {
-  state.cost = refinedCostModel(state.cost, call.kind, observedMs, call.predictedMs);
+  state.cost = refinedCostModel(state.cost, call.kind, observedMs, call.unscaledMs);
   for (const entry of call.entries) {
     if (entry.request === undefined) continue;
     const slot = state.slots[entry.slot];

@@ -34,7 +34,7 @@ export type RequestPhase = "queued" | "prefill" | "decode";
 
 export interface ScheduledRequest {
   readonly id: RequestId;
-  /** Who is charged and protected together: an API key's name. */
+  /** Who asked: an API key's name. */
   readonly tenant: string;
   /** Priority class, 0 is the highest. */
   readonly priority: number;
@@ -91,7 +91,7 @@ export interface SchedulerState {
   readonly config: SchedulerConfig;
   readonly slots: readonly Slot[];
   readonly requests: Map<RequestId, ScheduledRequest>;
-  /** Waiting requests in order of arrival; bounded by `config.maxQueued`. */
+  /** Waiting requests in order of arrival; at most `config.maxQueued` beyond the free slots. */
   readonly queue: Map<RequestId, ScheduledRequest>;
   cost: CostModel;
   /** Device time owed to prefill because decode left no room, in ms. */
@@ -123,6 +123,8 @@ export interface PlannedCall {
   /** Device passes, from the pass model. */
   readonly passes: number;
   readonly predictedMs: number;
+  /** The prediction without the cost model's scale; 0 where the call is not as it was planned. */
+  readonly unscaledMs: number;
 }
 
 /** A change of cells between native calls. */

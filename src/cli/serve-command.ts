@@ -44,8 +44,9 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   if (config.sources["api-key"] === "flag") {
     log.warn({}, "--api-key is visible to every user of this machine; prefer WEFT_API_KEYS");
   }
-  const signals = new Signals();
   const resolved = await findModels(values.model);
+  // Not before the models are there: until then a signal ends the process as usual.
+  const signals = new Signals();
 
   const version = packageVersion();
   const metrics = new Metrics(version);

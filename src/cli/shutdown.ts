@@ -20,6 +20,7 @@ export async function shutDown(parts: ShutdownParts, hurry: AbortSignal): Promis
   const { server, models, drainTimeoutMs, log } = parts;
   log.info({ open: server.openResponses, drainTimeoutMs }, "shutting down");
   const drained = await server.drain(drainTimeoutMs, hurry);
+  hurry.addEventListener("abort", () => models.kill(), { once: true });
   if (drained) {
     await Promise.all([models.stop(), server.close(LAST_FRAMES_MS)]);
   } else {

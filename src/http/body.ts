@@ -1,7 +1,7 @@
 /** Reads a request's JSON body: right kind, bounded size, never more in memory than the limit. */
 import { ApiError } from "../openai/api-error.ts";
 import { parseJsonObject } from "./json.ts";
-import { MAX_BODY_BYTES } from "./limits.ts";
+import { DISCARD_SILENCE_MS, MAX_BODY_BYTES, MAX_DISCARDED_BYTES } from "./limits.ts";
 
 const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json$/;
 
@@ -24,7 +24,6 @@ function checkHeaders(headers: Headers): void {
   if (missing ? headers.has("origin") : !JSON_TYPE.test(type)) {
     throw new ApiError("unsupported_media_type", "The body must have the Content-Type application/json.");
   }
-  if (Number(headers.get("content-length") ?? 0) > MAX_BODY_BYTES) throw tooLarge();
 }
 
 async function readBounded(request: Request): Promise<Uint8Array> {
@@ -32,12 +31,20 @@ async function readBounded(request: Request): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let length = 0;
   const reader = request.body.getReader();
+  if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY_BYTES) {
+    await discard(reader);
+    throw tooLarge();
+  }
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
       length += value.length;
-      if (length > MAX_BODY_BYTES) throw tooLarge();
+      if (length > MAX_BODY_BYTES) {
+        chunks.length = 0;
+        await discard(reader);
+        throw tooLarge();
+      }
       chunks.push(value);
     }
   } catch (error) {
@@ -45,6 +52,28 @@ async function readBounded(request: Request): Promise<Uint8Array> {
     throw new ApiError("client_closed", "The connection ended before the whole body arrived.");
   }
   return Buffer.concat(chunks, length);
+}
+
+/**
+ * Reads on for a while and keeps nothing: a client that is cut off while it sends sees a broken connection
+ * instead of the answer. Ends when the body does, at the bound, or when nothing comes any more.
+ */
+async function discard(reader: ReadableStreamDefaultReader<Uint8Array>): Promise<void> {
+  let length = 0;
+  try {
+    while (length < MAX_DISCARDED_BYTES) {
+      let timer: NodeJS.Timeout | undefined;
+      const silence = new Promise<undefined>((resolve) => {
+        timer = setTimeout(() => resolve(undefined), DISCARD_SILENCE_MS);
+      });
+      const chunk = await Promise.race([reader.read(), silence]);
+      clearTimeout(timer);
+      if (chunk === undefined || chunk.done) return;
+      length += chunk.value.length;
+    }
+  } catch {
+    // The client has gone; there is nobody left to answer.
+  }
 }
 
 function tooLarge(): ApiError {

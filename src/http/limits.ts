@@ -3,6 +3,12 @@
 /** Parses in about 100 ms on a small machine; texts of any context a CPU can serve are far smaller. */
 export const MAX_BODY_BYTES = 8 * 1024 * 1024;
 
+/** How much of a body past the bound is read and thrown away, so that its sender hears the refusal. */
+export const MAX_DISCARDED_BYTES = 64 * 1024 * 1024;
+
+/** A sender of such a body that pauses this long gets its answer at once. */
+export const DISCARD_SILENCE_MS = 300;
+
 /** Deep nesting overflows the stack of every recursive reader; no request of a real client comes near. */
 export const MAX_JSON_DEPTH = 64;
 
@@ -39,8 +45,11 @@ export const MAX_BYTES_PER_CONTEXT_TOKEN = 16;
 /** Added to the bound above, so that tiny contexts get the tokenizer's exact answer. */
 export const TEXT_SLACK_BYTES = 4096;
 
-/** Longest text of a `/tokenize` call, in bytes: half a second of the engine's time. */
-export const MAX_TOKENIZE_BYTES = 1024 * 1024;
+/** Longest text of a `/tokenize` call, in bytes: streams wait 60 ms for it, a fraction of a step. */
+export const MAX_TOKENIZE_BYTES = 128 * 1024;
+
+/** Token ids of one `/detokenize` call: the longest contexts, and a few megabytes of text at the very most. */
+export const MAX_DETOKENIZE_TOKENS = 128 * 1024;
 
 /** Browsers open six sockets and pipeline nothing; proxies pipeline nothing either. */
 export const MAX_IN_FLIGHT_PER_SOCKET = 8;

@@ -157,7 +157,9 @@ export class Metrics {
 
   /** The exposition text. Gauges are read from the engines now, or are the last step's when an engine is busy. */
   async render(models: ModelDirectory): Promise<string> {
-    this.#slots.reset();
+    // An engine that is gone has no gauges, rather than those of its last moment.
+    for (const gauge of [this.#slots, this.#running, this.#waiting, this.#kvUsage]) gauge.reset();
+    this.#vllm.resetGauges();
     const ready = models.served.flatMap(({ loaded }) => (loaded === undefined ? [] : [loaded]));
     await Promise.all(ready.map((model) => this.#readGauges(model)));
     this.#readLoopDelay();

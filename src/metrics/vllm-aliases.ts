@@ -90,6 +90,10 @@ export class VllmAliases {
     this.#cacheConfig.set({ ...labels, block_size: BLOCK_SIZE, num_gpu_blocks: blocks }, 1);
   }
 
+  resetGauges(): void {
+    for (const gauge of [this.#running, this.#waiting, this.#kvUsage]) gauge.reset();
+  }
+
   #gauge(name: string, help: string, extra: readonly string[] = []): Gauge {
     return new Gauge({ name, help, labelNames: [...LABELS, ...extra], registers: [this.#registry] });
   }

@@ -22,11 +22,18 @@ export async function slots(c: AppContext, deps: AppDeps): Promise<Response> {
 
 export function props(c: AppContext, deps: AppDeps): Response {
   const model = findModel(deps, c.req.query("model") ?? deps.models.served[0]?.id);
-  const { facts, template } = model;
+  const { facts, template, sampling } = model;
   return jsonReply({
     default_generation_settings: {
       n_ctx: facts.contextTokens,
-      params: { temperature: 1, top_p: 1, top_k: 0, min_p: 0, repeat_penalty: 1, max_tokens: -1 },
+      params: {
+        temperature: sampling.temperature,
+        top_p: sampling.topP,
+        top_k: 0,
+        min_p: 0,
+        repeat_penalty: 1,
+        max_tokens: -1,
+      },
     },
     total_slots: facts.slots,
     model_alias: model.id,

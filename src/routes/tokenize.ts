@@ -5,12 +5,12 @@ import type { PromptPart, TokenId } from "../../engine/protocol.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import type { AppDeps } from "../deps.ts";
 import { readJsonObject } from "../http/body.ts";
-import { MAX_TOKENIZE_BYTES } from "../http/limits.ts";
+import { MAX_DETOKENIZE_TOKENS, MAX_TOKENIZE_BYTES } from "../http/limits.ts";
 import { jsonReply } from "../http/reply.ts";
 import { ApiError, fromEngineError } from "../openai/api-error.ts";
 import { readChatRequest } from "../openai/chat-request.ts";
 import { checkToken } from "../openai/generation-fields.ts";
-import { missing, parseWith, withoutNulls, wrongType } from "../openai/validation.ts";
+import { checkLength, missing, parseWith, withoutNulls, wrongType } from "../openai/validation.ts";
 import type { AppContext } from "./env.ts";
 import { findModel } from "./find-model.ts";
 import { renderChat } from "./render-chat.ts";
@@ -52,6 +52,7 @@ export async function detokenize(c: AppContext, deps: AppDeps): Promise<Response
   const tokens = body["tokens"];
   if (tokens === undefined) throw missing("tokens");
   if (!Array.isArray(tokens)) throw wrongType("tokens", "an array of integers", tokens);
+  checkLength(tokens, MAX_DETOKENIZE_TOKENS, "tokens");
   const bytes = (tokens as unknown[]).map((token, i) => {
     checkToken(token, model.facts.vocabSize, `tokens[${i}]`);
     return model.tokens.bytes(token);

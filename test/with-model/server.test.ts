@@ -369,6 +369,17 @@ describe("what a client gets wrong", () => {
       Buffer.alloc(8 * 2 ** 20 + 1, " "),
     ]);
     expect(await sendUnasked(tooMuch)).toContain('"code":"request_too_large"');
+    // A client that has sent all of a body far too large still hears why it was refused.
+    const huge = JSON.stringify({ model: "pocket", prompt: " ".repeat(20 * 2 ** 20) });
+    const refused = await fetch(`${server.url}/v1/completions`, {
+      method: "POST",
+      body: huge,
+      headers: { "content-type": "application/json" },
+    });
+    expect([refused.status, await refused.json()]).toMatchObject([
+      413,
+      { error: { code: "request_too_large" } },
+    ]);
     expect(alone).toMatchObject({ finishReason: "length", completionTokens: 1000, done: true });
     expect(await beside).toEqual(alone);
   });
