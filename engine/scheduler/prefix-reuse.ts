@@ -10,21 +10,25 @@ export function commonPrefixLength(prompt: Uint32Array, slot: Slot): number {
   return i;
 }
 
+/** Share of a grid cell below which computing again is preferred to keeping cells of another shape. */
+const WORTH_KEEPING = 1 / 4;
+
 /**
  * Tokens of the prompt that this slot can keep; at most all but the last, which is fed as a decode token.
  *
- * Normally every common token is kept. Cells computed in other shapes than a cold run would use can differ in
- * the last bits, and then so can an output: `deterministic` keeps only what a cold run would compute alike.
+ * Cells computed in other shapes than a cold run would use can differ in the last bits, and then so can an
+ * output. A few such cells, as of a common chat template's first tokens, are not worth that; a shared system
+ * message or a continued conversation is, unless `deterministic` asks for exactness.
  */
 export function reusableTokens(request: ScheduledRequest, slot: Slot, config: SchedulerConfig): number {
   if (!request.reusePrefix || slot.length === 0 || slot.cacheKey !== request.cacheKey) return 0;
   const prefillEnd = request.prompt.length - 1;
   const common = Math.min(commonPrefixLength(request.prompt, slot), prefillEnd);
   if (!config.canRewind) return config.deterministic || common < slot.length ? 0 : common;
-  const { prefillChunk: grid } = config;
-  return config.deterministic
-    ? exactReuse(common, prefillEnd, slot, grid)
-    : withoutSingleTokenCell(common, prefillEnd, grid);
+  const { prefillChunk: grid, deterministic } = config;
+  const exact = exactReuse(common, prefillEnd, slot, grid);
+  if (deterministic || common - exact < grid * WORTH_KEEPING) return exact;
+  return withoutSingleTokenCell(common, prefillEnd, grid);
 }
 
 /**

@@ -224,6 +224,13 @@ describe("slot choice and reuse", () => {
     expect(step(state).assignments).toEqual([{ request: "b", slot: 0, reuse }]);
   });
 
+  test("a few tokens beyond the grid are computed again rather than reused in another shape", () => {
+    const state = newState();
+    resident(state, "a", prompt(40));
+    enqueue(state, "b", Uint32Array.from([...prompt(22), ...prompt(20, 500)]));
+    expect(step(state).assignments[0]?.reuse).toBe(20);
+  });
+
   test("one token less is reused where only one would be left to its cell", () => {
     const state = newState();
     resident(state, "a", prompt(40));
