@@ -6,6 +6,8 @@ import type { ScheduledRequest, SchedulerState, Slot, SlotId } from "./types.ts"
 
 /** After this long unused, the chance that a resident prefix is wanted again has fallen to a third. */
 const RESIDENT_DECAY_MS = 10 * 60_000;
+/** Chance that a prefix nobody has come back to yet is not wanted again: most requests are asked once. */
+const NOT_WANTED_AGAIN = 0.8;
 /** Steps over which a gap between busy slots is paid for, when the request's own length says less. */
 const MOST_GAP_STEPS = 128;
 
@@ -53,7 +55,7 @@ function residentValueMs(state: SchedulerState, slot: Slot, keep: number, nowMs:
   const lost = slot.length - keep;
   if (lost <= 0) return 0;
   const ageMs = Math.max(0, nowMs - slot.lastUseMs);
-  const reuseChance = Math.exp(-ageMs / RESIDENT_DECAY_MS) * (1 - 0.5 ** (slot.hits + 1));
+  const reuseChance = Math.exp(-ageMs / RESIDENT_DECAY_MS) * (1 - NOT_WANTED_AGAIN ** (slot.hits + 1));
   return reuseChance * prefillTokensMs(state, lost);
 }
 

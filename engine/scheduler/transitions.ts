@@ -144,10 +144,13 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     if (request === undefined || slot === undefined || slot.owner !== undefined)
       throw new EngineError("internal", `Slot ${slotId} cannot be given to request "${id}".`);
     state.queue.delete(id);
+    // A template's first tokens kept out of a long conversation say nothing of its worth.
+    const reused = reuse > 0 && reuse * 2 >= slot.length;
+    const hits = reused ? slot.hits + 1 : 0;
     truncateSlot(slot, reuse);
     slot.owner = id;
     slot.cacheKey = request.cacheKey;
-    slot.hits = reuse > 0 ? slot.hits + 1 : 0;
+    slot.hits = hits;
     slot.lastUseMs = nowMs;
     request.slot = slotId;
     request.admittedMs = nowMs;
