@@ -10,7 +10,7 @@ export default defineConfig({
           include: ["test/**/*.test.ts"],
           exclude: ["test/with-model/**"],
           pool: "forks",
-          // Forked engine processes and template workers inherit the loader that runs TypeScript.
+          // Forked engine processes inherit the loader that runs TypeScript.
           execArgv: ["--import", "tsx"],
           env: { WEFT_CHECK_INVARIANTS: "1" },
           testTimeout: 20_000,
