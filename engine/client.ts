@@ -18,8 +18,8 @@ import type {
   SubmitCommand,
 } from "./protocol.ts";
 
-/** What a caller says of a request; the client adds the message type. */
-export type SubmitRequest = Omit<SubmitCommand, "type">;
+/** What a caller says of a new request; the client adds the rest of the message. */
+export type SubmitRequest = Omit<SubmitCommand, "type" | "resume">;
 
 interface Waiting<T> {
   readonly resolve: (value: T) => void;
@@ -102,7 +102,7 @@ export class EngineClient {
           reject(error);
         },
       });
-      this.#port.send({ type: "submit", ...request });
+      this.#port.send({ type: "submit", ...request, resume: [] });
     });
   }
 

@@ -106,6 +106,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       // Before the work of tokenizing a prompt that would be refused.
       checkRoom(loop.state);
       const prompt = backend.tokenize(command.prompt, command.addBos);
+      // Needs no word of what is resumed: each draw is told the whole output so far.
       const sampler = backend.createSampler(command.params);
       try {
         loop.change((state, nowMs) => {
@@ -116,6 +117,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
               tenant: command.owner,
               priority: 0,
               prompt,
+              resume: backend.tokenize([{ tokens: command.resume }], false),
               maxTokens: command.params.maxTokens,
               cacheKey: "",
               reusePrefix: command.params.reusePrefix,

@@ -65,6 +65,11 @@ export interface SubmitCommand {
   /** Puts the model's begin token first if the model wants one and the prompt lacks it. */
   readonly addBos: boolean;
   readonly params: GenerationParams;
+  /**
+   * Tokens this request has generated already, in order; none for a new one. The engine continues behind them as
+   * if it had never stopped: positions, seeds, penalties and limits count them. They are not sent again.
+   */
+  readonly resume: readonly TokenId[];
   /** Label of who asked (an API key's name), shown in slot listings; never a secret. */
   readonly owner: string;
 }
@@ -173,7 +178,7 @@ export interface TokenLogprobs {
   readonly top: readonly (readonly [token: TokenId, logprob: number])[];
 }
 
-/** Sent with a request's first token. */
+/** Sent with a request's first token; a resumed request has had its first token. */
 export interface StartInfo {
   readonly slot: number;
   /** Prompt tokens whose cells were reused. */

@@ -1,6 +1,7 @@
 /** What must hold of the state and of every plan; checked in tests and, when asked for, at run time. */
 import { EngineError } from "../errors.ts";
 import { devicePasses } from "./passes.ts";
+import { prefillCellEnd } from "./prefill-cells.ts";
 import { knownTokens } from "./plan-step.ts";
 import type { PlannedCall, SchedulerState, Slot, StepPlan } from "./types.ts";
 
@@ -70,8 +71,9 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
     if (!plug) lengths.set(slot, position + tokens.length);
     expect(sample === (call.kind === "decode" && !plug), "logits are asked for by decode alone");
     if (call.kind === "prefill") {
-      const grid = state.config.prefillChunk;
-      expect(tokens.length <= grid - (position % grid), "prefill does not cross a grid line");
+      const owner = state.requests.get(request ?? "");
+      const cellEnd = owner === undefined ? -1 : prefillCellEnd(position, owner, state.config.prefillChunk);
+      expect(position + tokens.length === cellEnd, "prefill is cut where every prefill is cut");
     } else expect(tokens.length === 1, "decode feeds one token");
   }
   const shape = call.entries.map((entry) => ({ slot: entry.slot, tokens: entry.tokens.length }));

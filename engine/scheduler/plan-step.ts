@@ -7,6 +7,7 @@
  */
 import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
 import { decodeLayout, withoutLoneSlots } from "./decode-layout.ts";
+import { prefillCellEnd } from "./prefill-cells.ts";
 import { chooseSlot } from "./slot-choice.ts";
 import type {
   Assignment,
@@ -164,15 +165,14 @@ function planPrefill(
   return { calls, creditMs };
 }
 
-/** The cells still to compute, each a call of its own: cut at multiples of the grid, never by what fits. */
+/** The cells still to compute, each a call of its own: cut by `prefillCellEnd`, never by what fits. */
 function* gridCells(state: SchedulerState, prefilling: readonly Running[]): Generator<PlannedCall> {
   const grid = state.config.prefillChunk;
   for (const { request, slot, length } of prefilling) {
-    // Resumed requests compute their own output again, like prompt.
     const end = knownTokens(request) - 1;
     let position = length;
     while (position < end) {
-      const cellEnd = Math.min((Math.floor(position / grid) + 1) * grid, end);
+      const cellEnd = prefillCellEnd(position, request, grid);
       const tokens = knownSlice(request, position, cellEnd);
       const predictedMs = prefillCallMs(state.cost, tokens.length);
       yield {

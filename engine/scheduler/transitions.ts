@@ -48,12 +48,14 @@ export type NewRequest = Pick<
 > & {
   /** Undefined: to the end of the context. Larger values are cut to it. */
   readonly maxTokens: number | undefined;
+  /** Output that exists already; empty for a new request. */
+  readonly resume: Uint32Array;
 };
 
 /**
  * Puts a request at the end of the queue.
  * @returns Requests that are ahead of it in the queue and not about to get a free slot.
- * @throws {EngineError} `invalid_request` for a known id, `empty_prompt`, `context_exceeded`, `queue_full`.
+ * @throws {EngineError} `invalid_request` for a known id and for a resumed request that has all its tokens, `empty_prompt`, `context_exceeded`, `queue_full`.
  */
 export function submit(state: SchedulerState, request: NewRequest, nowMs: number): number {
   const { config, queue, requests } = state;
@@ -70,13 +72,16 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
   }
   const ahead = checkRoom(state);
   const room = config.contextTokens - promptTokens;
-  const { maxTokens, ...rest } = request;
+  const { maxTokens, resume, ...rest } = request;
+  const maxNew = Math.min(maxTokens ?? room, room);
+  if (resume.length >= maxNew && resume.length > 0)
+    throw new EngineError("invalid_request", `Request "${request.id}" has all its tokens already.`);
   const scheduled: ScheduledRequest = {
     ...rest,
-    maxNew: Math.min(maxTokens ?? room, room),
+    maxNew,
     arrival: state.nextArrival++,
     arrivalMs: nowMs,
-    output: [],
+    output: [...resume],
     phase: "queued",
     slot: undefined,
     admittedMs: undefined,

@@ -11,21 +11,29 @@ interface PlannedRequest {
   readonly prompt: readonly number[];
   readonly maxTokens: number;
   readonly seed: number | undefined;
+  /** Tokens that an earlier engine has generated; fewer than `maxTokens`. */
+  readonly resumed: number;
   /** Native call during which it is submitted. */
   readonly atCall: number;
   /** Native calls after which it is cancelled; undefined: never. */
   readonly cancelAfter: number | undefined;
 }
 
-const plannedRequest: fc.Arbitrary<PlannedRequest> = fc.record({
-  prompt: fc
-    .tuple(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 0, max: 2 }))
-    .map(([length, family]) => prompt(length, family * 30)),
-  maxTokens: fc.integer({ min: 1, max: 12 }),
-  seed: fc.option(fc.nat(1000), { nil: undefined }),
-  atCall: fc.nat(30),
-  cancelAfter: fc.option(fc.nat(10), { nil: undefined, freq: 3 }),
-});
+const plannedRequest: fc.Arbitrary<PlannedRequest> = fc
+  .record({
+    prompt: fc
+      .tuple(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 0, max: 2 }))
+      .map(([length, family]) => prompt(length, family * 30)),
+    maxTokens: fc.integer({ min: 1, max: 50 }),
+    resumedShare: fc.option(fc.double({ min: 0, max: 0.999, noNaN: true }), { nil: 0 }),
+    seed: fc.option(fc.nat(1000), { nil: undefined }),
+    atCall: fc.nat(30),
+    cancelAfter: fc.option(fc.nat(10), { nil: undefined, freq: 3 }),
+  })
+  .map(({ resumedShare, ...request }) => ({
+    ...request,
+    resumed: Math.floor(resumedShare * request.maxTokens),
+  }));
 
 const shape = fc.record({
   slots: fc.integer({ min: 1, max: 5 }),
@@ -41,6 +49,10 @@ function paramsOf({ maxTokens, seed }: PlannedRequest): GenerationParams {
   return { ...GREEDY, maxTokens, sampling };
 }
 
+function truthOf({ prompt: tokens, maxTokens, seed }: PlannedRequest): number[] {
+  return fakeOutput(tokens, maxTokens, seed);
+}
+
 test("every request gets exactly the output it would get alone, whoever else comes and goes", async () => {
   await fc.assert(
     fc.asyncProperty(
@@ -52,7 +64,10 @@ test("every request gets exactly the output it would get alone, whoever else com
         const act = (): void => {
           requests.forEach((request, i) => {
             if (request.atCall === calls)
-              engine?.send(submitCommand(`r${i}`, request.prompt, paramsOf(request)));
+              engine?.send({
+                ...submitCommand(`r${i}`, request.prompt, paramsOf(request)),
+                resume: truthOf(request).slice(0, request.resumed),
+              });
             if (request.cancelAfter !== undefined && request.atCall + request.cancelAfter === calls)
               engine?.send({ type: "cancel", id: `r${i}` });
           });
@@ -72,7 +87,7 @@ test("every request gets exactly the output it would get alone, whoever else com
         }
         await engine.drained();
         requests.forEach((request, i) => {
-          const truth = fakeOutput(request.prompt, request.maxTokens, request.seed);
+          const truth = truthOf(request).slice(request.resumed);
           const tokens = engine?.tokens(`r${i}`) ?? [];
           expect(tokens).toEqual(truth.slice(0, tokens.length));
           const finishes = engine?.outputs(`r${i}`).filter((output) => output.finish !== undefined) ?? [];
@@ -121,6 +136,17 @@ describe("one request", () => {
     const firstStop = truth.indexOf(stop);
     expect(engine.tokens("a")).toEqual(truth.slice(0, firstStop + 1));
     expect(engine.outputs("a").at(-1)?.finish).toEqual({ reason: "stop", stopToken: stop });
+  });
+
+  test("that is resumed says only what is new, and no start", async () => {
+    const engine = await fakeEngine();
+    const truth = fakeOutput(prompt(20), 6);
+    engine.send({ ...submitCommand("a", prompt(20), { maxTokens: 6 }), resume: truth.slice(0, 4) });
+    await engine.drained();
+    expect(engine.outputs("a").map((o) => [...o.tokens, o.start, o.finish])).toEqual([
+      [truth[4], undefined, undefined],
+      [truth[5], undefined, { reason: "length", stopToken: undefined }],
+    ]);
   });
 
   test("runs to the end of its slot when no limit is given", async () => {

@@ -60,6 +60,7 @@ export function submitCommand(
     prompt: [{ tokens: prompt }],
     addBos: true,
     params: { ...GREEDY, ...params },
+    resume: [],
     owner: "tester",
   };
 }

@@ -48,7 +48,13 @@ function newState(config: Partial<SchedulerConfig> = {}, passMs = 10): Scheduler
 
 const prompt = (length: number, first = 0): Uint32Array => Uint32Array.from({ length }, (_, i) => first + i);
 
-function enqueue(state: SchedulerState, id: string, tokens: Uint32Array, maxTokens?: number): number {
+function enqueue(
+  state: SchedulerState,
+  id: string,
+  tokens: Uint32Array,
+  maxTokens?: number,
+  resume: Uint32Array = new Uint32Array(0),
+): number {
   const request = {
     id,
     tenant: "t",
@@ -56,6 +62,7 @@ function enqueue(state: SchedulerState, id: string, tokens: Uint32Array, maxToke
     prompt: tokens,
     cacheKey: "",
     reusePrefix: true,
+    resume,
     maxTokens,
   };
   return submit(state, request, 0);
@@ -102,6 +109,52 @@ describe("prefill", () => {
     const state = newState();
     enqueue(state, "a", prompt(1));
     expect(shape(step(state))).toEqual(["decode 0@0x1"]);
+  });
+
+  test("a resumed request computes its prompt in the cells of a new one and its output in cells of its own", () => {
+    const state = newState();
+    enqueue(state, "a", prompt(25), 40, prompt(24, 100));
+    const shapes = Array.from({ length: 7 }, () => shape(step(state))).flat();
+    expect(shapes).toEqual([
+      "prefill 0@0x10",
+      "prefill 0@10x10",
+      "prefill 0@20x4",
+      "prefill 0@24x10",
+      "prefill 0@34x10",
+      "prefill 0@44x4",
+      "decode 0@48x1",
+    ]);
+    expect(state.requests.get("a")?.output).toEqual([...prompt(24, 100), 7]);
+  });
+
+  test.each([
+    [1, [1]],
+    [2, [2]],
+    [32, [32]],
+    // No cell of one token, where that can be.
+    [33, [31, 2]],
+    [65, [32, 31, 2]],
+    [80, [32, 32, 16]],
+  ])("%i resumed tokens are computed in cells of %j", (tokens, cells) => {
+    const state = newState({ contextTokens: 400, prefillChunk: 64 });
+    enqueue(state, "a", prompt(1), 100, prompt(tokens, 100));
+    const shapes = Array.from({ length: cells.length }, () => shape(step(state))).flat();
+    let position = 0;
+    expect(shapes).toEqual(
+      cells.map((cell) => {
+        position += cell;
+        return `prefill 0@${position - cell}x${cell}`;
+      }),
+    );
+    expect(shape(step(state))).toEqual([`decode 0@${position}x1`]);
+  });
+
+  test("a request that has all its tokens cannot be resumed", () => {
+    const state = newState();
+    expect(() => enqueue(state, "a", prompt(25), 3, prompt(3))).toThrow(
+      expect.objectContaining({ code: "invalid_request" }),
+    );
+    expect(state.requests.size).toBe(0);
   });
 
   test("beside decodes as many cells run as the inter-token target leaves room for, each in its own call", () => {
@@ -285,7 +338,7 @@ describe("slot choice and reuse", () => {
   test("reuse is refused across cache keys and when the request does not want it", () => {
     const state = newState({ slots: 1 });
     resident(state, "a", prompt(25));
-    const base = { tenant: "t", priority: 0, prompt: prompt(25), maxTokens: 4 };
+    const base = { tenant: "t", priority: 0, prompt: prompt(25), maxTokens: 4, resume: new Uint32Array(0) };
     submit(state, { ...base, id: "b", cacheKey: "other", reusePrefix: true }, 0);
     expect(step(state).assignments[0]?.reuse).toBe(0);
     finish(state, "b");

@@ -1,0 +1,91 @@
+/** A request that is continued from its tokens in a fresh engine: on a CPU every bit is as if it had never stopped. */
+import { afterAll, beforeAll, expect, test } from "vitest";
+import { createEngine } from "../../engine/engine.ts";
+import { loadLlamaBackend } from "../../engine/llama/load.ts";
+import { LOAD_OPTIONS, submitCommand } from "../support/engine.ts";
+import type { Engine } from "../../engine/engine.ts";
+import type { EngineEvent, GenerationParams, StepOutput, SubmitCommand } from "../../engine/protocol.ts";
+
+const TOKENS = 100;
+/** Longer than a grid cell, so that it is cut. */
+const PROMPT = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,";
+
+let engine: Engine;
+let receive: (event: EngineEvent) => void = () => undefined;
+let serial = 0;
+
+beforeAll(async () => {
+  const loaded = new Promise<void>((resolve, reject) => {
+    receive = (event) => {
+      if (event.type === "loaded") resolve();
+      if (event.type === "load_failed") reject(new Error(event.message));
+    };
+  });
+  engine = createEngine(loadLlamaBackend, (event) => receive(event));
+  const options = {
+    ...LOAD_OPTIONS,
+    modelPath: "models/pocket.gguf",
+    contextTokens: 512,
+    prefillChunk: 32,
+    // Pocket's weights are F16, for which one row runs in another kernel than several.
+    deterministic: true,
+  };
+  engine.receive({ type: "load", options });
+  await loaded;
+});
+afterAll(async () => {
+  engine.receive({ type: "stop" });
+  await engine.stopped;
+});
+
+/** What the engine sends for the request, alone and without any cells of an earlier one. */
+function outputsOf(params: Partial<GenerationParams>, resume: readonly number[]): Promise<StepOutput[]> {
+  const id = `r${++serial}`;
+  const command: SubmitCommand = {
+    ...submitCommand(id, [], {
+      maxTokens: TOKENS,
+      ignoreEos: true,
+      topLogprobs: 3,
+      reusePrefix: false,
+      ...params,
+    }),
+    prompt: [{ text: PROMPT, special: false }],
+    resume,
+  };
+  return new Promise((resolve, reject) => {
+    const outputs: StepOutput[] = [];
+    receive = (event) => {
+      if (event.type === "failed") reject(new Error(event.message));
+      if (event.type !== "step") return;
+      outputs.push(...event.outputs);
+      if (outputs.at(-1)?.finish !== undefined) resolve(outputs);
+    };
+    engine.receive(command);
+  });
+}
+
+const sampling = submitCommand("", []).params.sampling;
+
+test.each<[string, Partial<GenerationParams>]>([
+  ["greedy", {}],
+  ["seeded", { sampling: { ...sampling, temperature: 1.2, seed: 7, topP: 0.95 } }],
+  [
+    "with penalties and a minimum",
+    {
+      minTokens: 60,
+      ignoreEos: false,
+      sampling: { ...sampling, temperature: 1, seed: 9, frequencyPenalty: 0.7, repeatPenalty: 1.1 },
+    },
+  ],
+])("%s, the rest is the same from wherever it is resumed", async (_name, params) => {
+  const whole = (await outputsOf(params, [])).map(({ start: _start, ...output }) => output);
+  const tokens = whole.flatMap((output) => output.tokens);
+  expect(tokens.length).toBeGreaterThan(60);
+  // One token alone cannot be computed in a cell of several.
+  for (let known = 2; known < tokens.length; known += 3) {
+    const rest = await outputsOf(params, tokens.slice(0, known));
+    expect(rest.map(({ start: _start, ...output }) => ({ ...output, id: whole[0]?.id }))).toEqual(
+      whole.slice(known),
+    );
+  }
+});
