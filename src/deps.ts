@@ -17,6 +17,8 @@ export interface AppConfig {
   readonly apiKeys: readonly ApiKey[];
   /** Refuses unknown request fields instead of reporting them in a header. */
   readonly strictParams: boolean;
+  /** Most choices (`n`) of one prompt. */
+  readonly maxChoices: number;
   /** Any model name, or none, means the default model. */
   readonly anyModel: boolean;
   readonly reasoningField: ReasoningField;

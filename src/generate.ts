@@ -185,9 +185,14 @@ export class Generation implements AsyncIterable<GenerationEvent> {
         await new Promise<void>((resolve) => (this.#wake = resolve));
       }
     } finally {
-      // A consumer that leaves early needs no more tokens; an ended request is unknown to the engine.
-      if (!this.#ended) this.#model.engine.cancel(this.#request.id);
+      // A consumer that leaves early needs no more tokens.
+      this.cancel();
     }
+  }
+
+  /** Frees the slot of a choice that nobody wants any more; does nothing to one that has ended. */
+  cancel(): void {
+    if (!this.#ended) this.#model.engine.cancel(this.#request.id);
   }
 
   /** Never rejects: what goes wrong is thrown to the consumer. */

@@ -169,6 +169,7 @@ function appConfig({ values }: LoadedConfig, version: string): AppConfig {
     version,
     apiKeys: parseApiKeys(values["api-key"]),
     strictParams: values["strict-params"],
+    maxChoices: values["max-choices"],
     anyModel: values["any-model"],
     reasoningField: values["reasoning-field"],
     sseKeepAliveSeconds: values["keep-alive"],

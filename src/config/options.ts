@@ -85,6 +85,11 @@ export const serveOptions = {
     DEFAULT_MAX_QUEUED,
     "most requests that wait for a slot; more are answered 503",
   ),
+  "max-choices": option(
+    integer("count", 1, MAX_SLOTS),
+    16,
+    "most choices (`n`) of one prompt; each is a request of its own to the queue",
+  ),
   deterministic: option(flag, false, "reuse cached prefixes only where it cannot change an output"),
   "api-key": option(
     list("key"),

@@ -1,5 +1,6 @@
 /** What every chunk and body of one answer has in common, and how a stream of chunks ends. */
-import type { FinishEvent, GenerationEvent } from "../generate.ts";
+import type { ChoiceEvent } from "../choices.ts";
+import type { GenerationEvent, GenerationUsage } from "../generate.ts";
 import { DONE_FRAME, sseFrame } from "../http/sse.ts";
 import { internalError, ApiError } from "./api-error.ts";
 import type { DeliverySettings } from "./generation-fields.ts";
@@ -16,29 +17,30 @@ export interface AnswerHead {
 
 /** How the stream of an answer came to its end. */
 export interface StreamHooks {
-  readonly onFinish: (event: FinishEvent) => void;
+  /** @param usage Of the whole answer. */
+  readonly onFinish: (usage: GenerationUsage) => void;
   /** An error after the headers; the client gets its frame. */
   readonly onFailure: (error: unknown) => void;
 }
 
 /** Writes one event as the `data:` frames of its endpoint. */
-export type EventWriter = (event: GenerationEvent) => string;
+export type EventWriter = (event: ChoiceEvent) => string;
 
 /**
  * The frames of a whole stream: the events, `[DONE]`, the end. A failure becomes an error frame, because a
  * stream that just ends looks like a complete answer. Never throws.
  */
 export async function* streamFrames(
-  events: AsyncIterable<GenerationEvent>,
+  events: AsyncIterable<ChoiceEvent>,
   write: EventWriter,
   hooks: StreamHooks,
 ): AsyncGenerator<string, void, void> {
   let finished = false;
   try {
     for await (const event of events) {
-      if (event.kind === "finish") {
+      if (event.last) {
         finished = true;
-        hooks.onFinish(event);
+        hooks.onFinish(event.usage);
         // One write, so that the end follows at once.
         yield write(event) + DONE_FRAME;
       } else yield write(event);
@@ -53,10 +55,10 @@ export async function* streamFrames(
 }
 
 /** The `usage` and `timings` keys of a chunk; absent keys are what OpenAI sends when they are not asked for. */
-export function chunkExtras(event: GenerationEvent, delivery: DeliverySettings): object {
+export function chunkExtras({ event, usage }: ChoiceEvent, delivery: DeliverySettings): object {
   const timings = event.kind === "finish" || delivery.timingsPerToken;
   return {
-    ...(delivery.includeUsage ? { usage: delivery.continuousUsage ? usageJson(event.usage) : null } : {}),
+    ...(delivery.includeUsage ? { usage: delivery.continuousUsage ? usageJson(usage) : null } : {}),
     ...(timings ? { timings: timingsJson(event.usage, event.timings) } : {}),
   };
 }

@@ -3,8 +3,14 @@ import { z } from "zod";
 import type { RenderRequest } from "../../models/chat-template.ts";
 import { MAX_TOP_LOGPROBS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
-import { generationShape, prepareBody, readDelivery, readGeneration } from "./generation-fields.ts";
-import type { DeliverySettings, GenerationSettings } from "./generation-fields.ts";
+import {
+  generationShape,
+  prepareBody,
+  readChoices,
+  readDelivery,
+  readGeneration,
+} from "./generation-fields.ts";
+import type { DeliverySettings, GenerationSettings, RequestLimits } from "./generation-fields.ts";
 import { boundMessages, messagesSchema, toTemplateMessages } from "./messages.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
 import { emptyArray, integer, parseWith } from "./validation.ts";
@@ -30,18 +36,20 @@ export interface ChatRequest {
   readonly render: RenderRequest;
   readonly generation: GenerationSettings;
   readonly delivery: DeliverySettings;
+  /** How many answers; at least 1. */
+  readonly choices: number;
   /** Whether the model's thinking is told apart from its answer. */
   readonly splitReasoning: boolean;
   readonly ignoredFields: readonly string[];
 }
 
 /** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
-export function readChatRequest(body: Readonly<Record<string, unknown>>, strict: boolean): ChatRequest {
+export function readChatRequest(body: Readonly<Record<string, unknown>>, limits: RequestLimits): ChatRequest {
   const present = prepareBody(body);
   boundMessages(present["messages"]);
   const fields = parseWith(schema, present);
   refuseUnsupported(present, "chat");
-  const ignored = ignoredFields(present, KNOWN, { endpoint: "chat", strict });
+  const ignored = ignoredFields(present, KNOWN, { endpoint: "chat", strict: limits.strictParams });
   if (fields.top_logprobs !== undefined && fields.logprobs !== true) {
     throw new ApiError(
       "invalid_value",
@@ -55,6 +63,7 @@ export function readChatRequest(body: Readonly<Record<string, unknown>>, strict:
     render: readRender(fields),
     generation: readGeneration(fields, topLogprobs, undefined),
     delivery: readDelivery(fields),
+    choices: readChoices(fields, limits.maxChoices),
     splitReasoning: fields.reasoning_format !== "none",
     ignoredFields: ignored,
   };

@@ -1,7 +1,8 @@
 /** A chat completion on the wire: its chunks and its whole body. */
 import type { TokenTable } from "../../models/text/token-table.ts";
 import type { ReasoningField } from "../deps.ts";
-import type { DeltaEvent, FinishEvent, GenerationEvent } from "../generate.ts";
+import type { ChoiceEvent, FinishedAnswer, FinishedChoice } from "../choices.ts";
+import type { DeltaEvent, FinishEvent, GenerationUsage } from "../generate.ts";
 import { sseFrame } from "../http/sse.ts";
 import { chunkExtras, tokenIdsJson } from "./answer.ts";
 import type { AnswerHead, EventWriter } from "./answer.ts";
@@ -19,76 +20,73 @@ export interface ChatAnswer {
   readonly promptTokens: readonly number[];
 }
 
-/** The role is written together with the first event: a chunk before the first token would fake the TTFT. */
+/** A role is written together with its choice's first event: a chunk before the first token would fake the TTFT. */
 export function chatEventWriter(answer: ChatAnswer): EventWriter {
-  let started = false;
-  return (event) => {
-    const role = started ? "" : roleFrame(event, answer);
-    started = true;
-    return role + (event.kind === "finish" ? finishFrames(event, answer) : deltaFrame(event, answer));
+  const started = new Set<number>();
+  return (choice) => {
+    const role = started.has(choice.index) ? "" : roleFrame(choice, answer);
+    started.add(choice.index);
+    const { event } = choice;
+    return (
+      role +
+      (event.kind === "finish" ? finishFrame(choice, event, answer) : deltaFrame(choice, event, answer)) +
+      (choice.last && answer.delivery.includeUsage ? usageFrame(choice.usage, answer) : "")
+    );
   };
 }
 
-/** @param events Every event of the answer; the last is the finish. */
-export function chatBody(
-  events: readonly GenerationEvent[],
-  finish: FinishEvent,
-  answer: ChatAnswer,
-): object {
-  const deltas = events.filter((event) => event.kind !== "finish");
-  const textOf = (kind: DeltaEvent["kind"]): string =>
-    deltas.filter((delta) => delta.kind === kind).reduce((text, delta) => text + delta.text, "");
-  const reasoning = textOf("reasoning");
+export function chatBody({ choices, usage, timings }: FinishedAnswer, answer: ChatAnswer): object {
   const { id, created, model, fingerprint } = answer.head;
   return {
     id,
     object: "chat.completion",
     created,
     model,
-    choices: [
-      {
-        index: 0,
-        message: {
-          role: "assistant",
-          content: textOf("content"),
-          ...(reasoning === "" ? {} : reasoningJson(reasoning, answer.reasoningField)),
-          refusal: null,
-          annotations: [],
-        },
-        logprobs: answer.logprobs
-          ? { content: deltas.flatMap((delta) => contentLogprobs(delta, answer)), refusal: null }
-          : null,
-        finish_reason: finish.reason,
-        stop_reason: finish.stopReason ?? null,
-        ...(answer.delivery.tokenIds ? { token_ids: events.flatMap((event) => event.tokenIds) } : {}),
-      },
-    ],
-    usage: usageJson(finish.usage),
+    choices: choices.map((choice) => choiceJson(choice, answer)),
+    usage: usageJson(usage),
     service_tier: "default",
     system_fingerprint: `fp_${fingerprint}`,
-    timings: timingsJson(finish.usage, finish.timings),
+    timings: timingsJson(usage, timings),
     ...(answer.delivery.tokenIds ? { prompt_token_ids: answer.promptTokens } : {}),
   };
 }
 
-function roleFrame(event: GenerationEvent, answer: ChatAnswer): string {
+function choiceJson({ index, events, finish }: FinishedChoice, answer: ChatAnswer): object {
+  const deltas = events.filter((event) => event.kind !== "finish");
+  const textOf = (kind: DeltaEvent["kind"]): string =>
+    deltas.filter((delta) => delta.kind === kind).reduce((text, delta) => text + delta.text, "");
+  const reasoning = textOf("reasoning");
+  return {
+    index,
+    message: {
+      role: "assistant",
+      content: textOf("content"),
+      ...(reasoning === "" ? {} : reasoningJson(reasoning, answer.reasoningField)),
+      refusal: null,
+      annotations: [],
+    },
+    logprobs: answer.logprobs
+      ? { content: deltas.flatMap((delta) => contentLogprobs(delta, answer)), refusal: null }
+      : null,
+    finish_reason: finish.reason,
+    stop_reason: finish.stopReason ?? null,
+    ...(answer.delivery.tokenIds ? { token_ids: events.flatMap((event) => event.tokenIds) } : {}),
+  };
+}
+
+function roleFrame({ index, event, usage }: ChoiceEvent, answer: ChatAnswer): string {
   const delta = { role: "assistant", content: "", refusal: null };
-  const { includeUsage, tokenIds } = answer.delivery;
+  const { includeUsage, continuousUsage, tokenIds } = answer.delivery;
+  const before = { ...usage, completionTokens: usage.completionTokens - event.tokenIds.length };
   return sseFrame({
     ...chunkHead(answer),
-    choices: [{ index: 0, delta, logprobs: null, finish_reason: null }],
+    choices: [{ index, delta, logprobs: null, finish_reason: null }],
     ...(tokenIds ? { prompt_token_ids: answer.promptTokens } : {}),
-    ...(includeUsage
-      ? {
-          usage: answer.delivery.continuousUsage
-            ? usageJson({ ...event.usage, completionTokens: 0, reasoningTokens: 0 })
-            : null,
-        }
-      : {}),
+    ...(includeUsage ? { usage: continuousUsage ? usageJson({ ...before, reasoningTokens: 0 }) : null } : {}),
   });
 }
 
-function deltaFrame(event: DeltaEvent, answer: ChatAnswer): string {
+function deltaFrame(choice: ChoiceEvent, event: DeltaEvent, answer: ChatAnswer): string {
   const delta =
     event.kind === "content" ? { content: event.text } : reasoningJson(event.text, answer.reasoningField);
   const logprobs =
@@ -97,17 +95,25 @@ function deltaFrame(event: DeltaEvent, answer: ChatAnswer): string {
       : null;
   return sseFrame({
     ...chunkHead(answer),
-    choices: [{ index: 0, delta, logprobs, finish_reason: null, ...tokenIdsJson(event, answer.delivery) }],
-    ...chunkExtras(event, answer.delivery),
+    choices: [
+      {
+        index: choice.index,
+        delta,
+        logprobs,
+        finish_reason: null,
+        ...tokenIdsJson(event, answer.delivery),
+      },
+    ],
+    ...chunkExtras(choice, answer.delivery),
   });
 }
 
-function finishFrames(event: FinishEvent, answer: ChatAnswer): string {
-  const finish = sseFrame({
+function finishFrame(choice: ChoiceEvent, event: FinishEvent, answer: ChatAnswer): string {
+  return sseFrame({
     ...chunkHead(answer),
     choices: [
       {
-        index: 0,
+        index: choice.index,
         delta: {},
         logprobs: null,
         finish_reason: event.reason,
@@ -115,10 +121,12 @@ function finishFrames(event: FinishEvent, answer: ChatAnswer): string {
         ...tokenIdsJson(event, answer.delivery),
       },
     ],
-    ...chunkExtras(event, answer.delivery),
+    ...chunkExtras(choice, answer.delivery),
   });
-  if (!answer.delivery.includeUsage) return finish;
-  return finish + sseFrame({ ...chunkHead(answer), choices: [], usage: usageJson(event.usage) });
+}
+
+function usageFrame(usage: GenerationUsage, answer: ChatAnswer): string {
+  return sseFrame({ ...chunkHead(answer), choices: [], usage: usageJson(usage) });
 }
 
 function contentLogprobs(event: DeltaEvent, answer: ChatAnswer): ChatTokenJson[] {

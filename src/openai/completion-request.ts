@@ -3,8 +3,14 @@ import { z } from "zod";
 import type { TokenId } from "../../engine/protocol.ts";
 import { MAX_TOP_LOGPROBS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
-import { generationShape, prepareBody, readDelivery, readGeneration } from "./generation-fields.ts";
-import type { DeliverySettings, GenerationSettings } from "./generation-fields.ts";
+import {
+  generationShape,
+  prepareBody,
+  readChoices,
+  readDelivery,
+  readGeneration,
+} from "./generation-fields.ts";
+import type { DeliverySettings, GenerationSettings, RequestLimits } from "./generation-fields.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
 import { emptyArray, integer, missing, parseWith, wrongType } from "./validation.ts";
 
@@ -33,18 +39,20 @@ export interface CompletionRequest {
   readonly addBos: boolean;
   readonly generation: GenerationSettings;
   readonly delivery: DeliverySettings;
+  /** How many answers; at least 1. */
+  readonly choices: number;
   readonly ignoredFields: readonly string[];
 }
 
 /** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
 export function readCompletionRequest(
   body: Readonly<Record<string, unknown>>,
-  strict: boolean,
+  limits: RequestLimits,
 ): CompletionRequest {
   const present = prepareBody(body);
   const fields = parseWith(schema, present);
   refuseUnsupported(present, "completions");
-  const ignored = ignoredFields(present, KNOWN, { endpoint: "completions", strict });
+  const ignored = ignoredFields(present, KNOWN, { endpoint: "completions", strict: limits.strictParams });
   const prompt = readPrompt(present["prompt"]);
   return {
     model: fields.model,
@@ -52,6 +60,7 @@ export function readCompletionRequest(
     addBos: fields.add_special_tokens ?? prompt.kind === "text",
     generation: readGeneration(fields, fields.logprobs, DEFAULT_MAX_TOKENS),
     delivery: readDelivery(fields),
+    choices: readChoices(fields, limits.maxChoices),
     ignoredFields: ignored,
   };
 }

@@ -1,6 +1,6 @@
 /** A legacy completion on the wire: its chunks and its whole body. */
 import type { TokenTable } from "../../models/text/token-table.ts";
-import type { FinishEvent, GenerationEvent } from "../generate.ts";
+import type { FinishedAnswer, FinishedChoice } from "../choices.ts";
 import { sseFrame } from "../http/sse.ts";
 import { chunkExtras, tokenIdsJson } from "./answer.ts";
 import type { AnswerHead, EventWriter } from "./answer.ts";
@@ -19,56 +19,57 @@ export interface CompletionAnswer {
 }
 
 export function completionEventWriter(answer: CompletionAnswer): EventWriter {
-  const legacy = new LegacyLogprobs(answer.table, answer.promptCharacters);
-  let started = false;
-  return (event) => {
+  const started = new Map<number, LegacyLogprobs>();
+  return (choice) => {
+    const { index, event } = choice;
     const finish = event.kind === "finish";
-    const promptIds = answer.delivery.tokenIds && !started ? { prompt_token_ids: answer.promptTokens } : {};
-    started = true;
+    const first = !started.has(index);
+    const legacy = started.get(index) ?? new LegacyLogprobs(answer.table, answer.promptCharacters);
+    started.set(index, legacy);
     const frame = sseFrame({
       ...answerHead(answer),
       choices: [
         {
           text: finish ? "" : event.text,
-          index: 0,
+          index,
           logprobs: finish || !answer.logprobs ? null : legacy.next(event.tokens),
           finish_reason: finish ? event.reason : null,
           ...(finish ? { stop_reason: event.stopReason ?? null } : {}),
           ...tokenIdsJson(event, answer.delivery),
-          ...promptIds,
+          ...(answer.delivery.tokenIds && first ? { prompt_token_ids: answer.promptTokens } : {}),
         },
       ],
-      ...chunkExtras(event, answer.delivery),
+      ...chunkExtras(choice, answer.delivery),
     });
-    if (!finish || !answer.delivery.includeUsage) return frame;
-    return frame + sseFrame({ ...answerHead(answer), choices: [], usage: usageJson(event.usage) });
+    if (!choice.last || !answer.delivery.includeUsage) return frame;
+    return frame + sseFrame({ ...answerHead(answer), choices: [], usage: usageJson(choice.usage) });
   };
 }
 
-/** @param events Every event of the answer; the last is the finish. */
 export function completionBody(
-  events: readonly GenerationEvent[],
-  finish: FinishEvent,
+  { choices, usage, timings }: FinishedAnswer,
   answer: CompletionAnswer,
 ): object {
+  return {
+    ...answerHead(answer),
+    choices: choices.map((choice) => choiceJson(choice, answer)),
+    usage: usageJson(usage),
+    timings: timingsJson(usage, timings),
+  };
+}
+
+function choiceJson({ index, events, finish }: FinishedChoice, answer: CompletionAnswer): object {
   const deltas = events.filter((event) => event.kind !== "finish");
   const legacy = new LegacyLogprobs(answer.table, answer.promptCharacters);
   return {
-    ...answerHead(answer),
-    choices: [
-      {
-        text: deltas.map((delta) => delta.text).join(""),
-        index: 0,
-        logprobs: answer.logprobs ? legacy.next(deltas.flatMap((delta) => delta.tokens)) : null,
-        finish_reason: finish.reason,
-        stop_reason: finish.stopReason ?? null,
-        ...(answer.delivery.tokenIds
-          ? { token_ids: events.flatMap((event) => event.tokenIds), prompt_token_ids: answer.promptTokens }
-          : {}),
-      },
-    ],
-    usage: usageJson(finish.usage),
-    timings: timingsJson(finish.usage, finish.timings),
+    text: deltas.map((delta) => delta.text).join(""),
+    index,
+    logprobs: answer.logprobs ? legacy.next(deltas.flatMap((delta) => delta.tokens)) : null,
+    finish_reason: finish.reason,
+    stop_reason: finish.stopReason ?? null,
+    ...(answer.delivery.tokenIds
+      ? { token_ids: events.flatMap((event) => event.tokenIds), prompt_token_ids: answer.promptTokens }
+      : {}),
   };
 }
 

@@ -11,7 +11,15 @@ import {
 } from "../http/limits.ts";
 import { isObject } from "../http/json.ts";
 import { ApiError } from "./api-error.ts";
-import { belowMinimum, checkLength, decimal, integer, withoutNulls, wrongType } from "./validation.ts";
+import {
+  aboveMaximum,
+  belowMinimum,
+  checkLength,
+  decimal,
+  integer,
+  withoutNulls,
+  wrongType,
+} from "./validation.ts";
 
 const UINT32 = 2n ** 32n;
 
@@ -51,7 +59,7 @@ export const generationShape = {
   cache_prompt: z.boolean().optional(),
   return_token_ids: z.boolean().optional(),
   timings_per_token: z.boolean().optional(),
-  n: integer(1, 128).optional(),
+  n: integer(1).optional(),
 } as const;
 
 const generationSchema = z.object(generationShape);
@@ -85,6 +93,14 @@ export interface DeliverySettings {
   readonly continuousUsage: boolean;
   readonly tokenIds: boolean;
   readonly timingsPerToken: boolean;
+}
+
+/** What the operator lets a request ask for. */
+export interface RequestLimits {
+  /** Whether unknown fields are refused. */
+  readonly strictParams: boolean;
+  /** Most choices of one prompt. */
+  readonly maxChoices: number;
 }
 
 /** The request without nulls, its long arrays bounded before a schema walks through them. */
@@ -139,6 +155,12 @@ export function readDelivery(fields: GenerationFields): DeliverySettings {
     tokenIds: fields.return_token_ids ?? false,
     timingsPerToken: fields.timings_per_token ?? false,
   };
+}
+
+/** @throws {ApiError} 400 for more than `max`. */
+export function readChoices({ n = 1 }: GenerationFields, max: number): number {
+  if (n > max) throw aboveMaximum("n", max, n);
+  return n;
 }
 
 /** @throws {ApiError} 400 for a token outside the vocabulary. */

@@ -44,7 +44,6 @@ const REFUSED_VALUES: Readonly<Record<string, Check>> = {
   best_of: isOverOne,
   function_call: (value) => value !== "none" && value !== "auto",
   modalities: (value) => !Array.isArray(value) || value.some((name) => name !== "text"),
-  n: isOverOne,
   response_format: (value) => !isObject(value) || value["type"] !== "text",
   tool_choice: (value) => value !== "none" && value !== "auto",
   use_beam_search: isAsked,

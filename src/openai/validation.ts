@@ -59,6 +59,10 @@ export function belowMinimum(param: string, min: number, got: number): ApiError 
   return outOfRange(INTEGER, "below", param, { limit: min, got });
 }
 
+export function aboveMaximum(param: string, max: number, got: number): ApiError {
+  return outOfRange(INTEGER, "above", param, { limit: max, got });
+}
+
 export function missing(param: string): ApiError {
   return new ApiError("missing_required_parameter", `Missing required parameter: '${param}'.`, param);
 }

@@ -1,7 +1,7 @@
-/** Sends what a generation brings: as a stream of events or as one body, with everything noted for log and metrics. */
+/** Sends what the choices of an answer bring: as a stream of events or as one body, with everything noted for log and metrics. */
 import type { AppDeps } from "../deps.ts";
-import { clientClosed } from "../generate.ts";
-import type { FinishEvent, Generation, GenerationEvent } from "../generate.ts";
+import type { Choices, FinishedAnswer } from "../choices.ts";
+import type { GenerationUsage } from "../generate.ts";
 import { jsonReply } from "../http/reply.ts";
 import { SSE_HEADERS, sseBody } from "../http/sse.ts";
 import { streamFrames } from "../openai/answer.ts";
@@ -15,32 +15,28 @@ export interface AnswerPlan {
   readonly stream: boolean;
   readonly ignoredFields: readonly string[];
   readonly write: EventWriter;
-  readonly body: (events: readonly GenerationEvent[], finish: FinishEvent) => object;
+  readonly body: (answer: FinishedAnswer) => object;
 }
 
 /** @throws {ApiError} What stops an answer that is not a stream. */
 export async function sendAnswer(
   c: AppContext,
   deps: AppDeps,
-  generation: Generation,
+  choices: Choices,
   plan: AnswerPlan,
 ): Promise<Response> {
-  const headers = ignoredHeader(plan.ignoredFields);
-  if (plan.stream) return sendStream(c, deps, generation, plan);
-  const events: GenerationEvent[] = [];
-  for await (const event of generation) events.push(event);
-  const finish = events.at(-1);
-  if (finish?.kind !== "finish") throw clientClosed();
-  noteFinish(c, finish);
-  return jsonReply(plan.body(events, finish), 200, headers);
+  if (plan.stream) return sendStream(c, deps, choices, plan);
+  const answer = await choices.finished();
+  noteFinish(c, answer.usage);
+  return jsonReply(plan.body(answer), 200, ignoredHeader(plan.ignoredFields));
 }
 
-function sendStream(c: AppContext, deps: AppDeps, generation: Generation, plan: AnswerPlan): Response {
+function sendStream(c: AppContext, deps: AppDeps, choices: Choices, plan: AnswerPlan): Response {
   const scope = c.get("scope");
   const notes = c.get("notes");
   const requestId = c.get("requestId");
-  const frames = streamFrames(generation, plan.write, {
-    onFinish: (event) => noteFinish(c, event),
+  const frames = streamFrames(choices, plan.write, {
+    onFinish: (usage) => noteFinish(c, usage),
     onFailure: (error) => {
       if (error === undefined) return;
       notes.outcome = "server_error";
@@ -58,7 +54,7 @@ function sendStream(c: AppContext, deps: AppDeps, generation: Generation, plan: 
   return new Response(body, { headers: { ...SSE_HEADERS, ...ignoredHeader(plan.ignoredFields) } });
 }
 
-function noteFinish(c: AppContext, { usage }: FinishEvent): void {
+function noteFinish(c: AppContext, usage: GenerationUsage): void {
   const notes = c.get("notes");
   notes.outcome = "ok";
   notes.promptTokens = usage.promptTokens;

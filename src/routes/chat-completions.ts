@@ -1,6 +1,7 @@
 /** `POST /v1/chat/completions`. */
 import type { AppDeps } from "../deps.ts";
-import { generate } from "../generate.ts";
+import { generateChoices } from "../choices.ts";
+import type { GenerateRequest } from "../generate.ts";
 import { readJsonObject } from "../http/body.ts";
 import { readChatRequest } from "../openai/chat-request.ts";
 import { chatBody, chatEventWriter } from "../openai/chat-response.ts";
@@ -12,39 +13,36 @@ import { renderChat } from "./render-chat.ts";
 
 export async function chatCompletions(c: AppContext, deps: AppDeps): Promise<Response> {
   c.get("notes").endpoint = "chat";
-  const request = readChatRequest(await readJsonObject(c.req.raw), deps.config.strictParams);
+  const request = readChatRequest(await readJsonObject(c.req.raw), deps.config);
   assertOpen(deps);
   const model = findModel(deps, request.model);
   c.get("notes").model = model.id;
   const rendered = await renderChat(model, request.render);
   const markers = request.splitReasoning ? model.template?.reasoning : undefined;
   const id = deps.ids.next("chatcmpl-");
-  const generation = await generate(
-    model,
-    {
-      id,
-      prompt: rendered.parts,
-      addBos: true,
-      promptField: "messages",
-      settings: request.generation,
-      reasoning: markers && { ...markers, opened: rendered.reasoningOpened },
-      owner: c.get("owner"),
-    },
-    deps,
-    c.get("scope").signal,
-  );
+  const turn: GenerateRequest = {
+    id,
+    prompt: rendered.parts,
+    addBos: true,
+    promptField: "messages",
+    settings: request.generation,
+    reasoning: markers && { ...markers, opened: rendered.reasoningOpened },
+    owner: c.get("owner"),
+  };
+  const asked = { prompts: [turn], perPrompt: request.choices };
+  const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
   const answer: ChatAnswer = {
     head: { id, created: deps.clock.epochSeconds(), model: model.id, fingerprint: model.facts.fingerprint },
     delivery: request.delivery,
     reasoningField: deps.config.reasoningField,
     logprobs: request.generation.topLogprobs !== undefined,
     table: model.tokens,
-    promptTokens: generation.promptTokens,
+    promptTokens: choices.promptTokens[0] ?? [],
   };
-  return sendAnswer(c, deps, generation, {
+  return sendAnswer(c, deps, choices, {
     stream: request.delivery.stream,
     ignoredFields: request.ignoredFields,
     write: chatEventWriter(answer),
-    body: (events, finish) => chatBody(events, finish, answer),
+    body: (finished) => chatBody(finished, answer),
   });
 }

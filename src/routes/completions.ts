@@ -2,7 +2,8 @@
 import type { PromptPart } from "../../engine/protocol.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import type { AppDeps } from "../deps.ts";
-import { generate } from "../generate.ts";
+import { generateChoices } from "../choices.ts";
+import type { GenerateRequest } from "../generate.ts";
 import { readJsonObject } from "../http/body.ts";
 import { contextExceeded } from "../openai/api-error.ts";
 import { readCompletionRequest } from "../openai/completion-request.ts";
@@ -17,38 +18,35 @@ import { assertOpen, findModel } from "./find-model.ts";
 
 export async function completions(c: AppContext, deps: AppDeps): Promise<Response> {
   c.get("notes").endpoint = "completions";
-  const request = readCompletionRequest(await readJsonObject(c.req.raw), deps.config.strictParams);
+  const request = readCompletionRequest(await readJsonObject(c.req.raw), deps.config);
   assertOpen(deps);
   const model = findModel(deps, request.model);
   c.get("notes").model = model.id;
   const id = deps.ids.next("cmpl-");
-  const generation = await generate(
-    model,
-    {
-      id,
-      prompt: [promptPart(request.prompt, model)],
-      addBos: request.addBos,
-      promptField: "prompt",
-      settings: request.generation,
-      reasoning: undefined,
-      owner: c.get("owner"),
-    },
-    deps,
-    c.get("scope").signal,
-  );
+  const prompt: GenerateRequest = {
+    id,
+    prompt: [promptPart(request.prompt, model)],
+    addBos: request.addBos,
+    promptField: "prompt",
+    settings: request.generation,
+    reasoning: undefined,
+    owner: c.get("owner"),
+  };
+  const asked = { prompts: [prompt], perPrompt: request.choices };
+  const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
   const answer: CompletionAnswer = {
     head: { id, created: deps.clock.epochSeconds(), model: model.id, fingerprint: model.facts.fingerprint },
     delivery: request.delivery,
     logprobs: request.generation.topLogprobs !== undefined,
     table: model.tokens,
-    promptTokens: generation.promptTokens,
+    promptTokens: choices.promptTokens[0] ?? [],
     promptCharacters: promptCharacters(request.prompt, model),
   };
-  return sendAnswer(c, deps, generation, {
+  return sendAnswer(c, deps, choices, {
     stream: request.delivery.stream,
     ignoredFields: request.ignoredFields,
     write: completionEventWriter(answer),
-    body: (events, finish) => completionBody(events, finish, answer),
+    body: (finished) => completionBody(finished, answer),
   });
 }
 

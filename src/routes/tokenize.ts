@@ -10,6 +10,7 @@ import { jsonReply } from "../http/reply.ts";
 import { ApiError, fromEngineError } from "../openai/api-error.ts";
 import { readChatRequest } from "../openai/chat-request.ts";
 import { checkToken } from "../openai/generation-fields.ts";
+import type { RequestLimits } from "../openai/generation-fields.ts";
 import { checkLength, missing, parseWith, withoutNulls, wrongType } from "../openai/validation.ts";
 import type { AppContext } from "./env.ts";
 import { findModel } from "./find-model.ts";
@@ -29,6 +30,9 @@ const tokenizeSchema = z.object({
 });
 
 const detokenizeSchema = z.object({ model: z.string().optional() });
+
+/** Of a chat request only the prompt matters here. */
+const PROMPT_ONLY: RequestLimits = { strictParams: false, maxChoices: Number.POSITIVE_INFINITY };
 
 export async function tokenize(c: AppContext, deps: AppDeps): Promise<Response> {
   const body = withoutNulls(await readJsonObject(c.req.raw));
@@ -62,7 +66,7 @@ export async function detokenize(c: AppContext, deps: AppDeps): Promise<Response
 }
 
 export async function applyTemplate(c: AppContext, deps: AppDeps): Promise<Response> {
-  const request = readChatRequest(await readJsonObject(c.req.raw), false);
+  const request = readChatRequest(await readJsonObject(c.req.raw), PROMPT_ONLY);
   const rendered = await renderChat(modelFor(deps, request.model), request.render);
   return jsonReply({ prompt: rendered.text });
 }
@@ -85,7 +89,7 @@ async function tokenizeInput(
     return { parts: [{ text, special: fields.parse_special ?? true }], addBos };
   }
   if (body["messages"] === undefined) throw missing("content");
-  const { render } = readChatRequest(body, false);
+  const { render } = readChatRequest(body, PROMPT_ONLY);
   return { parts: (await renderChat(model, render)).parts, addBos: asked ?? true };
 }
 

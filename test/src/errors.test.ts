@@ -198,10 +198,10 @@ const REFUSED: readonly (readonly [object, string, string, string])[] = [
     "invalid_value",
   ],
   [
-    { n: 2 },
-    "Unsupported value: this value of 'n' is not supported by this server.",
+    { n: 17 },
+    "Invalid 'n': integer above maximum value. Expected a value <= 16, but got 17 instead.",
     "n",
-    "unsupported_value",
+    "integer_above_max_value",
   ],
   [
     { n: 0 },

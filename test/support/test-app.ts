@@ -96,6 +96,7 @@ export function createTestApp(options: TestAppOptions = {}) {
       version: "0.0.0-test",
       apiKeys: [],
       strictParams: false,
+      maxChoices: 16,
       anyModel: false,
       reasoningField: "reasoning_content",
       sseKeepAliveSeconds: 0,

@@ -1,0 +1,221 @@
+/** The choices of one answer as one stream: submitted together, told apart by index, ended together. */
+import type { TokenId } from "../engine/protocol.ts";
+import type { LoadedModel } from "../models/loaded-model.ts";
+import { clientClosed, generate } from "./generate.ts";
+import type {
+  FinishEvent,
+  GenerateDeps,
+  GenerateRequest,
+  Generation,
+  GenerationEvent,
+  GenerationTimings,
+  GenerationUsage,
+} from "./generate.ts";
+
+const UINT32 = 2 ** 32;
+
+export interface ChoicesRequest {
+  /** At least one; all with the id of the one answer they belong to. */
+  readonly prompts: readonly GenerateRequest[];
+  /** Choices of each prompt, at least 1. */
+  readonly perPrompt: number;
+}
+
+export interface ChoiceEvent {
+  /** Which choice; a prompt's choices follow each other. */
+  readonly index: number;
+  readonly event: GenerationEvent;
+  /** Of the whole answer so far. */
+  readonly usage: GenerationUsage;
+  /** Whether the answer ends with this event. */
+  readonly last: boolean;
+}
+
+/** One choice with everything it brought. */
+export interface FinishedChoice {
+  readonly index: number;
+  /** The last one is the finish. */
+  readonly events: readonly GenerationEvent[];
+  readonly finish: FinishEvent;
+}
+
+/** An answer that has ended. */
+export interface FinishedAnswer {
+  readonly choices: readonly FinishedChoice[];
+  readonly usage: GenerationUsage;
+  /** Of the slowest choice. */
+  readonly timings: GenerationTimings;
+}
+
+/**
+ * Submits `perPrompt` choices of each prompt, in order and without a pause, so that the engine can compute equal
+ * prompts once. Choice 0 of a prompt is what it is alone; choice k draws with the seed plus k.
+ *
+ * @throws {ApiError} What any choice is refused with; the others are cancelled.
+ */
+export async function generateChoices(
+  model: LoadedModel,
+  { prompts, perPrompt }: ChoicesRequest,
+  deps: GenerateDeps,
+  signal: AbortSignal,
+): Promise<Choices> {
+  const requests = prompts.flatMap((prompt, i) =>
+    Array.from({ length: perPrompt }, (_, k) => choiceRequest(prompt, i * perPrompt + k, k)),
+  );
+  const outcomes = await Promise.allSettled(
+    requests.map((request) => generate(model, request, deps, signal)),
+  );
+  const generations = outcomes.flatMap((outcome) => (outcome.status === "fulfilled" ? [outcome.value] : []));
+  const refused = outcomes.find((outcome) => outcome.status === "rejected");
+  if (refused !== undefined) {
+    for (const generation of generations) generation.cancel();
+    throw refused.reason;
+  }
+  return new Choices(generations, perPrompt);
+}
+
+function choiceRequest(prompt: GenerateRequest, index: number, seedOffset: number): GenerateRequest {
+  if (index === 0) return prompt;
+  const { settings } = prompt;
+  const seed = (settings.sampling.seed + seedOffset) % UINT32;
+  return {
+    ...prompt,
+    id: `${prompt.id}-${index}`,
+    settings: { ...settings, sampling: { ...settings.sampling, seed } },
+  };
+}
+
+/**
+ * The events of every choice in the order in which they come, except that a choice's first event waits for the
+ * first events of the choices before it: some clients count choices instead of reading their index.
+ *
+ * Iterate once. Ends without a `last` event when the client has gone; throws when the engine fails a choice, and
+ * cancels the others then and when the consumer leaves early. What waits here is what `Generation` lets wait.
+ */
+export class Choices implements AsyncIterable<ChoiceEvent> {
+  readonly #generations: readonly Generation[];
+  readonly #perPrompt: number;
+  /** Per choice, what has been passed on so far. */
+  readonly #usages: GenerationUsage[];
+  /** Per choice, events that wait for the choices before it. */
+  readonly #held: GenerationEvent[][];
+  /** How many choices have sent their first event. */
+  #started = 0;
+  #ready: (readonly [index: number, event: GenerationEvent])[] = [];
+  #open: number;
+  #error: Error | undefined;
+  #wake: (() => void) | undefined;
+
+  constructor(generations: readonly Generation[], perPrompt: number) {
+    this.#generations = generations;
+    this.#perPrompt = perPrompt;
+    this.#open = generations.length;
+    this.#held = generations.map(() => []);
+    this.#usages = generations.map(({ promptTokens }) => ({
+      promptTokens: promptTokens.length,
+      cachedTokens: 0,
+      completionTokens: 0,
+      reasoningTokens: 0,
+    }));
+    // At once, so that the order is that of the engine however slowly the client reads.
+    for (const [index, generation] of generations.entries()) void this.#pump(index, generation);
+  }
+
+  /** The tokens of each prompt. */
+  get promptTokens(): readonly (readonly TokenId[])[] {
+    return this.#generations
+      .filter((_, index) => index % this.#perPrompt === 0)
+      .map((generation) => generation.promptTokens);
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<ChoiceEvent, void, void> {
+    let unfinished = this.#generations.length;
+    try {
+      for (;;) {
+        const ready = this.#ready;
+        this.#ready = [];
+        for (const [index, event] of ready) {
+          this.#usages[index] = event.usage;
+          if (event.kind === "finish") unfinished--;
+          yield { index, event, usage: this.#usage(), last: unfinished === 0 };
+        }
+        if (this.#ready.length > 0) continue;
+        if (this.#error !== undefined) throw this.#error;
+        if (this.#open === 0) return;
+        await new Promise<void>((resolve) => (this.#wake = resolve));
+      }
+    } finally {
+      for (const generation of this.#generations) generation.cancel();
+    }
+  }
+
+  /** Reads to the end. @throws {ApiError} `client_closed` when the client has gone, or what a choice failed with. */
+  async finished(): Promise<FinishedAnswer> {
+    const events: GenerationEvent[][] = this.#generations.map(() => []);
+    for await (const { index, event } of this) events[index]?.push(event);
+    const choices = events.map((ofChoice, index): FinishedChoice => {
+      const finish = ofChoice.at(-1);
+      if (finish?.kind !== "finish") throw clientClosed();
+      return { index, events: ofChoice, finish };
+    });
+    return { choices, usage: this.#usage(), timings: slowest(choices.map(({ finish }) => finish.timings)) };
+  }
+
+  /** Never rejects: what goes wrong is thrown to the consumer. */
+  async #pump(index: number, generation: Generation): Promise<void> {
+    try {
+      for await (const event of generation) {
+        this.#take(index, event);
+        this.#notify();
+      }
+    } catch (error) {
+      this.#error ??= error instanceof Error ? error : new Error("A choice failed.", { cause: error });
+    }
+    this.#open--;
+    this.#notify();
+  }
+
+  #take(index: number, event: GenerationEvent): void {
+    if (index > this.#started) {
+      this.#held[index]?.push(event);
+      return;
+    }
+    this.#ready.push([index, event]);
+    if (index < this.#started) return;
+    this.#started++;
+    for (let held = this.#held[this.#started]; held?.length; held = this.#held[this.#started]) {
+      for (const later of held) this.#ready.push([this.#started, later]);
+      this.#held[this.#started] = [];
+      this.#started++;
+    }
+  }
+
+  /** A prompt counts once however many choices it has, with what its first choice found computed. */
+  #usage(): GenerationUsage {
+    const [first] = this.#usages;
+    if (first !== undefined && this.#usages.length === 1) return first;
+    let [promptTokens, cachedTokens, completionTokens, reasoningTokens] = [0, 0, 0, 0];
+    for (const [index, usage] of this.#usages.entries()) {
+      if (index % this.#perPrompt === 0) {
+        promptTokens += usage.promptTokens;
+        cachedTokens += usage.cachedTokens;
+      }
+      completionTokens += usage.completionTokens;
+      reasoningTokens += usage.reasoningTokens;
+    }
+    return { promptTokens, cachedTokens, completionTokens, reasoningTokens };
+  }
+
+  #notify(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+}
+
+function slowest(timings: readonly GenerationTimings[]): GenerationTimings {
+  return {
+    prefillMs: Math.max(...timings.map(({ prefillMs }) => prefillMs)),
+    decodeMs: Math.max(...timings.map(({ decodeMs }) => decodeMs)),
+  };
+}
