@@ -1,0 +1,129 @@
+/** Grammars under construction: rules with unique names, and what a finished grammar consists of. */
+import { GrammarError } from "./grammar-error.ts";
+import type { Expr, RuleReference } from "./expressions.ts";
+
+export { GrammarError } from "./grammar-error.ts";
+export { printGrammar } from "./print-grammar.ts";
+export {
+  anyChar,
+  charClass,
+  charClassExcept,
+  empty,
+  literal,
+  oneOf,
+  oneOfTexts,
+  optional,
+  repeat,
+  sequence,
+  type CodePointRange,
+  type Expr,
+} from "./expressions.ts";
+
+export interface Grammar {
+  readonly root: Expr;
+  /** All that can be reached from the root, in the order in which it is first mentioned. */
+  readonly rules: ReadonlyMap<string, Expr>;
+}
+
+/** Names of generated rules are cut to this many characters: keys of objects end up in them. */
+const MAX_HINT = 32;
+
+export class GrammarBuilder {
+  readonly #rules = new Map<string, Expr | undefined>();
+  readonly #counters = new Map<string, number>();
+  readonly #shared = new Map<string, Expr>();
+
+  /**
+   * Adds a rule and returns a reference to it.
+   * @param hint What the name begins with; characters that names cannot have are replaced.
+   */
+  rule(hint: string, expr: Expr): Expr {
+    if (expr.kind === "rule") return expr;
+    const name = this.#newName(hint);
+    this.#rules.set(name, expr);
+    return { kind: "rule", name };
+  }
+
+  /** Adds a rule that may refer to itself. */
+  recursive(hint: string, make: (self: Expr) => Expr): Expr {
+    const name = this.#newName(hint);
+    const self: RuleReference = { kind: "rule", name };
+    this.#rules.set(name, undefined);
+    this.#rules.set(name, make(self));
+    return self;
+  }
+
+  /** What `make` returns, made once for each key. */
+  shared(key: string, make: () => Expr): Expr {
+    let expr = this.#shared.get(key);
+    if (expr === undefined) this.#shared.set(key, (expr = make()));
+    return expr;
+  }
+
+  /** Takes over the rules of a finished grammar and returns its root. */
+  include(grammar: Grammar): Expr {
+    const names = new Map([...grammar.rules.keys()].map((name) => [name, this.#newName(name)] as const));
+    for (const [name, expr] of grammar.rules) this.#rules.set(names.get(name) ?? name, renamed(expr, names));
+    return renamed(grammar.root, names);
+  }
+
+  /** @throws GrammarError for a reference to a rule that was not made here. */
+  build(root: Expr): Grammar {
+    const rules = new Map<string, Expr>();
+    const queue: Expr[] = [root];
+    const seen = new Set<Expr>();
+    for (let expr = queue.shift(); expr !== undefined; expr = queue.shift()) {
+      for (const name of referencesOf(expr, seen)) {
+        if (rules.has(name)) continue;
+        const rule = this.#rules.get(name);
+        if (rule === undefined) throw new GrammarError(`The rule ${name} is not defined.`);
+        rules.set(name, rule);
+        queue.push(rule);
+      }
+    }
+    return { root, rules };
+  }
+
+  #newName(hint: string): string {
+    const base =
+      hint
+        .replaceAll(/[^A-Za-z0-9]+/g, "-")
+        .slice(0, MAX_HINT)
+        .replaceAll(/^-+|-+$/g, "") || "rule";
+    for (;;) {
+      const count = (this.#counters.get(base) ?? 0) + 1;
+      this.#counters.set(base, count);
+      const name = count === 1 ? base : `${base}-${count}`;
+      if (name !== "root" && !this.#rules.has(name)) return name;
+    }
+  }
+}
+
+/** Names of the rules that are mentioned, in order. Every part is looked at once, however often it is used. */
+export function* referencesOf(expr: Expr, seen = new Set<Expr>()): Generator<string> {
+  const stack: Expr[] = [expr];
+  for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
+    if (seen.has(next)) continue;
+    seen.add(next);
+    if (next.kind === "rule") yield next.name;
+    else if (next.kind === "repeat") stack.push(next.item);
+    else if (next.kind === "sequence") stack.push(...[...next.items].reverse());
+    else if (next.kind === "choice") stack.push(...[...next.options].reverse());
+  }
+}
+
+function renamed(expr: Expr, names: ReadonlyMap<string, string>): Expr {
+  switch (expr.kind) {
+    case "literal":
+    case "class":
+      return expr;
+    case "rule":
+      return { kind: "rule", name: names.get(expr.name) ?? expr.name };
+    case "repeat":
+      return { ...expr, item: renamed(expr.item, names) };
+    case "sequence":
+      return { ...expr, items: expr.items.map((item) => renamed(item, names)) };
+    case "choice":
+      return { ...expr, options: expr.options.map((option) => renamed(option, names)) };
+  }
+}
