@@ -54,6 +54,7 @@ const GREEDY_TO_THE_LIMIT: Omit<GenerationParams, "maxTokens"> = {
   minTokens: 0,
   ignoreEos: true,
   stopTokenIds: [],
+  grammar: undefined,
   topLogprobs: undefined,
   // A reused prompt would shorten only our prefill.
   reusePrefix: false,

@@ -48,7 +48,8 @@ export interface Sampler {
    *
    * @param position Absolute position of the token to be drawn; with the request's seed it fixes the draw.
    * @param output Tokens generated so far, in order.
-   * @throws {EngineError} `decode_failed` when nothing can be drawn.
+   * @throws {EngineError} `decode_failed` when there are no logits, `no_token_allowed` when the request's own
+   * grammar, bans and biases leave no token to draw.
    */
   sample(logits: LogitsHandle, position: number, output: readonly TokenId[]): Promise<Sampled>;
   /** Frees native memory. Idempotent. */
@@ -72,6 +73,7 @@ export interface Backend {
    * @throws {EngineError} `internal` for entries that native code must not see.
    */
   run(entries: readonly BatchEntry[]): BatchRun;
+  /** @throws {EngineError} `invalid_request` for a token outside the vocabulary, `grammar_rejected`. */
   createSampler(params: GenerationParams): Sampler;
   /** Drops every cell of the slot from `length` on. */
   truncate(slot: number, length: number): void;

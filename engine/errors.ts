@@ -13,6 +13,10 @@ export type EngineErrorCode =
   | "context_exceeded"
   | "empty_prompt"
   | "invalid_request"
+  /** The runtime refuses the grammar. */
+  | "grammar_rejected"
+  /** Grammar, bans and biases of a request leave nothing to draw. */
+  | "no_token_allowed"
   | "queue_full"
   | "draining"
   /** A native call failed. */

@@ -52,6 +52,12 @@ export interface GenerationParams {
   /** Bans every end-of-generation token, so that the output runs to its limit. */
   readonly ignoreEos: boolean;
   readonly stopTokenIds: readonly TokenId[];
+  /**
+   * GBNF text with the entry rule `root` that the whole output follows, from its first token on; undefined is
+   * off. End-of-generation tokens can be drawn exactly where it is complete. Its size and depth are the
+   * caller's to limit: native code is given it as it is.
+   */
+  readonly grammar: string | undefined;
   /** Number of alternatives to report with each token; 0 reports the token alone, undefined nothing. */
   readonly topLogprobs: number | undefined;
   /** Whether cells of an earlier request may be reused. */

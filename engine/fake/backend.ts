@@ -26,6 +26,11 @@ export interface FakeOptions {
   readonly drawsInOrder?: boolean;
   /** The model ends its output with this probability per token, 0-1. */
   readonly endChance?: number;
+  /**
+   * What a grammar allows after an output; undefined: everything. Asked once with no output when the request
+   * comes, and may throw then.
+   */
+  readonly allowedTokens?: (grammar: string, output: readonly TokenId[]) => readonly TokenId[] | undefined;
   /** Called before each call computes; what it returns is awaited, what it throws fails the call. */
   readonly onRun?: (entries: readonly BatchEntry[]) => Promise<void> | void;
 }
@@ -40,6 +45,7 @@ export class FakeBackend implements Backend {
   readonly #cells: TokenId[][];
   readonly #endChance: number;
   readonly #onRun: FakeOptions["onRun"];
+  readonly #allowedTokens: FakeOptions["allowedTokens"];
   #running = false;
   #inFlight: Promise<void> = Promise.resolve();
   /** Sequences as they were when their logits were computed. */
@@ -52,6 +58,7 @@ export class FakeBackend implements Backend {
     this.drawsInOrder = options.drawsInOrder ?? true;
     this.#endChance = options.endChance ?? 0;
     this.#onRun = options.onRun;
+    this.#allowedTokens = options.allowedTokens;
     this.#cells = Array.from({ length: slots }, () => []);
     this.facts = fakeFacts({
       slots,
@@ -91,13 +98,14 @@ export class FakeBackend implements Backend {
   }
 
   createSampler(params: GenerationParams): Sampler {
+    this.#allowedAfter([], params);
     this.openSamplers += 1;
     let open = true;
     return {
-      sample: async (logits, position) => {
+      sample: async (logits, position, output) => {
         if (this.#running && !this.drawsInOrder) throw new EngineError("internal", "A draw during a call.");
         await this.#inFlight;
-        return this.#sample(logits, position, params);
+        return this.#sample(logits, position, params, this.#allowedAfter(output, params));
       },
       dispose: () => {
         if (open) this.openSamplers -= 1;
@@ -133,14 +141,25 @@ export class FakeBackend implements Backend {
     }
   }
 
-  #sample(logits: LogitsHandle, position: number, params: GenerationParams): Sampled {
+  #allowedAfter(output: readonly TokenId[], { grammar }: GenerationParams): readonly TokenId[] | undefined {
+    return grammar === undefined ? undefined : this.#allowedTokens?.(grammar, output);
+  }
+
+  #sample(
+    logits: LogitsHandle,
+    position: number,
+    params: GenerationParams,
+    allowed: readonly TokenId[] | undefined,
+  ): Sampled {
     const state = this.#logits[logits];
     if (state === undefined) throw new EngineError("decode_failed", "No such logits.");
     const { temperature, seed } = params.sampling;
     const draw = temperature > 0 ? drawSeed(seed, position) : 0;
     const value = drawSeed(state, draw);
     const ends = !params.ignoreEos && (value >>> 8) % 1000 < this.#endChance * 1000;
-    const token = ends ? FAKE_END : 97 + (value % 26);
+    const free = ends ? FAKE_END : 97 + (value % 26);
+    const token = allowed === undefined ? free : allowed[value % allowed.length];
+    if (token === undefined) throw new EngineError("no_token_allowed", "Nothing is left to draw.");
     const logprobs =
       params.topLogprobs === undefined
         ? undefined

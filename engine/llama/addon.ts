@@ -11,6 +11,17 @@ import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
 /** Where the logits of a batch entry lie, as `addToBatch` says. */
 export type BatchLogitIndex = number;
 
+/** A checked grammar. */
+export interface AddonGrammar {
+  isTextCompatible(text: string): boolean;
+}
+
+/**
+ * Where one output stands in a grammar. Its memory is freed by the garbage collector alone, which does not see
+ * how much it is; see native-garbage.ts.
+ */
+export type AddonGrammarState = object & { readonly __brand: "AddonGrammarState" };
+
 /** Draws tokens; holds its options between draws. (`AddonSampler` of the native addon.) */
 export interface AddonSampler {
   dispose(): void;
@@ -34,6 +45,8 @@ export interface AddonSamplerConfig {
   readonly repeatPenaltyFrequencyPenalty?: number;
   readonly tokenBiasKeys?: Uint32Array;
   readonly tokenBiasValues?: Float32Array;
+  /** Advanced by each draw, except by end-of-generation tokens. */
+  readonly grammarEvaluationState?: AddonGrammarState;
 }
 
 /** Which logits `sampleToken` reports: of `tokens`, of the drawn token, and of the `top` most likely. */
@@ -100,8 +113,27 @@ export interface AddonModel {
   getTotalParameters(): number;
 }
 
+export interface AddonSamplerClass {
+  new (model: AddonModel): AddonSampler;
+  /** Throws when the grammar does not allow the token; ends the process for an end-of-generation token. */
+  acceptGrammarEvaluationStateToken(state: AddonGrammarState, token: number): void;
+  canBeNextTokenForGrammarEvaluationState(state: AddonGrammarState, token: number): boolean;
+}
+
+export interface AddonGrammarStateClass {
+  new (model: AddonModel, grammar: AddonGrammar): AddonGrammarState;
+  /** A copy. */
+  new (state: AddonGrammarState): AddonGrammarState;
+}
+
 export interface AddonBindings {
-  readonly AddonSampler: new (model: AddonModel) => AddonSampler;
+  readonly AddonSampler: AddonSamplerClass;
+  /** Throws for a text that is not a grammar. */
+  readonly AddonGrammar: new (
+    text: string,
+    options: { readonly addonExports: AddonBindings; readonly rootRuleName: string },
+  ) => AddonGrammar;
+  readonly AddonGrammarEvaluationState: AddonGrammarStateClass;
   getIsArchRecurrent(architecture: string): boolean | undefined;
   getIsArchHybrid(architecture: string): boolean | undefined;
 }
@@ -129,8 +161,15 @@ const MODEL_METHODS = [
   "getTotalParameters",
 ] as const satisfies readonly (keyof AddonModel)[];
 
+const SAMPLER_METHODS = [
+  "acceptGrammarEvaluationStateToken",
+  "canBeNextTokenForGrammarEvaluationState",
+] as const satisfies readonly (keyof AddonSamplerClass)[];
+
 const BINDINGS = [
   "AddonSampler",
+  "AddonGrammar",
+  "AddonGrammarEvaluationState",
   "getIsArchRecurrent",
   "getIsArchHybrid",
 ] as const satisfies readonly (keyof AddonBindings)[];
@@ -147,20 +186,27 @@ export function addonModelOf(model: LlamaModel): AddonModel {
 
 /** @throws {EngineError} `runtime_incompatible`, naming what is missing. */
 export function addonBindingsOf(llama: Llama): AddonBindings {
-  return surface<AddonBindings>(llama, "_bindings", BINDINGS);
+  const bindings = surface<AddonBindings>(llama, "_bindings", BINDINGS);
+  checkMethods(bindings.AddonSampler, "AddonSampler", SAMPLER_METHODS);
+  return bindings;
 }
 
 function surface<T extends object>(owner: object, property: string, methods: readonly (keyof T)[]): T {
   const value: unknown = Reflect.get(owner, property);
-  const missing =
-    typeof value === "object" && value !== null
-      ? methods.filter((method) => typeof Reflect.get(value, method) !== "function").map(String)
-      : [property];
-  if (missing.length > 0) {
-    throw new EngineError(
-      "runtime_incompatible",
-      `The installed node-llama-cpp lacks ${missing.join(", ")} (looked for in ${owner.constructor.name}.${property}). Weft needs version 3.22.1: run "npm ci".`,
-    );
-  }
+  const place = `${owner.constructor.name}.${property}`;
+  if (typeof value !== "object" || value === null) throw incompatible([property], place);
+  checkMethods(value as T, place, methods);
   return value as T;
+}
+
+function checkMethods<T extends object>(value: T, place: string, methods: readonly (keyof T)[]): void {
+  const missing = methods.filter((method) => typeof Reflect.get(value, method) !== "function").map(String);
+  if (missing.length > 0) throw incompatible(missing, place);
+}
+
+function incompatible(missing: readonly string[], place: string): EngineError {
+  return new EngineError(
+    "runtime_incompatible",
+    `The installed node-llama-cpp lacks ${missing.join(", ")} (looked for in ${place}). Weft needs version 3.22.1: run "npm ci".`,
+  );
 }

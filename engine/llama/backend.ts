@@ -5,14 +5,12 @@ import { promptTokens } from "./prompt-tokens.ts";
 import type { Backend, BatchEntry, BatchRun, LogitsHandle, Sampler } from "../backend.ts";
 import type { GenerationParams, ModelFacts, PromptPart } from "../protocol.ts";
 import type { SamplerHost } from "./sampler.ts";
-import type { Vocabulary } from "./vocabulary.ts";
 
 const LAST_POSITION = Uint32Array.of(0);
 const NO_LOGITS = new Uint32Array(0);
 
 export interface LlamaBackendParts extends SamplerHost {
   readonly facts: Omit<ModelFacts, "loadMs">;
-  readonly vocabulary: Vocabulary;
   readonly canRewind: boolean;
   /** Frees context and model. */
   readonly dispose: () => Promise<void>;

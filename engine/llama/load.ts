@@ -12,6 +12,7 @@ import {
   defaultPrefillChunk,
   defaultThreads,
 } from "./defaults.ts";
+import { GrammarCache } from "./grammar.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
 import type { BackendLoader } from "../backend.ts";
@@ -83,7 +84,7 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     bindings,
     model: addonModel,
     context: addonContext,
-    endTokens: vocabulary.endTokens,
+    grammars: new GrammarCache({ bindings, model: addonModel, endTokens: vocabulary.endTokens }),
     contextTokens,
     dispose: async () => {
       await context.dispose();

@@ -6,9 +6,19 @@
  */
 import { EngineError } from "../errors.ts";
 import { drawSeed } from "../sampling-seed.ts";
+import { GrammarGuide } from "./grammar.ts";
 import type { LogitsHandle, Sampled, Sampler } from "../backend.ts";
 import type { GenerationParams, TokenId, TokenLogprobs } from "../protocol.ts";
-import type { AddonBindings, AddonContext, AddonModel, AddonSampler, AddonSamplerConfig } from "./addon.ts";
+import type {
+  AddonBindings,
+  AddonContext,
+  AddonGrammarState,
+  AddonModel,
+  AddonSampler,
+  AddonSamplerConfig,
+} from "./addon.ts";
+import type { GrammarCache } from "./grammar.ts";
+import type { Vocabulary } from "./vocabulary.ts";
 
 /** OpenAI's -100 and 100 mean "never" and "only this". */
 const BIAS_LIMIT = 100;
@@ -22,8 +32,15 @@ export interface SamplerHost {
   readonly bindings: AddonBindings;
   readonly model: AddonModel;
   readonly context: AddonContext;
-  readonly endTokens: readonly TokenId[];
+  readonly vocabulary: Vocabulary;
+  readonly grammars: GrammarCache;
   readonly contextTokens: number;
+}
+
+/** Tokens and biases of a draw, in both of the forms that are needed. */
+interface Bias {
+  readonly config: AddonSamplerConfig;
+  readonly banned: ReadonlySet<TokenId>;
 }
 
 export class LlamaSampler implements Sampler {
@@ -32,35 +49,40 @@ export class LlamaSampler implements Sampler {
   readonly #sampler: AddonSampler;
   /** Greedy and without options: sees the model's own distribution. */
   readonly #observer: AddonSampler | undefined;
-  readonly #bias: AddonSamplerConfig;
-  readonly #biasBeforeMinTokens: AddonSamplerConfig;
+  readonly #bias: Bias;
+  readonly #biasBeforeMinTokens: Bias;
+  readonly #guide: GrammarGuide | undefined;
   /** Whether the options change from draw to draw. */
   readonly #varies: boolean;
   #configured = false;
+  /** What the sampler was given last. */
+  #grammarState: AddonGrammarState | undefined;
+  #drawnPosition = -1;
   #disposed = false;
 
   constructor(host: SamplerHost, params: GenerationParams) {
     this.#host = host;
     this.#params = params;
+    this.#guide = params.grammar === undefined ? undefined : new GrammarGuide(host.grammars, params.grammar);
     this.#sampler = new host.bindings.AddonSampler(host.model);
     if (params.topLogprobs !== undefined) {
       this.#observer = new host.bindings.AddonSampler(host.model);
       this.#observer.applyConfig({ temperature: 0 });
     }
     const { sampling, stopTokenIds, ignoreEos, minTokens } = params;
-    const banned = ignoreEos ? host.endTokens : [];
-    this.#bias = biasConfig(sampling.logitBias, banned);
-    this.#biasBeforeMinTokens = biasConfig(sampling.logitBias, [...host.endTokens, ...stopTokenIds]);
+    const { endTokens } = host.vocabulary;
+    this.#bias = biasOf(sampling.logitBias, ignoreEos ? endTokens : []);
+    this.#biasBeforeMinTokens = biasOf(sampling.logitBias, [...endTokens, ...stopTokenIds]);
     this.#varies = sampling.temperature > 0 || minTokens > 0 || usesPenalties(params);
   }
 
   async sample(logits: LogitsHandle, position: number, output: readonly TokenId[]): Promise<Sampled> {
-    if (this.#varies || !this.#configured) {
-      this.#sampler.applyConfig(this.#config(position, output));
-      this.#configured = true;
-    }
-    const token = await this.#host.context.sampleToken(logits, this.#sampler);
+    this.#configure(position, output);
+    this.#guide?.drawing();
+    const token = await this.#draw(logits);
     if (token < 0) throw new EngineError("decode_failed", "The runtime has no logits to draw a token from.");
+    if (this.#isRuledOut(token, output)) throw nothingLeft();
+    this.#guide?.drawn(output.length);
     return { token, logprobs: await this.#logprobs(logits, token) };
   }
 
@@ -69,11 +91,54 @@ export class LlamaSampler implements Sampler {
     this.#disposed = true;
     this.#sampler.dispose();
     this.#observer?.dispose();
+    this.#guide?.dispose();
+    this.#grammarState = undefined;
+  }
+
+  #configure(position: number, output: readonly TokenId[]): void {
+    const state = this.#guide?.stateAfter(output);
+    if (!this.#varies && this.#configured && state === this.#grammarState) return;
+    const options = this.#config(position, output);
+    const config = state === undefined ? options : { ...options, grammarEvaluationState: state };
+    // The addon keeps its generator, used up as it is, when the seed is the same as before: a draw that is made
+    // again after a failed call would come out differently.
+    if (position === this.#drawnPosition && config.seed !== undefined)
+      this.#sampler.applyConfig({ ...config, seed: (config.seed ^ 1) >>> 0 });
+    this.#sampler.applyConfig(config);
+    this.#configured = true;
+    this.#grammarState = state;
+    this.#drawnPosition = position;
+  }
+
+  async #draw(logits: LogitsHandle): Promise<TokenId> {
+    try {
+      return await this.#host.context.sampleToken(logits, this.#sampler);
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      // Where every token is ruled out the runtime draws one of them, which its grammar then does not take.
+      if (this.#guide !== undefined && reason.includes("empty grammar stack")) throw nothingLeft();
+      throw new EngineError("decode_failed", `The runtime could not draw a token: ${reason}.`);
+    }
+  }
+
+  /** Whether the runtime drew a token that nothing but the lack of any other can have brought. */
+  #isRuledOut(token: TokenId, output: readonly TokenId[]): boolean {
+    if (this.#biasAfter(output).banned.has(token)) return true;
+    if (this.#guide === undefined) return false;
+    const { endTokens, tokenBytes, tokenOffsets } = this.#host.vocabulary;
+    if (endTokens.includes(token)) return !this.#guide.allowsEnd(token);
+    // Grammars forbid tokens without a text, but take them all the same.
+    const start = tokenOffsets[token] ?? 0;
+    return start === tokenOffsets[token + 1] || tokenBytes[start] === 0;
+  }
+
+  #biasAfter(output: readonly TokenId[]): Bias {
+    return output.length < this.#params.minTokens ? this.#biasBeforeMinTokens : this.#bias;
   }
 
   #config(position: number, output: readonly TokenId[]): AddonSamplerConfig {
-    const { sampling, minTokens } = this.#params;
-    const bias = output.length < minTokens ? this.#biasBeforeMinTokens : this.#bias;
+    const { sampling } = this.#params;
+    const bias = this.#biasAfter(output).config;
     const penalties = usesPenalties(this.#params) ? this.#penalties(output) : {};
     if (sampling.temperature <= 0) return { temperature: 0, ...bias, ...penalties };
     return {
@@ -124,17 +189,23 @@ function usesPenalties({ sampling }: GenerationParams): boolean {
   return sampling.frequencyPenalty !== 0 || sampling.presencePenalty !== 0 || sampling.repeatPenalty !== 1;
 }
 
-function biasConfig(
-  logitBias: readonly (readonly [TokenId, number])[],
-  banned: readonly TokenId[],
-): AddonSamplerConfig {
+function nothingLeft(): EngineError {
+  return new EngineError(
+    "no_token_allowed",
+    "Grammar, bans and biases of the request leave no token to draw.",
+  );
+}
+
+function biasOf(logitBias: readonly (readonly [TokenId, number])[], ends: readonly TokenId[]): Bias {
   const bias = new Map(logitBias);
-  for (const token of banned) bias.set(token, -BIAS_LIMIT);
-  if (bias.size === 0) return {};
-  return {
+  for (const token of ends) bias.set(token, -BIAS_LIMIT);
+  const banned = new Set([...bias.keys()].filter((token) => (bias.get(token) ?? 0) <= -BIAS_LIMIT));
+  if (bias.size === 0) return { config: {}, banned };
+  const config = {
     tokenBiasKeys: Uint32Array.from(bias.keys()),
     tokenBiasValues: Float32Array.from(bias.values(), nativeBias),
   };
+  return { config, banned };
 }
 
 function nativeBias(bias: number): number {

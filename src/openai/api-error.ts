@@ -154,6 +154,13 @@ export function fromEngineError(error: EngineError, field: PromptField): ApiErro
       return new ApiError("empty_string", `Invalid '${field}': it must hold at least one token.`, field);
     case "invalid_request":
       return new ApiError("invalid_value", "The engine refused a value of this request.");
+    case "grammar_rejected":
+      return new ApiError("invalid_value", "The model's engine cannot use the grammar of this request.");
+    case "no_token_allowed":
+      return new ApiError(
+        "invalid_value",
+        "The grammar and the banned tokens of this request leave the model nothing to generate.",
+      );
     case "queue_full":
       return new ApiError("server_overloaded", "The server's queue is full. Please try again later.");
     case "draining":

@@ -175,7 +175,16 @@ export function toEngineParams(
   const { maxTokens, minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix } = settings;
   const { temperature = defaults.temperature, topP = defaults.topP } = settings.sampling;
   const sampling = { ...settings.sampling, temperature, topP };
-  return { sampling, maxTokens, minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix };
+  return {
+    sampling,
+    maxTokens,
+    minTokens,
+    ignoreEos,
+    stopTokenIds,
+    grammar: undefined,
+    topLogprobs,
+    reusePrefix,
+  };
 }
 
 /** @throws {ApiError} 400 unless `0 <= token < vocabSize` and whole. */

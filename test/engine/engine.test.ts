@@ -1,7 +1,8 @@
 /** The engine over the fake model: whatever comes when, every request gets its own output and nothing is left. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { fakeOutput } from "../../engine/fake/backend.ts";
+import { EngineError } from "../../engine/errors.ts";
+import { FAKE_END, fakeOutput } from "../../engine/fake/backend.ts";
 import { GREEDY, fakeEngine, submitCommand } from "../support/engine.ts";
 import type { GenerationParams } from "../../engine/protocol.ts";
 
@@ -255,4 +256,45 @@ test("tokens of a step travel in one message", async () => {
   await engine.drained();
   const steps = engine.events.filter((event) => event.type === "step" && event.outputs.length > 0);
   expect(steps).toHaveLength(4);
+});
+
+describe("grammars", () => {
+  const FAKE_GRAMMAR = "root ::= vowel";
+  const allowedTokens = (grammar: string, output: readonly number[]): readonly number[] | undefined => {
+    if (grammar !== FAKE_GRAMMAR) throw new EngineError("grammar_rejected", "Not a grammar.");
+    if (output.length === 3) return [FAKE_END];
+    return [...Buffer.from("aeiou")];
+  };
+
+  test("constrain their request alone, and end it where they are complete", async () => {
+    const engine = await fakeEngine({ allowedTokens });
+    engine.send(submitCommand("free", prompt(20)));
+    engine.send(submitCommand("guided", prompt(20), { grammar: FAKE_GRAMMAR }));
+    await engine.drained();
+    expect(engine.tokens("free")).toEqual(fakeOutput(prompt(20), 8));
+    const tokens = engine.tokens("guided");
+    expect(String.fromCharCode(...tokens.slice(0, 3))).toMatch(/^[aeiou]{3}$/);
+    expect(engine.outputs("guided").at(-1)?.finish).toEqual({ reason: "stop", stopToken: FAKE_END });
+    expect(engine.backend.openSamplers).toBe(0);
+  });
+
+  test("one that is refused fails at submit, one that leaves nothing fails when it does; others go on", async () => {
+    const engine = await fakeEngine({
+      allowedTokens: (grammar, output) => (grammar === "dead end" && output.length === 2 ? [] : undefined),
+    });
+    const refusing = await fakeEngine({ allowedTokens });
+    refusing.send(submitCommand("bad", prompt(4), { grammar: "?" }));
+    engine.send(submitCommand("other", prompt(20)));
+    engine.send(submitCommand("stuck", prompt(20), { grammar: "dead end" }));
+    await Promise.all([engine.drained(), refusing.drained()]);
+    expect(refusing.events.filter((event) => event.type === "failed")).toMatchObject([
+      { id: "bad", code: "grammar_rejected" },
+    ]);
+    expect(engine.tokens("stuck")).toEqual(fakeOutput(prompt(20), 2));
+    expect(engine.events.filter((event) => event.type === "failed")).toMatchObject([
+      { id: "stuck", code: "no_token_allowed" },
+    ]);
+    expect(engine.tokens("other")).toEqual(fakeOutput(prompt(20), 8));
+    expect([engine.backend.openSamplers, refusing.backend.openSamplers]).toEqual([0, 0]);
+  });
 });

@@ -45,6 +45,7 @@ export const GREEDY: GenerationParams = {
   minTokens: 0,
   ignoreEos: false,
   stopTokenIds: [],
+  grammar: undefined,
   topLogprobs: undefined,
   reusePrefix: true,
 };

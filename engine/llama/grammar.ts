@@ -1,0 +1,162 @@
+/**
+ * Grammars: each text is parsed once, each output has its own place in one.
+ *
+ * That place is a function of the output: after a failed call, or when a request is continued elsewhere, it is
+ * made again from the tokens.
+ */
+import { EngineError } from "../errors.ts";
+import { NativeGarbage } from "./native-garbage.ts";
+import type { TokenId } from "../protocol.ts";
+import type { AddonBindings, AddonGrammarState, AddonModel } from "./addon.ts";
+
+/** Parsed grammars kept for the next request with the same text; together at most so many characters. */
+const MOST_CACHED = 32;
+const MOST_CACHED_CHARS = 1 << 20;
+
+/** A longer text is refused. */
+const MOST_GRAMMAR_CHARS = 1 << 20;
+
+/** About what a parsed grammar takes, as measured: 12 to 23 bytes a character, and what repetitions unfold to. */
+const BYTES_EACH = 16 << 10;
+const BYTES_PER_CHAR = 24;
+const BYTES_PER_REPETITION = 256;
+
+export interface GrammarHost {
+  readonly bindings: AddonBindings;
+  readonly model: AddonModel;
+  readonly endTokens: readonly TokenId[];
+}
+
+export class GrammarCache {
+  readonly #host: GrammarHost;
+  readonly #garbage = new NativeGarbage();
+  /** States at the beginning of their grammars, the least recently used first. */
+  readonly #beginnings = new Map<string, AddonGrammarState>();
+  readonly #endTokens: ReadonlySet<TokenId>;
+  #chars = 0;
+
+  constructor(host: GrammarHost) {
+    this.#host = host;
+    this.#endTokens = new Set(host.endTokens);
+  }
+
+  /**
+   * A new state after these tokens. Give it to `discard` when it is no longer used.
+   * @throws {EngineError} `grammar_rejected`; `invalid_request` for tokens that the grammar does not allow.
+   */
+  stateAfter(text: string, output: readonly TokenId[]): AddonGrammarState {
+    const { AddonGrammarEvaluationState, AddonSampler } = this.#host.bindings;
+    const state = new AddonGrammarEvaluationState(this.#beginningOf(text));
+    try {
+      for (const token of output) {
+        // Draws leave end tokens out too; native code would end the process where the grammar is not complete.
+        if (!this.#endTokens.has(token)) AddonSampler.acceptGrammarEvaluationStateToken(state, token);
+      }
+    } catch {
+      this.discard(text);
+      throw new EngineError("invalid_request", "The tokens so far do not follow the grammar.");
+    }
+    return state;
+  }
+
+  /** @throws {EngineError} `grammar_rejected`. */
+  check(text: string): void {
+    this.#beginningOf(text);
+  }
+
+  /** Whether the output may end in this state, or go on with this token. */
+  allows(state: AddonGrammarState, token: TokenId): boolean {
+    return this.#host.bindings.AddonSampler.canBeNextTokenForGrammarEvaluationState(state, token);
+  }
+
+  /** Tells that a state of this grammar is no longer used. */
+  discard(text: string): void {
+    this.#garbage.add(estimatedBytes(text));
+  }
+
+  #beginningOf(text: string): AddonGrammarState {
+    const known = this.#beginnings.get(text);
+    const beginning = known ?? this.#parse(text);
+    if (known === undefined) this.#chars += text.length;
+    this.#beginnings.delete(text);
+    this.#beginnings.set(text, beginning);
+    for (const oldest of this.#beginnings.keys()) {
+      const fits = this.#beginnings.size <= MOST_CACHED && this.#chars <= MOST_CACHED_CHARS;
+      if (fits || oldest === text) break;
+      this.#beginnings.delete(oldest);
+      this.#chars -= oldest.length;
+      this.discard(oldest);
+    }
+    return beginning;
+  }
+
+  #parse(text: string): AddonGrammarState {
+    const { bindings, model } = this.#host;
+    if (text.length > MOST_GRAMMAR_CHARS) {
+      const message = `The grammar is longer than ${MOST_GRAMMAR_CHARS} characters.`;
+      throw new EngineError("grammar_rejected", message);
+    }
+    try {
+      // A state of a text that does not parse would constrain nothing: the grammar is the one that throws.
+      const grammar = new bindings.AddonGrammar(text, { addonExports: bindings, rootRuleName: "root" });
+      return new bindings.AddonGrammarEvaluationState(model, grammar);
+    } catch {
+      throw new EngineError("grammar_rejected", "The runtime cannot parse the grammar.");
+    }
+  }
+}
+
+/** One request's grammar. */
+export class GrammarGuide {
+  readonly #cache: GrammarCache;
+  readonly #text: string;
+  #state: AddonGrammarState | undefined;
+  /** Tokens of the output that the state has taken; undefined while it is not known. */
+  #taken: number | undefined;
+
+  /** @throws {EngineError} `grammar_rejected`. */
+  constructor(cache: GrammarCache, text: string) {
+    this.#cache = cache;
+    this.#text = text;
+    // The state itself waits for the first draw: a queued request holds no more than its text.
+    cache.check(text);
+  }
+
+  /** The state after this output, made anew where draws that came to nothing have left it elsewhere. */
+  stateAfter(output: readonly TokenId[]): AddonGrammarState {
+    if (this.#state !== undefined && this.#taken === output.length) return this.#state;
+    this.dispose();
+    this.#state = this.#cache.stateAfter(this.#text, output);
+    this.#taken = output.length;
+    return this.#state;
+  }
+
+  /** Call before a draw: until `drawn` nobody knows what the state has taken. */
+  drawing(): void {
+    this.#taken = undefined;
+  }
+
+  /** Call when a token has been drawn after an output of this length. */
+  drawn(outputLength: number): void {
+    this.#taken = outputLength + 1;
+  }
+
+  /** Whether an end-of-generation token may be drawn; it does not advance the state. */
+  allowsEnd(token: TokenId): boolean {
+    return this.#state !== undefined && this.#cache.allows(this.#state, token);
+  }
+
+  dispose(): void {
+    if (this.#state === undefined) return;
+    this.#state = undefined;
+    this.#taken = undefined;
+    this.#cache.discard(this.#text);
+  }
+}
+
+function estimatedBytes(text: string): number {
+  let repetitions = 0;
+  for (const [, least = "0", most] of text.matchAll(/\{(\d+)(?:,(\d*))?\}/g))
+    repetitions += Number(most === undefined || most === "" ? least : most);
+  return BYTES_EACH + BYTES_PER_CHAR * text.length + BYTES_PER_REPETITION * repetitions;
+}
