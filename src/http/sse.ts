@@ -4,10 +4,10 @@ const KEEP_ALIVE = ": keep-alive\n\n";
 
 export const DONE_FRAME = "data: [DONE]\n\n";
 
+/** No `connection`: node:http says what it does, and must be free to close for a client that asked for it. */
 export const SSE_HEADERS = {
   "content-type": "text/event-stream; charset=utf-8",
   "cache-control": "no-cache",
-  connection: "keep-alive",
   // Stops nginx from collecting the stream before it passes it on.
   "x-accel-buffering": "no",
 } as const;
