@@ -10,15 +10,19 @@ const DEADLINE_MS = 60_000;
 /** Each try waits for an answer of another process, so that this is seconds of real waiting. */
 const MAX_TRIES = 2000;
 
-export interface RunningServer {
+/** The questions, for whoever knows the address. */
+export interface ServerClient {
   /** Without a slash at the end. */
   readonly url: string;
-  readonly pid: number;
   post(path: string, body: unknown, signal?: AbortSignal): Promise<Response>;
   /** `/slots` and `/metrics` together. */
   load(): Promise<ServerLoad>;
   /** Asks until the answer satisfies. */
   loadThat(label: string, satisfies: (load: ServerLoad) => boolean): Promise<ServerLoad>;
+}
+
+export interface RunningServer extends ServerClient {
+  readonly pid: number;
   /** Sends SIGTERM and resolves with the exit code; null after a death by signal. */
   stop(): Promise<number | null>;
   kill(): Promise<void>;
@@ -68,13 +72,28 @@ export async function startServer(...args: readonly string[]): Promise<RunningSe
       );
     }),
   );
+  return {
+    ...serverAt(url),
+    pid,
+    stop: () => {
+      child.kill("SIGTERM");
+      return within("the end after SIGTERM", exited);
+    },
+    kill: async () => {
+      child.kill("SIGKILL");
+      await within("the end after SIGKILL", exited);
+    },
+  };
+}
+
+/** @param url Of a running server, without a slash at the end. */
+export function serverAt(url: string): ServerClient {
   const load = async (): Promise<ServerLoad> => {
     const [slots, metrics] = await Promise.all([fetch(`${url}/slots`), fetch(`${url}/metrics`)]);
     return readLoad((await slots.json()) as SlotJson[], await metrics.text());
   };
   return {
     url,
-    pid,
     load,
     post: (path, body, signal) =>
       fetch(`${url}${path}`, {
@@ -84,14 +103,6 @@ export async function startServer(...args: readonly string[]): Promise<RunningSe
         ...(signal === undefined ? {} : { signal }),
       }),
     loadThat: (label, satisfies) => retry(label, load, satisfies),
-    stop: () => {
-      child.kill("SIGTERM");
-      return within("the end after SIGTERM", exited);
-    },
-    kill: async () => {
-      child.kill("SIGKILL");
-      await within("the end after SIGKILL", exited);
-    },
   };
 }
 
