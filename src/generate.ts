@@ -4,7 +4,13 @@ import type { PromptPart, StartInfo, StepOutput, TokenId } from "../engine/proto
 import type { TokenStream } from "../engine/token-stream.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import { TextPipeline } from "../models/text/text-pipeline.ts";
-import type { DeltaToken, ReasoningMarkers, TextDelta } from "../models/text/text-pipeline.ts";
+import type {
+  CallOptions,
+  DeltaToken,
+  OutputDelta,
+  ReasoningMarkers,
+  TextDelta,
+} from "../models/text/text-pipeline.ts";
 import type { Clock, Lifecycle } from "./deps.ts";
 import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
 import type { Metrics } from "./metrics/metrics.ts";
@@ -23,7 +29,14 @@ export interface GenerateRequest {
   readonly settings: GenerationSettings;
   /** Tells thinking from answer; undefined leaves everything in the answer. */
   readonly reasoning: (ReasoningMarkers & { readonly opened: boolean }) | undefined;
+  /** Makes what finds the tool calls in an answer; undefined leaves them in it as text. */
+  readonly calls: (() => CallReading) | undefined;
   readonly owner: string;
+}
+
+export interface CallReading extends CallOptions {
+  /** A new id for each call, such as `call_…`. */
+  readonly nextId: () => string;
 }
 
 export interface GenerateDeps {
@@ -63,14 +76,37 @@ export interface DeltaEvent extends Progress {
   readonly tokens: readonly DeltaToken[];
 }
 
+/** A tool call begins; its arguments follow in events of their own, before the next call begins. */
+export interface ToolCallEvent extends Progress {
+  readonly kind: "tool_call";
+  /** 0, 1, 2, … within the answer. */
+  readonly index: number;
+  readonly id: string;
+  readonly name: string;
+}
+
+/** A further stretch of a call's arguments, which together are JSON text unless a limit cut them off. */
+export interface ToolArgumentsEvent extends Progress {
+  readonly kind: "tool_arguments";
+  readonly index: number;
+  readonly text: string;
+}
+
+/** `tool_calls` when the answer has calls and none of them was cut off. */
+export type FinishReason = "stop" | "length" | "tool_calls";
+
 export interface FinishEvent extends Progress {
   readonly kind: "finish";
-  readonly reason: "stop" | "length";
+  readonly reason: FinishReason;
   /** The stop string or stop token that ended it; undefined for the model's own end and for a limit. */
   readonly stopReason: string | TokenId | undefined;
 }
 
-export type GenerationEvent = DeltaEvent | FinishEvent;
+export type GenerationEvent = DeltaEvent | ToolCallEvent | ToolArgumentsEvent | FinishEvent;
+
+export function isTextEvent(event: GenerationEvent): event is DeltaEvent {
+  return event.kind === "content" || event.kind === "reasoning";
+}
 
 /**
  * Resolves when the engine has accepted the request.
@@ -143,6 +179,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   readonly #model: LoadedModel;
   readonly #request: GenerateRequest;
   readonly #run: RunContext;
+  readonly #calls: CallReading | undefined;
   readonly #pipeline: TextPipeline;
   readonly #acceptedMs: number;
   #events: GenerationEvent[] = [];
@@ -154,6 +191,9 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   #completionTokens = 0;
   #firstMs: number | undefined;
   #lastMs = 0;
+  #callCount = 0;
+  /** A call that has begun and has no arguments yet. */
+  #bareCall: number | undefined;
 
   constructor(model: LoadedModel, request: GenerateRequest, stream: TokenStream, run: RunContext) {
     this.promptTokens = stream.promptTokens;
@@ -162,6 +202,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     this.#run = run;
     this.#acceptedMs = run.clock.nowMs();
     const { stops, includeStop, skipControl, minTokens } = request.settings;
+    this.#calls = request.calls?.();
     this.#pipeline = new TextPipeline({
       table: model.tokens,
       stops,
@@ -169,6 +210,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
       skipControl,
       minTokens,
       reasoning: request.reasoning,
+      calls: this.#calls,
     });
     void this.#pump(stream);
   }
@@ -228,8 +270,8 @@ export class Generation implements AsyncIterable<GenerationEvent> {
       return true;
     }
     if (output.finish === undefined) return false;
-    for (const delta of this.#pipeline.flush()) this.#emitDelta(delta);
     const { reason, stopToken } = output.finish;
+    for (const delta of this.#pipeline.flush(reason !== "length")) this.#emitDelta(delta);
     const asked = stopToken !== undefined && this.#request.settings.stopTokenIds.includes(stopToken);
     this.#emitFinish(reason === "length" ? "length" : "stop", asked ? stopToken : undefined);
     return true;
@@ -256,14 +298,36 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     this.#lastMs = nowMs;
   }
 
-  #emitDelta(delta: TextDelta): void {
-    this.#events.push({ ...this.#progress(), kind: delta.kind, text: delta.text, tokens: delta.tokens });
-    this.#notify();
+  #emitDelta(delta: OutputDelta): void {
+    if (delta.kind === "tool_call") {
+      this.#endCall();
+      this.#callCount++;
+      this.#bareCall = delta.index;
+      this.#emit({ ...this.#progress(), ...delta, id: this.#calls?.nextId() ?? "" });
+    } else if (delta.kind === "tool_arguments") {
+      if (delta.text === "") return;
+      this.#bareCall = undefined;
+      this.#emit({ ...this.#progress(), ...delta });
+    } else this.#emit({ ...this.#progress(), kind: delta.kind, text: delta.text, tokens: delta.tokens });
   }
 
-  #emitFinish(reason: "stop" | "length", stopReason: string | TokenId | undefined): void {
-    this.#run.metrics.observeFinish(this.#model.id, reason, this.#run.clock.nowMs() - this.#run.submittedMs);
-    this.#events.push({ ...this.#progress(), kind: "finish", reason, stopReason });
+  /** Arguments are JSON, also those of a call that has none. */
+  #endCall(): void {
+    if (this.#bareCall === undefined) return;
+    this.#emit({ ...this.#progress(), kind: "tool_arguments", index: this.#bareCall, text: "{}" });
+    this.#bareCall = undefined;
+  }
+
+  #emitFinish(ended: "stop" | "length", stopReason: string | TokenId | undefined): void {
+    if (ended === "stop") this.#endCall();
+    this.#run.metrics.observeFinish(this.#model.id, ended, this.#run.clock.nowMs() - this.#run.submittedMs);
+    const reason = ended === "stop" && this.#callCount > 0 ? "tool_calls" : ended;
+    this.#emit({ ...this.#progress(), kind: "finish", reason, stopReason });
+  }
+
+  #emit(event: GenerationEvent): void {
+    this.#events.push(event);
+    this.#notify();
   }
 
   #progress(): Progress {

@@ -23,7 +23,7 @@ export interface StreamHooks {
   readonly onFailure: (error: unknown) => void;
 }
 
-/** Writes one event as the `data:` frames of its endpoint. */
+/** Writes one event as the `data:` frames of its endpoint; "" for an event that shows nothing. */
 export type EventWriter = (event: ChoiceEvent) => string;
 
 /**
@@ -43,7 +43,10 @@ export async function* streamFrames(
         hooks.onFinish(event.usage);
         // One write, so that the end follows at once.
         yield write(event) + DONE_FRAME;
-      } else yield write(event);
+      } else {
+        const frames = write(event);
+        if (frames !== "") yield frames;
+      }
     }
   } catch (error) {
     hooks.onFailure(error);

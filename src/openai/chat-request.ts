@@ -1,6 +1,7 @@
 /** What a chat completion request asks for, read from its JSON body. */
 import { z } from "zod";
 import type { RenderRequest } from "../../models/chat-template.ts";
+import type { ChatTurn } from "../chat-turn.ts";
 import { MAX_TOP_LOGPROBS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
 import {
@@ -10,7 +11,7 @@ import {
   readDelivery,
   readGeneration,
 } from "./generation-fields.ts";
-import type { DeliverySettings, GenerationSettings, RequestLimits } from "./generation-fields.ts";
+import type { DeliverySettings, RequestLimits } from "./generation-fields.ts";
 import { boundMessages, messagesSchema, toTemplateMessages } from "./messages.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
 import { emptyArray, integer, parseWith } from "./validation.ts";
@@ -33,13 +34,10 @@ const KNOWN: ReadonlySet<string> = new Set(Object.keys(schema.shape));
 
 export interface ChatRequest {
   readonly model: string | undefined;
-  readonly render: RenderRequest;
-  readonly generation: GenerationSettings;
+  readonly turn: ChatTurn;
   readonly delivery: DeliverySettings;
   /** How many answers; at least 1. */
   readonly choices: number;
-  /** Whether the model's thinking is told apart from its answer. */
-  readonly splitReasoning: boolean;
   readonly ignoredFields: readonly string[];
 }
 
@@ -60,11 +58,17 @@ export function readChatRequest(body: Readonly<Record<string, unknown>>, limits:
   const topLogprobs = fields.logprobs === true ? (fields.top_logprobs ?? 0) : undefined;
   return {
     model: fields.model,
-    render: readRender(fields),
-    generation: readGeneration(fields, topLogprobs, undefined),
+    turn: {
+      render: readRender(fields),
+      tools: [],
+      toolChoice: { mode: "none" },
+      parallelToolCalls: true,
+      format: { kind: "text" },
+      splitReasoning: fields.reasoning_format !== "none",
+      generation: readGeneration(fields, topLogprobs, undefined),
+    },
     delivery: readDelivery(fields),
     choices: readChoices(fields, limits.maxChoices),
-    splitReasoning: fields.reasoning_format !== "none",
     ignoredFields: ignored,
   };
 }

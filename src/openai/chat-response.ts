@@ -2,37 +2,76 @@
 import type { TokenTable } from "../../models/text/token-table.ts";
 import type { ReasoningField } from "../deps.ts";
 import type { ChoiceEvent, FinishedAnswer, FinishedChoice } from "../choices.ts";
-import type { DeltaEvent, FinishEvent, GenerationUsage } from "../generate.ts";
+import type { DeltaEvent, FinishEvent, GenerationEvent, GenerationUsage } from "../generate.ts";
 import { sseFrame } from "../http/sse.ts";
 import { chunkExtras, tokenIdsJson } from "./answer.ts";
 import type { AnswerHead, EventWriter } from "./answer.ts";
 import type { DeliverySettings } from "./generation-fields.ts";
 import { chatLogprobs } from "./logprobs.ts";
 import type { ChatTokenJson } from "./logprobs.ts";
+import { CallDeltas, callsJson, finishReasonJson } from "./tool-calls.ts";
+import type { CallStyle } from "./tool-calls.ts";
 import { timingsJson, usageJson } from "./usage.ts";
 
 export interface ChatAnswer {
   readonly head: AnswerHead;
   readonly delivery: DeliverySettings;
-  readonly reasoningField: ReasoningField;
+  /** Undefined leaves the reasoning out. */
+  readonly reasoningField: ReasoningField | undefined;
   readonly logprobs: boolean;
+  readonly calls: CallStyle;
   readonly table: TokenTable;
   readonly promptTokens: readonly number[];
 }
 
-/** A role is written together with its choice's first event: a chunk before the first token would fake the TTFT. */
+/** What the stream of one choice remembers from one event to the next. */
+interface ChoiceStream {
+  readonly calls: CallDeltas;
+  started: boolean;
+  /** Tokens of events that showed nothing. */
+  hidden: readonly number[];
+}
+
+/**
+ * A role is written together with its choice's first event: a chunk before the first token would fake the TTFT.
+ * The tokens of an event that shows nothing go with the next one.
+ */
 export function chatEventWriter(answer: ChatAnswer): EventWriter {
-  const started = new Set<number>();
-  return (choice) => {
-    const role = started.has(choice.index) ? "" : roleFrame(choice, answer);
-    started.add(choice.index);
-    const { event } = choice;
-    return (
-      role +
-      (event.kind === "finish" ? finishFrame(choice, event, answer) : deltaFrame(choice, event, answer)) +
-      (choice.last && answer.delivery.includeUsage ? usageFrame(choice.usage, answer) : "")
-    );
+  const streams = new Map<number, ChoiceStream>();
+  return (given) => {
+    const { index } = given;
+    let stream = streams.get(index);
+    if (stream === undefined) {
+      stream = { calls: new CallDeltas(answer.calls), started: false, hidden: [] };
+      streams.set(index, stream);
+    }
+    return choiceFrames(withTokens(given, stream.hidden), stream, answer);
   };
+}
+
+function choiceFrames(choice: ChoiceEvent, stream: ChoiceStream, answer: ChatAnswer): string {
+  const { event } = choice;
+  const deltas = [...textDeltas(event, answer), ...stream.calls.next(event)];
+  if (event.kind !== "finish" && deltas.length === 0) {
+    stream.hidden = event.tokenIds;
+    return "";
+  }
+  stream.hidden = [];
+  const frames = stream.started ? [] : [roleFrame(choice, answer)];
+  stream.started = true;
+  for (const [i, delta] of deltas.entries()) {
+    // Tokens are listed once: with the first chunk that they brought, or with the finish.
+    const lists = i === 0 && event.kind !== "finish";
+    frames.push(deltaFrame(lists ? choice : { ...choice, event: { ...event, tokenIds: [] } }, delta, answer));
+  }
+  if (event.kind === "finish") frames.push(finishFrame(choice, event, answer));
+  if (choice.last && answer.delivery.includeUsage) frames.push(usageFrame(choice.usage, answer));
+  return frames.join("");
+}
+
+function withTokens(choice: ChoiceEvent, tokens: readonly number[]): ChoiceEvent {
+  if (tokens.length === 0) return choice;
+  return { ...choice, event: { ...choice.event, tokenIds: [...tokens, ...choice.event.tokenIds] } };
 }
 
 export function chatBody({ choices, usage, timings }: FinishedAnswer, answer: ChatAnswer): object {
@@ -52,30 +91,42 @@ export function chatBody({ choices, usage, timings }: FinishedAnswer, answer: Ch
 }
 
 function choiceJson({ index, events, finish }: FinishedChoice, answer: ChatAnswer): object {
-  const deltas = events.filter((event) => event.kind !== "finish");
-  const textOf = (kind: DeltaEvent["kind"]): string =>
-    deltas.filter((delta) => delta.kind === kind).reduce((text, delta) => text + delta.text, "");
-  const reasoning = textOf("reasoning");
+  const content = textOf(events, "content");
+  const reasoning = textOf(events, "reasoning");
+  const calls = callsJson(events, answer.calls);
+  const hasCalls = Object.keys(calls).length > 0;
+  const hidesReasoning = reasoning === "" || answer.reasoningField === undefined;
   return {
     index,
     message: {
       role: "assistant",
-      content: textOf("content"),
-      ...(reasoning === "" ? {} : reasoningJson(reasoning, answer.reasoningField)),
+      content: hasCalls && content === "" ? null : content,
+      ...(hidesReasoning ? {} : reasoningJson(reasoning, answer.reasoningField)),
+      ...calls,
       refusal: null,
       annotations: [],
     },
     logprobs: answer.logprobs
-      ? { content: deltas.flatMap((delta) => contentLogprobs(delta, answer)), refusal: null }
+      ? { content: events.flatMap((event) => contentLogprobs(event, answer)), refusal: null }
       : null,
-    finish_reason: finish.reason,
+    finish_reason: finishReasonJson(finish.reason, answer.calls),
     stop_reason: finish.stopReason ?? null,
     ...(answer.delivery.tokenIds ? { token_ids: events.flatMap((event) => event.tokenIds) } : {}),
   };
 }
 
+function textOf(events: readonly GenerationEvent[], kind: DeltaEvent["kind"]): string {
+  return events.reduce((text, event) => (event.kind === kind ? text + event.text : text), "");
+}
+
+function textDeltas(event: GenerationEvent, { reasoningField }: ChatAnswer): object[] {
+  if (event.kind === "content") return [{ content: event.text }];
+  if (event.kind !== "reasoning" || reasoningField === undefined) return [];
+  return [reasoningJson(event.text, reasoningField)];
+}
+
 function roleFrame({ index, event, usage }: ChoiceEvent, answer: ChatAnswer): string {
-  const delta = { role: "assistant", content: "", refusal: null };
+  const delta = { role: "assistant", content: event.kind === "tool_call" ? null : "", refusal: null };
   const { includeUsage, continuousUsage, tokenIds } = answer.delivery;
   const before = { ...usage, completionTokens: usage.completionTokens - event.tokenIds.length };
   return sseFrame({
@@ -86,24 +137,15 @@ function roleFrame({ index, event, usage }: ChoiceEvent, answer: ChatAnswer): st
   });
 }
 
-function deltaFrame(choice: ChoiceEvent, event: DeltaEvent, answer: ChatAnswer): string {
-  const delta =
-    event.kind === "content" ? { content: event.text } : reasoningJson(event.text, answer.reasoningField);
+function deltaFrame(choice: ChoiceEvent, delta: object, answer: ChatAnswer): string {
+  const { index, event } = choice;
   const logprobs =
     answer.logprobs && event.kind === "content"
       ? { content: contentLogprobs(event, answer), refusal: null }
       : null;
   return sseFrame({
     ...chunkHead(answer),
-    choices: [
-      {
-        index: choice.index,
-        delta,
-        logprobs,
-        finish_reason: null,
-        ...tokenIdsJson(event, answer.delivery),
-      },
-    ],
+    choices: [{ index, delta, logprobs, finish_reason: null, ...tokenIdsJson(event, answer.delivery) }],
     ...chunkExtras(choice, answer.delivery),
   });
 }
@@ -116,7 +158,7 @@ function finishFrame(choice: ChoiceEvent, event: FinishEvent, answer: ChatAnswer
         index: choice.index,
         delta: {},
         logprobs: null,
-        finish_reason: event.reason,
+        finish_reason: finishReasonJson(event.reason, answer.calls),
         stop_reason: event.stopReason ?? null,
         ...tokenIdsJson(event, answer.delivery),
       },
@@ -129,7 +171,7 @@ function usageFrame(usage: GenerationUsage, answer: ChatAnswer): string {
   return sseFrame({ ...chunkHead(answer), choices: [], usage: usageJson(usage) });
 }
 
-function contentLogprobs(event: DeltaEvent, answer: ChatAnswer): ChatTokenJson[] {
+function contentLogprobs(event: GenerationEvent, answer: ChatAnswer): ChatTokenJson[] {
   return event.kind === "content" ? chatLogprobs(event.tokens, answer.table) : [];
 }
 

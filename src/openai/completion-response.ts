@@ -1,6 +1,7 @@
 /** A legacy completion on the wire: its chunks and its whole body. */
 import type { TokenTable } from "../../models/text/token-table.ts";
 import type { FinishedAnswer, FinishedChoice } from "../choices.ts";
+import { isTextEvent } from "../generate.ts";
 import { sseFrame } from "../http/sse.ts";
 import { chunkExtras, tokenIdsJson } from "./answer.ts";
 import type { AnswerHead, EventWriter } from "./answer.ts";
@@ -23,6 +24,7 @@ export function completionEventWriter(answer: CompletionAnswer): EventWriter {
   return (choice) => {
     const { index, event } = choice;
     const finish = event.kind === "finish";
+    const delta = isTextEvent(event) ? event : undefined;
     const first = !started.has(index);
     const legacy = started.get(index) ?? new LegacyLogprobs(answer.table, answer.promptCharacters);
     started.set(index, legacy);
@@ -30,9 +32,9 @@ export function completionEventWriter(answer: CompletionAnswer): EventWriter {
       ...answerHead(answer),
       choices: [
         {
-          text: finish ? "" : event.text,
+          text: delta?.text ?? "",
           index,
-          logprobs: finish || !answer.logprobs ? null : legacy.next(event.tokens),
+          logprobs: delta !== undefined && answer.logprobs ? legacy.next(delta.tokens) : null,
           finish_reason: finish ? event.reason : null,
           ...(finish ? { stop_reason: event.stopReason ?? null } : {}),
           ...tokenIdsJson(event, answer.delivery),
@@ -59,7 +61,7 @@ export function completionBody(
 }
 
 function choiceJson({ index, events, finish }: FinishedChoice, answer: CompletionAnswer): object {
-  const deltas = events.filter((event) => event.kind !== "finish");
+  const deltas = events.filter(isTextEvent);
   const legacy = new LegacyLogprobs(answer.table, answer.promptCharacters);
   return {
     text: deltas.map((delta) => delta.text).join(""),

@@ -30,6 +30,7 @@ export async function completions(c: AppContext, deps: AppDeps): Promise<Respons
     promptField: "prompt",
     settings: request.generation,
     reasoning: undefined,
+    calls: undefined,
     owner: c.get("owner"),
   };
   const asked = { prompts: [prompt], perPrompt: request.choices };

@@ -67,7 +67,7 @@ export async function detokenize(c: AppContext, deps: AppDeps): Promise<Response
 
 export async function applyTemplate(c: AppContext, deps: AppDeps): Promise<Response> {
   const request = readChatRequest(await readJsonObject(c.req.raw), PROMPT_ONLY);
-  const rendered = await renderChat(modelFor(deps, request.model), request.render);
+  const rendered = await renderChat(modelFor(deps, request.model), request.turn.render);
   return jsonReply({ prompt: rendered.text });
 }
 
@@ -89,8 +89,8 @@ async function tokenizeInput(
     return { parts: [{ text, special: fields.parse_special ?? true }], addBos };
   }
   if (body["messages"] === undefined) throw missing("content");
-  const { render } = readChatRequest(body, PROMPT_ONLY);
-  return { parts: (await renderChat(model, render)).parts, addBos: asked ?? true };
+  const { turn } = readChatRequest(body, PROMPT_ONLY);
+  return { parts: (await renderChat(model, turn.render)).parts, addBos: asked ?? true };
 }
 
 async function countedTokens(

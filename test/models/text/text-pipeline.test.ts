@@ -5,7 +5,13 @@ import { Detokenizer } from "../../../models/text/detokenizer.ts";
 import { StopMatcher } from "../../../models/text/stop-matcher.ts";
 import { ReasoningSplitter } from "../../../models/text/reasoning-splitter.ts";
 import { TextPipeline } from "../../../models/text/text-pipeline.ts";
-import type { TextDelta, TextPipelineOptions } from "../../../models/text/text-pipeline.ts";
+import type {
+  OutputDelta,
+  OutputParser,
+  ParsedPiece,
+  TextDelta,
+  TextPipelineOptions,
+} from "../../../models/text/text-pipeline.ts";
 import { controlToken, cutAt, endToken, tableOf, textToken } from "../token-tables.ts";
 
 const bytesToken = (...bytes: number[]) => ({
@@ -39,6 +45,7 @@ const plain: TextPipelineOptions = {
   skipControl: true,
   minTokens: 0,
   reasoning: undefined,
+  calls: undefined,
 };
 
 interface Output {
@@ -52,20 +59,21 @@ interface Output {
 
 function run(pushes: readonly (readonly number[])[], options: TextPipelineOptions): Output {
   const pipeline = new TextPipeline(options);
-  const deltas: TextDelta[] = [];
+  const deltas: OutputDelta[] = [];
   for (const tokens of pushes) {
     deltas.push(...pipeline.push(tokens, undefined));
     if (pipeline.stopString !== undefined) break;
   }
-  deltas.push(...pipeline.flush());
-  const of = (kind: string): TextDelta[] => deltas.filter((delta) => delta.kind === kind);
-  const text = (kind: string): string =>
+  deltas.push(...pipeline.flush(true));
+  const of = (kind: TextDelta["kind"]): TextDelta[] =>
+    deltas.flatMap((delta) => (delta.kind === kind && "tokens" in delta ? [delta] : []));
+  const text = (kind: TextDelta["kind"]): string =>
     of(kind)
       .map((delta) => delta.text)
       .join("");
-  const tokens = (kind: string): number[] =>
+  const tokens = (kind: TextDelta["kind"]): number[] =>
     of(kind).flatMap((delta) => delta.tokens.map((item) => item.token));
-  for (const delta of deltas) expect(delta.text).not.toBe("");
+  for (const delta of deltas) expect(delta).not.toMatchObject({ text: "" });
   return {
     content: text("content"),
     reasoning: text("reasoning"),
@@ -115,6 +123,7 @@ const anyOptions = fc.record({
   skipControl: fc.boolean(),
   minTokens: fc.constantFrom(0, 0, 0, 1, 3),
   reasoning: fc.constantFrom(undefined, { ...MARKERS, opened: false }, { ...MARKERS, opened: true }),
+  calls: fc.constant(undefined),
 });
 
 describe("TextPipeline", () => {
@@ -171,7 +180,7 @@ describe("TextPipeline", () => {
       },
     ]);
     expect(pipeline.push([13], undefined)).toEqual([]);
-    expect(pipeline.flush()).toEqual([]);
+    expect(pipeline.flush(true)).toEqual([]);
   });
 
   it("drops the tokens that a stop string cuts", () => {
@@ -224,4 +233,106 @@ describe("TextPipeline", () => {
       stop: "b",
     });
   });
+
+  describe("with tool calls", () => {
+    // "[" begins a call, ";" parts name and arguments, "]" ends it.
+    const words = ["a", "b", " ", "[", "f", ";", "{}", "]", "x[f;", "<|call|>"];
+    const CALL = words.length - 1;
+    const callTable = tableOf([...words.slice(0, CALL).map(textToken), controlToken("<|call|>")]);
+    const id = (word: string): number => words.indexOf(word);
+    const options = (stops: readonly string[] = []): TextPipelineOptions => ({
+      ...plain,
+      table: callTable,
+      stops,
+      calls: { parser: new BracketParser(), markers: ["<|call|>"] },
+    });
+    const show = (deltas: readonly OutputDelta[]): unknown[] =>
+      deltas.map((delta) =>
+        "tokens" in delta
+          ? [delta.kind, delta.text, delta.tokens.map(({ token }) => words[token])]
+          : Object.values(delta),
+      );
+    const play = (tokens: readonly number[], stops?: readonly string[]) => {
+      const pipeline = new TextPipeline(options(stops));
+      const deltas = tokens.flatMap((token) => pipeline.push([token], undefined));
+      return { deltas: show([...deltas, ...pipeline.flush(true)]), stop: pipeline.stopString };
+    };
+
+    it("parts calls from content, and lists the tokens of the content alone", () => {
+      const tokens = ["a", " ", "x[f;", "{}", "]", "b", "[", "f", ";", "]", "a"].map(id);
+      expect(play(tokens).deltas).toEqual([
+        ["content", "a", ["a"]],
+        ["content", " ", [" "]],
+        // The token that begins the call is not wholly content.
+        ["content", "x", []],
+        ["tool_call", 0, "f"],
+        ["tool_arguments", 0, "{}"],
+        ["content", "b", ["b"]],
+        ["tool_call", 1, "f"],
+        ["content", "a", ["a"]],
+      ]);
+    });
+
+    it("gives back as content what proves to be no call", () => {
+      expect(play(["[", "a", "b"].map(id)).deltas).toEqual([["content", "[ab", ["[", "a", "b"]]]);
+    });
+
+    it("looks for stop strings before and after calls, never inside or across one", () => {
+      expect(play(["a", "[", "f", ";", "{}", "]", "b", "a"].map(id), ["{}", "ab", "f"])).toEqual({
+        deltas: [
+          ["content", "a", ["a"]],
+          ["tool_call", 0, "f"],
+          ["tool_arguments", 0, "{}"],
+          ["content", "b", ["b"]],
+          ["content", "a", ["a"]],
+        ],
+        stop: undefined,
+      });
+      expect(play(["[", "f", ";", "]", "b", "a", "b"].map(id), ["ab"])).toEqual({
+        deltas: [
+          ["tool_call", 0, "f"],
+          ["content", "b", ["b"]],
+        ],
+        stop: "ab",
+      });
+    });
+
+    it("shows the parser the markers that are control tokens", () => {
+      expect(play([CALL, id("a")]).deltas).toEqual([
+        ["content", "<|call|>", ["<|call|>"]],
+        ["content", "a", ["a"]],
+      ]);
+    });
+  });
 });
+
+/** A call is `[name;arguments]`; what is in brackets without a semicolon is none. */
+class BracketParser implements OutputParser {
+  #held = "";
+  #inside = false;
+  #calls = 0;
+
+  push(text: string): ParsedPiece[] {
+    return Array.from(text).flatMap((character) => this.#read(character));
+  }
+
+  flush(): ParsedPiece[] {
+    return this.#held === "" ? [] : [{ kind: "content", text: this.#held }];
+  }
+
+  #read(character: string): ParsedPiece[] {
+    if (this.#inside) {
+      if (character === "]") this.#inside = false;
+      return character === "]" ? [] : [{ kind: "arguments", index: this.#calls - 1, text: character }];
+    }
+    if (this.#held === "" && character !== "[") return [{ kind: "content", text: character }];
+    if (character !== ";") {
+      this.#held += character;
+      return [];
+    }
+    const name = this.#held.slice(1);
+    this.#held = "";
+    this.#inside = true;
+    return [{ kind: "call", index: this.#calls++, name }];
+  }
+}

@@ -1,0 +1,107 @@
+/** Tool calls of an answer on the wire: the deltas of a stream, and the keys of a whole message. */
+import type { FinishReason, GenerationEvent } from "../generate.ts";
+import { isObject } from "../http/json.ts";
+
+/** How the client wants to be told of calls. */
+export interface CallStyle {
+  /** Names of custom tools, whose one argument `input` is delivered as plain text. */
+  readonly custom: ReadonlySet<string>;
+  /** The deprecated `function_call` instead of `tool_calls`. */
+  readonly legacy: boolean;
+  /** The client named the tool, which OpenAI finishes with `stop`. */
+  readonly named: boolean;
+}
+
+export const NO_CALLS: CallStyle = { custom: new Set(), legacy: false, named: false };
+
+interface Call {
+  readonly id: string;
+  readonly name: string;
+  arguments: string;
+}
+
+/** Writes the call events of one choice as `delta` objects: mostly one, none for other events. */
+export class CallDeltas {
+  readonly #style: CallStyle;
+  /** The custom call that is being read: its input can be unpacked when it is whole. */
+  #custom: { readonly index: number; arguments: string } | undefined;
+
+  constructor(style: CallStyle) {
+    this.#style = style;
+  }
+
+  next(event: GenerationEvent): object[] {
+    switch (event.kind) {
+      case "tool_call": {
+        const ended = this.#endCustom();
+        const { index, id, name } = event;
+        if (this.#style.legacy) return [...ended, { function_call: { name, arguments: "" } }];
+        if (!this.#style.custom.has(name)) {
+          return [...ended, callDelta({ index, id, type: "function", function: { name, arguments: "" } })];
+        }
+        this.#custom = { index, arguments: "" };
+        return [...ended, callDelta({ index, id, type: "custom", custom: { name, input: "" } })];
+      }
+      case "tool_arguments":
+        if (this.#custom !== undefined) {
+          this.#custom.arguments += event.text;
+          return [];
+        }
+        if (this.#style.legacy) return [{ function_call: { arguments: event.text } }];
+        return [callDelta({ index: event.index, function: { arguments: event.text } })];
+      case "finish":
+        return this.#endCustom();
+      case "content":
+      case "reasoning":
+        return [];
+    }
+  }
+
+  #endCustom(): object[] {
+    const custom = this.#custom;
+    this.#custom = undefined;
+    if (custom === undefined) return [];
+    return [callDelta({ index: custom.index, custom: { input: customInput(custom.arguments) } })];
+  }
+}
+
+/** The `tool_calls` or `function_call` key of a whole message; no key without calls. */
+export function callsJson(events: readonly GenerationEvent[], style: CallStyle): object {
+  const calls: Call[] = [];
+  for (const event of events) {
+    if (event.kind === "tool_call") calls.push({ id: event.id, name: event.name, arguments: "" });
+    const last = calls.at(-1);
+    if (event.kind === "tool_arguments" && last !== undefined) last.arguments += event.text;
+  }
+  const [first] = calls;
+  if (first === undefined) return {};
+  if (style.legacy) return { function_call: { name: first.name, arguments: first.arguments } };
+  return {
+    tool_calls: calls.map(({ id, name, arguments: text }) =>
+      style.custom.has(name)
+        ? { id, type: "custom", custom: { name, input: customInput(text) } }
+        : { id, type: "function", function: { name, arguments: text } },
+    ),
+  };
+}
+
+export function finishReasonJson(reason: FinishReason, style: CallStyle): string {
+  if (reason !== "tool_calls") return reason;
+  if (style.named) return "stop";
+  return style.legacy ? "function_call" : reason;
+}
+
+/** The text inside `{"input": …}`; arguments that a limit cut off are given as they are. */
+export function customInput(text: string): string {
+  try {
+    const parsed: unknown = JSON.parse(text);
+    if (isObject(parsed) && typeof parsed["input"] === "string") return parsed["input"];
+  } catch {
+    // Cut off.
+  }
+  return text;
+}
+
+function callDelta(call: object): object {
+  return { tool_calls: [call] };
+}
