@@ -13,6 +13,8 @@ export interface TemplateAbilities {
   readonly contentParts: boolean;
   /** Tool call arguments as an object; otherwise they are JSON text. */
   readonly argumentObjects: boolean;
+  /** Calls only of a message whose content is null, not "". */
+  readonly callsInsteadOfContent: boolean;
   /** The role `developer`; otherwise it is `system`. */
   readonly developerRole: boolean;
 }
@@ -31,7 +33,8 @@ export function shapeMessages(
     };
     if (!Array.isArray(message["tool_calls"])) return shaped;
     const calls: readonly unknown[] = message["tool_calls"];
-    return { ...shaped, tool_calls: calls.map((call) => shapeCall(call, abilities)) };
+    const content = abilities.callsInsteadOfContent && shaped.content === "" ? null : shaped.content;
+    return { ...shaped, content, tool_calls: calls.map((call) => shapeCall(call, abilities)) };
   });
 }
 

@@ -14,6 +14,10 @@ import type { TemplateRenderer } from "./chat-template-renderer.ts";
 import { guardStrings, stringsOf, toPromptParts, unusedCharacters, withoutSentinel } from "./prompt-parts.ts";
 import type { ReasoningMarkers } from "./text/reasoning-splitter.ts";
 import type { TokenTable } from "./text/token-table.ts";
+import { detectToolFormat } from "./tools/detect.ts";
+import type { ProbedTemplate } from "./tools/probe.ts";
+import { toolReshapes } from "./tools/reshape-calls.ts";
+import { concernsTools, shapeTools } from "./tools/tool-history.ts";
 
 export { TemplateError } from "./chat-template-error.ts";
 export type { TemplateErrorCode } from "./chat-template-error.ts";
@@ -58,8 +62,9 @@ const KNOWN_MARKERS: readonly ReasoningMarkers[] = [
 ];
 
 const PROBE = "weft probe";
+const PROBE_NAME = "weft_probe";
 
-export class ChatTemplate {
+export class ChatTemplate implements ProbedTemplate {
   readonly source: string;
   /** How models of this template mark what they think; undefined when they do not. */
   readonly reasoning: ReasoningMarkers | undefined;
@@ -68,6 +73,8 @@ export class ChatTemplate {
   /** Found out by rendering, when first needed. */
   #contentParts: boolean | undefined;
   #argumentObjects: boolean | undefined;
+  #callsInsteadOfContent: boolean | undefined;
+  #endTexts: readonly string[] | undefined;
 
   constructor(options: ChatTemplateOptions) {
     this.source = options.source;
@@ -77,7 +84,9 @@ export class ChatTemplate {
   }
 
   /**
-   * A template that refuses the system messages is tried again with one of them in front, then with none.
+   * Tools, calls and results that the template does not show are written into the messages. A template that
+   * refuses them is tried again with calls and results in other forms, the last one plain text; and one that
+   * refuses the system messages with one of them in front, then with none.
    * @throws {TemplateError} The first attempt's, when all fail.
    */
   async render(request: RenderRequest): Promise<RenderedPrompt> {
@@ -86,18 +95,55 @@ export class ChatTemplate {
         throw new TemplateError("template_rejected", `The template variable "${name}" cannot be set.`);
       }
     }
-    const messages = shapeMessages(request.messages, await this.#abilities(request.messages));
+    const { tools, messages, forms } = await this.#forms(request);
+    const shown = { ...request, tools };
     try {
-      return await this.#attempt(request, messages);
+      return await this.#attempt(shown, messages);
     } catch (error) {
       if (!mayBeCured(error)) throw error;
-      for (const reshape of [withOneSystemMessage, withoutSystemMessages]) {
-        const reshaped = reshape(messages);
-        const prompt = reshaped && (await this.#attempt(request, reshaped).catch(unlessHopeless));
+      for (const form of forms) {
+        const reshaped = form();
+        const prompt = reshaped && (await this.#attempt(shown, reshaped).catch(unlessHopeless));
         if (prompt !== undefined) return prompt;
       }
       throw error;
     }
+  }
+
+  /** The conversation, exactly as given but for the form of its arguments; undefined when the template fails. */
+  async probe(
+    messages: readonly TemplateMessage[],
+    tools: readonly unknown[] | undefined,
+  ): Promise<string | undefined> {
+    const shaped = shapeMessages(messages, await this.#abilities(messages));
+    return (await this.#probe(shaped, tools ?? null)) || undefined;
+  }
+
+  get endTexts(): readonly string[] {
+    if (this.#endTexts === undefined) {
+      const { table, eosText } = this.#options;
+      const tokens = Array.from({ length: table.size }, (_, token) => token);
+      const ends = tokens.filter((token) => table.isEnd(token)).map((token) => table.piece(token));
+      this.#endTexts = [...new Set([eosText, ...ends])].filter((text) => text !== "");
+    }
+    return this.#endTexts;
+  }
+
+  /** The messages as the template should take them, and other forms for one that refuses. */
+  async #forms(request: RenderRequest): Promise<{
+    readonly messages: readonly TemplateMessage[];
+    readonly tools: readonly unknown[] | undefined;
+    readonly forms: readonly (() => readonly TemplateMessage[] | undefined)[];
+  }> {
+    const format = concernsTools(request) ? await detectToolFormat(this) : undefined;
+    const { messages: given, tools } = format === undefined ? request : shapeTools(request, format);
+    const messages = shapeMessages(given, await this.#abilities(given));
+    const callForms = format === undefined ? [] : toolReshapes(messages, format);
+    const forms = [() => messages, ...callForms].flatMap((callForm) => [
+      () => callForm(),
+      ...SYSTEM_RESHAPES.map((reshape) => () => mapDefined(callForm(), reshape)),
+    ]);
+    return { messages, tools, forms: forms.slice(1) };
   }
 
   async #attempt(request: RenderRequest, messages: readonly TemplateMessage[]): Promise<RenderedPrompt> {
@@ -178,10 +224,14 @@ export class ChatTemplate {
     const hasParts = messages.some((message) => Array.isArray(message.content));
     const hasCalls = messages.some((message) => Array.isArray(message["tool_calls"]));
     if (hasParts) this.#contentParts ??= await this.#takesContentParts();
-    if (hasCalls) this.#argumentObjects ??= await this.#takesArgumentObjects();
+    if (hasCalls) {
+      this.#callsInsteadOfContent ??= await this.#wantsCallsInsteadOfContent();
+      this.#argumentObjects ??= await this.#takesArgumentObjects();
+    }
     return {
       contentParts: hasParts && this.#contentParts === true,
       argumentObjects: hasCalls && this.#argumentObjects === true,
+      callsInsteadOfContent: hasCalls && this.#callsInsteadOfContent === true,
       developerRole: this.#developerRole,
     };
   }
@@ -193,27 +243,46 @@ export class ChatTemplate {
     return asText.includes(PROBE) && asText === asParts;
   }
 
-  /** Whether an object becomes JSON, and not `[object Object]`, nothing or an error. */
+  /**
+   * Whether an object becomes JSON, and not `[object Object]`, nothing or an error; or is written in some other way
+   * by a template that makes nothing of its text.
+   */
   async #takesArgumentObjects(): Promise<boolean> {
-    const call = {
-      id: "call_probe",
-      type: "function",
-      function: { name: "probe", arguments: { key: PROBE } },
-    };
-    const rendered = await this.#probe([
-      { role: "user", content: PROBE },
-      { role: "assistant", content: "", tool_calls: [call] },
+    const content = this.#callsInsteadOfContent === true ? null : "";
+    const rendered = await this.#probeCall({ key: PROBE }, content);
+    if (new RegExp(`"key":\\s*"${PROBE}"`).test(rendered)) return true;
+    if (!rendered.includes(PROBE) || !rendered.includes("key")) return false;
+    return !(await this.#probeCall(JSON.stringify({ key: PROBE }), content)).includes(PROBE);
+  }
+
+  async #wantsCallsInsteadOfContent(): Promise<boolean> {
+    for (const given of [{ key: PROBE }, JSON.stringify({ key: PROBE })]) {
+      if ((await this.#probeCall(given, "")).includes(PROBE_NAME)) return false;
+      if ((await this.#probeCall(given, null)).includes(PROBE_NAME)) return true;
+    }
+    return false;
+  }
+
+  /** What an assistant's message with one call becomes, behind the user's question. */
+  async #probeCall(given: unknown, content: unknown): Promise<string> {
+    // Some templates take ids of nine letters and digits only.
+    const call = { id: "weftprobe", type: "function", function: { name: PROBE_NAME, arguments: given } };
+    return this.#probe([
+      { role: "user", content: "?" },
+      { role: "assistant", content, tool_calls: [call] },
     ]);
-    return new RegExp(`"key":\\s*"${PROBE}"`).test(rendered);
   }
 
   /**
    * The rendered text; "" when the template fails.
    * @throws {TemplateError} `template_busy`, which says nothing about the template.
    */
-  async #probe(messages: readonly TemplateMessage[]): Promise<string> {
+  async #probe(
+    messages: readonly TemplateMessage[],
+    tools: readonly unknown[] | null = null,
+  ): Promise<string> {
     const { renderer, source, bosText, eosText } = this.#options;
-    const fixed = { tools: null, documents: null, add_generation_prompt: false };
+    const fixed = { tools, documents: null, add_generation_prompt: false };
     const variables = { ...fixed, messages, bos_token: bosText, eos_token: eosText };
     try {
       return await renderer.render({ source, variables });
@@ -222,6 +291,12 @@ export class ChatTemplate {
       return "";
     }
   }
+}
+
+const SYSTEM_RESHAPES = [withOneSystemMessage, withoutSystemMessages];
+
+function mapDefined<T, R>(value: T | undefined, change: (value: T) => R | undefined): R | undefined {
+  return value === undefined ? undefined : change(value);
 }
 
 function beforeMark(rendered: string, mark: string): string {

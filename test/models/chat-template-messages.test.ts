@@ -8,8 +8,13 @@ import {
 import type { TemplateMessage } from "../../models/chat-template-messages.ts";
 
 const message = (role: string, content: unknown): TemplateMessage => ({ role, content });
-const all = { contentParts: true, argumentObjects: true, developerRole: true };
-const none = { contentParts: false, argumentObjects: false, developerRole: false };
+const all = { contentParts: true, argumentObjects: true, developerRole: true, callsInsteadOfContent: false };
+const none = {
+  contentParts: false,
+  argumentObjects: false,
+  developerRole: false,
+  callsInsteadOfContent: false,
+};
 
 function brief(messages: readonly TemplateMessage[] | undefined): string[] | undefined {
   return messages?.map(({ role, content }) => `${role}: ${String(content)}`);

@@ -1,0 +1,134 @@
+/** Other forms of calls and results, for templates that refuse the usual one. Pure. */
+import { textOf } from "../chat-template-messages.ts";
+import type { TemplateMessage } from "../chat-template-messages.ts";
+import { callsAsText, resultsAsUser } from "./tool-history.ts";
+import type { ToolFormat } from "./tool-format.ts";
+
+type Reshape = () => readonly TemplateMessage[] | undefined;
+
+/** Tried one after the other, each on top of those before it; undefined where there is nothing to change. */
+export function toolReshapes(messages: readonly TemplateMessage[], format: ToolFormat): Reshape[] {
+  return [
+    () => withShortIds(messages),
+    () => withObjectArguments(withShortIds(messages)),
+    () => withSingleCalls(withObjectArguments(withShortIds(messages))),
+    () => withoutStrayResults(withSingleCalls(withObjectArguments(withShortIds(messages)))),
+    () => asText(messages, format),
+  ];
+}
+
+/** Ids of nine letters and digits, which is what some templates insist on. The same id always becomes the same. */
+export function withShortIds(messages: readonly TemplateMessage[]): TemplateMessage[] {
+  return messages.map((message) => {
+    const calls = recordsOf(message["tool_calls"]);
+    const changed = calls === undefined ? message : { ...message, tool_calls: calls.map(withShortId) };
+    const id = message["tool_call_id"];
+    return message.role === "tool" ? { ...changed, tool_call_id: shortId(id) } : changed;
+  });
+}
+
+function withShortId(call: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  return { ...call, id: shortId(call["id"]) };
+}
+
+const ID_LENGTH = 9;
+
+function shortId(id: unknown): string {
+  const text = typeof id === "string" ? id : JSON.stringify(id ?? "");
+  if (/^[a-zA-Z0-9]{9}$/.test(text)) return text;
+  // FNV-1a; 36 to the 6 is below 2 to the 32.
+  const hash = (seed: number): string => {
+    let value = seed;
+    for (let index = 0; index < text.length; index++) {
+      value = Math.imul(value ^ text.charCodeAt(index), 0x01000193) >>> 0;
+    }
+    return value.toString(36).padStart(7, "0");
+  };
+  return (hash(0x811c9dc5) + hash(0x9747b28c)).slice(-ID_LENGTH);
+}
+
+/** Arguments that are no JSON object become the one entry of an object. */
+function withObjectArguments(messages: readonly TemplateMessage[]): TemplateMessage[] {
+  return messages.map((message) => {
+    const calls = recordsOf(message["tool_calls"]);
+    if (calls === undefined) return message;
+    return { ...message, tool_calls: calls.map(withObjectArgument) };
+  });
+}
+
+function withObjectArgument(call: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> {
+  const called = call["function"];
+  if (!isRecord(called)) return call;
+  const given = called["arguments"];
+  const usable = isRecord(given) || (typeof given === "string" && isObjectText(given));
+  if (usable) return call;
+  const nothing = given === undefined || given === null || given === "";
+  return { ...call, function: { ...called, arguments: nothing ? {} : { arguments: given } } };
+}
+
+function isObjectText(text: string): boolean {
+  try {
+    return isRecord(JSON.parse(text));
+  } catch {
+    return false;
+  }
+}
+
+/** A message for each call, followed by its result. */
+function withSingleCalls(messages: readonly TemplateMessage[]): TemplateMessage[] {
+  const shaped: TemplateMessage[] = [];
+  for (let index = 0; index < messages.length; index++) {
+    const message = messages[index];
+    if (message === undefined) break;
+    const calls = recordsOf(message["tool_calls"]) ?? [];
+    if (calls.length < 2) {
+      shaped.push(message);
+      continue;
+    }
+    const end = messages.findIndex((other, at) => at > index && other.role !== "tool");
+    const results = messages.slice(index + 1, end === -1 ? messages.length : end);
+    for (const [place, call] of calls.entries()) {
+      shaped.push({ ...message, content: place === 0 ? message.content : "", tool_calls: [call] });
+      shaped.push(...results.filter((result) => result["tool_call_id"] === call["id"]));
+    }
+    const ids = new Set(calls.map((call) => call["id"]));
+    shaped.push(...results.filter((result) => !ids.has(result["tool_call_id"])));
+    index += results.length;
+  }
+  return shaped;
+}
+
+/** Results without a call of theirs before them become what the user says. */
+function withoutStrayResults(messages: readonly TemplateMessage[]): TemplateMessage[] {
+  let ids: ReadonlySet<unknown> = new Set();
+  return messages.flatMap((message) => {
+    if (message.role === "assistant") {
+      ids = new Set((recordsOf(message["tool_calls"]) ?? []).map((call) => call["id"]));
+    } else if (message.role !== "tool") ids = new Set();
+    else if (!ids.has(message["tool_call_id"])) return resultsAsUser([message]);
+    return [message];
+  });
+}
+
+/** Nothing but text, and no two messages of one role side by side. */
+function asText(messages: readonly TemplateMessage[], format: ToolFormat): TemplateMessage[] {
+  const plain = resultsAsUser(messages.map((message) => callsAsText(message, format)));
+  const joined: TemplateMessage[] = [];
+  for (const message of plain) {
+    const previous = joined.at(-1);
+    if (previous === undefined || previous.role !== message.role) joined.push(message);
+    else {
+      const text = [textOf(previous.content), textOf(message.content)].filter((part) => part !== "");
+      joined[joined.length - 1] = { ...previous, content: text.join("\n\n") };
+    }
+  }
+  return joined;
+}
+
+function recordsOf(value: unknown): readonly Readonly<Record<string, unknown>>[] | undefined {
+  return Array.isArray(value) ? value.filter(isRecord) : undefined;
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

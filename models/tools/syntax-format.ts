@@ -1,0 +1,32 @@
+/** A tool format made of the data of its syntax. */
+import { SyntaxParser, callStarts, isBare } from "./call-parser.ts";
+import { markupOf, printCalls } from "./call-syntax.ts";
+import type { CallSyntax } from "./call-syntax.ts";
+import { callsGrammar } from "./calls-grammar.ts";
+import type { ShownTools, ToolFormat } from "./tool-format.ts";
+
+export function formatOf(syntax: CallSyntax, shows: ShownTools): ToolFormat {
+  return {
+    name: syntax.family,
+    triggersFor: (names) => triggersOf(syntax, names),
+    markup: markupOf(syntax),
+    shows,
+    callsGrammar: (builder, tools, options) => callsGrammar(builder, syntax, tools, options),
+    createParser: (tools = []) => new SyntaxParser(syntax, tools),
+    print: (calls) => printCalls(syntax, calls),
+  };
+}
+
+/** Without markup of its own a call begins where the name of a tool stands. */
+function triggersOf(syntax: CallSyntax, names: readonly string[]): string[] {
+  if (!isBare(syntax)) return callStarts(syntax).map((start) => start.text);
+  const opening = syntax.before.trim();
+  const { body } = syntax;
+  return names.flatMap((name) => {
+    if (body.kind === "literal") return [opening + name + body.open];
+    if (body.kind !== "object") return [opening + name];
+    const key = JSON.stringify(body.fields[0]?.key ?? "name");
+    if (body.fields[0]?.holds !== "name") return [`${opening}{${key}`];
+    return [" ", ""].map((space) => `${opening}{${key}:${space}${JSON.stringify(name)}`);
+  });
+}

@@ -1,0 +1,121 @@
+/** Writes tools, calls and results into messages for templates that leave them out, and puts them in order. Pure. */
+import { textOf } from "../chat-template-messages.ts";
+import type { TemplateMessage } from "../chat-template-messages.ts";
+import { describeTools } from "./describe-tools.ts";
+import type { PrintedCall, ToolFormat } from "./tool-format.ts";
+
+/** What of a conversation a template gets to see. */
+export interface ToolConversation {
+  readonly messages: readonly TemplateMessage[];
+  readonly tools: readonly unknown[] | undefined;
+}
+
+/** Whether a conversation has anything to do with tools. */
+export function concernsTools({ messages, tools }: ToolConversation): boolean {
+  return (
+    (tools !== undefined && tools.length > 0) ||
+    messages.some((message) => message.role === "tool" || callsOf(message).length > 0)
+  );
+}
+
+/**
+ * Results in the order of their calls, each with the name of its tool, as templates go by position or by name;
+ * and text in place of what the template would leave out.
+ * @throws {TemplateError} `template_rejected` for a result that is not text.
+ */
+export function shapeTools(conversation: ToolConversation, format: ToolFormat): ToolConversation {
+  const { definitions, calls, results } = format.shows;
+  let messages = inOrderOfCalls(conversation.messages);
+  if (!results) messages = resultsAsUser(messages);
+  if (!calls) messages = messages.map((message) => callsAsText(message, format));
+  const { tools } = conversation;
+  if (definitions || tools === undefined || tools.length === 0) return { messages, tools };
+  return { messages: withSystemText(messages, describeTools(tools, format)), tools: undefined };
+}
+
+/** Results of a run of tool messages, sorted by the calls of the assistant's message before them. */
+function inOrderOfCalls(messages: readonly TemplateMessage[]): TemplateMessage[] {
+  const shaped: TemplateMessage[] = [];
+  let calls: readonly KnownCall[] = [];
+  let run: TemplateMessage[] = [];
+  const settle = (): void => {
+    const order = (message: TemplateMessage): number => {
+      const at = calls.findIndex((call) => call.id === message["tool_call_id"]);
+      return at === -1 ? calls.length : at;
+    };
+    shaped.push(...run.sort((a, b) => order(a) - order(b)));
+    run = [];
+  };
+  for (const message of messages) {
+    if (message.role === "tool") {
+      const name = calls.find((call) => call.id === message["tool_call_id"])?.name;
+      run.push(name === undefined || message["name"] !== undefined ? message : { ...message, name });
+      continue;
+    }
+    settle();
+    if (message.role === "assistant") calls = callsOf(message);
+    shaped.push(message);
+  }
+  settle();
+  return shaped;
+}
+
+/** One user message for each run of results. */
+export function resultsAsUser(messages: readonly TemplateMessage[]): TemplateMessage[] {
+  const shaped: TemplateMessage[] = [];
+  let inRun = false;
+  for (const message of messages) {
+    if (message.role !== "tool") {
+      shaped.push(message);
+      inRun = false;
+      continue;
+    }
+    const text = `<tool_response>\n${textOf(message.content)}\n</tool_response>`;
+    const previous = shaped.at(-1);
+    if (inRun && previous !== undefined) {
+      shaped[shaped.length - 1] = { ...previous, content: `${textOf(previous.content)}\n${text}` };
+    } else shaped.push({ role: "user", content: text });
+    inRun = true;
+  }
+  return shaped;
+}
+
+/** The calls at the end of what the assistant said. */
+export function callsAsText(message: TemplateMessage, format: Pick<ToolFormat, "print">): TemplateMessage {
+  const calls = callsOf(message);
+  const { tool_calls: left, ...others } = message;
+  if (!Array.isArray(left)) return message;
+  const said = textOf(message.content);
+  const separator = said === "" || calls.length === 0 ? "" : "\n";
+  return { ...others, role: message.role, content: said + separator + format.print(calls) };
+}
+
+function withSystemText(messages: readonly TemplateMessage[], text: string): TemplateMessage[] {
+  const [first, ...others] = messages;
+  if (first?.role !== "system" && first?.role !== "developer") {
+    return [{ role: "system", content: text }, ...messages];
+  }
+  const said = textOf(first.content);
+  return [{ ...first, content: said === "" ? text : `${said}\n\n${text}` }, ...others];
+}
+
+interface KnownCall extends PrintedCall {
+  readonly id: unknown;
+}
+
+/** Calls that have a function; others are left out, as there is no way to show them. */
+function callsOf(message: TemplateMessage): KnownCall[] {
+  const calls: unknown = message["tool_calls"];
+  if (!Array.isArray(calls)) return [];
+  return calls.flatMap((call: unknown): KnownCall[] => {
+    const called = isRecord(call) ? call["function"] : undefined;
+    if (!isRecord(call) || !isRecord(called)) return [];
+    const given = called["arguments"];
+    const json = typeof given === "string" ? given : given === undefined ? "{}" : JSON.stringify(given);
+    return [{ id: call["id"], name: String(called["name"]), arguments: json }];
+  });
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
