@@ -11,25 +11,35 @@ import type { ParsedTool, ToolCallParser, ToolPiece } from "./tool-format.ts";
 /** A text at which calls may begin, and what must follow before the first body. */
 export interface CallStart {
   readonly text: string;
-  readonly then: string;
+  readonly rest: string;
 }
+
+const BRACE = "{";
+
+/** Models that write an object without markup sometimes put this control token before it. */
+const BARE_MARK = "<|python_tag|>";
 
 /** The starts of a syntax, the one that models are trained to write first. */
 export function callStarts(syntax: CallSyntax): CallStart[] {
   const before = syntax.before.trim();
-  if (isBare(syntax)) return [{ text: before === "" ? "{" : before, then: "" }];
+  if (isBare(syntax)) {
+    const starts = [before === "" ? BRACE : before, ...(syntax.body.kind === "object" ? [BARE_MARK] : [])];
+    return starts.map((text) => ({ text, rest: "" }));
+  }
   const mark = leadingMark(before);
-  if (mark === "") return [{ text: before, then: "" }];
-  const then = before.slice(before.indexOf(mark) + mark.length).trim();
+  if (mark === "") return [{ text: before, rest: "" }];
+  const rest = before.slice(before.indexOf(mark) + mark.length).trim();
   // Models leave out the outer one of two tags.
-  const inner = syntax.body.kind === "tagged" && then.startsWith("<") ? [{ text: then, then: "" }] : [];
-  return [{ text: mark, then }, ...inner];
+  const inner = syntax.body.kind === "tagged" && rest.startsWith("<") ? [{ text: rest, rest: "" }] : [];
+  return [{ text: mark, rest }, ...inner];
 }
 
-/** Whether nothing but the body says that something is a call. */
+/** Whether nothing but the body says that something is a call: marks this short occur in any text. */
 export function isBare({ before }: CallSyntax): boolean {
-  return /^[[({\s]*$/.test(before);
+  return before.trim().length < SHORTEST_MARK && leadingMark(before) === "";
 }
+
+const SHORTEST_MARK = 4;
 
 /**
  * At a start the parser reads on until it has the name of a tool and the beginning of its arguments; what does
@@ -47,10 +57,10 @@ export class SyntaxParser implements ToolCallParser {
   readonly #run: Step<void>;
   #complete = true;
 
-  constructor(syntax: CallSyntax, tools: readonly ParsedTool[], moreStarts: readonly CallStart[] = []) {
+  constructor(syntax: CallSyntax, tools: readonly ParsedTool[]) {
     this.#syntax = syntax;
     this.#ends = callEnds(syntax);
-    this.#starts = [...callStarts(syntax), ...moreStarts];
+    this.#starts = callStarts(syntax);
     this.#bare = isBare(syntax);
     this.#context = {
       reader: this.#reader,
@@ -103,8 +113,8 @@ export class SyntaxParser implements ToolCallParser {
     let from = reader.mark();
     try {
       // An object is read with the brace with which it begins.
-      if (this.#syntax.before.trim() !== "" || !this.#bare) reader.take(start.text.length);
-      yield* reader.expect(start.then);
+      if (start.text !== BRACE) reader.take(start.text.length);
+      yield* reader.expect(start.rest);
       do {
         yield* readBody(this.#syntax.body, this.#context);
         this.#sink.endCall();

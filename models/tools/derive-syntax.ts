@@ -22,6 +22,8 @@ export function deriveSyntax(one: string, two: string | undefined): CallSyntax |
   const body = pair === undefined ? single.body : merged(single.body, pair.first.body, pair.second.body);
   const before = one.slice(0, single.start);
   if (before.includes(FIRST_CALL.id) || before.includes(FIRST_CALL.name)) return undefined;
+  // A name without anything before it cannot be told from text.
+  if (before.trim() === "" && single.body.kind !== "object") return undefined;
   const after = one.slice(single.end);
   // Several calls that do not begin like one have a syntax of their own, which models mix up.
   const alike = pair !== undefined && two?.slice(0, pair.first.start) === before;

@@ -9,7 +9,7 @@ export function formatOf(syntax: CallSyntax, shows: ShownTools): ToolFormat {
   return {
     name: syntax.family,
     triggersFor: (names) => triggersOf(syntax, names),
-    markup: markupOf(syntax),
+    markup: [...markupOf(syntax), ...callStarts(syntax).map((start) => start.text)],
     shows,
     callsGrammar: (builder, tools, options) => callsGrammar(builder, syntax, tools, options),
     createParser: (tools = []) => new SyntaxParser(syntax, tools),

@@ -218,10 +218,10 @@ describe("ChatTemplate", () => {
 
   it("gives arguments as JSON text to a template that adds strings", async () => {
     const adding = templateOf(
-      "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls %}{{ '!' + c.function.arguments }}{% endfor %}{% endfor %}",
+      "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ '!' + c.function.name + c.function.arguments }}{% endfor %}{% endfor %}",
     );
     const call = { id: "1", type: "function", function: { name: "f", arguments: '{"a":1}' } };
-    expect(await textOf(adding, [assistant("x", { tool_calls: [call] })])).toBe('x!{"a":1}');
+    expect(await textOf(adding, [assistant("x", { tool_calls: [call] })])).toBe('x!f{"a":1}');
   });
 
   it("keeps malformed arguments of an earlier turn as text", async () => {
