@@ -160,6 +160,15 @@ export interface ModelFacts {
   readonly eosToken: TokenId | undefined;
   /** Whether the model wants its begin token in front of a prompt. */
   readonly addBos: boolean;
+  /** Undefined when the model was not taught to fill in the middle. */
+  readonly fim: FillInMiddleTokens | undefined;
+}
+
+/** What a prompt for filling in the middle is made of: prefix token, text, suffix token, text, middle token. */
+export interface FillInMiddleTokens {
+  readonly prefix: TokenId;
+  readonly suffix: TokenId;
+  readonly middle: TokenId;
 }
 
 /** Bits of `ModelFacts.tokenAttributes` (llama.h `llama_token_attr`). */

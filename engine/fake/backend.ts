@@ -246,5 +246,6 @@ function fakeFacts(sizes: FakeSizes): Omit<ModelFacts, "loadMs"> {
     bosToken: undefined,
     eosToken: FAKE_END,
     addBos: false,
+    fim: undefined,
   };
 }

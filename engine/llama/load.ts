@@ -16,7 +16,7 @@ import { GrammarCache } from "./grammar.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
 import type { BackendLoader } from "../backend.ts";
-import type { LoadOptions, ModelFacts } from "../protocol.ts";
+import type { FillInMiddleTokens, LoadOptions, ModelFacts } from "../protocol.ts";
 import type { AddonBindings } from "./addon.ts";
 
 /** A context below this is of no use to anybody. */
@@ -76,6 +76,7 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     bosToken: model.tokens.bos ?? undefined,
     eosToken: model.tokens.eos ?? undefined,
     addBos: addonModel.shouldPrependBosToken(),
+    fim: fillInMiddleTokens(model),
   };
   return new LlamaBackend({
     facts,
@@ -205,6 +206,11 @@ async function deviceName(llama: Llama, model: LlamaModel, threads: number): Pro
   if (llama.gpu === false || model.gpuLayers === 0) return `CPU, ${threads} threads`;
   const names = await llama.getGpuDeviceNames();
   return `${llama.gpu}: ${names.join(", ")} (${model.gpuLayers}/${model.fileInsights.totalLayers} layers)`;
+}
+
+function fillInMiddleTokens(model: LlamaModel): FillInMiddleTokens | undefined {
+  const { prefix, suffix, middle } = model.tokens.infill;
+  return prefix === null || suffix === null || middle === null ? undefined : { prefix, suffix, middle };
 }
 
 async function fingerprint(options: LoadOptions, settings: readonly unknown[]): Promise<string> {

@@ -67,6 +67,7 @@ export function tinyFacts(changes: Partial<ModelFacts> = {}): ModelFacts {
     bosToken: BOS,
     eosToken: EOS,
     addBos: true,
+    fim: undefined,
     ...changes,
   };
 }

@@ -79,5 +79,6 @@ function probeFacts(): Extract<EngineEvent, { type: "loaded" }>["facts"] {
     bosToken: undefined,
     eosToken: 0,
     addBos: false,
+    fim: undefined,
   };
 }
