@@ -121,6 +121,7 @@ async function measureEngine(
         client.submit({
           id: randomUUID(),
           prompt: [{ tokens: randomPrompt(facts, options, deriveSeed(options.seed, round, index)) }],
+          promptLogprobs: undefined,
           addBos: false,
           params: { ...GREEDY_TO_THE_LIMIT, maxTokens: options.outputTokens },
           owner: "bench",

@@ -20,6 +20,8 @@ export interface BatchEntry {
   readonly tokens: Uint32Array;
   /** Whether the logits of the last token are wanted. */
   readonly sample: boolean;
+  /** Whether the logits of every token are wanted; absent is no. */
+  readonly everyLogit?: boolean;
 }
 
 /** Where the logits of one entry will be; valid until the next `run`. */
@@ -27,7 +29,7 @@ export type LogitsHandle = number & { readonly __brand: "LogitsHandle" };
 
 /** A native call under way. */
 export interface BatchRun {
-  /** Of the entries that asked for them, in order. */
+  /** Of the entries that asked for them, in order; an entry with `everyLogit` has one for each token. */
   readonly logits: readonly LogitsHandle[];
   /**
    * Resolves when the call is over. Rejects with `EngineError` `decode_failed`; the cells of the entries' slots
@@ -56,6 +58,14 @@ export interface Sampler {
   dispose(): void;
 }
 
+/** Reads how likely the model found tokens that were given rather than drawn. */
+export interface LogprobReader {
+  /** Call it when the run that computes the logits is over. */
+  read(logits: LogitsHandle, token: TokenId): Promise<TokenLogprobs>;
+  /** Frees native memory. Idempotent. */
+  dispose(): void;
+}
+
 export interface Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   /** Whether `truncate` can keep a part of a slot. */
@@ -75,6 +85,8 @@ export interface Backend {
   run(entries: readonly BatchEntry[]): BatchRun;
   /** @throws {EngineError} `invalid_request` for a token outside the vocabulary, `grammar_rejected`. */
   createSampler(params: GenerationParams): Sampler;
+  /** @param top Number of alternatives to read with each token. */
+  createLogprobReader(top: number): LogprobReader;
   /** Drops every cell of the slot from `length` on. */
   truncate(slot: number, length: number): void;
   /** Number of cells the runtime says the slot has. */

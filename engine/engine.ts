@@ -7,6 +7,7 @@
 import { performance } from "node:perf_hooks";
 import { calibrate } from "./calibrate.ts";
 import { EngineError } from "./errors.ts";
+import { PromptLogprobCollector, checkPromptLogprobs } from "./prompt-logprobs.ts";
 import { cancel, checkRoom, createState, submit } from "./scheduler/transitions.ts";
 import { engineStats } from "./stats.ts";
 import { StepLoop } from "./step-loop.ts";
@@ -108,7 +109,14 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       const prompt = backend.tokenize(command.prompt, command.addBos);
       // Needs no word of what is resumed: each draw is told the whole output so far.
       const sampler = backend.createSampler(command.params);
+      // A resumed request has brought those of its prompt with its first token.
+      const top = command.resume.length > 0 ? undefined : command.promptLogprobs;
+      let promptLogprobs: PromptLogprobCollector | undefined;
       try {
+        if (top !== undefined) {
+          checkPromptLogprobs(top);
+          promptLogprobs = new PromptLogprobCollector(backend.createLogprobReader(top), prompt, top);
+        }
         loop.change((state, nowMs) => {
           const queuePosition = submit(
             state,
@@ -120,15 +128,17 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
               resume: backend.tokenize([{ tokens: command.resume }], false),
               maxTokens: command.params.maxTokens,
               cacheKey: "",
-              reusePrefix: command.params.reusePrefix,
+              reusePrefix: command.params.reusePrefix && top === undefined,
+              readsPrompt: top !== undefined,
             },
             nowMs,
           );
-          loop.addRequest(id, sampler, command.params);
+          loop.addRequest(id, command.params, { sampler, promptLogprobs });
           emit({ type: "accepted", id, promptTokens: [...prompt], queuePosition });
         });
       } catch (error) {
         sampler.dispose();
+        promptLogprobs?.dispose();
         throw error;
       }
     } catch (error) {

@@ -45,7 +45,10 @@ export interface SamplingParams {
 
 export interface GenerationParams {
   readonly sampling: SamplingParams;
-  /** Most tokens to generate; undefined runs to the end of the slot's context. */
+  /**
+   * Most tokens to generate; undefined runs to the end of the slot's context. With 0 the prompt alone is computed:
+   * the request ends with `length` and one output without tokens.
+   */
   readonly maxTokens: number | undefined;
   /** End-of-generation and stop tokens are banned until this many tokens exist. */
   readonly minTokens: number;
@@ -71,6 +74,12 @@ export interface SubmitCommand {
   /** Puts the model's begin token first if the model wants one and the prompt lacks it. */
   readonly addBos: boolean;
   readonly params: GenerationParams;
+  /**
+   * Reports the log probabilities of the prompt's own tokens in `StartInfo`, with so many alternatives each, 0 to
+   * 20; undefined reports nothing. Such a prompt is computed as a whole, whatever is cached, and each of its
+   * tokens costs about as much as one that is drawn. A resumed request has had them.
+   */
+  readonly promptLogprobs: number | undefined;
   /**
    * Tokens this request has generated already, in order; none for a new one. The engine continues behind them as
    * if it had never stopped: positions, seeds, penalties and limits count them. They are not sent again.
@@ -193,6 +202,17 @@ export interface TokenLogprobs {
   readonly top: readonly (readonly [token: TokenId, logprob: number])[];
 }
 
+/** Log probabilities of a prompt's tokens: read them with `promptLogprobsAt`. */
+export interface PromptLogprobs {
+  /** Of token `i` given those before it; the first is meaningless, nothing is before it. */
+  readonly logprobs: Float32Array;
+  /** Alternatives reported for each token. */
+  readonly top: number;
+  /** Token ids, most likely first: of token `i` at `[i * top .. (i + 1) * top)`. */
+  readonly topTokens: Uint32Array;
+  readonly topLogprobs: Float32Array;
+}
+
 /** Sent with a request's first token; a resumed request has had its first token. */
 export interface StartInfo {
   readonly slot: number;
@@ -202,6 +222,8 @@ export interface StartInfo {
   readonly queueMs: number;
   /** Slot assigned to first token sampled. */
   readonly prefillMs: number;
+  /** When the request asked for them. */
+  readonly promptLogprobs: PromptLogprobs | undefined;
 }
 
 /** `abort` answers a cancel and reaches nobody but the bookkeeping. */

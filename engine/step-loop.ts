@@ -17,6 +17,7 @@ import {
   releaseCancelled,
   truncateSlot,
 } from "./scheduler/transitions.ts";
+import type { PromptLogprobCollector } from "./prompt-logprobs.ts";
 import { StepRecord } from "./step-record.ts";
 import type { Backend, BatchRun, LogitsHandle, Sampled, Sampler } from "./backend.ts";
 import type { EngineEvent, Finish, GenerationParams, RequestId, StartInfo } from "./protocol.ts";
@@ -25,8 +26,13 @@ import type { PlannedCall, PlannedEntry, ScheduledRequest, SchedulerState } from
 /** Set to check every plan and state: tests and debugging. */
 const CHECK_INVARIANTS = process.env["WEFT_CHECK_INVARIANTS"] === "1";
 
-interface Generation {
+/** What reads a request's logits. */
+interface Readers {
   readonly sampler: Sampler;
+  readonly promptLogprobs: PromptLogprobCollector | undefined;
+}
+
+interface Generation extends Readers {
   readonly stopTokens: ReadonlySet<number>;
 }
 
@@ -62,10 +68,10 @@ export class StepLoop {
   }
 
   /** Tells how a submitted request draws its tokens and when it ends. */
-  addRequest(id: RequestId, sampler: Sampler, params: GenerationParams): void {
+  addRequest(id: RequestId, params: GenerationParams, readers: Readers): void {
     const stopTokens = new Set(params.stopTokenIds);
     if (!params.ignoreEos) for (const token of this.#endTokens) stopTokens.add(token);
-    this.#generations.set(id, { sampler, stopTokens });
+    this.#generations.set(id, { ...readers, stopTokens });
   }
 
   /** Resolves when nothing runs or waits. */
@@ -79,8 +85,7 @@ export class StepLoop {
     this.#stopping = true;
     this.#wake?.();
     await this.#done;
-    for (const { sampler } of this.#generations.values()) sampler.dispose();
-    this.#generations.clear();
+    for (const id of this.#generations.keys()) this.#dropGeneration(id);
   }
 
   async #run(): Promise<void> {
@@ -134,11 +139,27 @@ export class StepLoop {
     const endMs = performance.now();
     this.record.addCall(call, endMs - startMs);
     completeCall(this.state, call, endMs - startMs);
-    if (call.kind === "prefill") return;
+    if (call.kind === "prefill") return this.#readPrompt(call, run, endMs);
     const drawing = call.entries.filter((entry) => entry.sample);
     this.#takeDraws(drawing, await (early ?? this.#startDraws(call, run)));
     for (const plug of call.entries) if (!plug.sample) this.#backend.truncate(plug.slot, plug.position);
     this.record.sampleMs += performance.now() - endMs;
+  }
+
+  /** Reads the logits of prompt tokens, where somebody wants them; a request whose logits cannot be read fails. */
+  async #readPrompt({ entries }: PlannedCall, { logits }: BatchRun, startMs: number): Promise<void> {
+    const reading = entries.filter((entry) => entry.everyLogit === true);
+    let next = 0;
+    for (const { request: id = "", position, tokens } of reading) {
+      const handles = logits.slice(next, (next += tokens.length));
+      try {
+        await this.#generations.get(id)?.promptLogprobs?.add(position, handles);
+      } catch (error) {
+        const request = this.state.requests.get(id);
+        if (request !== undefined) this.#failRequest(request, asEngineError(error));
+      }
+    }
+    if (reading.length > 0) this.record.sampleMs += performance.now() - startMs;
   }
 
   /** Never rejects. */
@@ -154,7 +175,8 @@ export class StepLoop {
       const entry = entries[i];
       const request = this.state.requests.get(entry?.request ?? "");
       if (request === undefined || request.cancelled) return;
-      if (drawn instanceof EngineError) this.#failRequest(request, drawn);
+      if (request.maxNew === 0) this.#endUngenerated(request, nowMs);
+      else if (drawn instanceof EngineError) this.#failRequest(request, drawn);
       else this.#accept(request, drawn, nowMs);
     });
   }
@@ -174,7 +196,7 @@ export class StepLoop {
   /** Takes a sampled token into the request and its output, and ends the request if that was its last. */
   #accept(request: ScheduledRequest, { token, logprobs }: Sampled, nowMs: number): void {
     const { id } = request;
-    const start = request.output.length === 0 ? startInfo(request, nowMs) : undefined;
+    const start = request.output.length === 0 ? this.#startOf(request, nowMs) : undefined;
     appendToken(this.state, id, token);
     const finish = this.#finishOf(request, token);
     this.record.addOutput({
@@ -186,6 +208,24 @@ export class StepLoop {
     });
     if (start !== undefined) this.record.addPrompt(request);
     if (finish !== undefined) this.#release(request);
+  }
+
+  /** Of a request that wanted no tokens the prompt has been computed; what was drawn behind it is thrown away. */
+  #endUngenerated(request: ScheduledRequest, nowMs: number): void {
+    this.record.addOutput({
+      id: request.id,
+      tokens: [],
+      logprobs: undefined,
+      start: this.#startOf(request, nowMs),
+      finish: { reason: "length", stopToken: undefined },
+    });
+    this.record.addPrompt(request);
+    this.#release(request);
+  }
+
+  #startOf(request: ScheduledRequest, nowMs: number): StartInfo {
+    const promptLogprobs = this.#generations.get(request.id)?.promptLogprobs?.take();
+    return { ...startInfo(request, nowMs), promptLogprobs };
   }
 
   #finishOf(request: ScheduledRequest, token: number): Finish | undefined {
@@ -265,7 +305,9 @@ export class StepLoop {
   }
 
   #dropGeneration(id: RequestId): void {
-    this.#generations.get(id)?.sampler.dispose();
+    const generation = this.#generations.get(id);
+    generation?.sampler.dispose();
+    generation?.promptLogprobs?.dispose();
     this.#generations.delete(id);
   }
 
@@ -300,7 +342,7 @@ function callWith(call: PlannedCall, wanted: readonly PlannedEntry[]): PlannedCa
   return { ...call, entries: wanted, tokens, unscaledMs: 0 };
 }
 
-function startInfo(request: ScheduledRequest, nowMs: number): StartInfo {
+function startInfo(request: ScheduledRequest, nowMs: number): Omit<StartInfo, "promptLogprobs"> {
   const admittedMs = request.admittedMs ?? nowMs;
   return {
     slot: request.slot ?? -1,

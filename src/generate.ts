@@ -124,7 +124,10 @@ export async function generate(
   const params = toEngineParams(settings, model.facts.vocabSize, model.sampling);
   const submittedMs = deps.clock.nowMs();
   try {
-    const stream = await model.engine.submit({ id, prompt, addBos, params, owner }, signal);
+    const stream = await model.engine.submit(
+      { id, prompt, addBos, params, promptLogprobs: undefined, owner },
+      signal,
+    );
     return new Generation(model, request, stream, { ...deps, signal, submittedMs });
   } catch (error) {
     if (signal.aborted) {

@@ -7,8 +7,16 @@
 import { EngineError } from "../errors.ts";
 import { drawSeed } from "../sampling-seed.ts";
 import { TokenAttribute } from "../protocol.ts";
-import type { Backend, BatchEntry, BatchRun, LogitsHandle, Sampled, Sampler } from "../backend.ts";
-import type { GenerationParams, ModelFacts, PromptPart, TokenId } from "../protocol.ts";
+import type {
+  Backend,
+  BatchEntry,
+  BatchRun,
+  LogitsHandle,
+  LogprobReader,
+  Sampled,
+  Sampler,
+} from "../backend.ts";
+import type { GenerationParams, ModelFacts, PromptPart, TokenId, TokenLogprobs } from "../protocol.ts";
 
 /** Bytes 0-255 are tokens of their own; after them come the control tokens. */
 export const FAKE_BYTES = 256;
@@ -75,9 +83,12 @@ export class FakeBackend implements Backend {
 
   run(entries: readonly BatchEntry[]): BatchRun {
     if (this.#running) throw new EngineError("internal", "A call during a call.");
-    const sampled = entries.filter((entry) => entry.sample);
+    const logits = entries.flatMap((entry) => {
+      if (entry.everyLogit === true) return [...entry.tokens];
+      return entry.sample ? [0] : [];
+    });
     this.#inFlight = this.#compute(entries);
-    return { logits: sampled.map((_, i) => i as LogitsHandle), done: this.#inFlight };
+    return { logits: logits.map((_, i) => i as LogitsHandle), done: this.#inFlight };
   }
 
   async #compute(entries: readonly BatchEntry[]): Promise<void> {
@@ -87,10 +98,13 @@ export class FakeBackend implements Backend {
       await this.#attempt(entries);
       this.calls.push(entries.map(({ slot, tokens }) => ({ slot, tokens: tokens.length })));
       this.#logits = [];
-      for (const { slot, tokens, sample } of entries) {
+      for (const { slot, tokens, sample, everyLogit } of entries) {
         const cells = this.#cells[slot] ?? [];
         cells.push(...tokens);
         if (sample) this.#logits.push(hashOf(cells));
+        if (everyLogit === true)
+          for (let end = cells.length - tokens.length + 1; end <= cells.length; end++)
+            this.#logits.push(hashOf(cells.slice(0, end)));
       }
     } finally {
       this.#running = false;
@@ -106,6 +120,23 @@ export class FakeBackend implements Backend {
         if (this.#running && !this.drawsInOrder) throw new EngineError("internal", "A draw during a call.");
         await this.#inFlight;
         return this.#sample(logits, position, params, this.#allowedAfter(output, params));
+      },
+      dispose: () => {
+        if (open) this.openSamplers -= 1;
+        open = false;
+      },
+    };
+  }
+
+  createLogprobReader(top: number): LogprobReader {
+    this.openSamplers += 1;
+    let open = true;
+    return {
+      read: (logits, token) => {
+        const state = this.#logits[logits];
+        if (this.#running || state === undefined)
+          return Promise.reject(new EngineError("internal", "These logits are not there to be read."));
+        return Promise.resolve(logprobsOf(state, token, top));
       },
       dispose: () => {
         if (open) this.openSamplers -= 1;
@@ -182,6 +213,18 @@ export class FakeBackend implements Backend {
     }
     if (total === 0 || total > this.facts.batchTokens) throw new EngineError("internal", "Bad batch size.");
   }
+}
+
+/** Log probabilities of a prompt's tokens but the first, computed without slots and cells: the truth for tests. */
+export function fakePromptLogprobs(prompt: readonly TokenId[], top: number): TokenLogprobs[] {
+  return prompt.slice(1).map((token, i) => logprobsOf(hashOf(prompt.slice(0, i + 1)), token, top));
+}
+
+/** Multiples of 1/64, which single precision holds as they are. */
+function logprobsOf(state: number, token: TokenId, top: number): TokenLogprobs {
+  const logprobFor = (id: TokenId): number => -(drawSeed(state, id) % 1024) / 64;
+  const ids = Array.from({ length: top }, (_, rank) => (state + rank) % FAKE_BYTES);
+  return { logprob: logprobFor(token), top: ids.map((id) => [id, logprobFor(id)] as const) };
 }
 
 /** What a prompt's output is, computed without slots, batches or a scheduler: the truth for tests. */

@@ -1,8 +1,9 @@
 /** The engine's backend over a llama.cpp context: batches, cells, samplers. */
 import { EngineError } from "../errors.ts";
+import { LlamaLogprobReader } from "./logprobs.ts";
 import { LlamaSampler } from "./sampler.ts";
 import { promptTokens } from "./prompt-tokens.ts";
-import type { Backend, BatchEntry, BatchRun, LogitsHandle, Sampler } from "../backend.ts";
+import type { Backend, BatchEntry, BatchRun, LogitsHandle, LogprobReader, Sampler } from "../backend.ts";
 import type { GenerationParams, ModelFacts, PromptPart } from "../protocol.ts";
 import type { SamplerHost } from "./sampler.ts";
 
@@ -41,9 +42,9 @@ export class LlamaBackend implements Backend {
     const { context } = this.#parts;
     const logits: LogitsHandle[] = [];
     context.initBatch(entries.reduce((tokens, entry) => tokens + entry.tokens.length, 0));
-    for (const { slot, position, tokens, sample } of entries) {
-      const logitPositions = sample ? lastPosition(tokens) : NO_LOGITS;
-      for (const index of context.addToBatch(slot, position, tokens, logitPositions))
+    for (const entry of entries) {
+      const { slot, position, tokens } = entry;
+      for (const index of context.addToBatch(slot, position, tokens, logitPositions(entry)))
         logits.push(index as LogitsHandle);
     }
     return { logits, done: this.#decode() };
@@ -68,6 +69,10 @@ export class LlamaBackend implements Backend {
         throw new EngineError("invalid_request", `Token id ${id} is not in 0 to ${vocabSize - 1}.`);
     }
     return new LlamaSampler(this.#parts, params);
+  }
+
+  createLogprobReader(top: number): LogprobReader {
+    return new LlamaLogprobReader(this.#parts, top);
   }
 
   truncate(slot: number, length: number): void {
@@ -105,7 +110,9 @@ export class LlamaBackend implements Backend {
   }
 }
 
-function lastPosition(tokens: Uint32Array): Uint32Array {
+function logitPositions({ tokens, sample, everyLogit }: BatchEntry): Uint32Array {
+  if (everyLogit === true) return Uint32Array.from(tokens.keys());
+  if (!sample) return NO_LOGITS;
   return tokens.length === 1 ? LAST_POSITION : Uint32Array.of(tokens.length - 1);
 }
 

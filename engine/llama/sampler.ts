@@ -7,8 +7,9 @@
 import { EngineError } from "../errors.ts";
 import { drawSeed } from "../sampling-seed.ts";
 import { GrammarGuide } from "./grammar.ts";
+import { LlamaLogprobReader } from "./logprobs.ts";
 import type { LogitsHandle, Sampled, Sampler } from "../backend.ts";
-import type { GenerationParams, TokenId, TokenLogprobs } from "../protocol.ts";
+import type { GenerationParams, TokenId } from "../protocol.ts";
 import type {
   AddonBindings,
   AddonContext,
@@ -24,8 +25,6 @@ import type { Vocabulary } from "./vocabulary.ts";
 const BIAS_LIMIT = 100;
 /** Above any difference of two logits, and small enough to keep their order in single precision. */
 const FORCING_BIAS = 1e4;
-/** What "very unlikely" is reported as: JSON has no infinity. */
-const LOWEST_LOGPROB = -9999;
 
 /** Where samplers are made. */
 export interface SamplerHost {
@@ -47,8 +46,7 @@ export class LlamaSampler implements Sampler {
   readonly #host: SamplerHost;
   readonly #params: GenerationParams;
   readonly #sampler: AddonSampler;
-  /** Greedy and without options: sees the model's own distribution. */
-  readonly #observer: AddonSampler | undefined;
+  readonly #observer: LlamaLogprobReader | undefined;
   readonly #bias: Bias;
   readonly #biasBeforeMinTokens: Bias;
   readonly #guide: GrammarGuide | undefined;
@@ -65,10 +63,7 @@ export class LlamaSampler implements Sampler {
     this.#params = params;
     this.#guide = params.grammar === undefined ? undefined : new GrammarGuide(host.grammars, params.grammar);
     this.#sampler = new host.bindings.AddonSampler(host.model);
-    if (params.topLogprobs !== undefined) {
-      this.#observer = new host.bindings.AddonSampler(host.model);
-      this.#observer.applyConfig({ temperature: 0 });
-    }
+    if (params.topLogprobs !== undefined) this.#observer = new LlamaLogprobReader(host, params.topLogprobs);
     const { sampling, stopTokenIds, ignoreEos, minTokens } = params;
     const { endTokens } = host.vocabulary;
     this.#bias = biasOf(sampling.logitBias, ignoreEos ? endTokens : []);
@@ -83,7 +78,7 @@ export class LlamaSampler implements Sampler {
     if (token < 0) throw new EngineError("decode_failed", "The runtime has no logits to draw a token from.");
     if (this.#isRuledOut(token, output)) throw nothingLeft();
     this.#guide?.drawn(output.length);
-    return { token, logprobs: await this.#logprobs(logits, token) };
+    return { token, logprobs: await this.#observer?.read(logits, token) };
   }
 
   dispose(): void {
@@ -164,24 +159,6 @@ export class LlamaSampler implements Sampler {
       repeatPenaltyMaxTokens: window,
       repeatPenaltyTokens: Uint32Array.from(output.slice(-window)),
     };
-  }
-
-  async #logprobs(logits: LogitsHandle, token: TokenId): Promise<TokenLogprobs | undefined> {
-    const top = this.#params.topLogprobs;
-    if (top === undefined || this.#observer === undefined) return undefined;
-    // The observer draws the most likely token, so "selected" brings the largest logit without a sort.
-    const filter = [[token], false, false, true, top] as const;
-    const drawn = await this.#host.context.sampleToken(logits, this.#observer, false, false, filter, true);
-    const [mostLikely, , , pairs = [], totalWeight = 1] = drawn;
-    const logitOf = new Map<TokenId, number>();
-    for (let i = 0; i + 1 < pairs.length; i += 2) logitOf.set(pairs[i] ?? -1, pairs[i + 1] ?? -Infinity);
-    const normalizer = (logitOf.get(mostLikely) ?? 0) + Math.log(totalWeight);
-    const logprobOf = (id: TokenId): number => {
-      const logprob = (logitOf.get(id) ?? -Infinity) - normalizer;
-      return Number.isFinite(logprob) ? Math.min(0, Math.max(LOWEST_LOGPROB, logprob)) : LOWEST_LOGPROB;
-    };
-    const ranked = [...logitOf.entries()].sort((a, b) => b[1] - a[1]).slice(0, top);
-    return { logprob: logprobOf(token), top: ranked.map(([id]) => [id, logprobOf(id)] as const) };
   }
 }
 

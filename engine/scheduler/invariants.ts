@@ -63,12 +63,14 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
   expect(call.entries.length > 0, "a call has entries");
   expect(call.tokens <= state.config.batchTokens, "a call fits the batch");
   let last = -1;
-  for (const { slot, position, tokens, sample, request } of call.entries) {
+  for (const { slot, position, tokens, sample, everyLogit, request } of call.entries) {
     expect(slot > last, "entries are in ascending order, one per slot");
     last = slot;
     expect(position === lengths.get(slot), "an entry starts where its slot ends");
     const plug = request === undefined;
     if (!plug) lengths.set(slot, position + tokens.length);
+    const reads = state.requests.get(request ?? "")?.readsPrompt === true;
+    expect(everyLogit !== true || reads, "all logits are asked for only where they are read");
     expect(sample === (call.kind === "decode" && !plug), "logits are asked for by decode alone");
     if (call.kind === "prefill") {
       const owner = state.requests.get(request ?? "");

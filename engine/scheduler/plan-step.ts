@@ -23,6 +23,9 @@ import type {
 /** Bounds the calls of one step, whatever the cost model believes. */
 const MOST_CELLS_PER_STEP = 64;
 
+/** A cell whose logits are all wanted takes about this many times as long, reading included. */
+const READING_COST = 2;
+
 /** The throw-away token; which one it is does not matter. */
 const PLUG = Uint32Array.of(0);
 
@@ -174,14 +177,16 @@ function* gridCells(state: SchedulerState, prefilling: readonly Running[]): Gene
     while (position < end) {
       const cellEnd = prefillCellEnd(position, request, grid);
       const tokens = knownSlice(request, position, cellEnd);
-      const predictedMs = prefillCallMs(state.cost, tokens.length);
+      const everyLogit = request.readsPrompt && position < request.prompt.length - 1;
+      const predictedMs = prefillCallMs(state.cost, tokens.length) * (everyLogit ? READING_COST : 1);
+      const entry = { slot, request: request.id, position, tokens, sample: false };
       yield {
         kind: "prefill",
-        entries: [{ slot, request: request.id, position, tokens, sample: false }],
+        entries: [everyLogit ? { ...entry, everyLogit } : entry],
         tokens: tokens.length,
         passes: 1,
         predictedMs,
-        unscaledMs: predictedMs / state.cost.prefillScale,
+        unscaledMs: everyLogit ? 0 : predictedMs / state.cost.prefillScale,
       };
       position = cellEnd;
     }

@@ -44,7 +44,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
 
 export type NewRequest = Pick<
   ScheduledRequest,
-  "id" | "tenant" | "priority" | "prompt" | "cacheKey" | "reusePrefix"
+  "id" | "tenant" | "priority" | "prompt" | "cacheKey" | "reusePrefix" | "readsPrompt"
 > & {
   /** Undefined: to the end of the context. Larger values are cut to it. */
   readonly maxTokens: number | undefined;

@@ -44,6 +44,8 @@ export interface ScheduledRequest {
   /** Cells are shared only between requests with the same key (model, adapters, isolation). */
   readonly cacheKey: string;
   readonly reusePrefix: boolean;
+  /** Whether the logits of every prompt token but the last are wanted. Needs `reusePrefix` off. */
+  readonly readsPrompt: boolean;
   /** Order of arrival, unique. */
   readonly arrival: number;
   readonly arrivalMs: number;
@@ -112,6 +114,8 @@ export interface PlannedEntry {
   readonly tokens: Uint32Array;
   /** Whether the logits of the last token are wanted. */
   readonly sample: boolean;
+  /** Whether the logits of every token are wanted; absent is no. */
+  readonly everyLogit?: boolean;
 }
 
 /** One native call. Prefill and decode never share one: it would gain nothing and change the numerics. */

@@ -2,7 +2,8 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { EngineError } from "../../engine/errors.ts";
-import { FAKE_END, fakeOutput } from "../../engine/fake/backend.ts";
+import { FAKE_END, fakeOutput, fakePromptLogprobs } from "../../engine/fake/backend.ts";
+import { promptLogprobsAt } from "../../engine/prompt-logprobs.ts";
 import { GREEDY, fakeEngine, submitCommand } from "../support/engine.ts";
 import type { GenerationParams } from "../../engine/protocol.ts";
 
@@ -12,6 +13,7 @@ interface PlannedRequest {
   readonly prompt: readonly number[];
   readonly maxTokens: number;
   readonly seed: number | undefined;
+  readonly promptLogprobs: number | undefined;
   /** Tokens that an earlier engine has generated; fewer than `maxTokens`. */
   readonly resumed: number;
   /** Native call during which it is submitted. */
@@ -25,9 +27,10 @@ const plannedRequest: fc.Arbitrary<PlannedRequest> = fc
     prompt: fc
       .tuple(fc.integer({ min: 1, max: 40 }), fc.integer({ min: 0, max: 2 }))
       .map(([length, family]) => prompt(length, family * 30)),
-    maxTokens: fc.integer({ min: 1, max: 50 }),
+    maxTokens: fc.integer({ min: 0, max: 50 }),
     resumedShare: fc.option(fc.double({ min: 0, max: 0.999, noNaN: true }), { nil: 0 }),
     seed: fc.option(fc.nat(1000), { nil: undefined }),
+    promptLogprobs: fc.option(fc.nat(3), { nil: undefined, freq: 2 }),
     atCall: fc.nat(30),
     cancelAfter: fc.option(fc.nat(10), { nil: undefined, freq: 3 }),
   })
@@ -66,7 +69,7 @@ test("every request gets exactly the output it would get alone, whoever else com
           requests.forEach((request, i) => {
             if (request.atCall === calls)
               engine?.send({
-                ...submitCommand(`r${i}`, request.prompt, paramsOf(request)),
+                ...submitCommand(`r${i}`, request.prompt, paramsOf(request), request.promptLogprobs),
                 resume: truthOf(request).slice(0, request.resumed),
               });
             if (request.cancelAfter !== undefined && request.atCall + request.cancelAfter === calls)
@@ -92,7 +95,15 @@ test("every request gets exactly the output it would get alone, whoever else com
           const tokens = engine?.tokens(`r${i}`) ?? [];
           expect(tokens).toEqual(truth.slice(0, tokens.length));
           const finishes = engine?.outputs(`r${i}`).filter((output) => output.finish !== undefined) ?? [];
+          const { promptLogprobs } = engine?.outputs(`r${i}`)[0]?.start ?? {};
+          if (promptLogprobs !== undefined) {
+            expect(request.prompt.slice(1).map((_, at) => promptLogprobsAt(promptLogprobs, at + 1))).toEqual(
+              fakePromptLogprobs(request.prompt, request.promptLogprobs ?? 0),
+            );
+          }
           if (request.cancelAfter === undefined) {
+            const wanted = request.promptLogprobs !== undefined && request.resumed === 0;
+            expect(promptLogprobs !== undefined).toBe(wanted);
             expect(tokens).toEqual(truth);
             expect(finishes.map((output) => output.finish)).toEqual([
               { reason: "length", stopToken: undefined },
@@ -156,6 +167,45 @@ describe("one request", () => {
     await engine.drained();
     expect(engine.tokens("a")).toEqual(fakeOutput(prompt(20), 10));
     expect(engine.outputs("a").at(-1)?.finish?.reason).toBe("length");
+  });
+});
+
+describe("log probabilities of the prompt", () => {
+  test("come with the first output, for every token but the first, whatever is cached", async () => {
+    const engine = await fakeEngine({ prefillChunk: 4, slots: 1 });
+    engine.send(submitCommand("plain", prompt(11), { maxTokens: 2 }));
+    engine.send(submitCommand("asked", prompt(11), { maxTokens: 2 }, 2));
+    await engine.drained();
+    const { start } = engine.outputs("asked")[0] ?? {};
+    if (start?.promptLogprobs === undefined) throw new Error("no log probabilities");
+    expect(start.cachedTokens).toBe(0);
+    const { promptLogprobs } = start;
+    expect(prompt(11).map((_, i) => promptLogprobsAt(promptLogprobs, i))).toEqual([
+      undefined,
+      ...fakePromptLogprobs(prompt(11), 2),
+    ]);
+    expect(engine.outputs("plain")[0]?.start?.promptLogprobs).toBeUndefined();
+    expect(engine.outputs("asked")[1]?.start).toBeUndefined();
+  });
+
+  test.each([1, 20])("a prompt of %i tokens alone: no tokens, and `length`", async (length) => {
+    const engine = await fakeEngine();
+    engine.send(submitCommand("a", prompt(length), { maxTokens: 0 }, 0));
+    await engine.drained();
+    const outputs = engine.outputs("a");
+    expect(outputs).toMatchObject([{ tokens: [], finish: { reason: "length", stopToken: undefined } }]);
+    expect(outputs[0]?.start?.promptLogprobs?.logprobs).toHaveLength(length);
+    expect(engine.backend.openSamplers).toBe(0);
+  });
+
+  test.each([-1, 21, 1.5])("%s alternatives are refused", async (top) => {
+    const engine = await fakeEngine();
+    engine.send(submitCommand("a", prompt(3), {}, top));
+    await engine.drained();
+    expect(engine.events).toContainEqual(
+      expect.objectContaining({ type: "failed", code: "invalid_request" }),
+    );
+    expect(engine.backend.openSamplers).toBe(0);
   });
 });
 

@@ -54,6 +54,7 @@ export function submitCommand(
   id: string,
   prompt: readonly number[],
   params: Partial<GenerationParams> = {},
+  promptLogprobs?: number,
 ): SubmitCommand {
   return {
     type: "submit",
@@ -61,6 +62,7 @@ export function submitCommand(
     prompt: [{ tokens: prompt }],
     addBos: true,
     params: { ...GREEDY, ...params },
+    promptLogprobs,
     resume: [],
     owner: "tester",
   };

@@ -126,7 +126,9 @@ export class ScriptedEngine implements EnginePort {
 
   /** @param first Whether these are the request's first tokens. */
   step({ id }: SubmitCommand, step: ScriptedStep, first: boolean): void {
-    const start = first ? { slot: 0, cachedTokens: 1, queueMs: 0, prefillMs: 10 } : undefined;
+    const start = first
+      ? { slot: 0, cachedTokens: 1, queueMs: 0, prefillMs: 10, promptLogprobs: undefined }
+      : undefined;
     const { tokens, logprobs, finish } = step;
     this.#receive({ type: "step", outputs: [{ id, tokens, logprobs, start, finish }], report: IDLE_REPORT });
   }

@@ -59,6 +59,7 @@ async function ask(prompt: string, params: Partial<GenerationParams>): Promise<A
     prompt: chat(prompt),
     addBos: true,
     params: { ...GREEDY, maxTokens: 120, ...params },
+    promptLogprobs: undefined,
     owner: "tester",
   });
   const tokens: number[] = [];

@@ -195,6 +195,30 @@ describe("draws", () => {
   });
 });
 
+test("log probabilities of given tokens are those of the same tokens drawn", async () => {
+  const tokens = plain("One, two, three, four, five,");
+  const drawn = await generate(tokens, 6, { ...GREEDY, topLogprobs: 3 });
+  const whole = Uint32Array.from([...tokens, ...drawn.output]);
+  backend.truncate(0, 0);
+  const run = backend.run([{ slot: 0, position: 0, tokens: whole, sample: false, everyLogit: true }]);
+  await run.done;
+  expect(run.logits).toHaveLength(whole.length);
+  const reader = backend.createLogprobReader(3);
+  for (const [i, { token, logprobs }] of drawn.drawn.entries()) {
+    const handle = run.logits[tokens.length - 1 + i];
+    if (handle === undefined || logprobs === undefined) throw new Error("no logits");
+    const read = await reader.read(handle, token);
+    expect(read.top.map(([id]) => id)).toEqual(logprobs.top.map(([id]) => id));
+    // Several rows of this F16 model go through another kernel than one.
+    expect(read.logprob).toBeCloseTo(logprobs.logprob, 1);
+    // Also of a token that is not among the likely ones.
+    const unlikely = await reader.read(handle, 5);
+    expect(unlikely.logprob).toBeLessThan(read.logprob);
+    expect(unlikely.logprob).toBeGreaterThan(-100);
+  }
+  reader.dispose();
+});
+
 describe("cells", () => {
   test("counts follow what runs and what is cut", async () => {
     backend.truncate(1, 0);

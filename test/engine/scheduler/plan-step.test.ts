@@ -62,6 +62,7 @@ function enqueue(
     prompt: tokens,
     cacheKey: "",
     reusePrefix: true,
+    readsPrompt: false,
     resume,
     maxTokens,
   };
@@ -339,10 +340,10 @@ describe("slot choice and reuse", () => {
     const state = newState({ slots: 1 });
     resident(state, "a", prompt(25));
     const base = { tenant: "t", priority: 0, prompt: prompt(25), maxTokens: 4, resume: new Uint32Array(0) };
-    submit(state, { ...base, id: "b", cacheKey: "other", reusePrefix: true }, 0);
+    submit(state, { ...base, id: "b", cacheKey: "other", reusePrefix: true, readsPrompt: false }, 0);
     expect(step(state).assignments[0]?.reuse).toBe(0);
     finish(state, "b");
-    submit(state, { ...base, id: "c", cacheKey: "other", reusePrefix: false }, 0);
+    submit(state, { ...base, id: "c", cacheKey: "other", reusePrefix: false, readsPrompt: false }, 0);
     expect(step(state).assignments[0]?.reuse).toBe(0);
   });
 
