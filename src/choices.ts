@@ -42,6 +42,8 @@ export interface FinishedChoice {
 /** An answer that has ended. */
 export interface FinishedAnswer {
   readonly choices: readonly FinishedChoice[];
+  /** Per prompt, as `GenerationEvent.promptLogprobs`. */
+  readonly promptLogprobs: readonly GenerationEvent["promptLogprobs"][];
   readonly usage: GenerationUsage;
   /** Of the slowest choice. */
   readonly timings: GenerationTimings;
@@ -81,6 +83,8 @@ function choiceRequest(prompt: GenerateRequest, index: number, seedOffset: numbe
   return {
     ...prompt,
     id: `${prompt.id}-${index}`,
+    // They are the same for every choice of a prompt, whose first choice comes first.
+    promptLogprobs: seedOffset === 0 ? prompt.promptLogprobs : undefined,
     settings: { ...settings, sampling: { ...settings.sampling, seed } },
   };
 }
@@ -158,7 +162,14 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
       if (finish?.kind !== "finish") throw clientClosed();
       return { index, events: ofChoice, finish };
     });
-    return { choices, usage: this.#usage(), timings: slowest(choices.map(({ finish }) => finish.timings)) };
+    return {
+      choices,
+      promptLogprobs: choices
+        .filter(({ index }) => index % this.#perPrompt === 0)
+        .map(({ events: [first] }) => first?.promptLogprobs),
+      usage: this.#usage(),
+      timings: slowest(choices.map(({ finish }) => finish.timings)),
+    };
   }
 
   /** Never rejects: what goes wrong is thrown to the consumer. */

@@ -1,6 +1,6 @@
 /** One choice from prompt to finish: submits it, turns its tokens into text, stops it at a stop string. */
 import { EngineError } from "../engine/errors.ts";
-import type { PromptPart, StartInfo, StepOutput, TokenId } from "../engine/protocol.ts";
+import type { PromptPart, StartInfo, StepOutput, TokenId, TokenLogprobs } from "../engine/protocol.ts";
 import type { TokenStream } from "../engine/token-stream.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import { TextPipeline } from "../models/text/text-pipeline.ts";
@@ -32,6 +32,8 @@ export interface GenerateRequest {
   /** Makes what finds the tool calls in an answer; undefined leaves them in it as text. */
   readonly calls: (() => CallReading) | undefined;
   readonly owner: string;
+  /** Reports the log probability of each token of the prompt with this many alternatives; undefined does not. */
+  readonly promptLogprobs?: number | undefined;
 }
 
 export interface CallReading extends CallOptions {
@@ -63,6 +65,8 @@ export interface GenerationTimings {
 }
 
 interface Progress {
+  /** With a choice's first event, when asked for: one per token of the prompt; the first has none. */
+  readonly promptLogprobs: readonly (TokenLogprobs | undefined)[] | undefined;
   /** Tokens sampled since the event before. */
   readonly tokenIds: readonly TokenId[];
   readonly usage: GenerationUsage;
@@ -100,6 +104,8 @@ export interface FinishEvent extends Progress {
   readonly reason: FinishReason;
   /** The stop string or stop token that ended it; undefined for the model's own end and for a limit. */
   readonly stopReason: string | TokenId | undefined;
+  /** The token that ended it, where that is no part of the text. */
+  readonly endToken: DeltaToken | undefined;
 }
 
 export type GenerationEvent = DeltaEvent | ToolCallEvent | ToolArgumentsEvent | FinishEvent;
@@ -191,6 +197,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   #wake: (() => void) | undefined;
   #start: StartInfo | undefined;
   #unsent: TokenId[] = [];
+  #promptLogprobs: Progress["promptLogprobs"];
   #completionTokens = 0;
   #firstMs: number | undefined;
   #lastMs = 0;
@@ -262,21 +269,32 @@ export class Generation implements AsyncIterable<GenerationEvent> {
       this.#run.metrics.countDisconnect(this.#firstMs === undefined ? "waiting" : "decode");
       return true;
     }
+    if (this.#request.settings.maxTokens === 0 && output.start !== undefined)
+      return this.#finishUnstarted(output);
     this.#record(output);
     // The token that ends the output is no part of the text unless asked for.
-    const cut = output.finish?.stopToken !== undefined && !this.#request.settings.includeStop;
+    const ending = this.#request.settings.includeStop ? undefined : output.finish?.stopToken;
+    const cut = ending !== undefined;
     const visible = cut ? output.tokens.slice(0, -1) : output.tokens;
     const logprobs = cut ? output.logprobs?.slice(0, -1) : output.logprobs;
     for (const delta of this.#pipeline.push(visible, logprobs)) this.#emitDelta(delta);
     if (this.#pipeline.stopString !== undefined) {
-      this.#emitFinish("stop", this.#pipeline.stopString);
+      this.#emitFinish("stop", this.#pipeline.stopString, undefined);
       return true;
     }
     if (output.finish === undefined) return false;
     const { reason, stopToken } = output.finish;
     for (const delta of this.#pipeline.flush(reason !== "length")) this.#emitDelta(delta);
     const asked = stopToken !== undefined && this.#request.settings.stopTokenIds.includes(stopToken);
-    this.#emitFinish(reason === "length" ? "length" : "stop", asked ? stopToken : undefined);
+    const endToken = cut ? { token: ending, logprobs: output.logprobs?.at(-1) } : undefined;
+    this.#emitFinish(reason === "length" ? "length" : "stop", asked ? stopToken : undefined, endToken);
+    return true;
+  }
+
+  /** The engine draws a token for whoever wants the prompt computed; one that wants none does not see it. */
+  #finishUnstarted(output: StepOutput): boolean {
+    this.#record({ ...output, tokens: [] });
+    this.#emitFinish("length", undefined, undefined);
     return true;
   }
 
@@ -321,11 +339,15 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     this.#bareCall = undefined;
   }
 
-  #emitFinish(ended: "stop" | "length", stopReason: string | TokenId | undefined): void {
+  #emitFinish(
+    ended: "stop" | "length",
+    stopReason: string | TokenId | undefined,
+    endToken: DeltaToken | undefined,
+  ): void {
     if (ended === "stop") this.#endCall();
     this.#run.metrics.observeFinish(this.#model.id, ended, this.#run.clock.nowMs() - this.#run.submittedMs);
     const reason = ended === "stop" && this.#callCount > 0 ? "tool_calls" : ended;
-    this.#emit({ ...this.#progress(), kind: "finish", reason, stopReason });
+    this.#emit({ ...this.#progress(), kind: "finish", reason, stopReason, endToken });
   }
 
   #emit(event: GenerationEvent): void {
@@ -335,8 +357,11 @@ export class Generation implements AsyncIterable<GenerationEvent> {
 
   #progress(): Progress {
     const tokenIds = this.#unsent;
+    const promptLogprobs = this.#promptLogprobs;
     this.#unsent = [];
+    this.#promptLogprobs = undefined;
     return {
+      promptLogprobs,
       tokenIds,
       usage: {
         promptTokens: this.promptTokens.length,

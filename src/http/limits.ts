@@ -33,6 +33,9 @@ export const MAX_LOGIT_BIAS = 1024;
 /** OpenAI's bound; each alternative is sorted out of the whole vocabulary. */
 export const MAX_TOP_LOGPROBS = 20;
 
+/** Choices of one answer over all its prompts: the newest clients refuse indices from 128 on. */
+export const MAX_ANSWER_CHOICES = 128;
+
 /** Model ids are names of files or aliases; longer ones only fill logs. */
 export const MAX_MODEL_NAME = 1024;
 

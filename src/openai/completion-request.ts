@@ -1,8 +1,9 @@
 /** What a legacy completion request asks for, read from its JSON body. */
 import { z } from "zod";
-import type { TokenId } from "../../engine/protocol.ts";
-import { MAX_TOP_LOGPROBS } from "../http/limits.ts";
+import { MAX_ANSWER_CHOICES, MAX_TOP_LOGPROBS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
+import { readPrompts } from "./completion-prompt.ts";
+import type { CompletionPrompt } from "./completion-prompt.ts";
 import {
   generationShape,
   prepareBody,
@@ -12,7 +13,7 @@ import {
 } from "./generation-fields.ts";
 import type { DeliverySettings, GenerationSettings, RequestLimits } from "./generation-fields.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
-import { emptyArray, integer, missing, parseWith, wrongType } from "./validation.ts";
+import { aboveMaximum, checkLength, integer, parseWith } from "./validation.ts";
 
 /** OpenAI's default of this endpoint alone. */
 const DEFAULT_MAX_TOKENS = 16;
@@ -21,26 +22,34 @@ const schema = z.object({
   ...generationShape,
   // Judged by hand: it may be an array of very many numbers.
   prompt: z.unknown(),
+  suffix: z.string().optional(),
+  echo: z.boolean().optional(),
   logprobs: integer(0, MAX_TOP_LOGPROBS).optional(),
-  best_of: integer(1, 20).optional(),
+  best_of: integer(1).optional(),
   add_special_tokens: z.boolean().optional(),
 });
 
-const KNOWN: ReadonlySet<string> = new Set(Object.keys(schema.shape));
+type CompletionFields = z.infer<typeof schema>;
 
-export type CompletionPrompt =
-  | { readonly kind: "text"; readonly text: string }
-  /** Whole numbers; not yet compared with a vocabulary. */
-  | { readonly kind: "tokens"; readonly tokens: readonly TokenId[] };
+const KNOWN: ReadonlySet<string> = new Set(Object.keys(schema.shape));
 
 export interface CompletionRequest {
   readonly model: string | undefined;
-  readonly prompt: CompletionPrompt;
-  readonly addBos: boolean;
+  readonly prompts: readonly CompletionPrompt[];
+  /** The text behind the gap to be filled; undefined continues the prompt. */
+  readonly suffix: string | undefined;
+  /** Whether each prompt comes back in front of its text. */
+  readonly echo: boolean;
+  /** As `GenerationParams.topLogprobs`, of the tokens that are shown. */
+  readonly logprobs: number | undefined;
+  /** Undefined: as the kind of prompt has it by default. */
+  readonly addSpecialTokens: boolean | undefined;
   readonly generation: GenerationSettings;
   readonly delivery: DeliverySettings;
-  /** How many answers; at least 1. */
+  /** How many answers to each prompt; at least 1. */
   readonly choices: number;
+  /** How many are generated, of which the best `choices` are shown. */
+  readonly bestOf: number;
   readonly ignoredFields: readonly string[];
 }
 
@@ -53,45 +62,57 @@ export function readCompletionRequest(
   const fields = parseWith(schema, present);
   refuseUnsupported(present, "completions");
   const ignored = ignoredFields(present, KNOWN, { endpoint: "completions", strict: limits.strictParams });
-  const prompt = readPrompt(present["prompt"]);
+  const prompts = readPrompts(present["prompt"]);
+  const echo = fields.echo ?? false;
+  const suffix = fields.suffix === "" ? undefined : fields.suffix;
+  if (echo && suffix !== undefined) throw exclusive("echo", "suffix");
+  if (echo && fields.logprobs !== undefined) {
+    throw new ApiError(
+      "unsupported_value",
+      "Unsupported value: 'echo' with 'logprobs' is not supported by this server.",
+      "echo",
+    );
+  }
+  const choices = readChoices(fields, limits.maxChoices);
+  const bestOf = readBestOf(fields, choices, limits.maxChoices);
+  checkLength(prompts, Math.max(1, Math.floor(MAX_ANSWER_CHOICES / bestOf)), "prompt");
+  // Choosing the best needs the probabilities also where they are not shown.
+  const topLogprobs = fields.logprobs ?? (bestOf > choices ? 0 : undefined);
+  const scoring = echo && fields.max_tokens === 0;
+  const generation = readGeneration(
+    scoring ? { ...fields, max_tokens: undefined } : fields,
+    topLogprobs,
+    DEFAULT_MAX_TOKENS,
+  );
   return {
     model: fields.model,
-    prompt,
-    addBos: fields.add_special_tokens ?? prompt.kind === "text",
-    generation: readGeneration(fields, fields.logprobs, DEFAULT_MAX_TOKENS),
+    prompts,
+    suffix,
+    echo,
+    logprobs: fields.logprobs,
+    addSpecialTokens: fields.add_special_tokens,
+    generation: scoring ? { ...generation, maxTokens: 0 } : generation,
     delivery: readDelivery(fields),
-    choices: readChoices(fields, limits.maxChoices),
+    choices,
+    bestOf,
     ignoredFields: ignored,
   };
 }
 
-function readPrompt(prompt: unknown): CompletionPrompt {
-  if (prompt === undefined) throw missing("prompt");
-  if (typeof prompt === "string") return { kind: "text", text: prompt };
-  if (!Array.isArray(prompt)) throw wrongType("prompt", "a string or an array", prompt);
-  const items = prompt as unknown[];
-  const first = items[0];
-  if (first === undefined) throw emptyArray("prompt");
-  if (typeof first === "number") return { kind: "tokens", tokens: readTokens(items, "prompt") };
-  if (typeof first !== "string" && !Array.isArray(first)) {
-    throw wrongType("prompt[0]", "a string, an integer or an array of integers", first);
-  }
-  if (items.length > 1) {
+function readBestOf({ best_of, stream }: CompletionFields, choices: number, max: number): number {
+  if (best_of === undefined) return choices;
+  if (best_of > max) throw aboveMaximum("best_of", max, best_of);
+  if (best_of < choices) {
     throw new ApiError(
-      "unsupported_value",
-      "Unsupported value: several prompts in one request are not supported by this server. Please send one " +
-        "request for each.",
-      "prompt",
+      "invalid_value",
+      `Invalid 'best_of': it must be at least 'n', which is ${choices}, but got ${best_of} instead.`,
+      "best_of",
     );
   }
-  if (typeof first === "string") return { kind: "text", text: first };
-  if (first.length === 0) throw emptyArray("prompt[0]");
-  return { kind: "tokens", tokens: readTokens(first as unknown[], "prompt[0]") };
+  if (best_of > choices && stream === true) throw exclusive("best_of", "stream");
+  return best_of;
 }
 
-function readTokens(items: readonly unknown[], param: string): TokenId[] {
-  return items.map((item, i) => {
-    if (typeof item === "number" && Number.isInteger(item)) return item;
-    throw wrongType(`${param}[${i}]`, "an integer", item);
-  });
+function exclusive(param: string, other: string): ApiError {
+  return new ApiError("invalid_value", `'${param}' cannot be combined with '${other}'.`, param);
 }

@@ -1,78 +1,175 @@
 /** A legacy completion on the wire: its chunks and its whole body. */
+import type { TokenId } from "../../engine/protocol.ts";
+import type { DeltaToken } from "../../models/text/text-pipeline.ts";
 import type { TokenTable } from "../../models/text/token-table.ts";
-import type { FinishedAnswer, FinishedChoice } from "../choices.ts";
-import { isTextEvent } from "../generate.ts";
+import type { ChoiceEvent, FinishedAnswer, FinishedChoice } from "../choices.ts";
+import type { GenerationEvent } from "../generate.ts";
 import { sseFrame } from "../http/sse.ts";
 import { chunkExtras, tokenIdsJson } from "./answer.ts";
 import type { AnswerHead, EventWriter } from "./answer.ts";
 import type { DeliverySettings } from "./generation-fields.ts";
-import { LegacyLogprobs } from "./logprobs.ts";
+import { characterStarts, joinLegacyLogprobs, LegacyLogprobs, promptLogprobs } from "./logprobs.ts";
+import type { LegacyLogprobsJson } from "./logprobs.ts";
 import { timingsJson, usageJson } from "./usage.ts";
+
+export interface AnsweredPrompt {
+  /** What `echo` gives back, and where the offsets of log probabilities count from. */
+  readonly text: string;
+  readonly tokens: readonly TokenId[];
+}
 
 export interface CompletionAnswer {
   readonly head: AnswerHead;
   readonly delivery: DeliverySettings;
+  /** Whether each choice begins with its prompt; its log probabilities then count every token of both. */
+  readonly echo: boolean;
   readonly logprobs: boolean;
   readonly table: TokenTable;
-  readonly promptTokens: readonly number[];
-  /** Where the offsets of logprobs begin. */
-  readonly promptCharacters: number;
+  readonly bosToken: TokenId | undefined;
+  readonly prompts: readonly AnsweredPrompt[];
+  /** Choices of each prompt. */
+  readonly perPrompt: number;
 }
+
+type PromptLogprobs = GenerationEvent["promptLogprobs"];
 
 export function completionEventWriter(answer: CompletionAnswer): EventWriter {
   const started = new Map<number, LegacyLogprobs>();
+  const ofPrompts: PromptLogprobs[] = [];
   return (choice) => {
     const { index, event } = choice;
-    const finish = event.kind === "finish";
-    const delta = isTextEvent(event) ? event : undefined;
     const first = !started.has(index);
-    const legacy = started.get(index) ?? new LegacyLogprobs(answer.table, answer.promptCharacters);
+    const legacy = started.get(index) ?? legacyLogprobs(index, answer);
     started.set(index, legacy);
-    const frame = sseFrame({
-      ...answerHead(answer),
-      choices: [
-        {
-          text: delta?.text ?? "",
-          index,
-          logprobs: delta !== undefined && answer.logprobs ? legacy.next(delta.tokens) : null,
-          finish_reason: finish ? event.reason : null,
-          ...(finish ? { stop_reason: event.stopReason ?? null } : {}),
-          ...tokenIdsJson(event, answer.delivery),
-          ...(answer.delivery.tokenIds && first ? { prompt_token_ids: answer.promptTokens } : {}),
-        },
-      ],
-      ...chunkExtras(choice, answer.delivery),
-    });
-    if (!choice.last || !answer.delivery.includeUsage) return frame;
-    return frame + sseFrame({ ...answerHead(answer), choices: [], usage: usageJson(choice.usage) });
+    const prompt = promptIndex(index, answer);
+    ofPrompts[prompt] ??= event.promptLogprobs;
+    const echo = first && answer.echo;
+    return (
+      (echo ? promptFrame(choice, ofPrompts[prompt], answer) : "") +
+      deltaFrame(choice, legacy, { ...answer, namesPrompt: first && !echo }) +
+      (choice.last && answer.delivery.includeUsage
+        ? sseFrame({ ...answerHead(answer), choices: [], usage: usageJson(choice.usage) })
+        : "")
+    );
   };
 }
 
-export function completionBody(
-  { choices, usage, timings }: FinishedAnswer,
-  answer: CompletionAnswer,
-): object {
+export function completionBody(finished: FinishedAnswer, answer: CompletionAnswer): object {
+  const { choices, usage, timings } = finished;
   return {
     ...answerHead(answer),
-    choices: choices.map((choice) => choiceJson(choice, answer)),
+    choices: choices.map((choice) =>
+      choiceJson(choice, finished.promptLogprobs[promptIndex(choice.index, answer)], answer),
+    ),
     usage: usageJson(usage),
     timings: timingsJson(usage, timings),
   };
 }
 
-function choiceJson({ index, events, finish }: FinishedChoice, answer: CompletionAnswer): object {
-  const deltas = events.filter(isTextEvent);
-  const legacy = new LegacyLogprobs(answer.table, answer.promptCharacters);
+function choiceJson(
+  { index, events, finish }: FinishedChoice,
+  ofPrompt: PromptLogprobs,
+  answer: CompletionAnswer,
+): object {
+  const generated = events.flatMap((event) => shownTokens(event, answer));
+  const legacy = legacyLogprobs(index, answer).next(generated);
+  const before = answer.echo ? promptJson(index, ofPrompt, answer) : undefined;
   return {
-    text: deltas.map((delta) => delta.text).join(""),
+    text: events.reduce(
+      (text, event) => text + textOf(event),
+      answer.echo ? promptOf(index, answer).text : "",
+    ),
     index,
-    logprobs: answer.logprobs ? legacy.next(deltas.flatMap((delta) => delta.tokens)) : null,
+    logprobs: answer.logprobs ? (before === undefined ? legacy : joinLegacyLogprobs(before, legacy)) : null,
     finish_reason: finish.reason,
     stop_reason: finish.stopReason ?? null,
     ...(answer.delivery.tokenIds
-      ? { token_ids: events.flatMap((event) => event.tokenIds), prompt_token_ids: answer.promptTokens }
+      ? {
+          token_ids: events.flatMap((event) => event.tokenIds),
+          prompt_token_ids: promptOf(index, answer).tokens,
+        }
       : {}),
   };
+}
+
+function promptFrame(
+  { index, event, usage }: ChoiceEvent,
+  ofPrompt: PromptLogprobs,
+  answer: CompletionAnswer,
+): string {
+  const { includeUsage, continuousUsage, tokenIds } = answer.delivery;
+  const before = { ...usage, completionTokens: usage.completionTokens - event.tokenIds.length };
+  const { text, tokens } = promptOf(index, answer);
+  return sseFrame({
+    ...answerHead(answer),
+    choices: [
+      {
+        text,
+        index,
+        logprobs: answer.logprobs ? promptJson(index, ofPrompt, answer) : null,
+        finish_reason: null,
+        ...(tokenIds ? { token_ids: [], prompt_token_ids: tokens } : {}),
+      },
+    ],
+    ...(includeUsage ? { usage: continuousUsage ? usageJson(before) : null } : {}),
+  });
+}
+
+function deltaFrame(
+  choice: ChoiceEvent,
+  legacy: LegacyLogprobs,
+  answer: CompletionAnswer & { readonly namesPrompt: boolean },
+): string {
+  const { index, event } = choice;
+  const finish = event.kind === "finish";
+  const shown = answer.logprobs ? shownTokens(event, answer) : [];
+  return sseFrame({
+    ...answerHead(answer),
+    choices: [
+      {
+        text: textOf(event),
+        index,
+        logprobs: answer.logprobs && !(finish && shown.length === 0) ? legacy.next(shown) : null,
+        finish_reason: finish ? event.reason : null,
+        ...(finish ? { stop_reason: event.stopReason ?? null } : {}),
+        ...tokenIdsJson(event, answer.delivery),
+        ...(answer.delivery.tokenIds && answer.namesPrompt
+          ? { prompt_token_ids: promptOf(index, answer).tokens }
+          : {}),
+      },
+    ],
+    ...chunkExtras(choice, answer.delivery),
+  });
+}
+
+function textOf(event: GenerationEvent): string {
+  return event.kind === "content" ? event.text : "";
+}
+
+/** The end token has no text, but who scores prompt and output together counts tokens. */
+function shownTokens(event: GenerationEvent, { echo }: CompletionAnswer): readonly DeltaToken[] {
+  if (event.kind === "content") return event.tokens;
+  return event.kind === "finish" && echo && event.endToken !== undefined ? [event.endToken] : [];
+}
+
+function legacyLogprobs(index: number, answer: CompletionAnswer): LegacyLogprobs {
+  return new LegacyLogprobs(answer.table, characterStarts(Buffer.from(promptOf(index, answer).text)));
+}
+
+function promptJson(index: number, ofPrompt: PromptLogprobs, answer: CompletionAnswer): LegacyLogprobsJson {
+  const { tokens, text } = promptOf(index, answer);
+  const { bosToken, table } = answer;
+  const added = bosToken !== undefined && tokens[0] === bosToken && !text.startsWith(table.piece(bosToken));
+  const scored = tokens.map((token, i) => ({ token, logprobs: ofPrompt?.[i] }));
+  return promptLogprobs(scored, table, added ? 1 : 0);
+}
+
+function promptOf(index: number, answer: CompletionAnswer): AnsweredPrompt {
+  return answer.prompts[promptIndex(index, answer)] ?? { text: "", tokens: [] };
+}
+
+function promptIndex(index: number, { perPrompt }: CompletionAnswer): number {
+  return Math.floor(index / perPrompt);
 }
 
 function answerHead({ head }: CompletionAnswer): object {

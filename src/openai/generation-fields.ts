@@ -74,6 +74,7 @@ export type RequestedSampling = Omit<SamplingParams, "temperature" | "topP"> & {
 
 export interface GenerationSettings {
   readonly sampling: RequestedSampling;
+  /** 0 computes the prompt alone. */
   readonly maxTokens: number | undefined;
   readonly minTokens: number;
   readonly ignoreEos: boolean;
@@ -172,7 +173,9 @@ export function toEngineParams(
   for (const [i, token] of settings.stopTokenIds.entries())
     checkToken(token, vocabSize, `stop_token_ids[${i}]`);
   for (const [token] of settings.sampling.logitBias) checkToken(token, vocabSize, "logit_bias");
-  const { maxTokens, minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix } = settings;
+  const { minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix } = settings;
+  // The engine has computed a prompt when it has drawn a token.
+  const maxTokens = settings.maxTokens === 0 ? 1 : settings.maxTokens;
   const { temperature = defaults.temperature, topP = defaults.topP } = settings.sampling;
   const sampling = { ...settings.sampling, temperature, topP };
   return {

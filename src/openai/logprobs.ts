@@ -1,5 +1,5 @@
 /** Log probabilities in the two shapes of OpenAI: chat's list of tokens, legacy completions' parallel arrays. */
-import type { TokenId } from "../../engine/protocol.ts";
+import type { TokenId, TokenLogprobs } from "../../engine/protocol.ts";
 import type { DeltaToken } from "../../models/text/text-pipeline.ts";
 import type { TokenTable } from "../../models/text/token-table.ts";
 
@@ -29,7 +29,7 @@ export function chatLogprobs(tokens: readonly DeltaToken[], table: TokenTable): 
 
 export interface LegacyLogprobsJson {
   readonly tokens: string[];
-  readonly token_logprobs: number[];
+  readonly token_logprobs: (number | null)[];
   readonly top_logprobs: (Record<string, number> | null)[];
   readonly text_offset: number[];
 }
@@ -45,23 +45,75 @@ export class LegacyLogprobs {
     this.#offset = promptCharacters;
   }
 
+  /** Tokens without a log probability are left out. */
   next(tokens: readonly DeltaToken[]): LegacyLogprobsJson {
-    const json: LegacyLogprobsJson = { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
+    const json = emptyLegacyLogprobs();
     for (const { token, logprobs } of tokens) {
       if (logprobs === undefined) continue;
-      json.tokens.push(tokenText(token, this.#table));
-      json.token_logprobs.push(logprobs.logprob);
-      json.top_logprobs.push(this.#top(logprobs.top));
-      json.text_offset.push(this.#offset);
-      this.#offset += characterStarts(this.#table.bytes(token));
+      this.#offset = addToken(json, { token, logprobs }, this.#offset, this.#table);
     }
     return json;
   }
+}
 
-  #top(top: readonly (readonly [TokenId, number])[]): Record<string, number> | null {
-    if (top.length === 0) return null;
-    return Object.fromEntries(top.map(([id, logprob]) => [tokenText(id, this.#table), logprob]));
+/**
+ * Every token of a prompt, the first without a log probability, because nothing comes before it.
+ * @param hidden How many of the first tokens are no part of the prompt's text: a begin token that was added.
+ */
+export function promptLogprobs(
+  tokens: readonly DeltaToken[],
+  table: TokenTable,
+  hidden: number,
+): LegacyLogprobsJson {
+  const json = emptyLegacyLogprobs();
+  let offset = 0;
+  for (const [i, token] of tokens.entries()) {
+    const next = addToken(json, token, offset, table);
+    if (i >= hidden) offset = next;
   }
+  return json;
+}
+
+/** The token arrays of the first, then those of the second. */
+export function joinLegacyLogprobs(
+  first: LegacyLogprobsJson,
+  second: LegacyLogprobsJson,
+): LegacyLogprobsJson {
+  return {
+    tokens: [...first.tokens, ...second.tokens],
+    token_logprobs: [...first.token_logprobs, ...second.token_logprobs],
+    top_logprobs: [...first.top_logprobs, ...second.top_logprobs],
+    text_offset: [...first.text_offset, ...second.text_offset],
+  };
+}
+
+function emptyLegacyLogprobs(): LegacyLogprobsJson {
+  return { tokens: [], token_logprobs: [], top_logprobs: [], text_offset: [] };
+}
+
+/** @returns The offset of the next token. */
+function addToken(
+  json: LegacyLogprobsJson,
+  { token, logprobs }: DeltaToken,
+  offset: number,
+  table: TokenTable,
+): number {
+  json.tokens.push(tokenText(token, table));
+  json.token_logprobs.push(logprobs?.logprob ?? null);
+  json.top_logprobs.push(logprobs === undefined ? null : topJson(token, logprobs, table));
+  json.text_offset.push(offset);
+  return offset + characterStarts(table.bytes(token));
+}
+
+/** The alternatives asked for, and the token itself where it is none of them, as OpenAI has it. */
+function topJson(
+  token: TokenId,
+  { logprob, top }: TokenLogprobs,
+  table: TokenTable,
+): Record<string, number> | null {
+  if (top.length === 0) return null;
+  const all = top.some(([id]) => id === token) ? top : [...top, [token, logprob] as const];
+  return Object.fromEntries(all.map(([id, of]) => [tokenText(id, table), of]));
 }
 
 /** Characters that begin in these bytes: a character split over two tokens belongs to the first. */

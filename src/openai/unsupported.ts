@@ -36,17 +36,21 @@ const REFUSED: Readonly<Record<string, Check>> = {
 
 const REFUSED_BY: Readonly<Record<GenerationEndpoint, Readonly<Record<string, Check>>>> = {
   chat: REFUSED,
-  completions: { ...REFUSED, echo: isAsked, suffix: isAsked },
+  completions: REFUSED,
 };
 
 /** Fields of which only some values are refused. */
 const REFUSED_VALUES: Readonly<Record<string, Check>> = {
-  best_of: isOverOne,
   function_call: (value) => value !== "none" && value !== "auto",
   modalities: (value) => !Array.isArray(value) || value.some((name) => name !== "text"),
   response_format: (value) => !isObject(value) || value["type"] !== "text",
   tool_choice: (value) => value !== "none" && value !== "auto",
   use_beam_search: isAsked,
+};
+
+const REFUSED_VALUES_BY: Readonly<Record<GenerationEndpoint, Readonly<Record<string, Check>>>> = {
+  chat: { ...REFUSED_VALUES, best_of: isOverOne },
+  completions: REFUSED_VALUES,
 };
 
 /** Understood and without effect; reported like unknown fields, and never refused. */
@@ -66,6 +70,7 @@ const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
 /** @throws {ApiError} 400 that names the field. */
 export function refuseUnsupported(body: Body, endpoint: GenerationEndpoint): void {
   const refused = REFUSED_BY[endpoint];
+  const refusedValues = REFUSED_VALUES_BY[endpoint];
   for (const [field, value] of Object.entries(body)) {
     if (has(refused, field) && refused[field]?.(value) === true) {
       throw new ApiError(
@@ -74,7 +79,7 @@ export function refuseUnsupported(body: Body, endpoint: GenerationEndpoint): voi
         field,
       );
     }
-    if (has(REFUSED_VALUES, field) && REFUSED_VALUES[field]?.(value) === true) {
+    if (has(refusedValues, field) && refusedValues[field]?.(value) === true) {
       throw new ApiError(
         "unsupported_value",
         `Unsupported value: this value of '${field}' is not supported by this server.`,
@@ -96,7 +101,8 @@ export function ignoredFields(
 ): string[] {
   const ignored: string[] = [];
   for (const field of Object.keys(body)) {
-    if (known.has(field) || has(REFUSED_BY[endpoint], field) || has(REFUSED_VALUES, field)) continue;
+    if (known.has(field) || has(REFUSED_BY[endpoint], field) || has(REFUSED_VALUES_BY[endpoint], field))
+      continue;
     if (strict && !WITHOUT_EFFECT.has(field)) {
       const name = printable(field);
       throw new ApiError("unknown_parameter", `Unknown parameter: '${name}'.`, name);

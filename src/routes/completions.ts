@@ -1,17 +1,15 @@
 /** `POST /v1/completions`. */
-import type { PromptPart } from "../../engine/protocol.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
-import type { AppDeps } from "../deps.ts";
 import { generateChoices } from "../choices.ts";
+import type { AppDeps } from "../deps.ts";
 import type { GenerateRequest } from "../generate.ts";
 import { readJsonObject } from "../http/body.ts";
-import { contextExceeded } from "../openai/api-error.ts";
+import { bestOf } from "../openai/best-of.ts";
+import { echoedText, fillInParts, promptParts } from "../openai/completion-prompt.ts";
 import { readCompletionRequest } from "../openai/completion-request.ts";
-import type { CompletionPrompt } from "../openai/completion-request.ts";
+import type { CompletionRequest } from "../openai/completion-request.ts";
 import { completionBody, completionEventWriter } from "../openai/completion-response.ts";
 import type { CompletionAnswer } from "../openai/completion-response.ts";
-import { checkToken } from "../openai/generation-fields.ts";
-import { characterStarts } from "../openai/logprobs.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { assertOpen, findModel } from "./find-model.ts";
@@ -23,46 +21,46 @@ export async function completions(c: AppContext, deps: AppDeps): Promise<Respons
   const model = findModel(deps, request.model);
   c.get("notes").model = model.id;
   const id = deps.ids.next("cmpl-");
-  const prompt: GenerateRequest = {
-    id,
-    prompt: [promptPart(request.prompt, model)],
-    addBos: request.addBos,
-    promptField: "prompt",
-    settings: request.generation,
-    reasoning: undefined,
-    calls: undefined,
-    owner: c.get("owner"),
-  };
-  const asked = { prompts: [prompt], perPrompt: request.choices };
+  const prompts = generateRequests(request, model, { id, owner: c.get("owner") });
+  const asked = { prompts, perPrompt: request.bestOf };
   const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
   const answer: CompletionAnswer = {
     head: { id, created: deps.clock.epochSeconds(), model: model.id, fingerprint: model.facts.fingerprint },
     delivery: request.delivery,
-    logprobs: request.generation.topLogprobs !== undefined,
+    echo: request.echo,
+    logprobs: request.logprobs !== undefined,
     table: model.tokens,
-    promptTokens: choices.promptTokens[0] ?? [],
-    promptCharacters: promptCharacters(request.prompt, model),
+    bosToken: model.facts.bosToken,
+    prompts: request.prompts.map((prompt, i) => ({
+      text: echoedText(prompt, model),
+      tokens: choices.promptTokens[i] ?? [],
+    })),
+    perPrompt: request.choices,
   };
   return sendAnswer(c, deps, choices, {
     stream: request.delivery.stream,
     ignoredFields: request.ignoredFields,
     write: completionEventWriter(answer),
-    body: (finished) => completionBody(finished, answer),
+    body: (finished) => completionBody(bestOf(finished, request.bestOf, request.choices), answer),
   });
 }
 
-/** A raw prompt is the client's own template: its control tokens are meant. */
-function promptPart(prompt: CompletionPrompt, model: LoadedModel): PromptPart {
-  if (prompt.kind === "text") return { text: prompt.text, special: true };
-  const { contextTokens, vocabSize } = model.facts;
-  // Counting is enough; the engine's exact bound is one token below.
-  if (prompt.tokens.length > contextTokens)
-    throw contextExceeded("prompt", contextTokens, prompt.tokens.length);
-  for (const [i, token] of prompt.tokens.entries()) checkToken(token, vocabSize, `prompt[${i}]`);
-  return { tokens: prompt.tokens };
-}
-
-function promptCharacters(prompt: CompletionPrompt, model: LoadedModel): number {
-  if (prompt.kind === "text") return characterStarts(Buffer.from(prompt.text));
-  return prompt.tokens.reduce((sum, token) => sum + characterStarts(model.tokens.bytes(token)), 0);
+/** One for each prompt. */
+function generateRequests(
+  request: CompletionRequest,
+  model: LoadedModel,
+  { id, owner }: { readonly id: string; readonly owner: string },
+): GenerateRequest[] {
+  const { suffix, generation, addSpecialTokens } = request;
+  return request.prompts.map((prompt) => ({
+    id,
+    prompt: suffix === undefined ? promptParts(prompt, model) : fillInParts(prompt, suffix, model),
+    addBos: addSpecialTokens ?? (prompt.kind === "text" || suffix !== undefined),
+    promptField: "prompt",
+    settings: generation,
+    reasoning: undefined,
+    calls: undefined,
+    owner,
+    promptLogprobs: request.echo ? request.logprobs : undefined,
+  }));
 }
