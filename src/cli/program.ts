@@ -7,6 +7,13 @@ import type { ExitCode } from "./exit-codes.ts";
 const EXIT_CODES = `
 Exit codes: 0 ok, 1 other failure, 2 wrong usage, 3 no such model or not a model, 4 not enough memory, 5 port in use.`;
 
+interface DoctorOptions {
+  readonly conformance?: string;
+  readonly model?: string;
+  readonly apiKey?: string;
+  readonly json?: true;
+}
+
 /**
  * Commands load what they need when they run, so that `--help` is quick.
  * @param setExitCode Receives the exit code of the command that ran.
@@ -54,8 +61,18 @@ export function createProgram(setExitCode: (code: ExitCode) => void): Command {
 
   program
     .command("doctor")
-    .description("check what this machine lacks")
-    .action(async () => {
+    .description("check what this machine lacks, or how far a server speaks OpenAI's protocol")
+    .option("--conformance <url>", "check the server at this address instead of this machine")
+    .option("--model <name>", "with --conformance: the model to ask (default: the first one listed)")
+    .option("--api-key <key>", "with --conformance: the key to send")
+    .option("--json", "with --conformance: print one JSON document")
+    .action(async (options: DoctorOptions) => {
+      if (options.conformance !== undefined) {
+        const { runConformance } = await import("./conformance-command.ts");
+        const { conformance: url, model, apiKey, json } = options;
+        setExitCode(await runConformance({ url, model, apiKey, json: json === true }));
+        return;
+      }
       const { runDoctor } = await import("./doctor-command.ts");
       setExitCode(runDoctor());
     });
