@@ -1,45 +1,77 @@
 /** Checks of what a wrong request is told. */
-import type { ConformanceCheck } from "../check.ts";
-import { NotOffered } from "../check.ts";
 import { isObject } from "../../http/json.ts";
-import { itemOf, mustBeError, okJson } from "../probe.ts";
-import type { ExpectedError, Probe } from "../probe.ts";
+import { must, mustBe, NotOffered, show } from "../check.ts";
+import type { ConformanceCheck } from "../check.ts";
 import type { Json } from "../json-text.ts";
+import { itemOf, mustBeError, okJson } from "../probe.ts";
+import type { Probe } from "../probe.ts";
 
-const REFUSED: readonly (readonly [name: string, fields: Json, expected: ExpectedError])[] = [
-  ["temperature out of range", { temperature: 9 }, { status: 400, param: "temperature" }],
-  ["temperature of a wrong type", { temperature: "hot" }, { status: 400, param: "temperature" }],
-  ["messages missing", { messages: undefined }, { status: 400, param: "messages" }],
-  ["messages empty", { messages: [] }, { status: 400, param: "messages" }],
-  ["messages of a wrong type", { messages: 3 }, { status: 400, param: "messages" }],
-  ["an unknown role", { messages: [{ role: "judge", content: "hi" }] }, { status: 400 }],
-  ["a message without content", { messages: [{ role: "user" }] }, { status: 400 }],
-  ["a number as content", { messages: [{ role: "user", content: 3 }] }, { status: 400 }],
-  ["top_logprobs without logprobs", { top_logprobs: 2 }, { status: 400 }],
-  ["top_logprobs above 20", { logprobs: true, top_logprobs: 200 }, { status: 400 }],
-  ["n of 0", { n: 0 }, { status: 400 }],
-  ["stop of a wrong type", { stop: 3 }, { status: 400 }],
-  ["logit_bias with a key that is no token", { logit_bias: { "no token": 1 } }, { status: 400 }],
-  ["an unknown response_format", { response_format: { type: "yaml" } }, { status: 400 }],
-  ["an unknown model", { model: "no-such-model" }, { status: 404, code: "model_not_found" }],
+const REFUSED: readonly (readonly [name: string, fields: Json])[] = [
+  ["temperature out of range", { temperature: 9 }],
+  ["temperature of a wrong type", { temperature: "hot" }],
+  ["messages missing", { messages: undefined }],
+  ["messages empty", { messages: [] }],
+  ["messages of a wrong type", { messages: 3 }],
+  ["an unknown role", { messages: [{ role: "judge", content: "hi" }] }],
+  ["a message without content", { messages: [{ role: "user" }] }],
+  ["a number as content", { messages: [{ role: "user", content: 3 }] }],
+  ["top_logprobs without logprobs", { top_logprobs: 2 }],
+  ["top_logprobs above 20", { logprobs: true, top_logprobs: 200 }],
+  ["n of 0", { n: 0 }],
+  ["stop of a wrong type", { stop: 3 }],
+  ["logit_bias with a key that is no token", { logit_bias: { "no token": 1 } }],
+  ["an unknown response_format", { response_format: { type: "yaml" } }],
 ];
 
 export const errorChecks: readonly ConformanceCheck[] = [
   {
     name: "errors: body that is no JSON",
-    run: async (probe) => mustBeError(await probe.post("/v1/chat/completions", '{"model":'), { status: 400 }),
+    run: async (probe) => void mustBeError(await probe.post("/v1/chat/completions", '{"model":'), 400),
   },
-  ...REFUSED.map(([name, fields, expected]) => ({
+  ...REFUSED.map(([name, fields]) => ({
     name: `errors: ${name}`,
-    run: async (probe: Probe) => mustBeError(await probe.chat(fields), expected),
+    run: async (probe: Probe) => void mustBeError(await probe.chat(fields), 400),
   })),
   {
-    name: "errors: a prompt longer than the context",
+    name: "errors: param and code are there, strings or null",
     run: async (probe) => {
-      const context = await contextOf(probe);
-      const messages = [{ role: "user", content: "hello ".repeat(context + 100) }];
-      const expected = { status: 400, code: "context_length_exceeded" };
-      mustBeError(await probe.chat({ messages, stream: true }), expected);
+      const error = mustBeError(await probe.chat({ messages: 3 }), 400);
+      for (const key of ["param", "code"]) {
+        const value = error[key];
+        must(value === null || typeof value === "string", `error.${key} is ${show(value)}`);
+      }
+    },
+  },
+  {
+    name: "errors: param names the field",
+    run: async (probe) => {
+      mustBe(
+        "error.param",
+        mustBeError(await probe.chat({ temperature: "hot" }), 400)["param"],
+        "temperature",
+      );
+    },
+  },
+  {
+    name: "errors: an unknown model is 404 model_not_found",
+    run: async (probe) => {
+      const error = mustBeError(await probe.chat({ model: "no-such-model" }), 404);
+      mustBe("error.code", error["code"], "model_not_found");
+    },
+  },
+  ...[false, true].map((stream) => ({
+    name: `errors: a prompt longer than the context${stream ? ", streamed" : ""}`,
+    run: async (probe: Probe) => {
+      const content = "hello ".repeat((await contextOf(probe)) + 100);
+      mustBeError(await probe.chat({ messages: [{ role: "user", content }], stream }), 400);
+    },
+  })),
+  {
+    name: "errors: the code context_length_exceeded",
+    run: async (probe) => {
+      const content = "hello ".repeat((await contextOf(probe)) + 100);
+      const error = mustBeError(await probe.chat({ messages: [{ role: "user", content }] }), 400);
+      mustBe("error.code", error["code"], "context_length_exceeded");
     },
   },
 ];

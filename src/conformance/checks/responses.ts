@@ -117,14 +117,14 @@ export const responseChecks: readonly ConformanceCheck[] = [
       mustBe("id", okJson(await probe.request(`/v1/responses/${id}`))["id"], id);
       const deleted = await probe.request(`/v1/responses/${id}`, { method: "DELETE" });
       mustBe("status of DELETE", deleted.status, 200);
-      mustBeError(await probe.request(`/v1/responses/${id}`), { status: 404 });
+      mustBeError(await probe.request(`/v1/responses/${id}`), 404);
     },
   },
   {
     name: "responses: store false is not stored",
     run: async (probe) => {
       const id = stringOf(await respond(probe, { store: false }), "id");
-      mustBeError(await probe.request(`/v1/responses/${id}`), { status: 404 });
+      mustBeError(await probe.request(`/v1/responses/${id}`), 404);
     },
   },
   {
@@ -142,7 +142,7 @@ export const responseChecks: readonly ConformanceCheck[] = [
     name: "responses: an unknown tool type is refused",
     run: async (probe) => {
       await respond(probe);
-      mustBeError(await probe.respond({ tools: [{ type: "no_such_tool" }] }), { status: 400 });
+      mustBeError(await probe.respond({ tools: [{ type: "no_such_tool" }] }), 400);
     },
   },
 ];

@@ -135,7 +135,7 @@ export const toolChecks: readonly ConformanceCheck[] = [
     name: "tools: a choice of an unknown tool is refused",
     run: async (probe) => {
       const choice = { type: "function", function: { name: "no_such_tool" } };
-      mustBeError(await probe.chat({ tools: [WEATHER], tool_choice: choice }), { status: 400 });
+      mustBeError(await probe.chat({ tools: [WEATHER], tool_choice: choice }), 400);
     },
   },
 ];
