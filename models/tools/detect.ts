@@ -1,6 +1,7 @@
 /** Finds out how a model writes tool calls, from what its chat template makes of probe conversations. */
 import type { CallSyntax } from "./call-syntax.ts";
 import { deriveSyntax } from "./derive-syntax.ts";
+import { harmonyFormat, isHarmony } from "./harmony-format.ts";
 import { GENERIC_SYNTAX, knownSyntax } from "./known-syntaxes.ts";
 import { probeTools } from "./probe.ts";
 import type { ProbedTemplate, ProbeResult } from "./probe.ts";
@@ -30,6 +31,9 @@ async function detect(template: ProbedTemplate): Promise<ToolFormat> {
   const probed = await probeTools(template);
   const derived = derivedSyntax(probed);
   const shows = { definitions: probed.showsDefinitions, calls: derived !== undefined };
+  if (derived !== undefined && isHarmony(derived)) {
+    return harmonyFormat({ ...shows, results: probed.showsResults });
+  }
   if (derived !== undefined) return formatOf(derived, { ...shows, results: probed.showsResults });
   const known = knownSyntax(`${template.source}\n${probed.withTools}`);
   if (known !== undefined) {

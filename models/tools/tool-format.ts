@@ -19,7 +19,10 @@ export interface CallableTool {
 }
 
 /** What a parser has to know of a tool. */
-export type ParsedTool = Pick<ToolDefinition, "name" | "parameters">;
+export interface ParsedTool {
+  readonly name: string;
+  readonly parameters?: ToolDefinition["parameters"];
+}
 
 export type ToolPiece =
   | { readonly kind: "content"; readonly text: string }

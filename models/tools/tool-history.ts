@@ -20,7 +20,7 @@ export function concernsTools({ messages, tools }: ToolConversation): boolean {
 
 /**
  * Results in the order of their calls, each with the name of its tool, as templates go by position or by name;
- * and text in place of what the template would leave out.
+ * results that no call can have had, and all that the template would leave out, as text.
  * @throws {TemplateError} `template_rejected` for a result that is not text.
  */
 export function shapeTools(conversation: ToolConversation, format: ToolFormat): ToolConversation {
@@ -43,7 +43,8 @@ function inOrderOfCalls(messages: readonly TemplateMessage[]): TemplateMessage[]
       const at = calls.findIndex((call) => call.id === message["tool_call_id"]);
       return at === -1 ? calls.length : at;
     };
-    shaped.push(...run.sort((a, b) => order(a) - order(b)));
+    const sorted = run.sort((a, b) => order(a) - order(b));
+    shaped.push(...(calls.length === 0 ? resultsAsUser(sorted) : sorted));
     run = [];
   };
   for (const message of messages) {
@@ -53,7 +54,7 @@ function inOrderOfCalls(messages: readonly TemplateMessage[]): TemplateMessage[]
       continue;
     }
     settle();
-    if (message.role === "assistant") calls = callsOf(message);
+    calls = callsOf(message);
     shaped.push(message);
   }
   settle();

@@ -335,7 +335,7 @@ describe("any cut", () => {
           expect({ content, calls }).toEqual({ content: once.content, calls: once.calls });
         },
       ),
-      { numRuns: 1000 },
+      { numRuns: 400 },
     );
   });
 
@@ -362,7 +362,7 @@ describe("any cut", () => {
         expect(calls).toEqual([]);
         expect(content).toBe(whole);
       }),
-      { numRuns: 500 },
+      { numRuns: 200 },
     );
   });
 });

@@ -10,9 +10,15 @@ const table = tableOf([
   ...["<s>", "<|im_start|>", "[TOOL_CALLS]", "<｜tool▁sep｜>", "<|tool_call|>"].map((name) =>
     controlToken(name),
   ),
-  ...["</s>", "<|im_end|>", "<|eot_id|>", "<|eom_id|>", "<｜end▁of▁sentence｜>", "<|call|>"].map((name) =>
-    endToken(name),
-  ),
+  ...[
+    "</s>",
+    "<|im_end|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<｜end▁of▁sentence｜>",
+    "<|call|>",
+    "<|END_OF_TURN_TOKEN|>",
+  ].map((name) => endToken(name)),
   textToken("a"),
 ]);
 

@@ -1,0 +1,206 @@
+/**
+ * Harmony: an output is a run of messages, `<|channel|>final<|message|>text<|end|><|start|>assistant…`; one that
+ * names a function as its recipient is a call.
+ */
+import { literal, oneOf, optional, sequence } from "../grammar/grammar.ts";
+import type { Expr, GrammarBuilder } from "../grammar/grammar.ts";
+import { PieceSink } from "./content-sink.ts";
+import { copyNested } from "./read-json.ts";
+import { TextReader } from "./text-reader.ts";
+import type { Step } from "./text-reader.ts";
+import type { CallSyntax } from "./call-syntax.ts";
+import type {
+  CallableTool,
+  PrintedCall,
+  ShownTools,
+  ToolCallParser,
+  ToolFormat,
+  ToolPiece,
+} from "./tool-format.ts";
+
+const START = "<|start|>";
+const CHANNEL = "<|channel|>";
+const CONSTRAIN = "<|constrain|>";
+const MESSAGE = "<|message|>";
+const ENDS = ["<|end|>", "<|call|>", "<|return|>"];
+const RECIPIENT = " to=functions.";
+
+/** Longer ones are text. */
+const HEADER_LIMIT = 512;
+
+const HEADER_CHARACTER = /[\w .=/-]/;
+
+/** Whether a derived syntax is Harmony's. */
+export function isHarmony({ before, body }: CallSyntax): boolean {
+  if (body.kind !== "named" || before.trim() !== RECIPIENT.trim()) return false;
+  const between = body.afterName.join("");
+  return between.includes(CHANNEL) && between.endsWith(MESSAGE);
+}
+
+export function harmonyFormat(shows: ShownTools): ToolFormat {
+  return {
+    name: "harmony",
+    triggersFor: () => [RECIPIENT],
+    markup: [START, CHANNEL, CONSTRAIN, MESSAGE, ...ENDS],
+    shows,
+    callsGrammar: callGrammar,
+    createParser: () => new HarmonyParser(),
+    print,
+  };
+}
+
+function print(calls: readonly PrintedCall[]): string {
+  const texts = calls.map((call) => {
+    const given = call.arguments.trim() === "" ? "{}" : call.arguments;
+    return `${RECIPIENT}${call.name}${CHANNEL}commentary json${MESSAGE}${given}`;
+  });
+  return texts.join(`${ENDS[1]}${START}assistant`);
+}
+
+/** One call: the token after it ends the output. The channel may have been named before. */
+function callGrammar(builder: GrammarBuilder, tools: readonly CallableTool[]): Expr {
+  const type = sequence(literal(" "), optional(literal(CONSTRAIN)), literal("json"));
+  const header = builder.rule("header", sequence(optional(literal(`${CHANNEL}commentary`)), optional(type)));
+  return sequence(
+    literal(RECIPIENT),
+    oneOf(...tools.map((tool) => sequence(literal(tool.name), header, literal(MESSAGE), tool.arguments))),
+  );
+}
+
+/** Headers are dropped; a text without one is content, and so is a message to others than functions. */
+class HarmonyParser implements ToolCallParser {
+  readonly #reader = new TextReader();
+  readonly #sink = new PieceSink();
+  readonly #run: Step<void>;
+  #complete = true;
+
+  constructor() {
+    this.#run = this.#parse();
+  }
+
+  push(text: string): ToolPiece[] {
+    this.#reader.push(text);
+    this.#run.next();
+    return this.#sink.take();
+  }
+
+  flush(complete: boolean): ToolPiece[] {
+    this.#complete = complete;
+    this.#reader.end();
+    this.#run.next();
+    return this.#sink.finish();
+  }
+
+  *#parse(): Step<void> {
+    const reader = this.#reader;
+    for (;;) {
+      const from = reader.mark();
+      const header = yield* this.#header();
+      const name = header === undefined ? undefined : /\bto=functions\.([^\s<]+)/.exec(header)?.[1];
+      if (header === undefined) yield* this.#asText(from);
+      else if (name === undefined) yield* this.#text();
+      else yield* this.#call(name, from);
+      if ((yield* reader.peek()) === "") return;
+    }
+  }
+
+  /**
+   * What stands before `<|message|>`, which is read too: tags, words and a recipient. Undefined where the text goes
+   * on in no way that headers do.
+   */
+  *#header(): Step<string | undefined> {
+    const reader = this.#reader;
+    const first = yield* reader.skipSpace();
+    const from = reader.position;
+    if (first === "t" && (yield* reader.match("to=")) !== "yes") return undefined;
+    if (first !== "<" && first !== "t") return undefined;
+    while (reader.position - from < HEADER_LIMIT) {
+      const next = yield* reader.peek();
+      if (next === "<") {
+        const tag = yield* this.#tag();
+        if (tag === MESSAGE) return reader.since(from);
+        if (![START, CHANNEL, CONSTRAIN].includes(tag)) break;
+      } else if (next === "" || !HEADER_CHARACTER.test(next)) break;
+      else reader.take(1);
+    }
+    // Markup at which an output was cut off means nothing.
+    const cut = reader.ended && !this.#complete && (yield* reader.peek()) === "";
+    return cut ? "" : undefined;
+  }
+
+  /** One tag; what there is of it at the end of the output. */
+  *#tag(): Step<string> {
+    const reader = this.#reader;
+    const from = reader.position;
+    for (let next = "<"; next !== "" && next !== ">"; next = yield* reader.peek()) {
+      reader.take(1);
+      if (reader.position - from > HEADER_LIMIT) break;
+    }
+    if ((yield* reader.peek()) === ">") reader.take(1);
+    return reader.since(from);
+  }
+
+  *#call(name: string, from: number): Step<void> {
+    const reader = this.#reader;
+    const first = yield* reader.skipSpace();
+    const ends = first === "" || first === "<";
+    if (first !== "{" && !ends) {
+      yield* this.#asText(from);
+      return;
+    }
+    this.#sink.call(name);
+    if (first === "{") {
+      yield* copyNested(reader, (text) => {
+        this.#sink.arguments(text);
+        reader.mark();
+      });
+    } else if (this.#complete || first !== "") this.#sink.arguments("{}");
+    this.#sink.endCall();
+    yield* this.#text();
+  }
+
+  /** All of a message that is none, its header too. */
+  *#asText(from: number): Step<void> {
+    this.#reader.rewind(from);
+    // The text goes on behind the tag that would begin a message.
+    if (this.#reader.rest().startsWith(START)) this.#sink.content(this.#reader.take(START.length));
+    yield* this.#text();
+  }
+
+  /** Content up to the end of the message, which is dropped. */
+  *#text(): Step<void> {
+    const reader = this.#reader;
+    for (;;) {
+      const rest = reader.rest();
+      const found = firstOf(rest);
+      const certain = found?.at ?? (reader.ended ? rest.length : rest.length - heldLength(rest));
+      this.#sink.content(reader.take(certain));
+      reader.mark();
+      if (found !== undefined) {
+        if (found.text !== START) reader.take(found.text.length);
+        return;
+      }
+      if (reader.ended) return;
+      yield;
+    }
+  }
+}
+
+/** What ends a message, the beginning of the next one too. */
+const BOUNDARIES = [...ENDS, START];
+
+function firstOf(text: string): { readonly at: number; readonly text: string } | undefined {
+  return BOUNDARIES.map((end) => ({ at: text.indexOf(end), text: end }))
+    .filter(({ at }) => at !== -1)
+    .sort((a, b) => a.at - b.at)[0];
+}
+
+/** Length of the longest tail that is the beginning of a boundary. */
+function heldLength(text: string): number {
+  const tails = BOUNDARIES.map((end) => {
+    let length = Math.min(text.length, end.length - 1);
+    while (length > 0 && !end.startsWith(text.slice(text.length - length))) length--;
+    return length;
+  });
+  return Math.max(...tails);
+}
