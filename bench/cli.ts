@@ -3,16 +3,25 @@ import { writeFile } from "node:fs/promises";
 import { realClock } from "./clock.ts";
 import { describeEnvironment } from "./environment.ts";
 import type { BenchEnvironment } from "./environment.ts";
-import { openSession, runClosedLoop, runScenario } from "./http-mode.ts";
+import { openSession, runClosedLoop, runEmbeddings, runScenario } from "./http-mode.ts";
 import type { LevelResult, RunContext, ScenarioResult } from "./http-mode.ts";
 import { OptionsExit, parseOptions } from "./options.ts";
-import type { BenchOptions, ClosedLoopOptions, EngineOptions, LongBesideShortOptions } from "./options.ts";
+import type {
+  BenchOptions,
+  ClosedLoopOptions,
+  EmbeddingsOptions,
+  EngineOptions,
+  LongBesideShortOptions,
+} from "./options.ts";
 import {
+  compareEmbeddings,
   compareEngine,
   compareLevels,
   compareScenario,
+  EMBEDDINGS_FORMULAS,
   ENGINE_FORMULAS,
   formatComparison,
+  formatEmbeddings,
   formatEngine,
   formatEnvironment,
   formatLevel,
@@ -80,6 +89,8 @@ function runMode(options: BenchOptions, output: BenchOutput): Promise<Outcome> {
       return closedLoop(options, context, output);
     case "long-beside-short":
       return scenario(options, context, output);
+    case "embeddings":
+      return embeddings(options, context, output);
     case "engine":
       return engine(options, context, output);
   }
@@ -109,6 +120,36 @@ async function closedLoop(
       promptLengthsBy: session.countedWith,
       formulas: LEVEL_FORMULAS,
       levels: results.map(levelDocument),
+      comparisons,
+    },
+    failures: results.reduce((total, { summary }) => total + summary.failed, 0),
+  };
+}
+
+async function embeddings(
+  options: EmbeddingsOptions,
+  context: RunContext,
+  output: BenchOutput,
+): Promise<Outcome> {
+  const session = await openSession(options, context.clock);
+  printLines(output, formatSession(session));
+  const results = await runEmbeddings(options, session, context, (result) => {
+    printLines(output, ["", ...formatEmbeddings(result)]);
+  });
+  const comparisons = compareEmbeddings(results, session.targets.length);
+  if (options.rounds > 1 || session.targets.length > 1) {
+    for (const level of comparisons) {
+      const title = `concurrency ${level.concurrency}`;
+      printLines(output, ["", ...formatComparison(title, level.comparisons)]);
+    }
+  }
+  printLines(output, ["", ...EMBEDDINGS_FORMULAS]);
+  return {
+    document: {
+      targets: session.targets.map(({ url, model, endpoint }) => ({ url, model, endpoint })),
+      promptLengthsBy: session.countedWith,
+      formulas: EMBEDDINGS_FORMULAS,
+      levels: results.map(({ summary, ...place }) => ({ ...place, ...summary })),
       comparisons,
     },
     failures: results.reduce((total, { summary }) => total + summary.failed, 0),

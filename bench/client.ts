@@ -9,7 +9,7 @@ import { describeErrorBody, parsePayload } from "./chunk.ts";
 import type { Payload, Usage } from "./chunk.ts";
 import type { BenchClock } from "./clock.ts";
 
-export type Endpoint = "chat" | "completions";
+export type Endpoint = "chat" | "completions" | "embeddings";
 
 export interface Target {
   /** Without `/v1` and without a slash at the end. */
@@ -151,7 +151,8 @@ function requestBody(target: Target, request: StreamedRequest): unknown {
   };
 }
 
-async function readStart(body: AsyncIterable<Uint8Array> | null): Promise<string> {
+/** As much of a body as an error message needs. */
+export async function readStart(body: AsyncIterable<Uint8Array> | null): Promise<string> {
   if (body === null) return "";
   const parts: Uint8Array[] = [];
   let bytes = 0;

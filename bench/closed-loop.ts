@@ -7,21 +7,24 @@
 import { streamRequest } from "./client.ts";
 import type { RequestRecord, Target } from "./client.ts";
 import type { BenchClock } from "./clock.ts";
-import type { PromptSource } from "./prompts.ts";
 
 /** When a level is over: after so many requests, or after so long (running requests are then finished). */
 export type LevelLength = { readonly requests: number } | { readonly durationMs: number };
 
-export interface LevelPlan {
+/** How many clients, and how long. */
+export interface LevelShape {
   readonly concurrency: number;
   readonly length: LevelLength;
+}
+
+export interface LevelPlan extends LevelShape {
   readonly outputTokens: number;
   readonly seed: number;
   readonly timeoutMs: number;
 }
 
-export interface LevelRun {
-  readonly records: readonly RequestRecord[];
+export interface LevelRun<R = RequestRecord> {
+  readonly records: readonly R[];
   /** First request sent to last request ended. */
   readonly wallMs: number;
 }
@@ -30,7 +33,11 @@ export interface LevelRun {
 const MAX_REQUESTS_PER_LEVEL = 100_000;
 
 /** How one request is sent; replaced in tests. */
-export type SendRequest = (target: Target, prompt: string, index: number) => Promise<RequestRecord>;
+export type SendRequest<P = string, R = RequestRecord> = (
+  target: Target,
+  prompt: P,
+  index: number,
+) => Promise<R>;
 
 export function sendStreamed(plan: LevelPlan, clock: BenchClock): SendRequest {
   const { outputTokens, seed, timeoutMs } = plan;
@@ -38,15 +45,20 @@ export function sendStreamed(plan: LevelPlan, clock: BenchClock): SendRequest {
     streamRequest(target, { prompt, outputTokens, seed: (seed + index) >>> 0, timeoutMs }, clock);
 }
 
-export async function runLevel(
+/** What each request sends; `PromptSource` is one. */
+export interface Prompts<P> {
+  prompt(index: number): P;
+}
+
+export async function runLevel<P, R>(
   target: Target,
-  plan: LevelPlan,
-  prompts: Pick<PromptSource, "prompt">,
-  { clock, send }: { readonly clock: BenchClock; readonly send: SendRequest },
-): Promise<LevelRun> {
+  plan: LevelShape,
+  prompts: Prompts<P>,
+  { clock, send }: { readonly clock: BenchClock; readonly send: SendRequest<P, R> },
+): Promise<LevelRun<R>> {
   const startMs = clock.nowMs();
   const { length } = plan;
-  const records: RequestRecord[] = [];
+  const records: R[] = [];
   let next = 0;
   const more = (): boolean =>
     next < MAX_REQUESTS_PER_LEVEL &&

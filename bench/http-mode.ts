@@ -3,13 +3,15 @@ import { describeConnectionError, requestHeaders } from "./client.ts";
 import type { Target } from "./client.ts";
 import type { BenchClock } from "./clock.ts";
 import { interleave, runLevel, sendStreamed } from "./closed-loop.ts";
-import type { LevelPlan, LevelRun } from "./closed-loop.ts";
+import type { LevelPlan, LevelRun, LevelShape, SendRequest } from "./closed-loop.ts";
+import { requestEmbeddings, summarizeEmbeddings } from "./embeddings.ts";
+import type { EmbeddingRecord, EmbeddingSummary } from "./embeddings.ts";
 import { summarizeLevel, toVllmResult } from "./level-summary.ts";
 import type { LevelSummary } from "./level-summary.ts";
 import { runLongBesideShort, streamOver, summarizeScenario } from "./long-beside-short.ts";
 import type { ScenarioSummary } from "./long-beside-short.ts";
 import { defaultRequests } from "./options.ts";
-import type { ClosedLoopOptions, LongBesideShortOptions } from "./options.ts";
+import type { ClosedLoopOptions, EmbeddingsOptions, LongBesideShortOptions } from "./options.ts";
 import { estimateTokens, PromptSource, serverTokenCounter } from "./prompts.ts";
 import type { TokenCounter } from "./prompts.ts";
 import { deriveSeed } from "./rng.ts";
@@ -32,6 +34,11 @@ export interface ScenarioResult extends ResultPlace {
   readonly summary: ScenarioSummary;
 }
 
+export interface EmbeddingsResult extends ResultPlace {
+  readonly concurrency: number;
+  readonly summary: EmbeddingSummary;
+}
+
 export interface Session {
   readonly targets: readonly Target[];
   readonly count: TokenCounter;
@@ -45,10 +52,12 @@ export interface RunContext {
   readonly progress: (text: string) => void;
 }
 
-type HttpOptions = ClosedLoopOptions | LongBesideShortOptions;
+type HttpOptions = ClosedLoopOptions | LongBesideShortOptions | EmbeddingsOptions;
 
 /** Longest a server may take to list its models, in ms. */
 const LIST_TIMEOUT_MS = 30_000;
+/** Texts whose length is fitted to the token count. */
+const FITTED_TEXTS = 64;
 /** Small beside the long prompt, so that the streams start at once. */
 const STREAM_PROMPT_TOKENS = 32;
 
@@ -107,6 +116,56 @@ export async function runClosedLoop(
     const run: LevelRun = await runLevel(target, plan, prompts, { clock, send });
     const summary = summarizeLevel(run, options.outputTokens);
     const result = { side, round, concurrency, summary, vllm: toVllmResult(run, summary) };
+    results.push(result);
+    report(result);
+  }
+  return results;
+}
+
+/** As `runClosedLoop`, for requests that ask for the vectors of several texts. */
+export async function runEmbeddings(
+  options: EmbeddingsOptions,
+  session: Session,
+  { clock, progress }: RunContext,
+  report: (result: EmbeddingsResult) => void,
+): Promise<EmbeddingsResult[]> {
+  const results: EmbeddingsResult[] = [];
+  const { texts, warmup } = options;
+  const send: SendRequest<readonly string[], EmbeddingRecord> = (target, prompts) =>
+    requestEmbeddings(target, prompts, options.timeoutMs, clock);
+  const turns = interleave(options.concurrency, options.rounds, session.targets.length);
+  for (const { level: concurrency, round, side } of turns) {
+    const target = session.targets[side];
+    if (target === undefined) continue;
+    progress(`${target.url}: ${concurrency} clients, round ${round + 1} of ${options.rounds}`);
+    const level: LevelShape = {
+      concurrency,
+      length: options.length ?? { requests: defaultRequests(concurrency) },
+    };
+    const requests = "requests" in level.length ? level.length.requests : defaultRequests(concurrency);
+    const prepare = async (part: number, count: number) => {
+      const source = await PromptSource.prepare(
+        {
+          promptTokens: options.promptTokens,
+          sharedPrefixTokens: 0,
+          seed: promptSeed(session, options.seed, [concurrency, round, part], side),
+        },
+        // Fitting each of thousands of texts would take longer than the run; the others are permutations.
+        Math.min(count * texts, FITTED_TEXTS),
+        session.count,
+      );
+      return {
+        prompt: (index: number) => Array.from({ length: texts }, (_, i) => source.prompt(index * texts + i)),
+      };
+    };
+    const prompts = await prepare(0, requests);
+    if (warmup > 0)
+      await runLevel(target, { ...level, length: { requests: warmup } }, await prepare(1, warmup), {
+        clock,
+        send,
+      });
+    const run = await runLevel(target, level, prompts, { clock, send });
+    const result = { side, round, concurrency, summary: summarizeEmbeddings(run, texts) };
     results.push(result);
     report(result);
   }

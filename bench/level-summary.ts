@@ -134,7 +134,7 @@ export function toVllmResult(run: LevelRun, level: LevelSummary): Record<string,
 }
 
 /** Most frequent first. */
-export function countErrors(records: readonly RequestRecord[]): ErrorCount[] {
+export function countErrors(records: readonly Pick<RequestRecord, "error">[]): ErrorCount[] {
   const byKind = new Map<string, ErrorCount>();
   for (const { error } of records) {
     if (error === undefined) continue;
@@ -148,7 +148,7 @@ export function countErrors(records: readonly RequestRecord[]): ErrorCount[] {
   return [...byKind.values()].sort((a, b) => b.count - a.count);
 }
 
-function rate(count: number, seconds: number): number {
+export function rate(count: number, seconds: number): number {
   return seconds > 0 ? count / seconds : 0;
 }
 

@@ -37,6 +37,15 @@ export interface LongBesideShortOptions extends HttpOptions {
   readonly streams: number;
 }
 
+export interface EmbeddingsOptions extends Omit<HttpOptions, "outputTokens"> {
+  readonly mode: "embeddings";
+  readonly concurrency: readonly number[];
+  /** Undefined: as many requests as `defaultRequests` says. */
+  readonly length: LevelLength | undefined;
+  /** Texts of one request, of `promptTokens` each. */
+  readonly texts: number;
+}
+
 export interface EngineOptions extends CommonOptions {
   readonly mode: "engine";
   /** A path or a model's name. */
@@ -46,7 +55,7 @@ export interface EngineOptions extends CommonOptions {
   readonly flashAttention: "auto" | "on" | "off";
 }
 
-export type BenchOptions = ClosedLoopOptions | LongBesideShortOptions | EngineOptions;
+export type BenchOptions = ClosedLoopOptions | LongBesideShortOptions | EmbeddingsOptions | EngineOptions;
 
 /** The options were wrong, or only help was asked for; `text` is for the user. */
 export class OptionsExit extends Error {
@@ -74,7 +83,7 @@ const MOST_TOKENS = 1_000_000;
 const DEFAULT_URL = "http://127.0.0.1:9338";
 /** A stream must still run when the long prompt arrives, 16 chunks after its start. */
 const SHORTEST_STREAM_TOKENS = 64;
-const SCENARIOS = ["long-beside-short"] as const;
+const SCENARIOS = ["long-beside-short", "embeddings"] as const;
 
 /** @throws {OptionsExit} */
 export function parseOptions(argv: readonly string[]): BenchOptions {
@@ -109,6 +118,7 @@ interface RawOptions {
   readonly json?: string;
   readonly scenario?: (typeof SCENARIOS)[number];
   readonly streams: number;
+  readonly texts: number;
   readonly engine?: boolean;
   readonly threads?: number;
   readonly flashAttention: "auto" | "on" | "off";
@@ -147,11 +157,15 @@ function createCommand(): Command {
     .option("--seed <n>", "seed of the prompts and requests", whole(0, 0xffff_ffff), 1)
     .option("--json <file>", "write the results there; - makes them the last line of stdout")
     .addOption(
-      new Option("--scenario <name>", "instead of levels: a long prompt arrives beside running streams")
+      new Option(
+        "--scenario <name>",
+        "a long prompt that arrives beside running streams, or levels of embeddings requests",
+      )
         .choices(SCENARIOS)
-        .conflicts(["requests", "duration", "engine"]),
+        .conflicts(["engine"]),
     )
-    .option("--streams <n>", "running streams of the scenario", whole(1, HIGHEST_CONCURRENCY), 3)
+    .option("--streams <n>", "running streams beside the long prompt", whole(1, HIGHEST_CONCURRENCY), 3)
+    .option("--texts <n>", "texts of one embeddings request", whole(1, 2048), 16)
     .addOption(
       new Option("--engine", "compare the step loop with a bare decode loop; needs --model").conflicts([
         "vs",
@@ -195,7 +209,24 @@ function toOptions(raw: RawOptions): BenchOptions {
     warmup: raw.warmup,
     timeoutMs: raw.timeout * 1000,
   };
+  if (raw.scenario === "embeddings") {
+    return {
+      ...http,
+      mode: raw.scenario,
+      endpoint: "embeddings",
+      concurrency: raw.concurrency,
+      length: levelLength(raw),
+      promptTokens: raw.isl ?? 128,
+      texts: raw.texts,
+    };
+  }
   if (raw.scenario === "long-beside-short") {
+    if (levelLength(raw) !== undefined) {
+      throw new OptionsExit(
+        2,
+        "error: this scenario has a length of its own, without --requests and --duration",
+      );
+    }
     const outputTokens = raw.osl ?? 256;
     if (outputTokens < SHORTEST_STREAM_TOKENS) {
       throw new OptionsExit(2, `error: this scenario needs an --osl of at least ${SHORTEST_STREAM_TOKENS}`);

@@ -1,13 +1,16 @@
 /** The report for people: the environment, one block per turn, comparisons over rounds, and every formula. */
 import type { EngineModeResult } from "./engine-mode.ts";
 import type { BenchEnvironment } from "./environment.ts";
-import type { LevelResult, ScenarioResult, Session } from "./http-mode.ts";
+import type { EmbeddingSummary } from "./embeddings.ts";
+import type { EmbeddingsResult, LevelResult, ScenarioResult, Session } from "./http-mode.ts";
 import type { ErrorCount, LevelSummary } from "./level-summary.ts";
 import type { ScenarioSummary } from "./long-beside-short.ts";
 import { ratioSpread, spreadOf } from "./stats.ts";
 import type { Spread, Summary } from "./stats.ts";
 
 const SIDE_NAMES = ["A", "B"] as const;
+
+const SUMMARY_HEAD = `${"".padEnd(18)}${["n", "mean", "p50", "p90", "p99", "max"].map((name) => name.padStart(10)).join("")}`;
 
 export const LEVEL_FORMULAS: readonly string[] = [
   "output tok/s    output tokens of succeeded requests / (last request ended - first request sent)",
@@ -24,6 +27,12 @@ export const SCENARIO_FORMULAS: readonly string[] = [
   "gap after       longest gap that ends after the long prompt was sent",
   "itl             gaps of the streams, pooled: before, and until the long prompt's first output",
   "long ttft       long prompt sent to its first output",
+];
+
+export const EMBEDDINGS_FORMULAS: readonly string[] = [
+  "prompt tok/s    prompt tokens of succeeded requests / (last request ended - first request sent)",
+  "texts/s         their texts / the same time",
+  "e2e             request sent to last byte",
 ];
 
 export const ENGINE_FORMULAS: readonly string[] = [
@@ -59,6 +68,15 @@ const SCENARIO_METRICS: readonly {
   { name: "itl p50 before ms", valueOf: (scenario) => scenario.itlBeforeMs.p50 },
   { name: "itl p50 prefill ms", valueOf: (scenario) => scenario.itlDuringPrefillMs.p50 },
   { name: "long ttft ms", valueOf: (scenario) => scenario.longTtftMs },
+];
+
+const EMBEDDINGS_METRICS: readonly {
+  readonly name: string;
+  readonly valueOf: (summary: EmbeddingSummary) => number | undefined;
+}[] = [
+  { name: "prompt tok/s", valueOf: (level) => level.promptTokensPerSecond },
+  { name: "texts/s", valueOf: (level) => level.textsPerSecond },
+  { name: "e2e p50 ms", valueOf: (level) => level.e2eMs.p50 },
 ];
 
 /** One metric of one level over all rounds. */
@@ -98,7 +116,7 @@ export function formatLevel({ side, round, concurrency, summary }: LevelResult):
       `${number(summary.requestsPerSecond)} req/s`,
     `tokens    in ${summary.promptTokens} (${cached})   out ${summary.outputTokens}   ` +
       `output ${number(summary.outputTokensPerSecond)} tok/s   total ${number(summary.totalTokensPerSecond)} tok/s`,
-    `${"".padEnd(18)}${["n", "mean", "p50", "p90", "p99", "max"].map((name) => name.padStart(10)).join("")}`,
+    SUMMARY_HEAD,
     formatSummary("ttft (content) ms", summary.ttftMs),
     formatSummary("ttft (choices) ms", summary.ttftAnyChunkMs),
     formatSummary("tpot ms", summary.tpotMs),
@@ -111,13 +129,26 @@ export function formatLevel({ side, round, concurrency, summary }: LevelResult):
   ];
 }
 
+export function formatEmbeddings({ side, round, concurrency, summary }: EmbeddingsResult): string[] {
+  return [
+    `${sideName(side)}   concurrency ${concurrency}   round ${round + 1}`,
+    `requests  ${summary.succeeded} ok   ${summary.failed} failed   ${number(summary.wallMs / 1000)} s   ` +
+      `${number(summary.requestsPerSecond)} req/s   ${number(summary.textsPerSecond)} texts/s`,
+    `tokens    in ${summary.promptTokens}   ${number(summary.promptTokensPerSecond)} tok/s   ` +
+      `vectors of ${summary.dimensions ?? "-"} numbers`,
+    SUMMARY_HEAD,
+    formatSummary("e2e ms", summary.e2eMs),
+    ...formatErrors(summary.errors),
+  ];
+}
+
 export function formatScenario({ side, round, summary }: ScenarioResult): string[] {
   return [
     `${sideName(side)}   long beside short   round ${round + 1}`,
     `longest gap of the streams   before ${number(summary.longestGapBeforeMs)} ms   ` +
       `after ${number(summary.longestGapAfterMs)} ms`,
     `long prompt                  ${summary.longPromptTokens ?? "-"} tokens   ttft ${number(summary.longTtftMs)} ms`,
-    `${"".padEnd(18)}${["n", "mean", "p50", "p90", "p99", "max"].map((name) => name.padStart(10)).join("")}`,
+    SUMMARY_HEAD,
     formatSummary("itl before ms", summary.itlBeforeMs),
     formatSummary("itl prefill ms", summary.itlDuringPrefillMs),
     ...(summary.streamsEndedEarly === 0
@@ -129,16 +160,29 @@ export function formatScenario({ side, round, summary }: ScenarioResult): string
   ];
 }
 
+interface LevelComparison {
+  readonly concurrency: number;
+  readonly comparisons: readonly Comparison[];
+}
+
 /** Medians over rounds per level; empty for a single round of a single server, which has been shown already. */
-export function compareLevels(
-  results: readonly LevelResult[],
-  sides: number,
-): { readonly concurrency: number; readonly comparisons: readonly Comparison[] }[] {
+export function compareLevels(results: readonly LevelResult[], sides: number): LevelComparison[] {
+  return byLevel(results, (ofLevel) => compare(LEVEL_METRICS, ofLevel, sides));
+}
+
+export function compareEmbeddings(results: readonly EmbeddingsResult[], sides: number): LevelComparison[] {
+  return byLevel(results, (ofLevel) => compare(EMBEDDINGS_METRICS, ofLevel, sides));
+}
+
+function byLevel<R extends { readonly concurrency: number }>(
+  results: readonly R[],
+  compareLevel: (ofLevel: readonly R[]) => Comparison[],
+): LevelComparison[] {
   const levels = [...new Set(results.map((result) => result.concurrency))];
-  return levels.map((concurrency) => {
-    const ofLevel = results.filter((result) => result.concurrency === concurrency);
-    return { concurrency, comparisons: compare(LEVEL_METRICS, ofLevel, sides) };
-  });
+  return levels.map((concurrency) => ({
+    concurrency,
+    comparisons: compareLevel(results.filter((result) => result.concurrency === concurrency)),
+  }));
 }
 
 export function compareScenario(results: readonly ScenarioResult[], sides: number): Comparison[] {

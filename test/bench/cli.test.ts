@@ -127,6 +127,59 @@ describe("weft bench", () => {
     expect(out).toMatch(/long prompt +10 tokens {3}ttft /);
   });
 
+  const embeddings = ["--scenario", "embeddings", "--isl", "5"] as const;
+
+  it("the embeddings scenario sends several texts at once and counts what comes back", async () => {
+    const vector = Buffer.from(Float32Array.of(1, 0, 0).buffer).toString("base64");
+    const server = await start((response, body) => {
+      const input = body["input"] as string[];
+      sendJson(response, 200, {
+        data: input.map(() => ({ embedding: vector })),
+        usage: { prompt_tokens: 5 * input.length },
+      });
+    });
+    const { exitCode, out } = await bench(
+      "--url",
+      server.url,
+      ...embeddings,
+      "--concurrency",
+      "2",
+      "--requests",
+      "4",
+      "--texts",
+      "3",
+      "--json",
+      "-",
+    );
+    expect(exitCode).toBe(0);
+    expect(out).toContain("requests  4 ok   0 failed");
+    expect(out).toContain("vectors of 3 numbers");
+    expect(JSON.parse(out.trimEnd().split("\n").at(-1) ?? "")).toMatchObject({
+      targets: [{ endpoint: "embeddings" }],
+      levels: [{ concurrency: 2, succeeded: 4, promptTokens: 60, dimensions: 3 }],
+    });
+    const texts = server.bodies.flatMap((body) => body["input"] as string[]);
+    expect(new Set(texts).size).toBe(5 * 3);
+    expect(server.bodies[0]).toMatchObject({ model: "scripted", encoding_format: "base64" });
+  });
+
+  it("an embeddings answer without a vector for each text is a failure", async () => {
+    const { url } = await start((response) => sendJson(response, 200, { data: [] }));
+    const { exitCode, out } = await bench(
+      "--url",
+      url,
+      ...embeddings,
+      "--concurrency",
+      "1",
+      "--requests",
+      "2",
+      "--texts",
+      "2",
+    );
+    expect(exitCode).toBe(1);
+    expect(out).toContain("error: no_output x 2   first: 0 vectors for 2 texts.");
+  });
+
   it("a file gets the same document", async () => {
     const folder = await mkdtemp(join(tmpdir(), "weft-bench-"));
     try {

@@ -48,6 +48,14 @@ describe("parseOptions", () => {
       outputTokens: 256,
       streams: 3,
     });
+    expect(parseOptions(["--scenario", "embeddings", "--requests", "5"])).toMatchObject({
+      mode: "embeddings",
+      endpoint: "embeddings",
+      concurrency: [1, 4, 8, 16],
+      length: { requests: 5 },
+      promptTokens: 128,
+      texts: 16,
+    });
     expect(parseOptions(["--engine", "--model", "pocket"])).toMatchObject({
       mode: "engine",
       model: "pocket",
@@ -72,6 +80,9 @@ describe("parseOptions", () => {
     ["--shared-prefix", "128"],
     ["--scenario", "long-beside-short", "--osl", "16"],
     ["--scenario", "other"],
+    ["--scenario", "long-beside-short", "--requests", "3"],
+    ["--scenario", "embeddings", "--engine", "--model", "m"],
+    ["--scenario", "embeddings", "--texts", "0"],
     ["--engine"],
     ["--engine", "--model", "m", "--osl", "1"],
     ["--engine", "--model", "m", "--vs", "http://h"],
