@@ -1,5 +1,5 @@
 /** The choices of one answer as one stream: submitted together, told apart by index, ended together. */
-import type { TokenId } from "../engine/protocol.ts";
+import type { PromptLogprobs, TokenId } from "../engine/protocol.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import { clientClosed, generate } from "./generate.ts";
 import type {
@@ -43,7 +43,7 @@ export interface FinishedChoice {
 export interface FinishedAnswer {
   readonly choices: readonly FinishedChoice[];
   /** Per prompt, as `GenerationEvent.promptLogprobs`. */
-  readonly promptLogprobs: readonly GenerationEvent["promptLogprobs"][];
+  readonly promptLogprobs: readonly (PromptLogprobs | undefined)[];
   readonly usage: GenerationUsage;
   /** Of the slowest choice. */
   readonly timings: GenerationTimings;

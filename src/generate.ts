@@ -1,6 +1,6 @@
 /** One choice from prompt to finish: submits it, turns its tokens into text, stops it at a stop string. */
 import { EngineError } from "../engine/errors.ts";
-import type { PromptPart, StartInfo, StepOutput, TokenId, TokenLogprobs } from "../engine/protocol.ts";
+import type { PromptLogprobs, PromptPart, StartInfo, StepOutput, TokenId } from "../engine/protocol.ts";
 import type { TokenStream } from "../engine/token-stream.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import { TextPipeline } from "../models/text/text-pipeline.ts";
@@ -32,7 +32,7 @@ export interface GenerateRequest {
   /** Makes what finds the tool calls in an answer; undefined leaves them in it as text. */
   readonly calls: (() => CallReading) | undefined;
   readonly owner: string;
-  /** Reports the log probability of each token of the prompt with this many alternatives; undefined does not. */
+  /** As in `SubmitCommand`. */
   readonly promptLogprobs?: number | undefined;
 }
 
@@ -65,8 +65,8 @@ export interface GenerationTimings {
 }
 
 interface Progress {
-  /** With a choice's first event, when asked for: one per token of the prompt; the first has none. */
-  readonly promptLogprobs: readonly (TokenLogprobs | undefined)[] | undefined;
+  /** With a choice's first event, when asked for. */
+  readonly promptLogprobs: PromptLogprobs | undefined;
   /** Tokens sampled since the event before. */
   readonly tokenIds: readonly TokenId[];
   readonly usage: GenerationUsage;
@@ -125,15 +125,12 @@ export async function generate(
   deps: GenerateDeps,
   signal: AbortSignal,
 ): Promise<Generation> {
-  const { id, prompt, addBos, settings, owner, promptField } = request;
+  const { id, prompt, addBos, settings, owner, promptField, promptLogprobs } = request;
   assertWorthTokenizing(prompt, model.facts.contextTokens, promptField);
   const params = toEngineParams(settings, model.facts.vocabSize, model.sampling);
   const submittedMs = deps.clock.nowMs();
   try {
-    const stream = await model.engine.submit(
-      { id, prompt, addBos, params, promptLogprobs: undefined, owner },
-      signal,
-    );
+    const stream = await model.engine.submit({ id, prompt, addBos, params, promptLogprobs, owner }, signal);
     return new Generation(model, request, stream, { ...deps, signal, submittedMs });
   } catch (error) {
     if (signal.aborted) {
@@ -197,7 +194,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   #wake: (() => void) | undefined;
   #start: StartInfo | undefined;
   #unsent: TokenId[] = [];
-  #promptLogprobs: Progress["promptLogprobs"];
+  #promptLogprobs: PromptLogprobs | undefined;
   #completionTokens = 0;
   #firstMs: number | undefined;
   #lastMs = 0;
@@ -269,8 +266,6 @@ export class Generation implements AsyncIterable<GenerationEvent> {
       this.#run.metrics.countDisconnect(this.#firstMs === undefined ? "waiting" : "decode");
       return true;
     }
-    if (this.#request.settings.maxTokens === 0 && output.start !== undefined)
-      return this.#finishUnstarted(output);
     this.#record(output);
     // The token that ends the output is no part of the text unless asked for.
     const ending = this.#request.settings.includeStop ? undefined : output.finish?.stopToken;
@@ -291,13 +286,6 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     return true;
   }
 
-  /** The engine draws a token for whoever wants the prompt computed; one that wants none does not see it. */
-  #finishUnstarted(output: StepOutput): boolean {
-    this.#record({ ...output, tokens: [] });
-    this.#emitFinish("length", undefined, undefined);
-    return true;
-  }
-
   /** Counts and times an output's tokens. */
   #record(output: StepOutput): void {
     const { tokens, start } = output;
@@ -305,6 +293,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     const nowMs = clock.nowMs();
     if (start !== undefined) {
       this.#start = start;
+      this.#promptLogprobs = start.promptLogprobs;
       const { cachedTokens, queueMs, prefillMs } = start;
       const ttftMs = nowMs - this.#acceptedMs;
       const promptTokens = this.promptTokens.length;

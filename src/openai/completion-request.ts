@@ -66,13 +66,6 @@ export function readCompletionRequest(
   const echo = fields.echo ?? false;
   const suffix = fields.suffix === "" ? undefined : fields.suffix;
   if (echo && suffix !== undefined) throw exclusive("echo", "suffix");
-  if (echo && fields.logprobs !== undefined) {
-    throw new ApiError(
-      "unsupported_value",
-      "Unsupported value: 'echo' with 'logprobs' is not supported by this server.",
-      "echo",
-    );
-  }
   const choices = readChoices(fields, limits.maxChoices);
   const bestOf = readBestOf(fields, choices, limits.maxChoices);
   checkLength(prompts, Math.max(1, Math.floor(MAX_ANSWER_CHOICES / bestOf)), "prompt");

@@ -1,5 +1,6 @@
 /** A legacy completion on the wire: its chunks and its whole body. */
-import type { TokenId } from "../../engine/protocol.ts";
+import { promptLogprobsAt } from "../../engine/prompt-logprobs.ts";
+import type { PromptLogprobs, TokenId } from "../../engine/protocol.ts";
 import type { DeltaToken } from "../../models/text/text-pipeline.ts";
 import type { TokenTable } from "../../models/text/token-table.ts";
 import type { ChoiceEvent, FinishedAnswer, FinishedChoice } from "../choices.ts";
@@ -31,11 +32,9 @@ export interface CompletionAnswer {
   readonly perPrompt: number;
 }
 
-type PromptLogprobs = GenerationEvent["promptLogprobs"];
-
 export function completionEventWriter(answer: CompletionAnswer): EventWriter {
   const started = new Map<number, LegacyLogprobs>();
-  const ofPrompts: PromptLogprobs[] = [];
+  const ofPrompts: (PromptLogprobs | undefined)[] = [];
   return (choice) => {
     const { index, event } = choice;
     const first = !started.has(index);
@@ -68,7 +67,7 @@ export function completionBody(finished: FinishedAnswer, answer: CompletionAnswe
 
 function choiceJson(
   { index, events, finish }: FinishedChoice,
-  ofPrompt: PromptLogprobs,
+  ofPrompt: PromptLogprobs | undefined,
   answer: CompletionAnswer,
 ): object {
   const generated = events.flatMap((event) => shownTokens(event, answer));
@@ -94,7 +93,7 @@ function choiceJson(
 
 function promptFrame(
   { index, event, usage }: ChoiceEvent,
-  ofPrompt: PromptLogprobs,
+  ofPrompt: PromptLogprobs | undefined,
   answer: CompletionAnswer,
 ): string {
   const { includeUsage, continuousUsage, tokenIds } = answer.delivery;
@@ -156,11 +155,18 @@ function legacyLogprobs(index: number, answer: CompletionAnswer): LegacyLogprobs
   return new LegacyLogprobs(answer.table, characterStarts(Buffer.from(promptOf(index, answer).text)));
 }
 
-function promptJson(index: number, ofPrompt: PromptLogprobs, answer: CompletionAnswer): LegacyLogprobsJson {
+function promptJson(
+  index: number,
+  ofPrompt: PromptLogprobs | undefined,
+  answer: CompletionAnswer,
+): LegacyLogprobsJson {
   const { tokens, text } = promptOf(index, answer);
   const { bosToken, table } = answer;
   const added = bosToken !== undefined && tokens[0] === bosToken && !text.startsWith(table.piece(bosToken));
-  const scored = tokens.map((token, i) => ({ token, logprobs: ofPrompt?.[i] }));
+  const scored = tokens.map((token, i) => ({
+    token,
+    logprobs: ofPrompt === undefined ? undefined : promptLogprobsAt(ofPrompt, i),
+  }));
   return promptLogprobs(scored, table, added ? 1 : 0);
 }
 

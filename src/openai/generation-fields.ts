@@ -173,9 +173,7 @@ export function toEngineParams(
   for (const [i, token] of settings.stopTokenIds.entries())
     checkToken(token, vocabSize, `stop_token_ids[${i}]`);
   for (const [token] of settings.sampling.logitBias) checkToken(token, vocabSize, "logit_bias");
-  const { minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix } = settings;
-  // The engine has computed a prompt when it has drawn a token.
-  const maxTokens = settings.maxTokens === 0 ? 1 : settings.maxTokens;
+  const { maxTokens, minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix } = settings;
   const { temperature = defaults.temperature, topP = defaults.topP } = settings.sampling;
   const sampling = { ...settings.sampling, temperature, topP };
   return {

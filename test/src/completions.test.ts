@@ -1,12 +1,12 @@
 /** Legacy completions beyond one prompt and its continuation: several prompts, echo, suffix, the best of several. */
 import { OpenAI } from "openai";
 import { describe, expect, it } from "vitest";
-import type { SubmitCommand, TokenLogprobs } from "../../engine/protocol.ts";
+import type { PromptLogprobs, SubmitCommand, TokenLogprobs } from "../../engine/protocol.ts";
 import { listenTestApp } from "../support/listen.ts";
 import { sayThenStop } from "../support/scripted-engine.ts";
 import { createTestApp, MODEL_ID } from "../support/test-app.ts";
 import type { TestAppOptions } from "../support/test-app.ts";
-import { EOS, idsOf } from "../support/tiny-vocabulary.ts";
+import { BOS, EOS, idsOf } from "../support/tiny-vocabulary.ts";
 
 const HEAD =
   '"id":"cmpl-2","object":"text_completion","created":1730000000,"model":"org/tiny","system_fingerprint":"fp_0123456789"';
@@ -123,7 +123,7 @@ describe("echo", () => {
   it("with max_tokens 0 computes the prompt and shows no token", async () => {
     for (const stream of [false, true]) {
       const { engine, ask } = createCompletions();
-      engine.script = { kind: "answer", steps: [{ tokens: [HEL], finish: LENGTH }] };
+      engine.script = { kind: "answer", steps: [{ tokens: [], finish: LENGTH }] };
       const text = await (
         await ask({ echo: true, max_tokens: 0, stream, stream_options: { include_usage: true } })
       ).text();
@@ -131,7 +131,7 @@ describe("echo", () => {
       expect(text).not.toContain("Hel");
       expect(text).toContain('"finish_reason":"length"');
       expect(text).toContain('"usage":{"prompt_tokens":2,"completion_tokens":0,"total_tokens":2');
-      expect(engine.submits[0]?.params.maxTokens).toBe(1);
+      expect(engine.submits[0]?.params.maxTokens).toBe(0);
     }
   });
 
@@ -147,6 +147,96 @@ describe("echo", () => {
       "max_tokens",
       "integer_below_min_value",
     ]);
+  });
+});
+
+describe("echo with logprobs", () => {
+  /** Of "a", "hi" and so on in front of what is generated: the first token has none. */
+  const scores = (tokens: number, top: readonly number[][] = []): PromptLogprobs => ({
+    logprobs: Float32Array.from({ length: tokens }, (_, i) => -i / 2),
+    top: top[0]?.length ?? 0,
+    topTokens: Uint32Array.from(top.flat()),
+    topLogprobs: Float32Array.from(top.flat(), () => -0.25),
+  });
+
+  it("has every token of prompt and output, the end token too, and asks the engine once per prompt", async () => {
+    const { engine, ask } = createCompletions();
+    const [a = 0, b = 0] = idsOf("ab");
+    const answer = ask({ prompt: "ab", echo: true, logprobs: 1, n: 2 });
+    await engine.until(() => engine.submits.length === 2);
+    expect(engine.submits.map(({ promptLogprobs }) => promptLogprobs)).toEqual([1, undefined]);
+    for (const [i, submit] of engine.submits.entries()) {
+      engine.accept(submit);
+      engine.step(
+        submit,
+        {
+          tokens: [HEL],
+          logprobs: [{ logprob: -1, top: [[LO, -0.5]] }],
+          ...(i === 0 ? { promptLogprobs: scores(2, [[0], [a]]) } : {}),
+        },
+        true,
+      );
+      engine.step(
+        submit,
+        { tokens: [EOS], logprobs: [{ logprob: -2, top: [[EOS, -2]] }], finish: STOP },
+        false,
+      );
+    }
+    const { choices } = (await (await answer).json()) as OpenAI.Completion;
+    const expected = {
+      tokens: ["a", "b", "Hel", "</s>"],
+      token_logprobs: [null, -0.5, -1, -2],
+      top_logprobs: [null, { a: -0.25, b: -0.5 }, { lo: -0.5, Hel: -1 }, { "</s>": -2 }],
+      text_offset: [0, 1, 2, 5],
+    };
+    expect(choices).toMatchObject([
+      { index: 0, text: "abHel", logprobs: expected },
+      { index: 1, text: "abHel", logprobs: expected },
+    ]);
+    expect([a, b]).toHaveLength(2);
+  });
+
+  it("streams the prompt's with the prompt and the output's with the output", async () => {
+    const { engine, ask } = createCompletions();
+    engine.script = {
+      kind: "answer",
+      steps: [
+        { tokens: [HEL], logprobs: [logprob(-1)], promptLogprobs: scores(2) },
+        { tokens: [EOS], logprobs: [logprob(-2)], finish: STOP },
+      ],
+    };
+    const text = await (await ask({ echo: true, logprobs: 0, stream: true })).text();
+    const seen = [...text.matchAll(/"logprobs":(\{.*?\]\})/g)].map(
+      ([, json]) => JSON.parse(json ?? "") as object,
+    );
+    expect(seen).toEqual([
+      { tokens: ["h", "i"], token_logprobs: [null, -0.5], top_logprobs: [null, null], text_offset: [0, 1] },
+      { tokens: ["Hel"], token_logprobs: [-1], top_logprobs: [null], text_offset: [2] },
+      { tokens: ["</s>"], token_logprobs: [-2], top_logprobs: [null], text_offset: [5] },
+    ]);
+  });
+
+  it("counts no characters of a begin token that the engine added", async () => {
+    const { engine, ask } = createCompletions();
+    const answer = ask({ prompt: [BOS, HEL], echo: true, logprobs: 0, max_tokens: 0 });
+    await engine.until(() => engine.submits.length === 1);
+    const [submit] = engine.submits;
+    if (submit === undefined) throw new Error("nothing was submitted");
+    engine.accept(submit);
+    engine.step(submit, { tokens: [], finish: LENGTH, promptLogprobs: scores(2) }, true);
+    const { choices } = (await (await answer).json()) as OpenAI.Completion;
+    // Here the client sent it, and its name is part of the text.
+    expect(choices[0]).toMatchObject({ text: "<s>Hel", logprobs: { text_offset: [0, 3] } });
+    const added = ask({ prompt: "Hel", echo: true, logprobs: 0, max_tokens: 0 });
+    await engine.until(() => engine.submits.length === 2);
+    const second = engine.submits[1];
+    if (second === undefined) throw new Error("nothing was submitted");
+    engine.accept({ ...second, prompt: [{ tokens: [BOS, HEL] }] });
+    engine.step(second, { tokens: [], finish: LENGTH, promptLogprobs: scores(2) }, true);
+    expect(((await (await added).json()) as OpenAI.Completion).choices[0]).toMatchObject({
+      text: "Hel",
+      logprobs: { tokens: ["<s>", "Hel"], text_offset: [0, 0] },
+    });
   });
 });
 

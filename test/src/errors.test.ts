@@ -255,7 +255,6 @@ describe("a refused field", () => {
     [{ prompt: undefined }, "prompt", "missing_required_parameter"],
     [{ prompt: [] }, "prompt", "empty_array"],
     [{ prompt: [[]] }, "prompt[0]", "empty_array"],
-    [{ echo: true, logprobs: 1 }, "echo", "unsupported_value"],
     [{ prompt: [1, 1.5] }, "prompt[1]", "invalid_type"],
     [{ prompt: [1, "x"] }, "prompt[1]", "invalid_type"],
     [{ prompt: [-1] }, "prompt[0]", "invalid_value"],

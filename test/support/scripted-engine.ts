@@ -5,6 +5,7 @@ import type {
   EngineExit,
   EnginePort,
   EngineStats,
+  PromptLogprobs,
   StepOutput,
   StepReport,
   SubmitCommand,
@@ -29,6 +30,8 @@ export interface ScriptedStep {
   readonly tokens: readonly TokenId[];
   readonly logprobs?: readonly TokenLogprobs[];
   readonly finish?: StepOutput["finish"];
+  /** With the first step. */
+  readonly promptLogprobs?: PromptLogprobs;
 }
 
 const IDLE_REPORT: StepReport = {
@@ -127,7 +130,7 @@ export class ScriptedEngine implements EnginePort {
   /** @param first Whether these are the request's first tokens. */
   step({ id }: SubmitCommand, step: ScriptedStep, first: boolean): void {
     const start = first
-      ? { slot: 0, cachedTokens: 1, queueMs: 0, prefillMs: 10, promptLogprobs: undefined }
+      ? { slot: 0, cachedTokens: 1, queueMs: 0, prefillMs: 10, promptLogprobs: step.promptLogprobs }
       : undefined;
     const { tokens, logprobs, finish } = step;
     this.#receive({ type: "step", outputs: [{ id, tokens, logprobs, start, finish }], report: IDLE_REPORT });

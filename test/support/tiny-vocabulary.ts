@@ -2,7 +2,7 @@
 import { TokenAttribute } from "../../engine/protocol.ts";
 import type { ModelFacts, TokenId } from "../../engine/protocol.ts";
 
-const BOS: TokenId = 0;
+export const BOS: TokenId = 0;
 export const EOS: TokenId = 1;
 
 const CONTROL = ["<s>", "</s>"];
