@@ -89,6 +89,8 @@ export interface Backend {
   createLogprobReader(top: number): LogprobReader;
   /** Drops every cell of the slot from `length` on. */
   truncate(slot: number, length: number): void;
+  /** Replaces the cells of slot `to` by those of slot `from`. Between runs only; `truncate` may follow. */
+  copy(from: number, to: number): Promise<void>;
   /** Number of cells the runtime says the slot has. */
   cellCount(slot: number): number;
   close(): Promise<void>;

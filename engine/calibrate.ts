@@ -33,7 +33,29 @@ export async function calibrate(backend: Backend): Promise<CostModel> {
   const prefill: { tokens: number; ms: number }[] = [];
   for (const tokens of [Math.ceil(longest / 4), longest])
     prefill.push({ tokens, ms: await measure(backend, [prefillEntry(tokens)]) });
-  return calibratedCostModel({ decode, prefill });
+  const copyMs = slots < 2 ? 0 : await measureCopy(backend, token, decode[0]?.ms ?? 0);
+  return calibratedCostModel({ decode, prefill, copyMs });
+}
+
+/** What a queued copy adds to the decode call after it, in ms: runtimes copy a slot whole, however few cells it has. */
+async function measureCopy(backend: Backend, token: number, decodeMs: number): Promise<number> {
+  const entry = (position: number): BatchEntry => ({
+    slot: 0,
+    position,
+    tokens: Uint32Array.of(token),
+    sample: true,
+  });
+  let bestMs = Infinity;
+  for (let run = 0; run < MEASURED_RUNS; run++) {
+    await backend.run([entry(0)]).done;
+    const startMs = performance.now();
+    await backend.copy(0, 1);
+    await backend.run([entry(1)]).done;
+    bestMs = Math.min(bestMs, performance.now() - startMs);
+    backend.truncate(0, 0);
+    backend.truncate(1, 0);
+  }
+  return Math.max(0, bestMs - decodeMs);
 }
 
 /** Powers of two up to the number of slots, and that number. */

@@ -21,7 +21,13 @@ import type { PromptLogprobCollector } from "./prompt-logprobs.ts";
 import { StepRecord } from "./step-record.ts";
 import type { Backend, BatchRun, LogitsHandle, Sampled, Sampler } from "./backend.ts";
 import type { EngineEvent, Finish, GenerationParams, RequestId, StartInfo } from "./protocol.ts";
-import type { PlannedCall, PlannedEntry, ScheduledRequest, SchedulerState } from "./scheduler/types.ts";
+import type {
+  BoundaryOperation,
+  PlannedCall,
+  PlannedEntry,
+  ScheduledRequest,
+  SchedulerState,
+} from "./scheduler/types.ts";
 
 /** Set to check every plan and state: tests and debugging. */
 const CHECK_INVARIANTS = process.env["WEFT_CHECK_INVARIANTS"] === "1";
@@ -114,7 +120,7 @@ export class StepLoop {
       return false;
     }
     beginStep(this.state, plan, startMs);
-    for (const { slot, length } of plan.boundary) this.#backend.truncate(slot, length);
+    for (const operation of plan.boundary) await this.#changeCells(operation);
     this.record.steps += 1;
     this.record.planMs += performance.now() - startMs;
     for (const call of plan.calls) {
@@ -123,6 +129,11 @@ export class StepLoop {
       if (this.#stopping) break;
     }
     return true;
+  }
+
+  async #changeCells(operation: BoundaryOperation): Promise<void> {
+    if (operation.type === "copy") await this.#backend.copy(operation.from, operation.to);
+    else this.#backend.truncate(operation.slot, operation.length);
   }
 
   async #runCall(call: PlannedCall): Promise<void> {

@@ -153,6 +153,14 @@ export class FakeBackend implements Backend {
     cells.length = Math.min(cells.length, length);
   }
 
+  copy(from: number, to: number): Promise<void> {
+    const source = this.#cells[from];
+    if (this.#running || source === undefined || this.#cells[to] === undefined)
+      return Promise.reject(new EngineError("internal", "Cells are in use."));
+    this.#cells[to] = [...source];
+    return Promise.resolve();
+  }
+
   cellCount(slot: number): number {
     return this.#cells[slot]?.length ?? 0;
   }

@@ -93,6 +93,11 @@ export interface AddonContext {
   disposeSequence(sequence: number): void;
   /** `end` -1 is the end. False when the model cannot drop only a part. */
   removeTokenCellsFromSequence(sequence: number, start: number, end: number): boolean;
+  /**
+   * Queued with the other native work; the cells themselves are copied when the next batch is decoded, whatever
+   * is truncated until then. Resolves when it is queued.
+   */
+  copySequenceStateFromOtherSequence(target: number, source: number): Promise<number>;
   /** -1 when the sequence has no cells. */
   getSequenceKvCacheMaxPosition(sequence: number): number;
   getMemoryBreakdown(): { readonly cpuRam: number; readonly gpuVram: number };
@@ -145,6 +150,7 @@ const CONTEXT_METHODS = [
   "sampleToken",
   "disposeSequence",
   "removeTokenCellsFromSequence",
+  "copySequenceStateFromOtherSequence",
   "getSequenceKvCacheMaxPosition",
   "getMemoryBreakdown",
   "getThreads",

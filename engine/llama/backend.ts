@@ -83,6 +83,11 @@ export class LlamaBackend implements Backend {
       throw new EngineError("internal", `The runtime cannot cut slot ${slot} to ${length} tokens.`);
   }
 
+  async copy(from: number, to: number): Promise<void> {
+    if (this.#running) throw new EngineError("internal", "Cells must not change while a call runs.");
+    await this.#parts.context.copySequenceStateFromOtherSequence(to, from);
+  }
+
   cellCount(slot: number): number {
     return this.#parts.context.getSequenceKvCacheMaxPosition(slot) + 1;
   }

@@ -17,9 +17,10 @@ export interface Calibration {
   readonly decode: readonly { readonly width: number; readonly ms: number }[];
   /** Two prefill calls of different length, the shorter first. */
   readonly prefill: readonly { readonly tokens: number; readonly ms: number }[];
+  readonly copyMs: number;
 }
 
-export function calibratedCostModel({ decode, prefill }: Calibration): CostModel {
+export function calibratedCostModel({ decode, prefill, copyMs }: Calibration): CostModel {
   const [short, long] = [prefill[0], prefill.at(-1)];
   const shortMs = short?.ms ?? 0;
   const longMs = Math.max(long?.ms ?? 0, shortMs);
@@ -31,6 +32,7 @@ export function calibratedCostModel({ decode, prefill }: Calibration): CostModel
     decodePassMs: interpolated(decode),
     prefillCallMs: Math.max(0, longMs - prefillTokenMs * (long?.tokens ?? 0)),
     prefillTokenMs,
+    copyMs,
     decodeScale: 1,
     prefillScale: 1,
   };

@@ -42,12 +42,20 @@ function checkOwner(state: SchedulerState, slot: Slot): void {
 export function checkPlan(state: SchedulerState, plan: StepPlan): void {
   const lengths = new Map(state.slots.map((slot) => [slot.id, slot.length]));
   const given = new Set<number>();
-  for (const { slot, reuse } of plan.assignments) {
+  for (const { slot, reuse, copyFrom } of plan.assignments) {
     expect(state.slots[slot]?.owner === undefined && !given.has(slot), "only free slots are given away");
     given.add(slot);
-    expect(reuse <= (lengths.get(slot) ?? 0), "no more is reused than there is");
+    expect(reuse <= (state.slots[copyFrom ?? slot]?.length ?? 0), "no more is reused than there is");
     lengths.set(slot, reuse);
   }
+  const copies = plan.boundary.filter((operation) => operation.type === "copy");
+  copies.forEach(({ from, to }, i) => {
+    expect(from !== to && given.has(to), "cells are copied to a slot that is given away");
+    expect(
+      copies.slice(0, i).every((earlier) => earlier.to !== from && earlier.to !== to),
+      "no copy is taken of a copy",
+    );
+  });
   for (const call of plan.calls) checkCall(state, call, lengths);
   const decodes = plan.calls.filter((call) => call.kind === "decode");
   expect(
@@ -56,7 +64,9 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
   );
   const free = state.slots.filter((slot) => slot.owner === undefined).length - plan.assignments.length;
   const waiting = state.queue.size - plan.assignments.length;
-  expect(free === 0 || waiting === 0, "nobody waits beside a free slot");
+  const held = plan.held.length;
+  expect(held <= free, "what is held has a slot kept for it");
+  expect(held === free || held === waiting, "nobody waits beside a free slot");
 }
 
 function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number, number>): void {

@@ -5,13 +5,12 @@
  * in whole cells of a fixed grid, so that no output depends on who else is being served. When decode leaves
  * no room, prefill earns a share of the time as credit and spends it a cell at a time.
  */
+import { admit, runningRequests } from "./admission.ts";
 import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
 import { decodeLayout, withoutLoneSlots } from "./decode-layout.ts";
 import { prefillCellEnd } from "./prefill-cells.ts";
-import { chooseSlot } from "./slot-choice.ts";
+import type { Running } from "./admission.ts";
 import type {
-  Assignment,
-  BoundaryOperation,
   PlannedCall,
   PlannedEntry,
   ScheduledRequest,
@@ -29,17 +28,10 @@ const READING_COST = 2;
 /** The throw-away token; which one it is does not matter. */
 const PLUG = Uint32Array.of(0);
 
-/** A request that holds a slot in this step, at the length it has when the step begins. */
-interface Running {
-  readonly request: ScheduledRequest;
-  readonly slot: SlotId;
-  readonly length: number;
-}
-
 export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const why: string[] = [];
   const running = runningRequests(state);
-  const { assignments, boundary } = admit(state, running, nowMs, why);
+  const { assignments, held, boundary } = admit(state, running, nowMs, why);
   running.sort((a, b) => a.slot - b.slot);
 
   const calls: PlannedCall[] = [];
@@ -51,47 +43,12 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
     .sort((a, b) => a.request.arrival - b.request.arrival);
   const prefill = planPrefill(state, prefilling, calls[0]?.predictedMs, why);
   calls.push(...prefill.calls);
-  return { assignments, boundary, calls, prefillCreditMs: prefill.creditMs, why };
+  return { assignments, held, boundary, calls, prefillCreditMs: prefill.creditMs, why };
 }
 
 /** Prompt and output tokens so far. */
 export function knownTokens(request: ScheduledRequest): number {
   return request.prompt.length + request.output.length;
-}
-
-function runningRequests(state: SchedulerState): Running[] {
-  const running: Running[] = [];
-  for (const slot of state.slots) {
-    const request = slot.owner === undefined ? undefined : state.requests.get(slot.owner);
-    if (request !== undefined && !request.cancelled)
-      running.push({ request, slot: slot.id, length: slot.length });
-  }
-  return running;
-}
-
-/** Gives free slots to waiting requests in order of arrival; adds them to `running`. */
-function admit(
-  state: SchedulerState,
-  running: Running[],
-  nowMs: number,
-  why: string[],
-): { assignments: Assignment[]; boundary: BoundaryOperation[] } {
-  const assignments: Assignment[] = [];
-  const boundary: BoundaryOperation[] = [];
-  const busy = state.slots.filter((slot) => slot.owner !== undefined).map((slot) => slot.id);
-  for (const request of state.queue.values()) {
-    if (busy.length === state.slots.length) break;
-    const choice = chooseSlot(request, state, busy, nowMs);
-    if (choice === undefined) break;
-    assignments.push({ request: request.id, slot: choice.slot, reuse: choice.reuse });
-    if ((state.slots[choice.slot]?.length ?? 0) > choice.reuse)
-      boundary.push({ type: "truncate", slot: choice.slot, length: choice.reuse });
-    running.push({ request, slot: choice.slot, length: choice.reuse });
-    busy.push(choice.slot);
-    busy.sort((a, b) => a - b);
-    why.push(`admit ${request.id} to slot ${choice.slot}, reuse ${choice.reuse}`);
-  }
-  return { assignments, boundary };
 }
 
 function decodeCall(

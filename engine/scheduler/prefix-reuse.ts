@@ -1,12 +1,10 @@
 /** How much of a prompt a slot already holds, and how much of that may be kept. */
 import type { ScheduledRequest, SchedulerConfig, Slot } from "./types.ts";
 
-/** Length of the longest common prefix of the prompt and the slot's cells, in tokens. */
-export function commonPrefixLength(prompt: Uint32Array, slot: Slot): number {
-  const end = Math.min(prompt.length, slot.length);
-  const { tokens } = slot;
+/** Length of the longest common prefix, in tokens; at most `most`, which both arrays have. */
+export function commonPrefixLength(a: Uint32Array, b: Uint32Array, most: number): number {
   let i = 0;
-  while (i < end && prompt[i] === tokens[i]) i++;
+  while (i < most && a[i] === b[i]) i++;
   return i;
 }
 
@@ -23,7 +21,7 @@ const WORTH_KEEPING = 1 / 4;
 export function reusableTokens(request: ScheduledRequest, slot: Slot, config: SchedulerConfig): number {
   if (!request.reusePrefix || slot.length === 0 || slot.cacheKey !== request.cacheKey) return 0;
   const prefillEnd = request.prompt.length - 1;
-  const common = Math.min(commonPrefixLength(request.prompt, slot), prefillEnd);
+  const common = commonPrefixLength(request.prompt, slot.tokens, Math.min(prefillEnd, slot.length));
   if (!config.canRewind) return config.deterministic || common < slot.length ? 0 : common;
   const { prefillChunk: grid, deterministic } = config;
   const exact = exactReuse(common, prefillEnd, slot, grid);

@@ -1,4 +1,7 @@
-/** Which idle slot a request should take: the one that costs least, counting what is kept, lost and scattered. */
+/**
+ * Which idle slot a request should take, with its own cells or with a copy of another slot's: what costs least,
+ * counting what is kept, lost and scattered.
+ */
 import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
 import { decodeLayout } from "./decode-layout.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
@@ -14,30 +17,61 @@ const MOST_GAP_STEPS = 128;
 export interface SlotChoice {
   readonly slot: SlotId;
   readonly reuse: number;
+  /** Undefined when the slot's own cells are kept. */
+  readonly copyFrom: SlotId | undefined;
   readonly costMs: number;
 }
 
+/** What is decided of the slots already, in the step that is being planned. */
+export interface TakenSlots {
+  /** In use, ascending. */
+  readonly busy: readonly SlotId[];
+  /** Their cells are replaced in this very step: nothing can be copied from them. */
+  readonly overwritten: ReadonlySet<SlotId>;
+}
+
 /**
- * @param busy Slots in use, in ascending order.
  * @returns Undefined when no slot is free. Ties go to the lowest id, which keeps busy slots together.
  */
 export function chooseSlot(
   request: ScheduledRequest,
   state: SchedulerState,
-  busy: readonly SlotId[],
+  { busy, overwritten }: TakenSlots,
   nowMs: number,
 ): SlotChoice | undefined {
   const taken = new Set(busy);
+  const reuseOf = state.slots.map((slot) => reusableTokens(request, slot, state.config));
+  const source = bestSource(state, reuseOf, overwritten);
+  const computeMs = (reuse: number): number => prefillTokensMs(state, request.prompt.length - 1 - reuse);
   let best: SlotChoice | undefined;
+  const consider = (choice: SlotChoice): void => {
+    if (best === undefined || choice.costMs < best.costMs) best = choice;
+  };
   for (const slot of state.slots) {
     if (taken.has(slot.id)) continue;
-    const reuse = reusableTokens(request, slot, state.config);
-    const costMs =
-      prefillTokensMs(state, request.prompt.length - 1 - reuse) +
-      residentValueMs(state, slot, reuse, nowMs) +
-      gapMs(state, request, slot.id, busy);
-    if (best === undefined || costMs < best.costMs) best = { slot: slot.id, reuse, costMs };
+    const reuse = reuseOf[slot.id] ?? 0;
+    const placeMs = gapMs(state, request, slot.id, busy);
+    const keptMs = computeMs(reuse) + residentValueMs(state, slot, reuse, nowMs) + placeMs;
+    consider({ slot: slot.id, reuse, copyFrom: undefined, costMs: keptMs });
+    if (source === undefined || source.reuse <= reuse) continue;
+    const copiedMs =
+      state.cost.copyMs + computeMs(source.reuse) + residentValueMs(state, slot, 0, nowMs) + placeMs;
+    consider({ slot: slot.id, reuse: source.reuse, copyFrom: source.slot, costMs: copiedMs });
   }
+  return best;
+}
+
+/** The slot whose cells save most when copied; a model that cannot rewind cannot cut a copy either. */
+function bestSource(
+  { config }: SchedulerState,
+  reuseOf: readonly number[],
+  overwritten: ReadonlySet<SlotId>,
+): { readonly slot: SlotId; readonly reuse: number } | undefined {
+  let best: { slot: SlotId; reuse: number } | undefined;
+  if (!config.canRewind) return undefined;
+  reuseOf.forEach((reuse, slot) => {
+    if (reuse > (best?.reuse ?? 0) && !overwritten.has(slot)) best = { slot, reuse };
+  });
   return best;
 }
 

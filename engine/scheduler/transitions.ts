@@ -16,6 +16,7 @@ import type {
   SchedulerConfig,
   SchedulerState,
   Slot,
+  SlotId,
   StepPlan,
 } from "./types.ts";
 
@@ -143,6 +144,8 @@ export function release(state: SchedulerState, request: ScheduledRequest, nowMs:
 /** Carries out the assignments of a plan. The caller applies `plan.boundary` to the cells. */
 export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number): void {
   state.prefillCreditMs = plan.prefillCreditMs;
+  for (const operation of plan.boundary)
+    if (operation.type === "copy") copySlot(state, operation.from, operation.to);
   for (const { request: id, slot: slotId, reuse } of plan.assignments) {
     const request = state.requests.get(id);
     const slot = state.slots[slotId];
@@ -190,6 +193,20 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
 /** Adds a sampled token. The caller decides whether it ends the request. */
 export function appendToken(state: SchedulerState, id: RequestId, token: TokenId): void {
   state.requests.get(id)?.output.push(token);
+}
+
+/** The copied cells were computed in the same shapes, and whoever copies a prefix shows that it is wanted. */
+function copySlot({ slots }: SchedulerState, from: SlotId, to: SlotId): void {
+  const source = slots[from];
+  const target = slots[to];
+  if (source === undefined || target === undefined || target.owner !== undefined)
+    throw new EngineError("internal", `The cells of slot ${from} cannot be copied to slot ${to}.`);
+  target.tokens.set(source.tokens.subarray(0, source.length));
+  target.length = source.length;
+  target.gridEnd = source.gridEnd;
+  target.tailEnd = source.tailEnd;
+  source.hits += 1;
+  target.hits = 0;
 }
 
 /** Forgets cells from `length` on, as after a failed call. The caller truncates the cells themselves. */

@@ -84,6 +84,8 @@ export interface CostModel {
   /** A prefill call, whatever is in it. */
   readonly prefillCallMs: number;
   readonly prefillTokenMs: number;
+  /** Copying all cells of a slot to another one. */
+  readonly copyMs: number;
   /** Observed over predicted, smoothed; covers what the model leaves out (attention length, other load). */
   readonly decodeScale: number;
   readonly prefillScale: number;
@@ -131,22 +133,24 @@ export interface PlannedCall {
   readonly unscaledMs: number;
 }
 
-/** A change of cells between native calls. */
-export interface BoundaryOperation {
-  readonly type: "truncate";
-  readonly slot: SlotId;
-  readonly length: number;
-}
+/** A change of cells between native calls. Copies take what their source holds when the step begins. */
+export type BoundaryOperation =
+  | { readonly type: "copy"; readonly from: SlotId; readonly to: SlotId }
+  | { readonly type: "truncate"; readonly slot: SlotId; readonly length: number };
 
 export interface Assignment {
   readonly request: RequestId;
   readonly slot: SlotId;
-  /** Tokens of the prompt already in the slot that are kept. */
+  /** Tokens of the prompt already in the slot, or in the one copied from, that are kept. */
   readonly reuse: number;
+  /** The slot, idle or busy, whose cells are copied first; undefined keeps the slot's own. */
+  readonly copyFrom: SlotId | undefined;
 }
 
 export interface StepPlan {
   readonly assignments: readonly Assignment[];
+  /** Waiting requests with a free slot kept for them, until a prefix that they share is computed. */
+  readonly held: readonly RequestId[];
   readonly boundary: readonly BoundaryOperation[];
   readonly calls: readonly PlannedCall[];
   /** The credit after this step. */

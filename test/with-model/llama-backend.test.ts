@@ -51,6 +51,10 @@ async function generate(prompt: Uint32Array, count: number, params: GenerationPa
   return { output, drawn };
 }
 
+function failed(): never {
+  throw new Error("no logits");
+}
+
 const withSampling = (sampling: Partial<GenerationParams["sampling"]>): GenerationParams => ({
   ...GREEDY,
   sampling: { ...GREEDY.sampling, ...sampling },
@@ -229,6 +233,32 @@ describe("cells", () => {
     expect(backend.cellCount(1)).toBe(2);
     backend.truncate(1, 0);
     expect(backend.cellCount(1)).toBe(0);
+  });
+
+  test("a copied slot goes on as the one it was copied from, whatever becomes of that one", async () => {
+    const prompt = plain("Monday, Tuesday, Wednesday, Thursday,");
+    const truth = (await generate(prompt, 6, GREEDY, 0)).output;
+    backend.truncate(0, 0);
+    await backend.run([{ slot: 0, position: 0, tokens: prompt.slice(0, -1), sample: false }]).done;
+    await backend.copy(0, 2);
+    backend.truncate(2, prompt.length - 3);
+    // The cells themselves are copied by the next call; the source may be gone by then.
+    backend.truncate(0, 0);
+    expect([backend.cellCount(0), backend.cellCount(2)]).toEqual([0, prompt.length - 3]);
+    await backend.run([{ slot: 2, position: prompt.length - 3, tokens: prompt.slice(-3, -1), sample: false }])
+      .done;
+    const sampler = backend.createSampler(GREEDY);
+    const output: number[] = [];
+    let last = prompt.at(-1) ?? 0;
+    for (let position = prompt.length - 1; output.length < 6; position++) {
+      const run = backend.run([{ slot: 2, position, tokens: Uint32Array.of(last), sample: true }]);
+      await run.done;
+      last = (await sampler.sample(run.logits[0] ?? failed(), position + 1, output)).token;
+      output.push(last);
+    }
+    sampler.dispose();
+    expect(output).toEqual(truth);
+    backend.truncate(2, 0);
   });
 
   test("a gap in the positions fails that call alone", async () => {

@@ -13,7 +13,7 @@ const costModel: fc.Arbitrary<CostModel> = fc
   .map((rises) => {
     let ms = 1;
     const decode = rises.map((rise, i) => ({ width: i + 1, ms: (ms += rise) }));
-    return calibratedCostModel({ decode, prefill: [{ tokens: 1, ms: 1 }] });
+    return calibratedCostModel({ decode, prefill: [{ tokens: 1, ms: 1 }], copyMs: 0 });
   });
 
 const slotSet = fc
@@ -63,6 +63,7 @@ test("the cost of widths between two measured ones lies on a line, and a wider p
     { width: 8, ms: 34 },
   ];
   const cost = calibratedCostModel({
+    copyMs: 0,
     decode,
     prefill: [
       { tokens: 16, ms: 42 },

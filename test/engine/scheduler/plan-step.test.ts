@@ -37,6 +37,7 @@ function costWith(passMs: number): CostModel {
     decodePassMs: Array.from({ length: 17 }, (_, width) => (width === 0 ? 0 : passMs + width)),
     prefillCallMs: 10,
     prefillTokenMs: 2,
+    copyMs: 5,
     decodeScale: 1,
     prefillScale: 1,
   };
@@ -255,7 +256,7 @@ describe("slot choice and reuse", () => {
     resident(state, "a", prompt(40));
     finish(state, "x");
     enqueue(state, "b", prompt(40));
-    expect(step(state).assignments).toEqual([{ request: "b", slot: 1, reuse: 39 }]);
+    expect(step(state).assignments).toEqual([{ request: "b", slot: 1, reuse: 39, copyFrom: undefined }]);
   });
 
   test("the same prompt again is reused to its last token and decodes at once", () => {
@@ -263,7 +264,7 @@ describe("slot choice and reuse", () => {
     resident(state, "a", prompt(25));
     enqueue(state, "b", prompt(25));
     const plan = step(state);
-    expect(plan.assignments).toEqual([{ request: "b", slot: 0, reuse: 24 }]);
+    expect(plan.assignments).toEqual([{ request: "b", slot: 0, reuse: 24, copyFrom: undefined }]);
     expect(plan.boundary).toEqual([{ type: "truncate", slot: 0, length: 24 }]);
     expect(shape(plan)).toEqual(["decode 0@24x1"]);
   });
@@ -275,7 +276,8 @@ describe("slot choice and reuse", () => {
     const state = newState({ deterministic });
     resident(state, "a", prompt(40));
     enqueue(state, "b", Uint32Array.from([...prompt(27), ...prompt(20, 500)]));
-    expect(step(state).assignments).toEqual([{ request: "b", slot: 0, reuse }]);
+    // The rest of the older prompt stays, for what a copy costs.
+    expect(step(state).assignments).toEqual([{ request: "b", slot: 1, reuse, copyFrom: 0 }]);
   });
 
   test("a few tokens beyond the grid are computed again rather than reused in another shape", () => {
@@ -315,6 +317,101 @@ describe("slot choice and reuse", () => {
     resident(exact, "a", prompt(25), 30);
     enqueue(exact, "b", longer);
     expect(step(exact).assignments[0]?.reuse).toBe(20);
+  });
+
+  test("a prefix is copied from a busy slot, which goes on undisturbed", () => {
+    const state = newState();
+    enqueue(state, "a", prompt(40));
+    for (let i = 0; i < 6; i++) step(state);
+    expect(state.requests.get("a")?.phase).toBe("decode");
+    enqueue(state, "b", Uint32Array.from([...prompt(30), ...prompt(9, 500)]));
+    const plan = step(state);
+    expect(plan.assignments).toEqual([{ request: "b", slot: 1, reuse: 30, copyFrom: 0 }]);
+    expect(plan.boundary).toEqual([
+      { type: "copy", from: 0, to: 1 },
+      { type: "truncate", slot: 1, length: 30 },
+    ]);
+    expect(shape(plan)).toEqual(["decode 0@41x1", "prefill 1@30x8"]);
+  });
+
+  test("prompts that begin alike and come together are computed once, and the others wait for the copy", () => {
+    const state = newState();
+    for (const id of ["a", "b", "c"]) enqueue(state, id, prompt(35));
+    enqueue(state, "d", prompt(35, 700));
+    const first = step(state);
+    expect(first.held).toEqual(["b", "c"]);
+    // What has nothing in common need not wait for them.
+    expect(first.assignments.map((a) => a.request)).toEqual(["a", "d"]);
+    let plan = first;
+    while (plan.held.length > 0) plan = step(state);
+    expect(plan.assignments).toEqual([
+      { request: "b", slot: 2, reuse: 34, copyFrom: 0 },
+      { request: "c", slot: 3, reuse: 34, copyFrom: 0 },
+    ]);
+    expect(shape(plan)[0]).toBe("decode 0@34x1 plug 1@0x1 2@34x1 3@34x1");
+  });
+
+  test("one prompt asked for more often than there are slots is computed once", () => {
+    const state = newState({ slots: 2, maxQueued: 9 });
+    for (const id of ["a", "b", "c", "d", "e"]) enqueue(state, id, prompt(35), 3);
+    let prefilled = 0;
+    while (state.requests.size > 0) {
+      for (const call of step(state).calls) if (call.kind === "prefill") prefilled += call.tokens;
+      for (const { id, output, maxNew } of state.requests.values())
+        if (output.length === maxNew) finish(state, id);
+    }
+    expect(prefilled).toBe(34);
+  });
+
+  test("a request that waits for a prefix keeps its place: later ones do not take its slot", () => {
+    const state = newState({ slots: 2 });
+    enqueue(state, "a", prompt(35));
+    enqueue(state, "b", prompt(35));
+    enqueue(state, "c", prompt(5, 700));
+    expect(step(state)).toMatchObject({ assignments: [{ request: "a" }], held: ["b"] });
+    expect([...state.queue.keys()]).toEqual(["b", "c"]);
+  });
+
+  test("when the request that computes the shared prefix is cancelled, the next one computes it", () => {
+    const state = newState();
+    enqueue(state, "a", prompt(35));
+    enqueue(state, "b", prompt(35));
+    expect(step(state).held).toEqual(["b"]);
+    cancel(state, "a", 0);
+    expect(step(state)).toMatchObject({ assignments: [{ request: "b", slot: 0, reuse: 10 }], held: [] });
+  });
+
+  test.each([
+    [
+      "a beginning too short to be worth a copy",
+      prompt(35),
+      Uint32Array.from([...prompt(8), ...prompt(20, 500)]),
+    ],
+    ["a request that may not share cells", prompt(35), undefined],
+  ])("nobody waits for %s", (_case, leader, follower) => {
+    const state = newState();
+    enqueue(state, "a", leader);
+    if (follower !== undefined) enqueue(state, "b", follower);
+    else
+      submit(
+        state,
+        {
+          id: "b",
+          tenant: "t",
+          priority: 0,
+          prompt: leader,
+          cacheKey: "other",
+          reusePrefix: true,
+          readsPrompt: false,
+          resume: new Uint32Array(0),
+          maxTokens: 5,
+        },
+        0,
+      );
+    expect(step(state)).toMatchObject({
+      held: [],
+      assignments: [{ request: "a" }, { request: "b", reuse: 0 }],
+    });
   });
 
   test("a model that cannot rewind reuses a slot only as a whole", () => {
