@@ -1,0 +1,61 @@
+/** Log probabilities in both formats. */
+import type OpenAI from "openai";
+import { describe, expect, test } from "vitest";
+import { asking, bodyOf, chat, chatStream, completionStream, MODEL, server } from "./harness.ts";
+
+const FRANCE = asking("What is the capital of France?");
+const ANSWER = "The capital of France is Paris.";
+
+type Token = OpenAI.ChatCompletionTokenLogprob;
+
+const bytesText = (tokens: readonly Token[]): string =>
+  Buffer.from(tokens.flatMap(({ bytes }) => bytes ?? [])).toString();
+
+describe("of a chat", () => {
+  test("T37 have the chat format, as many alternatives as asked for, finite numbers, and bytes that join to the text", async () => {
+    for (const top of [0, 5]) {
+      const ask = { ...FRANCE, logprobs: true, top_logprobs: top };
+      const whole = (await chat(ask)).choices[0]?.logprobs?.content ?? [];
+      const { chunks } = await chatStream(ask);
+      const streamed = chunks.flatMap(({ choices }) => choices[0]?.logprobs?.content ?? []);
+      expect(streamed).toEqual(whole);
+      expect(bytesText(whole)).toBe(ANSWER);
+      for (const token of whole) {
+        expect(Object.keys(token)).toEqual(["token", "logprob", "bytes", "top_logprobs"]);
+        expect(token.top_logprobs).toHaveLength(top);
+        const values = token.top_logprobs.map(({ logprob }) => logprob);
+        expect(values).toEqual(values.toSorted((a, b) => b - a));
+        for (const value of [token.logprob, ...values]) expect(Number.isFinite(value)).toBe(true);
+        if (top > 0) expect(token.top_logprobs[0]?.token).toBe(token.token);
+      }
+    }
+    const emoji = (await chat({ ...asking("Send me the party emoji."), logprobs: true })).choices[0];
+    expect(bytesText(emoji?.logprobs?.content ?? [])).toBe("🎉");
+  });
+});
+
+describe("of a legacy completion", () => {
+  interface Legacy {
+    readonly tokens: readonly string[];
+    readonly token_logprobs: readonly (number | null)[];
+    readonly top_logprobs: readonly (Record<string, number> | null)[];
+    readonly text_offset: readonly number[];
+  }
+
+  async function complete(fields: object): Promise<{ readonly text: string; readonly logprobs: Legacy }> {
+    const response = await server.post("/v1/completions", { model: MODEL, temperature: 0, ...fields });
+    const { choices } = await bodyOf<{ choices: { text: string; logprobs: Legacy }[] }>(response);
+    const [choice] = choices;
+    if (choice === undefined) throw new Error("no choice");
+    return choice;
+  }
+
+  test("come streamed as they come whole", async () => {
+    const ask = { prompt: "1, 2, 3,", max_tokens: 6, logprobs: 2 };
+    const { logprobs, text } = await complete(ask);
+    expect(logprobs.tokens.join("")).toBe(text);
+    const { chunks } = await completionStream(ask);
+    const tokens = chunks.flatMap(({ choices }) => choices[0]?.logprobs?.tokens ?? []);
+    expect(tokens).toEqual(logprobs.tokens);
+  });
+});

@@ -1,0 +1,161 @@
+/** Histories as clients really send them. */
+import { afterAll, describe, expect, test } from "vitest";
+import { ChatTemplate, TemplateRenderer } from "../../models/chat-template.ts";
+import { createTestApp } from "../support/test-app.ts";
+import { asking, bodyOf, chat, MODEL, server } from "./harness.ts";
+import type { Chat } from "./harness.ts";
+
+const CALL = {
+  id: "call_1",
+  type: "function",
+  function: { name: "get_weather", arguments: '{"city":"Paris"}' },
+};
+const ASKED = { role: "user", content: "What is the weather in Paris?" };
+const RESULT = { role: "tool", tool_call_id: "call_1", content: '{"temperature": 21, "condition": "sunny"}' };
+const SUNNY = "It is sunny and 21 degrees in Paris.";
+
+const textOf = (answer: Chat): string | null | undefined => answer.choices[0]?.message.content;
+
+/** The prompt that pocket's template makes of the messages. */
+async function promptOf(messages: readonly object[], fields: object = {}): Promise<string> {
+  const response = await server.post("/apply-template", { model: MODEL, messages, ...fields });
+  return (await bodyOf<{ prompt: string }>(response)).prompt;
+}
+
+describe("tool calls in a history", () => {
+  test("T19 with null, empty or absent content are rendered, and the result is answered", async () => {
+    for (const content of [null, "", undefined]) {
+      const messages = [ASKED, { role: "assistant", content, tool_calls: [CALL] }, RESULT];
+      expect(textOf(await chat({ messages }))).toBe(SUNNY);
+      expect(await promptOf(messages)).toContain(
+        '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>',
+      );
+    }
+  });
+
+  test("T20 that are an empty list or null are none", async () => {
+    const plain = await promptOf([ASKED, { role: "assistant", content: "Sunny." }, ASKED]);
+    for (const calls of [[], null]) {
+      const messages = [ASKED, { role: "assistant", content: "Sunny.", tool_calls: calls }, ASKED];
+      expect(await promptOf(messages)).toBe(plain);
+      await chat({ messages, max_tokens: 2 });
+    }
+  });
+
+  test("T21 have their arguments parsed for a template that goes through them; broken ones are kept as text", async () => {
+    const messages = (text: string): object[] => [
+      ASKED,
+      {
+        role: "assistant",
+        content: null,
+        tool_calls: [{ ...CALL, function: { name: "f", arguments: text } }],
+      },
+      RESULT,
+    ];
+    expect(await promptOf(messages('{"city":"Paris","n":{"a":[1]}}'))).toContain(
+      '{"name": "f", "arguments": {"city": "Paris", "n": {"a": [1]}}}',
+    );
+    for (const broken of ['{"city":', "", "no JSON", "[1]"]) {
+      expect((await chat({ messages: messages(broken), max_tokens: 4 })).choices).toHaveLength(1);
+    }
+    const walking = createTestApp();
+    const template = new ChatTemplate({
+      source:
+        "{% for t in tools or [] %}{{ t | tojson }}{% endfor %}" +
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% if m.tool_calls %}{% for c in m.tool_calls %}" +
+        `<tool_call>\n{"name": "{{ c.function.name }}", "arguments": {{ "{" }}` +
+        "{% for k, v in c.function.arguments.items() %}{{ k | tojson }}: {{ v | tojson }}" +
+        "{% if not loop.last %}, {% endif %}{% endfor %}{{ '}}' }}\n</tool_call>" +
+        "{% endfor %}{% endif %}{% endfor %}",
+      table: walking.loaded.tokens,
+      bosText: "",
+      eosText: "",
+      renderer,
+    });
+    const app = createTestApp({ model: { loaded: { ...walking.loaded, template } } });
+    const good = await app.post("/apply-template", { model: "tiny", messages: messages('{"city":"Paris"}') });
+    const { prompt } = await bodyOf<{ prompt: string }>(good);
+    expect(prompt).toContain(
+      '[assistant]<tool_call>\n{"name": "f", "arguments": {"city": "Paris"}}\n</tool_call>[tool]',
+    );
+    const broken = await app.post("/apply-template", { model: "tiny", messages: messages("no JSON") });
+    expect((await bodyOf<{ prompt: string }>(broken)).prompt).toContain("no JSON");
+  });
+
+  test("T54 may be answered under a null or unknown id", async () => {
+    for (const id of [null, undefined, "call_never_made"]) {
+      const messages = [
+        ASKED,
+        { role: "assistant", content: null, tool_calls: [CALL] },
+        { ...RESULT, tool_call_id: id },
+      ];
+      expect(textOf(await chat({ messages }))).toBe(SUNNY);
+    }
+  });
+
+  const renderer = new TemplateRenderer();
+  afterAll(() => renderer.close());
+});
+
+describe("contents and roles", () => {
+  test("T22 content parts are joined without anything between them, for every role", async () => {
+    const parts = (...texts: string[]): object[] => texts.map((text) => ({ type: "text", text }));
+    const split = [
+      { role: "system", content: parts("Answer in ", "upper case.") },
+      { role: "user", content: parts("What is the weather", " in Paris?") },
+      { role: "assistant", content: parts("On", "e moment."), tool_calls: [CALL] },
+      {
+        role: "tool",
+        tool_call_id: "call_1",
+        content: parts('{"temperature": 21, ', '"condition": "sunny"}'),
+      },
+    ];
+    const joined = [
+      { role: "system", content: "Answer in upper case." },
+      ASKED,
+      { role: "assistant", content: "One moment.", tool_calls: [CALL] },
+      RESULT,
+    ];
+    expect(await promptOf(split)).toBe(await promptOf(joined));
+    expect((await chat({ messages: split, max_tokens: 4 })).usage?.prompt_tokens).toBe(
+      (await chat({ messages: joined, max_tokens: 4 })).usage?.prompt_tokens,
+    );
+  });
+
+  test("T23 the role developer and a system message in the middle are taken", async () => {
+    const question = "What is the capital of France?";
+    const developer = await chat({
+      messages: [{ role: "developer", content: "Answer in upper case." }, ...asking(question).messages],
+    });
+    expect(textOf(developer)).toBe("THE CAPITAL OF FRANCE IS PARIS.");
+    const middle = await chat({
+      messages: [
+        { role: "system", content: "Answer in one word." },
+        { role: "user", content: "What is the capital of Spain?" },
+        { role: "assistant", content: "Madrid" },
+        { role: "system", content: "Be kind." },
+        ...asking(question).messages,
+      ],
+      max_tokens: 20,
+    });
+    expect(textOf(middle)).not.toBe("");
+  });
+});
+
+describe("a trailing assistant message", () => {
+  const begun = [
+    ...asking("What is the capital of France?").messages,
+    { role: "assistant", content: "The capital" },
+  ];
+
+  test("T60 is followed by a new turn, and continued without an echo when asked to", async () => {
+    expect(await promptOf(begun)).toMatch(/The capital<\|im_end\|>\n<\|im_start\|>assistant\n$/);
+    expect(await promptOf(begun, { continue_final_message: true })).toMatch(
+      /<\|im_start\|>assistant\nThe capital$/,
+    );
+    const continued = await chat({ messages: begun, continue_final_message: true });
+    expect(textOf(continued)).toBe(" of France is Paris.");
+    const prefixed = [...begun.slice(0, -1), { role: "assistant", content: "The capital", prefix: true }];
+    expect(textOf(await chat({ messages: prefixed }))).toBe(" of France is Paris.");
+  });
+});

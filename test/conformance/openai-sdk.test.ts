@@ -1,0 +1,115 @@
+/** OpenAI's own client, both majors in use: the same questions, the same answers. */
+import * as sdk6 from "openai";
+import { describe, expect, test, vi } from "vitest";
+import { listenTestApp } from "../support/listen.ts";
+import { idsOf } from "../support/tiny-vocabulary.ts";
+import { asking, baseURL, MODEL } from "./harness.ts";
+
+const FRANCE = { model: MODEL, temperature: 0, ...asking("What is the capital of France?") };
+const ANSWER = "The capital of France is Paris.";
+
+// Its types are not those of version 6; what is used of it here is the same.
+const sdk7 = await vi.importActual<typeof sdk6>("openai7");
+
+const majors = [
+  { name: "openai 6", OpenAI: sdk6.OpenAI, APIError: sdk6.APIError },
+  { name: "openai 7", OpenAI: sdk7.OpenAI, APIError: sdk7.APIError },
+];
+
+describe.each(majors)("$name", ({ OpenAI, APIError }) => {
+  const client = new OpenAI({ baseURL, apiKey: "none", maxRetries: 0 });
+
+  test("reads whole answers with their request id", async () => {
+    const { data, request_id: id } = await client.chat.completions.create(FRANCE).withResponse();
+    expect(data.choices[0]?.message.content).toBe(ANSWER);
+    expect(id).toMatch(/^req_/);
+  });
+
+  test("iterates a stream to its end", async () => {
+    const stream = await client.chat.completions.create({ ...FRANCE, stream: true });
+    let text = "";
+    for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
+    expect(text).toBe(ANSWER);
+  });
+
+  test("stream() sends its events and the final answer", async () => {
+    const runner = client.chat.completions.stream({ ...FRANCE, stream_options: { include_usage: true } });
+    const snapshots: string[] = [];
+    runner.on("content", (_delta, snapshot) => snapshots.push(snapshot));
+    const final = await runner.finalChatCompletion();
+    expect(final.choices[0]).toMatchObject({ message: { content: ANSWER }, finish_reason: "stop" });
+    expect(snapshots.at(-1)).toBe(ANSWER);
+    expect(snapshots.length).toBeGreaterThan(3);
+    expect(final.usage).toMatchObject({ prompt_tokens: 15, completion_tokens: 8 });
+  });
+
+  test("stream() reads several choices", async () => {
+    const runner = client.chat.completions.stream({
+      model: MODEL,
+      ...asking("Tell me a story about a fox."),
+      n: 2,
+      seed: 3,
+      max_tokens: 20,
+    });
+    const { choices } = await runner.finalChatCompletion();
+    expect(choices.map(({ index, finish_reason }) => [index, finish_reason])).toEqual([
+      [0, "length"],
+      [1, "length"],
+    ]);
+    expect(choices[0]?.message.content).not.toBe(choices[1]?.message.content);
+  });
+
+  test("reads legacy completions and the model list", async () => {
+    const ask = { model: MODEL, prompt: "1, 2, 3,", temperature: 0, max_tokens: 6 };
+    const whole = await client.completions.create(ask);
+    let text = "";
+    for await (const chunk of await client.completions.create({ ...ask, stream: true })) {
+      text += chunk.choices[0]?.text ?? "";
+    }
+    expect([text, whole.choices[0]?.text]).toEqual([" 4, 5, 6,", " 4, 5, 6,"]);
+    expect((await client.models.list()).data.map(({ id }) => id)).toEqual([MODEL]);
+  });
+
+  test("an abort ends the request for both sides", async () => {
+    const stream = await client.chat.completions.create({ ...FRANCE, stream: true });
+    for await (const chunk of stream) {
+      expect(chunk.choices).toBeDefined();
+      break;
+    }
+    expect(stream.controller.signal.aborted).toBe(true);
+  });
+
+  test("T33 raises APIError for an engine that fails in the middle of a stream", async () => {
+    const app = await listenTestApp();
+    app.engine.script = { kind: "accept" };
+    const scripted = new OpenAI({ baseURL: `${app.baseURL}/v1`, apiKey: "none", maxRetries: 0 });
+    const ask = { ...FRANCE, model: "tiny" };
+    for (const read of [readRaw, readHelped]) {
+      const failure = read().catch((error: unknown) => error);
+      await app.engine.until(() => app.engine.submits.length > 0);
+      const submit = app.engine.submits.at(-1);
+      if (submit === undefined) throw new Error("nothing was submitted");
+      await accepted(app);
+      for (const [i, token] of idsOf("Hello").entries())
+        app.engine.step(submit, { tokens: [token] }, i === 0);
+      app.engine.fail(submit, "decode_failed");
+      expect(await failure).toBeInstanceOf(APIError);
+      app.engine.commands.length = 0;
+    }
+    await app.close();
+
+    async function readRaw(): Promise<void> {
+      for await (const chunk of await scripted.chat.completions.create({ ...ask, stream: true })) {
+        expect(chunk.choices).toBeDefined();
+      }
+    }
+    async function readHelped(): Promise<void> {
+      await scripted.chat.completions.stream(ask).finalChatCompletion();
+    }
+  });
+});
+
+/** The engine accepts in a microtask after the command. */
+async function accepted(app: Awaited<ReturnType<typeof listenTestApp>>): Promise<void> {
+  await app.app.request("/livez", { headers: { host: "localhost" } });
+}
