@@ -66,6 +66,30 @@ export interface LogprobReader {
   dispose(): void;
 }
 
+/**
+ * Turns tokens into vectors and scores, in contexts of its own that are made when first needed. One call at a
+ * time, and none while a run is under way: the device is one.
+ */
+export interface Embedder {
+  /** Most tokens of one input, as `prepare` returns it. */
+  readonly contextTokens: number;
+  /** The input with the begin and end tokens that the model wants. */
+  prepare(tokens: Uint32Array): Uint32Array;
+  /**
+   * Computes the input in bounded pieces and yields between them.
+   * @returns The vector as the model gives it.
+   * @throws {EngineError} `out_of_memory`, `decode_failed`.
+   */
+  embed(tokens: Uint32Array): AsyncGenerator<void, Float32Array, void>;
+  /** Number of tokens that scoring this pair takes; at most `contextTokens` can be scored. */
+  rankedTokens(query: Uint32Array, document: Uint32Array): number;
+  /**
+   * @returns 0 to 1.
+   * @throws {EngineError} `out_of_memory`, `decode_failed`; `invalid_request` when the model has no ranking head.
+   */
+  rank(query: Uint32Array, document: Uint32Array): Promise<number>;
+}
+
 export interface Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   /** Whether `truncate` can keep a part of a slot. */
@@ -87,6 +111,7 @@ export interface Backend {
   createSampler(params: GenerationParams): Sampler;
   /** @param top Number of alternatives to read with each token. */
   createLogprobReader(top: number): LogprobReader;
+  readonly embedder: Embedder;
   /** Drops every cell of the slot from `length` on. */
   truncate(slot: number, length: number): void;
   /** Replaces the cells of slot `to` by those of slot `from`. Between runs only; `truncate` may follow. */

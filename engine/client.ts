@@ -28,6 +28,9 @@ interface Waiting<T> {
 
 type CallAnswer = Extract<EngineEvent, { call: number }>;
 
+export type Embeddings = Pick<Extract<EngineEvent, { type: "embedded" }>, "vectors" | "tokenCounts">;
+export type Rankings = Pick<Extract<EngineEvent, { type: "ranked" }>, "scores" | "tokenCounts">;
+
 export interface EngineClientHooks {
   /** After each step, for metrics. */
   readonly onStep?: (report: StepReport) => void;
@@ -128,6 +131,28 @@ export class EngineClient {
     return answer.type === "tokenized" ? answer.tokens : unexpectedAnswer(answer);
   }
 
+  /**
+   * Vectors of length 1. Aborting `signal` rejects with its reason and takes the work back.
+   * @throws {EngineError} `context_exceeded` and `empty_prompt` with the `index` of the input, `invalid_request`,
+   * `queue_full`, `draining`, `out_of_memory`, `decode_failed`, `engine_exited`.
+   */
+  async embed(inputs: readonly (readonly PromptPart[])[], signal?: AbortSignal): Promise<Embeddings> {
+    const answer = await this.#call((call) => ({ type: "embed", call, inputs }), signal);
+    return answer.type === "embedded" ? answer : unexpectedAnswer(answer);
+  }
+
+  /**
+   * Scores from 0 to 1. Errors and `signal` as for `embed`.
+   */
+  async rank(
+    query: readonly PromptPart[],
+    documents: readonly (readonly PromptPart[])[],
+    signal?: AbortSignal,
+  ): Promise<Rankings> {
+    const answer = await this.#call((call) => ({ type: "rank", call, query, documents }), signal);
+    return answer.type === "ranked" ? answer : unexpectedAnswer(answer);
+  }
+
   async stats(): Promise<EngineStats> {
     const answer = await this.#call((call) => ({ type: "stats", call }));
     return answer.type === "stats" ? answer.stats : unexpectedAnswer(answer);
@@ -149,11 +174,31 @@ export class EngineClient {
     this.#port.kill();
   }
 
-  #call(command: (call: number) => Parameters<EnginePort["send"]>[0]): Promise<CallAnswer> {
+  #call(
+    command: (call: number) => Parameters<EnginePort["send"]>[0],
+    signal?: AbortSignal,
+  ): Promise<CallAnswer> {
     return new Promise((resolve, reject) => {
       if (this.#gone !== undefined) return reject(this.#gone);
+      if (signal?.aborted === true) return reject(signal.reason as Error);
       const call = this.#nextCall++;
-      this.#calls.set(call, { resolve, reject });
+      const onAbort = (): void => {
+        if (!this.#calls.delete(call)) return;
+        this.#port.send({ type: "cancel_call", call });
+        reject(signal?.reason as Error);
+      };
+      const release = (): void => signal?.removeEventListener("abort", onAbort);
+      signal?.addEventListener("abort", onAbort, { once: true });
+      this.#calls.set(call, {
+        resolve: (answer) => {
+          release();
+          resolve(answer);
+        },
+        reject: (error) => {
+          release();
+          reject(error);
+        },
+      });
       this.#port.send(command(call));
     });
   }
@@ -177,6 +222,8 @@ export class EngineClient {
         }
         return this.#hooks.onStep?.(event.report);
       case "tokenized":
+      case "embedded":
+      case "ranked":
       case "stats":
       case "drained":
       case "call_failed":
@@ -211,7 +258,8 @@ export class EngineClient {
   #answer(event: CallAnswer): void {
     const waiting = this.#calls.get(event.call);
     this.#calls.delete(event.call);
-    if (event.type === "call_failed") waiting?.reject(new EngineError(event.code, event.message));
+    if (event.type === "call_failed")
+      waiting?.reject(new EngineError(event.code, event.message, event.details));
     else waiting?.resolve(event);
   }
 

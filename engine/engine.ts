@@ -6,6 +6,7 @@
  */
 import { performance } from "node:perf_hooks";
 import { calibrate } from "./calibrate.ts";
+import { EmbeddingQueue } from "./embedding-queue.ts";
 import { EngineError } from "./errors.ts";
 import { PromptLogprobCollector, checkPromptLogprobs } from "./prompt-logprobs.ts";
 import { cancel, checkRoom, createState, submit } from "./scheduler/transitions.ts";
@@ -25,6 +26,7 @@ export interface Engine {
 
 interface Loaded {
   readonly backend: Backend;
+  readonly embeddings: EmbeddingQueue;
   readonly loop: StepLoop;
 }
 
@@ -58,7 +60,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
         },
         cost,
       );
-      loaded = { backend, loop: new StepLoop(state, backend, emit) };
+      const embeddings = new EmbeddingQueue(backend, options.maxQueued, emit);
+      loaded = { backend, embeddings, loop: new StepLoop(state, backend, emit, embeddings) };
       emit({ type: "loaded", facts: { ...facts, loadMs: performance.now() - startMs } });
     } catch (error) {
       await backend?.close();
@@ -81,6 +84,16 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           call: command.call,
           tokens: [...backend.tokenize(command.parts, command.addBos)],
         }));
+      case "embed":
+      case "rank":
+        return answer(command.call, ({ embeddings, loop }) => {
+          if (draining) throw new EngineError("draining", "The engine takes no new requests.");
+          embeddings.add(command);
+          loop.change(() => undefined);
+          return undefined;
+        });
+      case "cancel_call":
+        return loaded?.embeddings.cancel(command.call);
       case "stats":
         return answer(command.call, ({ loop }) => ({
           type: "stats",
@@ -89,8 +102,9 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
         }));
       case "drain":
         draining = true;
-        return answer(command.call, ({ loop }) => {
-          void loop.idle().then(() => emit({ type: "drained", call: command.call }));
+        return answer(command.call, ({ embeddings, loop }) => {
+          const idle = Promise.all([loop.idle(), embeddings.idle()]);
+          void idle.then(() => emit({ type: "drained", call: command.call }));
           return undefined;
         });
       case "stop":
@@ -153,7 +167,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       const event = make(loaded);
       if (event !== undefined) emit(event);
     } catch (error) {
-      emit({ type: "call_failed", call, ...describe(error) });
+      const details = error instanceof EngineError ? error.details : undefined;
+      emit({ type: "call_failed", call, ...describe(error), details });
     }
   }
 

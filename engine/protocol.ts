@@ -113,6 +113,29 @@ export interface LoadOptions {
   readonly deterministic: boolean;
 }
 
+/** Most inputs of one `embed`, or documents of one `rank`; and most tokens of all of them together. */
+export const MOST_INPUTS = 2048;
+export const MOST_INPUT_TOKENS = 300_000;
+
+/**
+ * Texts to be turned into vectors. They are computed beside the generating requests, a bounded piece between two
+ * steps, in a context of their own. Each input has at most `EmbeddingFacts.contextTokens` tokens, the begin and
+ * end tokens that the model wants included.
+ */
+export interface EmbedCommand {
+  readonly type: "embed";
+  readonly call: number;
+  readonly inputs: readonly (readonly PromptPart[])[];
+}
+
+/** Documents to be scored against a query, one after the other; needs `ModelFacts.ranking`. */
+export interface RankCommand {
+  readonly type: "rank";
+  readonly call: number;
+  readonly query: readonly PromptPart[];
+  readonly documents: readonly (readonly PromptPart[])[];
+}
+
 export type EngineCommand =
   | { readonly type: "load"; readonly options: LoadOptions }
   | SubmitCommand
@@ -123,6 +146,10 @@ export type EngineCommand =
       readonly parts: readonly PromptPart[];
       readonly addBos: boolean;
     }
+  | EmbedCommand
+  | RankCommand
+  /** Takes back an `embed` or `rank`: it gets no answer. */
+  | { readonly type: "cancel_call"; readonly call: number }
   | { readonly type: "stats"; readonly call: number }
   /** Answered with `drained` when nothing runs or waits any more; submits after it fail with `draining`. */
   | { readonly type: "drain"; readonly call: number }
@@ -171,6 +198,19 @@ export interface ModelFacts {
   readonly addBos: boolean;
   /** Undefined when the model was not taught to fill in the middle. */
   readonly fim: FillInMiddleTokens | undefined;
+  /** Undefined when the model gives no vectors. */
+  readonly embeddings: EmbeddingFacts | undefined;
+  /** Whether the model scores documents against a query. */
+  readonly ranking: boolean;
+}
+
+export interface EmbeddingFacts {
+  /** Length of the vectors. */
+  readonly dimensions: number;
+  /** How the tokens' vectors become one; chat models give that of the last token. */
+  readonly pooling: "mean" | "cls" | "last";
+  /** Most tokens of one input. */
+  readonly contextTokens: number;
 }
 
 /** What a prompt for filling in the middle is made of: prefix token, text, suffix token, text, middle token. */
@@ -308,6 +348,21 @@ export type EngineEvent =
     }
   | { readonly type: "step"; readonly outputs: readonly StepOutput[]; readonly report: StepReport }
   | { readonly type: "tokenized"; readonly call: number; readonly tokens: readonly TokenId[] }
+  | {
+      readonly type: "embedded";
+      readonly call: number;
+      /** Of length 1 each, in the order of the inputs. */
+      readonly vectors: readonly Float32Array[];
+      readonly tokenCounts: readonly number[];
+    }
+  | {
+      readonly type: "ranked";
+      readonly call: number;
+      /** 0 to 1, in the order of the documents. */
+      readonly scores: readonly number[];
+      /** Of query and document together. */
+      readonly tokenCounts: readonly number[];
+    }
   | { readonly type: "stats"; readonly call: number; readonly stats: EngineStats }
   | { readonly type: "drained"; readonly call: number }
   | {
@@ -315,6 +370,8 @@ export type EngineEvent =
       readonly call: number;
       readonly code: EngineErrorCode;
       readonly message: string;
+      /** Numbers the message speaks of, such as the `index` of an input. */
+      readonly details: Readonly<Record<string, number>> | undefined;
     };
 
 /** Why an engine is gone. */

@@ -38,6 +38,13 @@ interface Readers {
   readonly promptLogprobs: PromptLogprobCollector | undefined;
 }
 
+/** Native work outside of slots, in pieces no longer than a step. */
+export interface SideWork {
+  readonly pending: boolean;
+  /** Never rejects. */
+  runPiece(): Promise<void>;
+}
+
 interface Generation extends Readers {
   readonly stopTokens: ReadonlySet<number>;
 }
@@ -47,6 +54,7 @@ export class StepLoop {
   readonly record: StepRecord;
   readonly #backend: Backend;
   readonly #emit: (event: EngineEvent) => void;
+  readonly #sideWork: SideWork | undefined;
   readonly #endTokens: ReadonlySet<number>;
   readonly #generations = new Map<RequestId, Generation>();
   #wake: (() => void) | undefined;
@@ -56,10 +64,17 @@ export class StepLoop {
   #stopping = false;
   readonly #done: Promise<void>;
 
-  constructor(state: SchedulerState, backend: Backend, emit: (event: EngineEvent) => void) {
+  /** @param sideWork Gets a turn between steps. */
+  constructor(
+    state: SchedulerState,
+    backend: Backend,
+    emit: (event: EngineEvent) => void,
+    sideWork?: SideWork,
+  ) {
     this.state = state;
     this.#backend = backend;
     this.#emit = emit;
+    this.#sideWork = sideWork;
     this.#endTokens = new Set(backend.facts.endTokens);
     this.record = new StepRecord(state);
     this.#done = this.#run();
@@ -117,7 +132,7 @@ export class StepLoop {
     if (plan.calls.length === 0) {
       this.#send();
       this.#notifyIdle();
-      return false;
+      return this.#runSideWork();
     }
     beginStep(this.state, plan, startMs);
     for (const operation of plan.boundary) await this.#changeCells(operation);
@@ -128,6 +143,16 @@ export class StepLoop {
       if (wanted.length > 0) await this.#runCall(callWith(call, wanted));
       if (this.#stopping) break;
     }
+    await this.#runSideWork();
+    return true;
+  }
+
+  /** @returns False when there was nothing to do. */
+  async #runSideWork(): Promise<boolean> {
+    if (this.#stopping || this.#sideWork?.pending !== true) return false;
+    const piece = this.#sideWork.runPiece();
+    this.#send();
+    await piece;
     return true;
   }
 

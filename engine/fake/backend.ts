@@ -11,6 +11,7 @@ import type {
   Backend,
   BatchEntry,
   BatchRun,
+  Embedder,
   LogitsHandle,
   LogprobReader,
   Sampled,
@@ -22,6 +23,7 @@ import type { GenerationParams, ModelFacts, PromptPart, TokenId, TokenLogprobs }
 export const FAKE_BYTES = 256;
 export const FAKE_START = 256;
 export const FAKE_END = 257;
+export const FAKE_DIMENSIONS = 8;
 const CONTROL_NAMES = ["<|start|>", "<|end|>"];
 
 export interface FakeOptions {
@@ -39,6 +41,8 @@ export interface FakeOptions {
    * comes, and may throw then.
    */
   readonly allowedTokens?: (grammar: string, output: readonly TokenId[]) => readonly TokenId[] | undefined;
+  /** Called before each piece of a vector or a score; what it returns is awaited, what it throws fails it. */
+  readonly onEmbed?: () => Promise<void> | void;
   /** Called before each call computes; what it returns is awaited, what it throws fails the call. */
   readonly onRun?: (entries: readonly BatchEntry[]) => Promise<void> | void;
 }
@@ -59,6 +63,9 @@ export class FakeBackend implements Backend {
   /** Sequences as they were when their logits were computed. */
   #logits: number[] = [];
   openSamplers = 0;
+  /** Pieces of vectors and scores that were computed. */
+  embedPieces = 0;
+  readonly #onEmbed: FakeOptions["onEmbed"];
 
   constructor(options: FakeOptions = {}) {
     const { slots = 4, contextTokens = 128, prefillChunk = 8, batchTokens = 32 } = options;
@@ -66,6 +73,7 @@ export class FakeBackend implements Backend {
     this.drawsInOrder = options.drawsInOrder ?? true;
     this.#endChance = options.endChance ?? 0;
     this.#onRun = options.onRun;
+    this.#onEmbed = options.onEmbed;
     this.#allowedTokens = options.allowedTokens;
     this.#cells = Array.from({ length: slots }, () => []);
     this.facts = fakeFacts({
@@ -141,6 +149,37 @@ export class FakeBackend implements Backend {
       dispose: () => {
         if (open) this.openSamplers -= 1;
         open = false;
+      },
+    };
+  }
+
+  /** Computed in pieces of the grid, as a real model computes a prompt. */
+  get embedder(): Embedder {
+    const { contextTokens, prefillChunk } = this.facts;
+    const work = async (): Promise<void> => {
+      if (this.#running) throw new EngineError("internal", "A vector during a call.");
+      this.#running = true;
+      try {
+        await this.#onEmbed?.();
+        this.embedPieces += 1;
+      } finally {
+        this.#running = false;
+      }
+    };
+    return {
+      contextTokens,
+      prepare: (tokens) => tokens,
+      embed: async function* (tokens) {
+        for (let start = 0; start < tokens.length; start += prefillChunk) {
+          if (start > 0) yield;
+          await work();
+        }
+        return fakeVector(tokens);
+      },
+      rankedTokens: (query, document) => query.length + document.length,
+      rank: async (query, document) => {
+        await work();
+        return fakeScore(query, document);
       },
     };
   }
@@ -223,6 +262,16 @@ export class FakeBackend implements Backend {
   }
 }
 
+/** Before it is brought to length 1: the truth for tests. */
+export function fakeVector(tokens: ArrayLike<TokenId>): Float32Array {
+  const hash = hashOf(Array.from(tokens));
+  return Float32Array.from({ length: FAKE_DIMENSIONS }, (_, i) => (drawSeed(hash, i) % 2001) - 1000);
+}
+
+export function fakeScore(query: ArrayLike<TokenId>, document: ArrayLike<TokenId>): number {
+  return (hashOf([...Array.from(query), FAKE_END, ...Array.from(document)]) % 1000) / 1000;
+}
+
 /** Log probabilities of a prompt's tokens but the first, computed without slots and cells: the truth for tests. */
 export function fakePromptLogprobs(prompt: readonly TokenId[], top: number): TokenLogprobs[] {
   return prompt.slice(1).map((token, i) => logprobsOf(hashOf(prompt.slice(0, i + 1)), token, top));
@@ -298,5 +347,7 @@ function fakeFacts(sizes: FakeSizes): Omit<ModelFacts, "loadMs"> {
     eosToken: FAKE_END,
     addBos: false,
     fim: undefined,
+    embeddings: { dimensions: FAKE_DIMENSIONS, pooling: "last", contextTokens: sizes.contextTokens },
+    ranking: true,
   };
 }

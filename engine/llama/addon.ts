@@ -6,7 +6,7 @@
  * package version is pinned exactly, and what is used is checked at start.
  */
 import { EngineError } from "../errors.ts";
-import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
+import type { Llama, LlamaContext, LlamaEmbeddingContext, LlamaModel } from "node-llama-cpp";
 
 /** Where the logits of a batch entry lie, as `addToBatch` says. */
 export type BatchLogitIndex = number;
@@ -104,6 +104,15 @@ export interface AddonContext {
   getThreads(): number;
 }
 
+/** A llama.cpp context that gives vectors, of sequence 0 alone. */
+export interface AddonEmbeddingContext extends Pick<
+  AddonContext,
+  "initBatch" | "addToBatch" | "decodeBatch" | "disposeSequence"
+> {
+  /** Of the tokens of the last call; pooled if the model pools, else of its last token. Throws without one. */
+  getEmbedding(tokens: number): Float64Array;
+}
+
 /** A llama.cpp model's vocabulary. Ids out of range abort the process: check before calling. */
 export interface AddonModel {
   getTokenString(token: number): string;
@@ -156,6 +165,14 @@ const CONTEXT_METHODS = [
   "getThreads",
 ] as const satisfies readonly (keyof AddonContext)[];
 
+const EMBEDDING_METHODS = [
+  "initBatch",
+  "addToBatch",
+  "decodeBatch",
+  "disposeSequence",
+  "getEmbedding",
+] as const satisfies readonly (keyof AddonEmbeddingContext)[];
+
 const MODEL_METHODS = [
   "getTokenString",
   "getTokenAttributes",
@@ -183,6 +200,14 @@ const BINDINGS = [
 /** @throws {EngineError} `runtime_incompatible`, naming what is missing. */
 export function addonContextOf(context: LlamaContext): AddonContext {
   return surface<AddonContext>(context, "_ctx", CONTEXT_METHODS);
+}
+
+/** @throws {EngineError} `runtime_incompatible`, naming what is missing. */
+export function addonEmbeddingContextOf(context: LlamaEmbeddingContext): AddonEmbeddingContext {
+  const inner: unknown = Reflect.get(context, "_llamaContext");
+  if (typeof inner !== "object" || inner === null)
+    throw incompatible(["_llamaContext"], context.constructor.name);
+  return surface<AddonEmbeddingContext>(inner, "_ctx", EMBEDDING_METHODS);
 }
 
 /** @throws {EngineError} `runtime_incompatible`, naming what is missing. */

@@ -3,7 +3,15 @@ import { EngineError } from "../errors.ts";
 import { LlamaLogprobReader } from "./logprobs.ts";
 import { LlamaSampler } from "./sampler.ts";
 import { promptTokens } from "./prompt-tokens.ts";
-import type { Backend, BatchEntry, BatchRun, LogitsHandle, LogprobReader, Sampler } from "../backend.ts";
+import type {
+  Backend,
+  BatchEntry,
+  BatchRun,
+  Embedder,
+  LogitsHandle,
+  LogprobReader,
+  Sampler,
+} from "../backend.ts";
 import type { GenerationParams, ModelFacts, PromptPart } from "../protocol.ts";
 import type { SamplerHost } from "./sampler.ts";
 
@@ -13,6 +21,7 @@ const NO_LOGITS = new Uint32Array(0);
 export interface LlamaBackendParts extends SamplerHost {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
+  readonly embedder: Embedder;
   /** Frees context and model. */
   readonly dispose: () => Promise<void>;
 }
@@ -23,12 +32,14 @@ export class LlamaBackend implements Backend {
   /** One pool thread works through what it is given in order; several would draw while a batch computes. */
   readonly drawsInOrder = process.env["UV_THREADPOOL_SIZE"] === "1";
   readonly #parts: LlamaBackendParts;
+  readonly embedder: Embedder;
   /** A native call in flight: cells must not change until it is over. */
   #running = false;
 
   constructor(parts: LlamaBackendParts) {
     this.#parts = parts;
     this.facts = parts.facts;
+    this.embedder = parts.embedder;
     this.canRewind = parts.canRewind;
   }
 

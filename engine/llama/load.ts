@@ -12,6 +12,7 @@ import {
   defaultPrefillChunk,
   defaultThreads,
 } from "./defaults.ts";
+import { LlamaEmbedder, isEmbeddingModel } from "./embedder.ts";
 import { GrammarCache } from "./grammar.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
@@ -43,6 +44,8 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
   const prefillChunk = Math.min(chunk, batchTokens);
   const contextTokens = context.contextSize;
   const canRewind = !cannotRewind(bindings, model);
+  const embedder = new LlamaEmbedder(model, { contextTokens, chunk: prefillChunk, threads });
+  if (isEmbeddingModel(model) && embedder.facts !== undefined) await embedder.open();
   const memory = addonContext.getMemoryBreakdown();
   const facts: Omit<ModelFacts, "loadMs"> = {
     name: metadata.general.name ?? basename(options.modelPath),
@@ -77,6 +80,8 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     eosToken: model.tokens.eos ?? undefined,
     addBos: addonModel.shouldPrependBosToken(),
     fim: fillInMiddleTokens(model),
+    embeddings: embedder.facts,
+    ranking: model.fileInsights.supportsRanking,
   };
   return new LlamaBackend({
     facts,
@@ -87,7 +92,9 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     context: addonContext,
     grammars: new GrammarCache({ bindings, model: addonModel, endTokens: vocabulary.endTokens }),
     contextTokens,
+    embedder,
     dispose: async () => {
+      await embedder.dispose();
       await context.dispose();
       await model.dispose();
       await llama.dispose();

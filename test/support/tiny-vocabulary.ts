@@ -68,6 +68,8 @@ export function tinyFacts(changes: Partial<ModelFacts> = {}): ModelFacts {
     eosToken: EOS,
     addBos: true,
     fim: undefined,
+    embeddings: undefined,
+    ranking: false,
     ...changes,
   };
 }

@@ -80,5 +80,7 @@ function probeFacts(): Extract<EngineEvent, { type: "loaded" }>["facts"] {
     eosToken: 0,
     addBos: false,
     fim: undefined,
+    embeddings: undefined,
+    ranking: false,
   };
 }

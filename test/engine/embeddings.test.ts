@@ -1,0 +1,145 @@
+/** Vectors and scores beside generating requests: what they are, who waits for whom, and what is refused. */
+import { setImmediate } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { EngineClient } from "../../engine/client.ts";
+import { createEngine } from "../../engine/engine.ts";
+import { FakeBackend, fakeOutput, fakeScore, fakeVector } from "../../engine/fake/backend.ts";
+import { hostEngine } from "../../engine/process/in-process.ts";
+import { LOAD_OPTIONS, fakeEngine, submitCommand } from "../support/engine.ts";
+import type { FakeOptions } from "../../engine/fake/backend.ts";
+import type { EngineEvent, LoadOptions, PromptPart } from "../../engine/protocol.ts";
+
+const input = (length: number, first = 0): PromptPart[] => [{ tokens: tokensOf(length, first) }];
+const tokensOf = (length: number, first = 0): number[] => Array.from({ length }, (_, i) => (first + i) % 90);
+
+async function fakeClient(
+  options: FakeOptions = {},
+  load: Partial<LoadOptions> = {},
+): Promise<{ client: EngineClient; backend: FakeBackend }> {
+  const backend = new FakeBackend(options);
+  const client = new EngineClient(hostEngine((emit) => createEngine(() => Promise.resolve(backend), emit)));
+  await client.load({ ...LOAD_OPTIONS, ...load });
+  return { client, backend };
+}
+
+function unit(vector: Float32Array): Float32Array {
+  const norm = Math.hypot(...vector);
+  return vector.map((value) => value / norm);
+}
+
+test("vectors have length 1 and the order of their inputs", async () => {
+  const { client } = await fakeClient();
+  const lengths = [20, 3, 50, 3, 1];
+  const { vectors, tokenCounts } = await client.embed(lengths.map((length) => input(length, length)));
+  expect(tokenCounts).toEqual(lengths);
+  lengths.forEach((length, i) => {
+    const truth = unit(fakeVector(tokensOf(length, length)));
+    expect(vectors[i]).toBeInstanceOf(Float32Array);
+    expect(Math.hypot(...(vectors[i] ?? []))).toBeCloseTo(1, 5);
+    truth.forEach((value, at) => expect(vectors[i]?.[at]).toBeCloseTo(value, 5));
+  });
+  await client.stop();
+});
+
+test("scores have the order of their documents, and texts are tokenized", async () => {
+  const { client } = await fakeClient();
+  const documents = ["long document", "b", "middle"];
+  const text = (value: string): PromptPart[] => [{ text: value, special: false }];
+  const { scores, tokenCounts } = await client.rank(text("query"), documents.map(text));
+  expect(scores).toEqual(documents.map((value) => fakeScore(Buffer.from("query"), Buffer.from(value))));
+  expect(tokenCounts).toEqual([18, 6, 11]);
+  await client.stop();
+});
+
+test("between two steps of a stream there is one piece, and the stream is what it is alone", async () => {
+  const order: string[] = [];
+  const engine = await fakeEngine({
+    prefillChunk: 8,
+    onRun: (entries) => void order.push(entries[0]?.sample === true ? "decode" : "prefill"),
+    onEmbed: () => void order.push("embed"),
+  });
+  order.length = 0;
+  engine.send(submitCommand("a", tokensOf(1), { maxTokens: 20 }));
+  engine.send({ type: "embed", call: 7, inputs: [input(64), input(30)] });
+  await engine.drained();
+  expect(engine.tokens("a")).toEqual(fakeOutput(tokensOf(1), 20));
+  expect(order.filter((kind) => kind === "embed")).toHaveLength(12);
+  expect(order.join(" ")).not.toMatch(/embed embed.* decode/);
+  expect(engine.events.filter((event) => event.type === "embedded")).toMatchObject([{ call: 7 }]);
+});
+
+test("a small call does not wait for a large one", async () => {
+  const { client, backend } = await fakeClient({ onEmbed: () => setImmediate() });
+  const large = client.embed(Array.from({ length: 100 }, () => input(4)));
+  await client.embed([input(4)]);
+  expect(backend.embedPieces).toBeLessThan(10);
+  expect((await large).vectors).toHaveLength(100);
+  await client.stop();
+});
+
+test.each([
+  ["an empty input", [input(3), []], { code: "empty_prompt", details: { index: 1 } }],
+  [
+    "an input that is too long",
+    [input(3), input(4), input(129)],
+    { code: "context_exceeded", details: { index: 2, promptTokens: 129, contextTokens: 128 } },
+  ],
+  ["a token outside the vocabulary", [[{ tokens: [999] }]], { code: "invalid_request" }],
+  ["no input", [], { code: "invalid_request" }],
+  ["too many inputs", Array.from({ length: 2049 }, () => input(1)), { code: "invalid_request" }],
+  [
+    "too many tokens",
+    Array.from({ length: 2001 }, () => input(200)),
+    { code: "invalid_request", message: "One call takes at most 300000 tokens." },
+  ],
+])("%s is refused", async (_name, inputs, error) => {
+  const { client } = await fakeClient({ contextTokens: inputs.length > 100 ? 256 : 128 });
+  await expect(client.embed(inputs)).rejects.toMatchObject(error);
+  await client.stop();
+});
+
+test("a failing piece fails its call alone", async () => {
+  let pieces = 0;
+  const { client } = await fakeClient({
+    onEmbed: () => {
+      if (++pieces === 2) throw new Error("broken");
+    },
+  });
+  const results = await Promise.allSettled([client.embed([input(2), input(3)]), client.embed([input(4)])]);
+  expect(results.map(({ status }) => status).sort()).toEqual(["fulfilled", "rejected"]);
+  await client.stop();
+});
+
+test("an aborted call is taken back, its work is not done, and the queue has room again", async () => {
+  const { client, backend } = await fakeClient({ onEmbed: () => setImmediate() }, { maxQueued: 1 });
+  const abort = new AbortController();
+  const large = client.embed(
+    Array.from({ length: 2000 }, () => input(100)),
+    abort.signal,
+  );
+  const second = client.embed([input(120)]);
+  const third = client.embed([input(3)]);
+  await expect(third).rejects.toMatchObject({ code: "queue_full" });
+  await second;
+  abort.abort(new Error("gone"));
+  await expect(large).rejects.toThrow("gone");
+  await client.embed([input(5)]);
+  expect(backend.embedPieces).toBeLessThan(2000);
+  await expect(client.embed([input(5)], AbortSignal.abort(new Error("early")))).rejects.toThrow("early");
+  await client.stop();
+});
+
+test("a draining engine finishes what it has and refuses what comes", async () => {
+  const engine = await fakeEngine();
+  engine.send({ type: "embed", call: 50, inputs: [input(100)] });
+  const done = engine.drained();
+  engine.send({ type: "embed", call: 51, inputs: [input(3)] });
+  await done;
+  const answers = engine.events.filter(
+    (event: EngineEvent) => event.type === "embedded" || event.type === "call_failed",
+  );
+  expect(answers).toMatchObject([
+    { type: "call_failed", call: 51, code: "draining" },
+    { type: "embedded", call: 50 },
+  ]);
+});
