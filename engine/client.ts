@@ -18,8 +18,8 @@ import type {
   SubmitCommand,
 } from "./protocol.ts";
 
-/** What a caller says of a new request; the client adds the rest of the message. */
-export type SubmitRequest = Omit<SubmitCommand, "type" | "resume">;
+/** What a caller says of a request, a new one if nothing is to be resumed; the client adds the message type. */
+export type SubmitRequest = Omit<SubmitCommand, "type" | "resume"> & Partial<Pick<SubmitCommand, "resume">>;
 
 interface Waiting<T> {
   readonly resolve: (value: T) => void;
@@ -105,7 +105,7 @@ export class EngineClient {
           reject(error);
         },
       });
-      this.#port.send({ type: "submit", ...request, resume: [] });
+      this.#port.send({ type: "submit", resume: [], ...request });
     });
   }
 

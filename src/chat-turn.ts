@@ -1,8 +1,11 @@
 /** One turn of a chat, whatever endpoint asked for it: from messages and tools to a running generation. */
 import type { RenderedPrompt, RenderRequest } from "../models/chat-template.ts";
+import { EngineError } from "../engine/errors.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
+import type { ReasoningMarkers } from "../models/text/reasoning-splitter.ts";
 import { generate } from "./generate.ts";
-import type { GenerateDeps, GenerateRequest, Generation } from "./generate.ts";
+import type { GenerateDeps, GenerateRequest, Generation, ThinkingLimit } from "./generate.ts";
+import { fromEngineError } from "./openai/api-error.ts";
 import type { GenerationSettings } from "./openai/generation-fields.ts";
 import { renderChat } from "./routes/render-chat.ts";
 
@@ -58,6 +61,8 @@ export interface ChatTurn {
   readonly format: OutputFormat;
   /** Whether the model's thinking is told apart from its answer. */
   readonly splitReasoning: boolean;
+  /** Most tokens of thinking, after which it is ended; undefined is no limit. */
+  readonly thinkingBudget?: number | undefined;
   readonly generation: GenerationSettings;
 }
 
@@ -85,6 +90,7 @@ export interface PreparedTurn {
 export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promise<PreparedTurn> {
   const prompt = await renderChat(model, { ...turn.render, tools: templateTools(turn) });
   const markers = turn.splitReasoning ? model.template?.reasoning : undefined;
+  const thinking = markers && (await thinkingLimit(model, turn, markers));
   return {
     prompt,
     request: ({ id, owner }) => ({
@@ -94,6 +100,7 @@ export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promi
       promptField: "messages",
       settings: turn.generation,
       reasoning: markers && { ...markers, opened: prompt.reasoningOpened },
+      thinking,
       calls: undefined,
       owner,
     }),
@@ -114,6 +121,22 @@ export async function startChatTurn(
 ): Promise<Generation> {
   const prepared = await prepareChatTurn(model, turn);
   return generate(model, prepared.request(run), deps, run.signal);
+}
+
+/** @throws {ApiError} 503 when the engine is gone. */
+async function thinkingLimit(
+  model: LoadedModel,
+  { thinkingBudget: tokens }: ChatTurn,
+  { end }: ReasoningMarkers,
+): Promise<ThinkingLimit | undefined> {
+  if (tokens === undefined) return undefined;
+  try {
+    // With the white space that models are trained to write around the marker.
+    const closing = await model.engine.tokenize([{ text: `\n${end}\n\n`, special: true }], false);
+    return { tokens, closing };
+  } catch (error) {
+    throw error instanceof EngineError ? fromEngineError(error, "messages") : error;
+  }
 }
 
 /** The tools as templates know them; those that may not be called are not shown. */

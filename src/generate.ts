@@ -1,6 +1,14 @@
 /** One choice from prompt to finish: submits it, turns its tokens into text, stops it at a stop string. */
 import { EngineError } from "../engine/errors.ts";
-import type { PromptLogprobs, PromptPart, StartInfo, StepOutput, TokenId } from "../engine/protocol.ts";
+import type { SubmitRequest } from "../engine/client.ts";
+import type {
+  PromptLogprobs,
+  PromptPart,
+  RequestId,
+  StartInfo,
+  StepOutput,
+  TokenId,
+} from "../engine/protocol.ts";
 import type { TokenStream } from "../engine/token-stream.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import { TextPipeline } from "../models/text/text-pipeline.ts";
@@ -29,11 +37,20 @@ export interface GenerateRequest {
   readonly settings: GenerationSettings;
   /** Tells thinking from answer; undefined leaves everything in the answer. */
   readonly reasoning: (ReasoningMarkers & { readonly opened: boolean }) | undefined;
+  /** Ends thinking that takes too long; undefined lets it take what it takes. */
+  readonly thinking: ThinkingLimit | undefined;
   /** Makes what finds the tool calls in an answer; undefined leaves them in it as text. */
   readonly calls: (() => CallReading) | undefined;
   readonly owner: string;
   /** As in `SubmitCommand`. */
   readonly promptLogprobs?: number | undefined;
+}
+
+export interface ThinkingLimit {
+  /** Most tokens of thinking before it is ended. */
+  readonly tokens: number;
+  /** What is written into the output to end it. */
+  readonly closing: readonly TokenId[];
 }
 
 export interface CallReading extends CallOptions {
@@ -125,20 +142,25 @@ export async function generate(
   deps: GenerateDeps,
   signal: AbortSignal,
 ): Promise<Generation> {
-  const { id, prompt, addBos, settings, owner, promptField, promptLogprobs } = request;
-  assertWorthTokenizing(prompt, model.facts.contextTokens, promptField);
-  const params = toEngineParams(settings, model.facts.vocabSize, model.sampling);
+  assertWorthTokenizing(request.prompt, model.facts.contextTokens, request.promptField);
   const submittedMs = deps.clock.nowMs();
   try {
-    const stream = await model.engine.submit({ id, prompt, addBos, params, promptLogprobs, owner }, signal);
+    const stream = await model.engine.submit(submitOf(model, request), signal);
     return new Generation(model, request, stream, { ...deps, signal, submittedMs });
   } catch (error) {
     if (signal.aborted) {
       deps.metrics.countDisconnect("admission");
       throw clientClosed();
     }
-    throw asShown(error, promptField, deps.lifecycle);
+    throw asShown(error, request.promptField, deps.lifecycle);
   }
+}
+
+/** @throws {ApiError} 400 for a token outside the vocabulary. */
+function submitOf(model: LoadedModel, request: GenerateRequest): SubmitRequest {
+  const { id, prompt, addBos, settings, owner } = request;
+  const params = toEngineParams(settings, model.facts.vocabSize, model.sampling);
+  return { id, prompt, addBos, params, promptLogprobs: request.promptLogprobs, owner };
 }
 
 function asShown(error: unknown, field: PromptField, { draining }: Lifecycle): Error {
@@ -199,6 +221,11 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   #firstMs: number | undefined;
   #lastMs = 0;
   #callCount = 0;
+  /** What the engine calls the request now. */
+  #engineId: RequestId;
+  /** Every token so far, kept while thinking may have to be ended. */
+  #output: TokenId[] | undefined;
+  #thought = 0;
   /** A call that has begun and has no arguments yet. */
   #bareCall: number | undefined;
 
@@ -208,6 +235,8 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     this.#request = request;
     this.#run = run;
     this.#acceptedMs = run.clock.nowMs();
+    this.#engineId = request.id;
+    this.#output = request.thinking && [];
     const { stops, includeStop, skipControl, minTokens } = request.settings;
     this.#calls = request.calls?.();
     this.#pipeline = new TextPipeline({
@@ -241,20 +270,59 @@ export class Generation implements AsyncIterable<GenerationEvent> {
 
   /** Frees the slot of a choice that nobody wants any more; does nothing to one that has ended. */
   cancel(): void {
-    if (!this.#ended) this.#model.engine.cancel(this.#request.id);
+    if (!this.#ended) this.#model.engine.cancel(this.#engineId);
   }
 
   /** Never rejects: what goes wrong is thrown to the consumer. */
   async #pump(stream: TokenStream): Promise<void> {
     try {
-      for await (const output of stream) {
-        if (this.#take(output)) break;
-      }
+      for (let next: TokenStream | undefined = stream; next !== undefined;) next = await this.#read(next);
     } catch (error) {
-      this.#error = asShown(error, this.#request.promptField, this.#run.lifecycle);
+      const { signal, lifecycle, metrics } = this.#run;
+      if (signal.aborted && error === signal.reason) metrics.countDisconnect("decode");
+      else this.#error = asShown(error, this.#request.promptField, lifecycle);
     }
     this.#ended = true;
     this.#notify();
+  }
+
+  /** @returns What goes on where the thinking had to be ended. */
+  async #read(stream: TokenStream): Promise<TokenStream | undefined> {
+    for await (const output of stream) {
+      if (this.#take(output)) return undefined;
+      if (this.#thinksTooLong(output)) return this.#endThinking();
+    }
+    return undefined;
+  }
+
+  #thinksTooLong({ tokens }: StepOutput): boolean {
+    const limit = this.#request.thinking;
+    if (limit === undefined || this.#output === undefined) return false;
+    if (!this.#pipeline.thinking) {
+      // Thinking comes first, or not at all.
+      if (this.#thought > 0) this.#output = undefined;
+      return false;
+    }
+    this.#thought += tokens.length;
+    const after = this.#completionTokens + limit.closing.length;
+    const fits = after < (this.#request.settings.maxTokens ?? Infinity);
+    return this.#thought >= limit.tokens && fits && this.promptTokens.length + after < this.#contextTokens;
+  }
+
+  /** Goes on as if the model had ended its thinking itself. */
+  async #endThinking(): Promise<TokenStream> {
+    const closing = this.#request.thinking?.closing ?? [];
+    const resume = [...(this.#output ?? []), ...closing];
+    this.#output = undefined;
+    this.#record({ tokens: closing, start: undefined });
+    for (const delta of this.#pipeline.push(closing, undefined)) this.#emitDelta(delta);
+    this.#engineId = `${this.#request.id}-answer`;
+    const submit = { ...submitOf(this.#model, this.#request), id: this.#engineId, resume };
+    return this.#model.engine.submit(submit, this.#run.signal);
+  }
+
+  get #contextTokens(): number {
+    return this.#model.facts.contextTokens;
   }
 
   /** @returns Whether this was the last output that matters. */
@@ -287,8 +355,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   }
 
   /** Counts and times an output's tokens. */
-  #record(output: StepOutput): void {
-    const { tokens, start } = output;
+  #record({ tokens, start }: Pick<StepOutput, "tokens" | "start">): void {
     const { metrics, clock } = this.#run;
     const nowMs = clock.nowMs();
     if (start !== undefined) {
@@ -301,6 +368,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     }
     if (tokens.length === 0) return;
     this.#unsent.push(...tokens);
+    this.#output?.push(...tokens);
     this.#completionTokens += tokens.length;
     const gapMs = this.#firstMs === undefined ? undefined : nowMs - this.#lastMs;
     metrics.observeTokens(this.#model.id, tokens.length, gapMs);

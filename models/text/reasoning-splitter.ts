@@ -47,6 +47,12 @@ export class ReasoningSplitter {
     return this.#state === "content";
   }
 
+  /** Whether what comes next is reasoning, as far as is known. */
+  get inReasoning(): boolean {
+    if (this.#state === "opening") return this.#markers.opened;
+    return this.#state === "after-start" || this.#state === "reasoning";
+  }
+
   push(text: string): SplitPiece[] {
     this.#held += text;
     const pieces: SplitPiece[] = [];

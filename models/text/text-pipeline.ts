@@ -127,6 +127,11 @@ export class TextPipeline {
     return this.#stopString;
   }
 
+  /** Whether the output goes on inside its reasoning block. */
+  get thinking(): boolean {
+    return this.#splitter?.inReasoning ?? false;
+  }
+
   /** Tokens of the reasoning block, markers included. */
   get reasoningTokens(): number {
     return this.#reasoningTokens;

@@ -13,19 +13,20 @@ import {
 } from "./generation-fields.ts";
 import type { DeliverySettings, RequestLimits } from "./generation-fields.ts";
 import { boundMessages, messagesSchema, toTemplateMessages } from "./messages.ts";
+import { readReasoning, reasoningShape } from "./reasoning-fields.ts";
+import type { ReasoningSettings } from "./reasoning-fields.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
 import { emptyArray, integer, parseWith } from "./validation.ts";
 
 const schema = z.object({
   ...generationShape,
+  ...reasoningShape,
   messages: messagesSchema,
   logprobs: z.boolean().optional(),
   top_logprobs: integer(0, MAX_TOP_LOGPROBS).optional(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).optional(),
   add_generation_prompt: z.boolean().optional(),
   continue_final_message: z.boolean().optional(),
-  reasoning_format: z.enum(["none", "auto", "deepseek"]).optional(),
-  reasoning_effort: z.string().optional(),
 });
 
 type ChatFields = z.infer<typeof schema>;
@@ -38,6 +39,8 @@ export interface ChatRequest {
   readonly delivery: DeliverySettings;
   /** How many answers; at least 1. */
   readonly choices: number;
+  /** Whether thinking that is told apart is delivered. */
+  readonly showReasoning: boolean;
   readonly ignoredFields: readonly string[];
 }
 
@@ -48,32 +51,27 @@ export function readChatRequest(body: Readonly<Record<string, unknown>>, limits:
   const fields = parseWith(schema, present);
   refuseUnsupported(present, "chat");
   const ignored = ignoredFields(present, KNOWN, { endpoint: "chat", strict: limits.strictParams });
-  if (fields.top_logprobs !== undefined && fields.logprobs !== true) {
-    throw new ApiError(
-      "invalid_value",
-      "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
-      "top_logprobs",
-    );
-  }
-  const topLogprobs = fields.logprobs === true ? (fields.top_logprobs ?? 0) : undefined;
+  const reasoning = readReasoning(fields);
   return {
     model: fields.model,
     turn: {
-      render: readRender(fields),
+      render: readRender(fields, reasoning),
       tools: [],
       toolChoice: { mode: "none" },
       parallelToolCalls: true,
       format: { kind: "text" },
-      splitReasoning: fields.reasoning_format !== "none",
-      generation: readGeneration(fields, topLogprobs, undefined),
+      splitReasoning: reasoning.split,
+      thinkingBudget: reasoning.budget,
+      generation: readGeneration(fields, readTopLogprobs(fields), undefined),
     },
     delivery: readDelivery(fields),
     choices: readChoices(fields, limits.maxChoices),
+    showReasoning: reasoning.show,
     ignoredFields: ignored,
   };
 }
 
-function readRender(fields: ChatFields): RenderRequest {
+function readRender(fields: ChatFields, reasoning: ReasoningSettings): RenderRequest {
   const { messages } = fields;
   const last = messages.at(-1);
   if (last === undefined) throw emptyArray("messages");
@@ -98,14 +96,16 @@ function readRender(fields: ChatFields): RenderRequest {
     addGenerationPrompt: fields.add_generation_prompt ?? !continueFinalMessage,
     continueFinalMessage,
     tools: undefined,
-    kwargs: { ...effortKwargs(fields.reasoning_effort), ...fields.chat_template_kwargs },
+    kwargs: { ...reasoning.kwargs, ...fields.chat_template_kwargs },
   };
 }
 
-/** Templates call the effort by its name; those that only know on and off are told off. */
-function effortKwargs(effort: string | undefined): Record<string, unknown> {
-  if (effort === undefined) return {};
-  return effort === "none"
-    ? { reasoning_effort: effort, enable_thinking: false }
-    : { reasoning_effort: effort };
+function readTopLogprobs({ logprobs, top_logprobs: top }: ChatFields): number | undefined {
+  if (logprobs === true) return top ?? 0;
+  if (top === undefined) return undefined;
+  throw new ApiError(
+    "invalid_value",
+    "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",
+    "top_logprobs",
+  );
 }

@@ -26,7 +26,7 @@ export async function chatCompletions(c: AppContext, deps: AppDeps): Promise<Res
   const answer: ChatAnswer = {
     head: { id, created: deps.clock.epochSeconds(), model: model.id, fingerprint: model.facts.fingerprint },
     delivery: request.delivery,
-    reasoningField: deps.config.reasoningField,
+    reasoningField: request.showReasoning ? deps.config.reasoningField : undefined,
     logprobs: request.turn.generation.topLogprobs !== undefined,
     calls: NO_CALLS,
     table: model.tokens,

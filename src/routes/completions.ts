@@ -59,6 +59,7 @@ function generateRequests(
     promptField: "prompt",
     settings: generation,
     reasoning: undefined,
+    thinking: undefined,
     calls: undefined,
     owner,
     promptLogprobs: request.echo ? request.logprobs : undefined,

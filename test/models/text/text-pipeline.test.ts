@@ -217,6 +217,22 @@ describe("TextPipeline", () => {
     });
   });
 
+  it("knows whether it is inside the reasoning", () => {
+    const thinkingAfter = (opened: boolean, tokens: readonly number[]): boolean => {
+      const pipeline = new TextPipeline({ ...plain, reasoning: { ...MARKERS, opened } });
+      pipeline.push(tokens, undefined);
+      return pipeline.thinking;
+    };
+    expect([[], [4], [4, 0], [4, 0, 5], [0]].map((tokens) => thinkingAfter(false, tokens))).toEqual([
+      false,
+      true,
+      true,
+      false,
+      false,
+    ]);
+    expect([[], [0], [0, 5]].map((tokens) => thinkingAfter(true, tokens))).toEqual([true, true, false]);
+  });
+
   it("sees markers that are control tokens although it hides control tokens", () => {
     const special = tableOf([controlToken("<think>"), controlToken("</think>"), textToken("a")]);
     const reasoning = { ...MARKERS, opened: false };
