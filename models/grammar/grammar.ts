@@ -1,5 +1,6 @@
 /** Grammars under construction: rules with unique names, and what a finished grammar consists of. */
 import { GrammarError } from "./grammar-error.ts";
+import { empty, oneOf, repeat, sequence } from "./expressions.ts";
 import type { Expr, RuleReference } from "./expressions.ts";
 
 export { GrammarError } from "./grammar-error.ts";
@@ -17,6 +18,7 @@ export {
   sequence,
   type CodePointRange,
   type Expr,
+  type RuleReference,
 } from "./expressions.ts";
 
 export interface Grammar {
@@ -46,11 +48,21 @@ export class GrammarBuilder {
 
   /** Adds a rule that may refer to itself. */
   recursive(hint: string, make: (self: Expr) => Expr): Expr {
-    const name = this.#newName(hint);
-    const self: RuleReference = { kind: "rule", name };
-    this.#rules.set(name, undefined);
-    this.#rules.set(name, make(self));
+    const self = this.declare(hint);
+    this.define(self, make(self));
     return self;
+  }
+
+  /** A reference to a rule that is defined later. */
+  declare(hint: string): RuleReference {
+    const name = this.#newName(hint);
+    this.#rules.set(name, undefined);
+    return { kind: "rule", name };
+  }
+
+  /** Says what a declared rule is, or replaces what it was. */
+  define(rule: RuleReference, expr: Expr): void {
+    this.#rules.set(rule.name, expr);
   }
 
   /** What `make` returns, made once for each key. */
@@ -58,6 +70,40 @@ export class GrammarBuilder {
     let expr = this.#shared.get(key);
     if (expr === undefined) this.#shared.set(key, (expr = make()));
     return expr;
+  }
+
+  /**
+   * Removes all that can never come to an end: options that need themselves, and what depends on them.
+   * @returns Undefined when nothing is left of `root`.
+   */
+  prune(root: Expr): Expr | undefined {
+    const { rules } = this.build(root);
+    const ending = new Set<string>();
+    const ends = (expr: Expr): boolean => {
+      if (expr.kind === "rule") return ending.has(expr.name);
+      if (expr.kind === "sequence") return expr.items.every(ends);
+      if (expr.kind === "choice") return expr.options.some(ends);
+      return expr.kind !== "repeat" || expr.min === 0 || ends(expr.item);
+    };
+    // Rules mostly mention those after them, so that going backwards needs few rounds.
+    const waiting = new Map([...rules].reverse());
+    for (let before = -1; before !== ending.size;) {
+      before = ending.size;
+      for (const [name, expr] of waiting) {
+        if (!ends(expr)) continue;
+        ending.add(name);
+        waiting.delete(name);
+      }
+    }
+    if (waiting.size === 0) return root;
+    const pruned = (expr: Expr): Expr => {
+      if (expr.kind === "sequence") return sequence(...expr.items.map(pruned));
+      if (expr.kind === "choice") return oneOf(...expr.options.filter(ends).map(pruned));
+      if (expr.kind !== "repeat") return expr;
+      return ends(expr.item) ? repeat(pruned(expr.item), expr.min, expr.max) : empty;
+    };
+    for (const [name, expr] of rules) if (!waiting.has(name)) this.#rules.set(name, pruned(expr));
+    return ends(root) ? pruned(root) : undefined;
   }
 
   /** Takes over the rules of a finished grammar and returns its root. */

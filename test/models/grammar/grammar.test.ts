@@ -15,6 +15,7 @@ import {
   sequence,
 } from "../../../models/grammar/grammar.ts";
 import type { Expr } from "../../../models/grammar/grammar.ts";
+import { grammarForChoice } from "../../../models/grammar/choice.ts";
 import { GrammarMatcher } from "../../../models/grammar/matcher.ts";
 
 function printed(make: (builder: GrammarBuilder) => Expr): string {
@@ -76,6 +77,14 @@ describe("printGrammar", () => {
     for (let depth = 0; depth < 60; depth++) expr = { kind: "sequence", items: [expr, expr] };
     expect(() => printed(() => expr)).toThrow(/larger than/);
   });
+});
+
+test("grammarForChoice shares beginnings and is bounded", () => {
+  expect(printed((builder) => grammarForChoice(builder, ["yes", "yet", "no"]))).toBe(
+    'root ::= choice\nchoice ::= "ye" [st] | "no"\n',
+  );
+  expect(() => grammarForChoice(new GrammarBuilder(), [])).toThrow(/no choices/);
+  expect(() => grammarForChoice(new GrammarBuilder(), ["x".repeat(100_001)])).toThrow(/characters/);
 });
 
 describe("combinators", () => {

@@ -1,0 +1,147 @@
+/**
+ * What llama.cpp cannot bear in a grammar, found before it gets there: left recursion, which it looks for in a way that takes
+ * exponential time and misses some of it, and sizes that make it slow.
+ */
+import { GrammarError } from "./grammar-error.ts";
+import { referencesOf } from "./grammar.ts";
+import type { Expr } from "./expressions.ts";
+import type { Grammar } from "./grammar.ts";
+
+/** Elements of llama.cpp's rules: what copying a sampler and starting a request cost. */
+const MAX_ELEMENTS = 400_000;
+/** Ways from a rule to the rules that a text of it can begin with: llama.cpp follows each of them. */
+const MAX_BEGINNINGS = 1_000_000;
+/** Rules that begin with each other, in a row: llama.cpp recurses for each. */
+const MAX_CHAIN = 2000;
+
+/** @throws GrammarError */
+export function checkGrammar(grammar: Grammar): void {
+  const rules = new Map([...grammar.rules, ["", grammar.root]]);
+  let elements = 0;
+  for (const expr of rules.values()) {
+    elements += elementsOf(expr);
+    if (elements > MAX_ELEMENTS) throw new GrammarError("The grammar is too large.");
+  }
+  const mayBeEmpty = emptyRules(rules);
+  checkBeginnings(rules, mayBeEmpty);
+}
+
+/** As llama.cpp expands them. */
+function elementsOf(expr: Expr): number {
+  switch (expr.kind) {
+    case "literal":
+      return expr.text.length;
+    case "class":
+      return expr.ranges.length * 2;
+    case "rule":
+      return 1;
+    case "repeat": {
+      const item = elementsOf(expr.item);
+      const times = expr.max ?? expr.min + 1;
+      // Long repetitions are printed in blocks.
+      const turns = times > 1000 ? 4 * Math.sqrt(times) + 1000 : times;
+      return (expr.item.kind === "class" || expr.item.kind === "literal" ? item + 3 : 4) * turns + item;
+    }
+    case "sequence":
+      return expr.items.reduce((sum, item) => sum + elementsOf(item), 0) + 2;
+    case "choice":
+      return expr.options.reduce((sum, option) => sum + elementsOf(option) + 1, 0) + 2;
+  }
+}
+
+function emptyRules(rules: ReadonlyMap<string, Expr>): ReadonlySet<string> {
+  const found = new Set<string>();
+  const users = new Map<string, string[]>();
+  for (const [name, expr] of rules) {
+    for (const used of referencesOf(expr)) {
+      const list = users.get(used);
+      if (list === undefined) users.set(used, [name]);
+      else list.push(name);
+    }
+  }
+  const queue = [...rules.keys()];
+  for (let name = queue.pop(); name !== undefined; name = queue.pop()) {
+    const expr = rules.get(name);
+    if (found.has(name) || expr === undefined || !mayBeEmptyExpr(expr, found)) continue;
+    found.add(name);
+    queue.push(...(users.get(name) ?? []));
+  }
+  return found;
+}
+
+function mayBeEmptyExpr(expr: Expr, rules: ReadonlySet<string>): boolean {
+  switch (expr.kind) {
+    case "literal":
+      return expr.text === "";
+    case "class":
+      return false;
+    case "rule":
+      return rules.has(expr.name);
+    case "repeat":
+      return expr.min === 0 || mayBeEmptyExpr(expr.item, rules);
+    case "sequence":
+      return expr.items.every((item) => mayBeEmptyExpr(item, rules));
+    case "choice":
+      return expr.options.some((option) => mayBeEmptyExpr(option, rules));
+  }
+}
+
+/** Rules with which a text of the expression can begin, once for every way. */
+function* beginnings(expr: Expr, mayBeEmpty: ReadonlySet<string>): Generator<string> {
+  if (expr.kind === "rule") yield expr.name;
+  else if (expr.kind === "repeat") yield* beginnings(expr.item, mayBeEmpty);
+  else if (expr.kind === "choice") for (const option of expr.options) yield* beginnings(option, mayBeEmpty);
+  else if (expr.kind === "sequence") {
+    for (const item of expr.items) {
+      yield* beginnings(item, mayBeEmpty);
+      if (!mayBeEmptyExpr(item, mayBeEmpty)) break;
+    }
+  }
+}
+
+interface Visit {
+  readonly name: string;
+  readonly next: Iterator<string>;
+  ways: number;
+  depth: number;
+}
+
+/** Depth first, without recursion of our own. */
+function checkBeginnings(rules: ReadonlyMap<string, Expr>, mayBeEmpty: ReadonlySet<string>): void {
+  const done = new Map<string, { readonly ways: number; readonly depth: number }>();
+  const open = new Set<string>();
+  const visit = (name: string): Visit => {
+    const expr = rules.get(name);
+    if (expr === undefined) throw new GrammarError(`The rule ${name} is not defined.`);
+    open.add(name);
+    return { name, next: beginnings(expr, mayBeEmpty), ways: 1, depth: 1 };
+  };
+  for (const start of rules.keys()) {
+    if (done.has(start)) continue;
+    const stack = [visit(start)];
+    for (let top = stack.at(-1); top !== undefined; top = stack.at(-1)) {
+      const { value, done: over } = top.next.next();
+      if (over === true) {
+        stack.pop();
+        open.delete(top.name);
+        done.set(top.name, top);
+        const parent = stack.at(-1);
+        if (parent !== undefined) add(parent, top);
+        continue;
+      }
+      if (open.has(value))
+        throw new GrammarError(`The rule ${value} is left-recursive: it begins with itself.`);
+      const known = done.get(value);
+      if (known === undefined) stack.push(visit(value));
+      else add(top, known);
+    }
+  }
+}
+
+function add(visit: Visit, begun: { readonly ways: number; readonly depth: number }): void {
+  visit.ways += begun.ways;
+  visit.depth = Math.max(visit.depth, begun.depth + 1);
+  if (visit.ways > MAX_BEGINNINGS) throw new GrammarError("The grammar begins in too many ways.");
+  if (visit.depth > MAX_CHAIN)
+    throw new GrammarError("The grammar has too many rules that begin with each other.");
+}

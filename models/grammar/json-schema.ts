@@ -1,0 +1,273 @@
+/**
+ * JSON Schema as a grammar. A text of the grammar is one JSON document that is valid against the schema; what cannot be said in a
+ * grammar is refused (strict) or left out and reported.
+ *
+ * Where JSON Schema leaves open what to write, the grammar says less than it: keys come in the order in which they are declared;
+ * an object that declares properties has no others unless "additionalProperties" is given; a tuple is complete unless "minItems"
+ * is given; a schema without "type" is of the types that its keywords speak about.
+ */
+import { SchemaError } from "./schema-error.ts";
+import { anyJsonArray, anyJsonObject, anyJsonValue, boolean, exactly, integer, number } from "./json-text.ts";
+import { arrayExpr } from "./schema-array.ts";
+import { checkGrammar } from "./check-grammar.ts";
+import { checkSchemaLimits } from "./schema-limits.ts";
+import { GrammarError } from "./grammar-error.ts";
+import { impliedTypes, listOf, typesOf, unknownKeywords } from "./schema-keywords.ts";
+import { isEqual, validateAgainst } from "./validate-instance.ts";
+import { joinParts, keyOf, PartCollector, withChoiceMade } from "./schema-parts.ts";
+import { literal, oneOf, oneOfTexts } from "./expressions.ts";
+import { numberExpr } from "./schema-number.ts";
+import { objectExpr } from "./schema-object.ts";
+import { stringExpr } from "./schema-string.ts";
+import type { Conjunction, Disjunction, Located, Part } from "./schema-parts.ts";
+import type { Expr } from "./expressions.ts";
+import type { GrammarBuilder } from "./grammar.ts";
+import type { Type } from "./schema-keywords.ts";
+
+export { anyJsonObject, anyJsonValue } from "./json-text.ts";
+export { SchemaError } from "./schema-error.ts";
+
+export interface CompileOptions {
+  /** Refuses what cannot be enforced. */
+  readonly strict: boolean;
+}
+
+export interface CompiledSchema {
+  readonly root: Expr;
+  /** Paths of keywords that are not enforced; empty when strict. */
+  readonly relaxed: readonly string[];
+}
+
+/** What the parts of the compiler need of each other. */
+export interface SchemaContext {
+  readonly builder: GrammarBuilder;
+  /** Nothing at all: an option that is removed in the end. */
+  readonly nothing: Expr;
+  /** What is allowed at a place further inside. */
+  inner(schemas: readonly Located[], hint: string): Expr;
+  /** Says why nothing is allowed. */
+  contradiction(path: readonly string[], keyword: string, message: string): Expr;
+  /** For what cannot be enforced. */
+  relax(path: readonly string[], keyword: string, why?: string): void;
+}
+
+/** Conjunctions that are compiled; options that are combined with each other multiply. */
+const MAX_CONJUNCTIONS = 50_000;
+/** Choices in choices without anything written in between. */
+const MAX_CHOICE_DEPTH = 100;
+
+/** @throws SchemaError */
+export function compileJsonSchema(
+  builder: GrammarBuilder,
+  schema: unknown,
+  options: CompileOptions,
+): CompiledSchema {
+  checkSchemaLimits(schema);
+  try {
+    return new Compiler(builder, schema, options).compile();
+  } catch (error) {
+    // Sizes that only the grammar shows, and texts that cannot be written.
+    if (error instanceof GrammarError) throw new SchemaError([], "", error.message);
+    throw error;
+  }
+}
+
+class Compiler implements SchemaContext {
+  readonly builder: GrammarBuilder;
+  readonly nothing: Expr;
+  readonly #schema: unknown;
+  readonly #strict: boolean;
+  readonly #collector: PartCollector;
+  readonly #relaxed = new Set<string>();
+  readonly #checked = new Set<number>();
+  readonly #done = new Map<string, Expr>();
+  /** Conjunctions that are being compiled with nothing written in between, outermost first. */
+  #open: string[] = [];
+  /** Bodies of objects and arrays: compiled one after the other, so that nesting costs no stack. */
+  readonly #later: (() => void)[] = [];
+  #contradiction: SchemaError | undefined;
+  #conjunctions = 0;
+
+  constructor(builder: GrammarBuilder, schema: unknown, options: CompileOptions) {
+    this.builder = builder;
+    this.nothing = builder.recursive("nothing", (self) => self);
+    this.#schema = schema;
+    this.#strict = options.strict;
+    this.#collector = new PartCollector(schema);
+  }
+
+  compile(): CompiledSchema {
+    const whole = this.inner([{ schema: this.#schema, path: [] }], "value");
+    for (let next = this.#later.shift(); next !== undefined; next = this.#later.shift()) next();
+    const root = this.builder.prune(whole);
+    if (root === undefined)
+      throw this.#contradiction ?? new SchemaError([], "", "no value of finite size is valid.");
+    checkGrammar(this.builder.build(root));
+    return { root, relaxed: [...this.#relaxed] };
+  }
+
+  inner(schemas: readonly Located[], hint: string): Expr {
+    const open = this.#open;
+    this.#open = [];
+    const expr = this.#conjunction(this.#collector.conjunction(schemas), hint);
+    this.#open = open;
+    return expr;
+  }
+
+  contradiction(path: readonly string[], keyword: string, message: string): Expr {
+    this.#contradiction ??= new SchemaError(path, keyword, message);
+    return this.nothing;
+  }
+
+  relax(path: readonly string[], keyword: string, why = `'${keyword}' is not permitted.`): void {
+    if (this.#strict) throw new SchemaError(path, keyword, why);
+    this.#relaxed.add([...path, keyword].join("."));
+  }
+
+  #conjunction({ parts, forbidden }: Conjunction, hint: string): Expr {
+    if (forbidden !== undefined) return this.contradiction(forbidden, "", "no value is allowed here.");
+    const key = keyOf(parts);
+    const known = this.#done.get(key);
+    if (known !== undefined) return known;
+    if (this.#open.includes(key)) {
+      // An option that is the choice itself adds nothing to it.
+      if (this.#open.at(-1) === key) return this.nothing;
+      throw new SchemaError(parts[0]?.path ?? [], "$ref", "the references lead back to themselves.");
+    }
+    if (++this.#conjunctions > MAX_CONJUNCTIONS || this.#open.length >= MAX_CHOICE_DEPTH)
+      throw new SchemaError(parts[0]?.path ?? [], "", "the schema is too complex.");
+    for (const part of parts) this.#checkKeywords(part);
+    this.#open.push(key);
+    const expr = this.#choices(parts, hint) ?? this.#values(parts, hint);
+    this.#open.pop();
+    this.#done.set(key, expr);
+    return expr;
+  }
+
+  #checkKeywords({ schema, path, id }: Part): void {
+    if (this.#checked.has(id)) return;
+    this.#checked.add(id);
+    for (const keyword of unknownKeywords(schema)) this.relax(path, keyword);
+  }
+
+  /** Undefined when there is nothing left to choose from. */
+  #choices(parts: readonly Part[], hint: string): Expr | undefined {
+    for (const part of parts) {
+      for (const kind of ["anyOf", "oneOf"] as const) {
+        if (part.schema[kind] === undefined || part.chosen.includes(kind)) continue;
+        return this.#choice(parts, part, kind, hint);
+      }
+    }
+    return undefined;
+  }
+
+  #choice(parts: readonly Part[], part: Part, kind: Disjunction, hint: string): Expr {
+    const options = listOf(part.schema, kind, part.path) ?? [];
+    if (options.length === 0) throw new SchemaError(part.path, kind, `'${kind}' has no options.`);
+    const others = withChoiceMade(parts, part, kind);
+    const exprs = options.map((schema, index) => {
+      const path = [...part.path, kind, String(index)];
+      const option = this.#collector.conjunction([{ schema, path }]);
+      return this.#conjunction({ ...option, parts: joinParts(others, option.parts) }, hint);
+    });
+    return this.builder.rule(hint, union(exprs.filter((expr) => expr !== this.nothing)) ?? this.nothing);
+  }
+
+  #values(parts: readonly Part[], hint: string): Expr {
+    const listed = this.#listedValues(parts);
+    if (listed !== undefined) return this.builder.rule(hint, listed);
+    const types = typesOfAll(parts);
+    if (types === undefined) return anyJsonValue(this.builder);
+    if (types.size === 0) return this.contradiction(parts[0]?.path ?? [], "type", "no type is allowed.");
+    const exprs = [...types]
+      .map((type) => this.#valueOf(type, parts, hint))
+      .filter((expr) => expr !== this.nothing);
+    const all = union(exprs);
+    return all === undefined ? this.nothing : exprs.length === 1 ? all : this.builder.rule(hint, all);
+  }
+
+  /** The values of "enum" and "const" that everything else allows too. */
+  #listedValues(parts: readonly Part[]): Expr | undefined {
+    const lists = parts.flatMap(
+      ({ schema, path }): { values: readonly unknown[]; path: readonly string[] }[] => {
+        const values = listOf(schema, "enum", path);
+        const constant = Object.hasOwn(schema, "const") ? [{ values: [schema["const"]], path }] : [];
+        return values === undefined ? constant : [{ values, path }, ...constant];
+      },
+    );
+    const [first, ...others] = lists;
+    if (first === undefined) return undefined;
+    const values = first.values.filter(
+      (value) =>
+        others.every((other) => other.values.some((item) => isEqual(item, value))) &&
+        parts.every((part) => validateAgainst(this.#schema, withoutLists(part), value) === undefined),
+    );
+    if (values.length === 0)
+      return this.contradiction(first.path, "enum", "none of the values of 'enum' or 'const' is allowed.");
+    const scalars = values.filter((value) => typeof value !== "object" || value === null);
+    const compound = values.filter((value) => typeof value === "object" && value !== null);
+    const options = compound.map((value) => exactly(this.builder, value));
+    if (scalars.length > 0) options.push(oneOfTexts(scalars.map((value) => JSON.stringify(value))));
+    return oneOf(...options);
+  }
+
+  #valueOf(type: Type, parts: readonly Part[], hint: string): Expr {
+    switch (type) {
+      case "null":
+        return literal("null");
+      case "boolean":
+        return boolean(this.builder);
+      case "integer":
+      case "number":
+        return (
+          numberExpr(this, parts, type) ?? (type === "integer" ? integer(this.builder) : number(this.builder))
+        );
+      case "string":
+        return stringExpr(this, parts, hint);
+      case "array":
+        return this.#deferred(hint, arrayExpr(this, parts), () => anyJsonArray(this.builder));
+      case "object":
+        return this.#deferred(hint, objectExpr(this, parts), () => anyJsonObject(this.builder));
+    }
+  }
+
+  #deferred(hint: string, make: (() => Expr) | undefined, free: () => Expr): Expr {
+    if (make === undefined) return free();
+    const rule = this.builder.declare(hint);
+    this.#later.push(() => this.builder.define(rule, make()));
+    return rule;
+  }
+}
+
+/** "enum" and "const" are compared by the caller; references and choices are parts of their own. */
+function withoutLists({ schema }: Part): unknown {
+  const { enum: _enum, const: _const, $ref: _ref, allOf: _allOf, ...others } = schema;
+  return others;
+}
+
+/** Texts with a common beginning are one option. */
+function union(exprs: readonly Expr[]): Expr | undefined {
+  const texts = exprs.flatMap((expr) => (expr.kind === "literal" ? [expr.text] : []));
+  const others: Expr[] = exprs.filter((expr) => expr.kind !== "literal");
+  const options = texts.length === 0 ? others : [oneOfTexts(texts), ...others];
+  return options.length === 0 ? undefined : oneOf(...options);
+}
+
+/** The types that all parts allow; undefined when none of them speaks about types. */
+function typesOfAll(parts: readonly Part[]): ReadonlySet<Type> | undefined {
+  const given = parts.flatMap(({ schema, path }) => typesOf(schema, path) ?? []);
+  if (given.length > 0) {
+    const [first, ...others] = given;
+    const both = [...(first ?? [])].flatMap((type) => narrowed(type, others));
+    // Whole numbers are numbers.
+    return new Set(both.includes("number") ? both.filter((type) => type !== "integer") : both);
+  }
+  const implied = new Set(parts.flatMap(({ schema }) => [...impliedTypes(schema)]));
+  return implied.size === 0 ? undefined : implied;
+}
+
+function narrowed(type: Type, others: readonly ReadonlySet<Type>[]): Type[] {
+  if (others.every((types) => types.has(type) || (type === "integer" && types.has("number")))) return [type];
+  const asInteger = type === "number" && others.every((types) => types.has("number") || types.has("integer"));
+  return asInteger ? ["integer"] : [];
+}
