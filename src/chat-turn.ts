@@ -1,27 +1,30 @@
 /** One turn of a chat, whatever endpoint asked for it: from messages and tools to a running generation. */
-import type { RenderedPrompt, RenderRequest } from "../models/chat-template.ts";
 import { EngineError } from "../engine/errors.ts";
+import type { RenderedPrompt, RenderRequest } from "../models/chat-template.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
+import { ConstraintCache, ConstraintError } from "../models/output-constraint.ts";
+import type {
+  CallConstraint,
+  CompiledConstraint,
+  ConstrainedTool,
+  OutputConstraint,
+  OutputFormat,
+} from "../models/output-constraint.ts";
 import type { ReasoningMarkers } from "../models/text/reasoning-splitter.ts";
+import { keptControls } from "../models/tools/kept-controls.ts";
+import type { ToolFormat } from "../models/tools/tool-format.ts";
 import { generate } from "./generate.ts";
 import type { GenerateDeps, GenerateRequest, Generation, ThinkingLimit } from "./generate.ts";
-import { fromEngineError } from "./openai/api-error.ts";
+import { ApiError, fromEngineError } from "./openai/api-error.ts";
 import type { GenerationSettings } from "./openai/generation-fields.ts";
-import { renderChat } from "./routes/render-chat.ts";
+import { verifierOf } from "./verify-output.ts";
+import { mayOpenThinking, renderChat, toolFormatOf } from "./routes/render-chat.ts";
 
-/** A function that the model may call. */
-export interface ToolDefinition {
-  readonly name: string;
-  readonly description?: string;
-  /** JSON schema of the arguments; undefined for a function without any. */
-  readonly parameters: Readonly<Record<string, unknown>> | undefined;
-  /** Whether a schema that cannot be held in full is an error. */
-  readonly strict: boolean;
-}
+export type { ToolDefinition } from "../models/tools/tool-format.ts";
+export type { OutputFormat } from "../models/output-constraint.ts";
 
-export interface TurnTool extends ToolDefinition {
-  /** Path of the parameters in the request, for errors. */
-  readonly param: string;
+/** A function that the model may call; `param` is the path of its parameters in the request. */
+export interface TurnTool extends ConstrainedTool {
   /** The client knows it as a tool that takes text: the argument `input` is that text. */
   readonly custom: boolean;
 }
@@ -33,27 +36,8 @@ export type ToolChoice =
   /** Exactly one call, of this tool. */
   | { readonly mode: "named"; readonly name: string };
 
-/** What the answer must look like. `param` is the request field that says so, for errors. */
-export type OutputFormat =
-  | { readonly kind: "text" }
-  | { readonly kind: "json_object"; readonly param: string }
-  | {
-      readonly kind: "json_schema";
-      readonly name: string;
-      readonly schema: unknown;
-      /** Whether a keyword that cannot be held is an error. */
-      readonly strict: boolean;
-      /** Path of the schema in the request. */
-      readonly at: string;
-      readonly param: string;
-    }
-  | { readonly kind: "regex"; readonly pattern: string; readonly param: string }
-  | { readonly kind: "choice"; readonly choices: readonly string[]; readonly param: string }
-  /** GBNF. */
-  | { readonly kind: "grammar"; readonly text: string; readonly param: string };
-
 export interface ChatTurn {
-  /** `tools` is filled in from the turn's own. */
+  /** Its `tools` are filled in from the turn's own. */
   readonly render: RenderRequest;
   readonly tools: readonly TurnTool[];
   readonly toolChoice: ToolChoice;
@@ -79,29 +63,54 @@ export interface TurnRun extends TurnIds {
   readonly signal: AbortSignal;
 }
 
-/** A turn whose prompt is made: any number of answers may be generated from it. */
+/** A turn whose prompt and grammar are made: any number of answers may be generated from it. */
 export interface PreparedTurn {
   readonly prompt: RenderedPrompt;
-  /** What to generate; a fresh value for each answer, because it holds a parser. */
+  /** Paths of schema keywords that the answer is not held to. */
+  readonly relaxed: readonly string[];
   request(ids: TurnIds): GenerateRequest;
 }
+
+type OpenedReasoning = NonNullable<OutputConstraint["reasoning"]>;
+
+const constraints = new ConstraintCache();
 
 /** @throws {ApiError} 400, 500 or 503. */
 export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promise<PreparedTurn> {
   const prompt = await renderChat(model, { ...turn.render, tools: templateTools(turn) });
-  const markers = turn.splitReasoning ? model.template?.reasoning : undefined;
-  const thinking = markers && (await thinkingLimit(model, turn, markers));
+  const format = turn.tools.length === 0 ? undefined : await toolFormatOf(model);
+  const markers = model.template?.reasoning;
+  const reasoning = markers && { ...markers, opened: prompt.reasoningOpened };
+  const constraint = constraintOf(
+    turn,
+    format,
+    reasoning && (await expectedThinking(model, turn, reasoning)),
+  );
+  const compiled = constraint && compile(constraint);
+  const verify = verifierOf(turn, compiled?.relaxed ?? []);
+  const split = turn.splitReasoning ? reasoning : undefined;
+  const thinking = split && (await thinkingLimit(model, turn, split));
+  const parses = format !== undefined && turn.toolChoice.mode !== "none";
   return {
     prompt,
-    request: ({ id, owner }) => ({
+    relaxed: compiled?.relaxed ?? [],
+    request: ({ id, owner, nextCallId }) => ({
       id,
       prompt: prompt.parts,
       addBos: true,
       promptField: "messages",
       settings: turn.generation,
-      reasoning: markers && { ...markers, opened: prompt.reasoningOpened },
+      reasoning: split,
       thinking,
-      calls: undefined,
+      calls: parses
+        ? () => ({
+            parser: format.createParser(turn.tools),
+            markers: keptControls(format, model.tokens),
+            nextId: nextCallId,
+          })
+        : undefined,
+      constraint: compiled && { grammar: compiled.grammar, param: constraintParam(turn) },
+      verify,
       owner,
     }),
   };
@@ -150,4 +159,101 @@ function templateTools({ tools, toolChoice }: ChatTurn): object[] | undefined {
       parameters: parameters ?? { type: "object", properties: {} },
     },
   }));
+}
+
+/**
+ * The thinking that may stand before what is constrained; undefined for none. A model that is not expected to think
+ * must not begin to, or it would never come to what it is held to.
+ * @throws {ApiError} 503
+ */
+async function expectedThinking(
+  model: LoadedModel,
+  turn: ChatTurn,
+  reasoning: OpenedReasoning,
+): Promise<OpenedReasoning | undefined> {
+  if (reasoning.opened) return reasoning;
+  // Thinking that is not told apart would be part of the answer.
+  return turn.splitReasoning && (await mayOpenThinking(model, turn.render)) ? reasoning : undefined;
+}
+
+/**
+ * What the output has to follow; undefined when anything will do.
+ * @throws {ApiError} 400 for fields that cannot be honoured together with it.
+ */
+function constraintOf(
+  turn: ChatTurn,
+  format: ToolFormat | undefined,
+  reasoning: OpenedReasoning | undefined,
+): OutputConstraint | undefined {
+  const calls = format && callConstraint(turn, format);
+  if (calls === undefined && turn.format.kind === "text") return undefined;
+  const endless = endlessField(turn.generation);
+  if (endless !== undefined) {
+    if (!mustHold(turn)) return undefined;
+    const param = constraintParam(turn);
+    throw new ApiError("invalid_value", `'${endless}' cannot be used together with '${param}'.`, endless);
+  }
+  return { reasoning, calls, answer: turn.format };
+}
+
+function callConstraint(turn: ChatTurn, format: ToolFormat): CallConstraint {
+  const { tools, toolChoice, parallelToolCalls: parallel } = turn;
+  const names = tools.map(({ name }) => name);
+  switch (toolChoice.mode) {
+    case "none":
+      return { format, names, mode: "none", callable: [], parallel };
+    case "named": {
+      const callable = tools.filter(({ name }) => name === toolChoice.name);
+      return { format, names, mode: "required", callable, parallel: false };
+    }
+    case "auto":
+    case "required": {
+      const { allowed } = toolChoice;
+      const callable = tools.filter(({ name }) => allowed === undefined || allowed.includes(name));
+      return { format, names, mode: callable.length === 0 ? "none" : toolChoice.mode, callable, parallel };
+    }
+  }
+}
+
+/** The field that keeps an output going where a grammar may have ended it. */
+function endlessField({ ignoreEos, minTokens }: GenerationSettings): string | undefined {
+  if (ignoreEos) return "ignore_eos";
+  return minTokens > 0 ? "min_tokens" : undefined;
+}
+
+/** Whether the client asked for something that only a grammar can promise. */
+function mustHold({ format, toolChoice, tools, parallelToolCalls }: ChatTurn): boolean {
+  if (format.kind !== "text") return true;
+  if (toolChoice.mode === "none") return false;
+  if (toolChoice.mode !== "auto" || toolChoice.allowed !== undefined) return true;
+  return !parallelToolCalls || tools.some(({ strict }) => strict);
+}
+
+/** The field that asks for the constraint. */
+function constraintParam({ format, toolChoice }: ChatTurn): string {
+  if (format.kind !== "text") return format.param;
+  return toolChoice.mode === "auto" ? "tools" : "tool_choice";
+}
+
+function compile(constraint: OutputConstraint): CompiledConstraint {
+  try {
+    return constraints.compile(constraint);
+  } catch (error) {
+    throw error instanceof ConstraintError ? toApiError(error, constraint.answer) : error;
+  }
+}
+
+/** In OpenAI's words, where it has some. */
+function toApiError({ message, param, tool }: ConstraintError, answer: OutputFormat): ApiError {
+  if (tool !== undefined) {
+    return new ApiError(
+      "invalid_function_parameters",
+      `Invalid schema for function '${tool}': ${message}`,
+      param,
+    );
+  }
+  if (answer.kind === "json_schema") {
+    return new ApiError("invalid_schema", `Invalid schema for ${param} '${answer.name}': ${message}`, param);
+  }
+  return new ApiError("invalid_value", `Invalid '${param}': ${message}`, param);
 }

@@ -19,13 +19,14 @@ import type {
   ReasoningMarkers,
   TextDelta,
 } from "../models/text/text-pipeline.ts";
-import type { Clock, Lifecycle } from "./deps.ts";
+import type { Clock, Lifecycle, Log } from "./deps.ts";
 import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import { ApiError, contextExceeded, fromEngineError } from "./openai/api-error.ts";
 import type { PromptField } from "./openai/api-error.ts";
 import { toEngineParams } from "./openai/generation-fields.ts";
 import type { GenerationSettings } from "./openai/generation-fields.ts";
+import type { OutputVerifier, WholeOutput } from "./verify-output.ts";
 
 export interface GenerateRequest {
   /** Unique among the requests the engine knows. */
@@ -41,9 +42,20 @@ export interface GenerateRequest {
   readonly thinking: ThinkingLimit | undefined;
   /** Makes what finds the tool calls in an answer; undefined leaves them in it as text. */
   readonly calls: (() => CallReading) | undefined;
+  readonly constraint: GenerationConstraint | undefined;
+  /** Looks at a finished answer; what it finds is logged and counted, because it is no fault of the client. */
+  readonly verify: OutputVerifier | undefined;
   readonly owner: string;
   /** As in `SubmitCommand`. */
   readonly promptLogprobs?: number | undefined;
+}
+
+/** A grammar for the whole output. */
+export interface GenerationConstraint {
+  /** GBNF, checked. */
+  readonly grammar: string;
+  /** The request field that asks for it. */
+  readonly param: string;
 }
 
 export interface ThinkingLimit {
@@ -62,6 +74,7 @@ export interface GenerateDeps {
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly lifecycle: Lifecycle;
+  readonly log: Log;
 }
 
 /** Token counts so far. */
@@ -152,7 +165,7 @@ export async function generate(
       deps.metrics.countDisconnect("admission");
       throw clientClosed();
     }
-    throw asShown(error, request.promptField, deps.lifecycle);
+    throw asShown(error, request, deps.lifecycle);
   }
 }
 
@@ -160,14 +173,17 @@ export async function generate(
 function submitOf(model: LoadedModel, request: GenerateRequest): SubmitRequest {
   const { id, prompt, addBos, settings, owner } = request;
   const params = toEngineParams(settings, model.facts.vocabSize, model.sampling);
-  return { id, prompt, addBos, params, promptLogprobs: request.promptLogprobs, owner };
+  const constrained = { ...params, grammar: request.constraint?.grammar };
+  return { id, prompt, addBos, params: constrained, promptLogprobs: request.promptLogprobs, owner };
 }
 
-function asShown(error: unknown, field: PromptField, { draining }: Lifecycle): Error {
+function asShown(error: unknown, request: GenerateRequest, { draining }: Lifecycle): Error {
   if (draining && error instanceof EngineError && error.code === "engine_exited") {
     return new ApiError("server_draining", "The server shut down before this request was finished.");
   }
-  if (error instanceof EngineError) return fromEngineError(error, field);
+  if (error instanceof EngineError) {
+    return fromEngineError(error, request.promptField, request.constraint?.param);
+  }
   return error instanceof Error
     ? error
     : new Error("Something that is no error was thrown.", { cause: error });
@@ -209,6 +225,8 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   readonly #run: RunContext;
   readonly #calls: CallReading | undefined;
   readonly #pipeline: TextPipeline;
+  /** The answer so far, kept when it is to be looked at in the end. */
+  readonly #whole: WholeOutput | undefined;
   readonly #acceptedMs: number;
   #events: GenerationEvent[] = [];
   #ended = false;
@@ -239,6 +257,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     this.#output = request.thinking && [];
     const { stops, includeStop, skipControl, minTokens } = request.settings;
     this.#calls = request.calls?.();
+    this.#whole = request.verify && { content: "", calls: [] };
     this.#pipeline = new TextPipeline({
       table: model.tokens,
       stops,
@@ -280,7 +299,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     } catch (error) {
       const { signal, lifecycle, metrics } = this.#run;
       if (signal.aborted && error === signal.reason) metrics.countDisconnect("decode");
-      else this.#error = asShown(error, this.#request.promptField, lifecycle);
+      else this.#error = asShown(error, this.#request, lifecycle);
     }
     this.#ended = true;
     this.#notify();
@@ -402,12 +421,34 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     endToken: DeltaToken | undefined,
   ): void {
     if (ended === "stop") this.#endCall();
+    if (ended === "stop" && stopReason === undefined) this.#verify();
     this.#run.metrics.observeFinish(this.#model.id, ended, this.#run.clock.nowMs() - this.#run.submittedMs);
     const reason = ended === "stop" && this.#callCount > 0 ? "tool_calls" : ended;
     this.#emit({ ...this.#progress(), kind: "finish", reason, stopReason, endToken });
   }
 
+  #verify(): void {
+    const wrong = this.#whole && this.#request.verify?.(this.#whole);
+    if (wrong === undefined) return;
+    const { log, metrics } = this.#run;
+    metrics.countInvalidOutput(this.#model.id);
+    log.warn({ id: this.#request.id, model: this.#model.id, wrong }, "an answer is not what its schema says");
+  }
+
+  /** Keeps what is looked at in the end. */
+  #collect(event: GenerationEvent): void {
+    const whole = this.#whole;
+    if (whole === undefined) return;
+    if (event.kind === "content") whole.content += event.text;
+    else if (event.kind === "tool_call") whole.calls.push({ name: event.name, arguments: "" });
+    else if (event.kind === "tool_arguments") {
+      const call = whole.calls.at(-1);
+      if (call !== undefined) call.arguments += event.text;
+    }
+  }
+
   #emit(event: GenerationEvent): void {
+    this.#collect(event);
     this.#events.push(event);
     this.#notify();
   }

@@ -18,6 +18,15 @@ export const MAX_MESSAGES = 4096;
 /** Content parts of one message, and tool calls of one message. */
 export const MAX_PARTS = 256;
 
+/** OpenAI's bound; each one is rendered and compiled. */
+export const MAX_TOOLS = 128;
+
+/** OpenAI allows 64; names that join a server's and a tool's are longer. */
+export const MAX_TOOL_NAME = 128;
+
+/** Texts of which an answer has to be one; OpenAI allows as many values in an enumeration. */
+export const MAX_CHOICES_OF_TEXT = 1000;
+
 /** OpenAI allows 4; local clients send more. Every emitted text is searched for each of them. */
 export const MAX_STOPS = 16;
 

@@ -89,6 +89,11 @@ export class Metrics {
   readonly #disconnects = this.#counter("weft_client_disconnects_total", "Clients that left early.", [
     "phase",
   ]);
+  readonly #invalidOutputs = this.#counter(
+    "weft_invalid_outputs_total",
+    "Finished answers that are not what their schema says.",
+    MODEL,
+  );
 
   constructor(version: string) {
     this.#buildInfo.set({ version }, 1);
@@ -149,6 +154,10 @@ export class Metrics {
 
   countDisconnect(phase: DisconnectPhase): void {
     this.#disconnects.inc({ phase });
+  }
+
+  countInvalidOutput(model: string): void {
+    this.#invalidOutputs.inc({ model });
   }
 
   get contentType(): string {

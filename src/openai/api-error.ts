@@ -26,8 +26,10 @@ const KINDS = {
   empty_string: { status: 400, type: REQUEST },
   integer_above_max_value: { status: 400, type: REQUEST },
   integer_below_min_value: { status: 400, type: REQUEST },
+  invalid_function_parameters: { status: 400, type: REQUEST },
   invalid_json: { status: 400, type: REQUEST, codeOnWire: false },
   invalid_messages: { status: 400, type: REQUEST },
+  invalid_schema: { status: 400, type: REQUEST, codeOnWire: false },
   invalid_type: { status: 400, type: REQUEST },
   invalid_value: { status: 400, type: REQUEST },
   missing_required_parameter: { status: 400, type: REQUEST },
@@ -145,8 +147,11 @@ export function contextExceeded(
   );
 }
 
-/** Says what an engine's error means to a client. The engine's own words stay in the log. */
-export function fromEngineError(error: EngineError, field: PromptField): ApiError {
+/**
+ * Says what an engine's error means to a client. The engine's own words stay in the log.
+ * @param grammarField What asked for a grammar, if anything did.
+ */
+export function fromEngineError(error: EngineError, field: PromptField, grammarField?: string): ApiError {
   switch (error.code) {
     case "context_exceeded":
       return contextExceeded(field, error.details?.["contextTokens"] ?? 0, error.details?.["promptTokens"]);
@@ -155,11 +160,16 @@ export function fromEngineError(error: EngineError, field: PromptField): ApiErro
     case "invalid_request":
       return new ApiError("invalid_value", "The engine refused a value of this request.");
     case "grammar_rejected":
-      return new ApiError("invalid_value", "The model's engine cannot use the grammar of this request.");
+      return new ApiError(
+        "invalid_value",
+        "The model's engine cannot use the grammar of this request.",
+        grammarField,
+      );
     case "no_token_allowed":
       return new ApiError(
         "invalid_value",
         "The grammar and the banned tokens of this request leave the model nothing to generate.",
+        "logit_bias",
       );
     case "queue_full":
       return new ApiError("server_overloaded", "The server's queue is full. Please try again later.");

@@ -4,6 +4,7 @@ import type { RenderRequest } from "../../models/chat-template.ts";
 import type { ChatTurn } from "../chat-turn.ts";
 import { MAX_TOP_LOGPROBS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
+import { FORMAT_FIELDS, readFormat } from "./format-fields.ts";
 import {
   generationShape,
   prepareBody,
@@ -15,6 +16,8 @@ import type { DeliverySettings, RequestLimits } from "./generation-fields.ts";
 import { boundMessages, messagesSchema, toTemplateMessages } from "./messages.ts";
 import { readReasoning, reasoningShape } from "./reasoning-fields.ts";
 import type { ReasoningSettings } from "./reasoning-fields.ts";
+import type { CallStyle } from "./tool-calls.ts";
+import { readTools } from "./tool-fields.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
 import { emptyArray, integer, parseWith } from "./validation.ts";
 
@@ -31,7 +34,13 @@ const schema = z.object({
 
 type ChatFields = z.infer<typeof schema>;
 
-const KNOWN: ReadonlySet<string> = new Set(Object.keys(schema.shape));
+/** Judged by hand. */
+const TOOL_FIELDS = ["tools", "tool_choice", "functions", "function_call"];
+
+const KNOWN: ReadonlySet<string> = new Set([...Object.keys(schema.shape), ...TOOL_FIELDS, ...FORMAT_FIELDS]);
+
+/** Without tools it has no effect. */
+const KNOWN_WITH_TOOLS: ReadonlySet<string> = new Set([...KNOWN, "parallel_tool_calls"]);
 
 export interface ChatRequest {
   readonly model: string | undefined;
@@ -39,6 +48,7 @@ export interface ChatRequest {
   readonly delivery: DeliverySettings;
   /** How many answers; at least 1. */
   readonly choices: number;
+  readonly callStyle: CallStyle;
   /** Whether thinking that is told apart is delivered. */
   readonly showReasoning: boolean;
   readonly ignoredFields: readonly string[];
@@ -50,22 +60,25 @@ export function readChatRequest(body: Readonly<Record<string, unknown>>, limits:
   boundMessages(present["messages"]);
   const fields = parseWith(schema, present);
   refuseUnsupported(present, "chat");
-  const ignored = ignoredFields(present, KNOWN, { endpoint: "chat", strict: limits.strictParams });
+  const { tools, choice, parallel, style } = readTools(present);
+  const known = tools.length === 0 ? KNOWN : KNOWN_WITH_TOOLS;
+  const ignored = ignoredFields(present, known, { endpoint: "chat", strict: limits.strictParams });
   const reasoning = readReasoning(fields);
   return {
     model: fields.model,
     turn: {
       render: readRender(fields, reasoning),
-      tools: [],
-      toolChoice: { mode: "none" },
-      parallelToolCalls: true,
-      format: { kind: "text" },
+      tools,
+      toolChoice: choice,
+      parallelToolCalls: parallel,
+      format: readFormat(present),
       splitReasoning: reasoning.split,
       thinkingBudget: reasoning.budget,
       generation: readGeneration(fields, readTopLogprobs(fields), undefined),
     },
     delivery: readDelivery(fields),
     choices: readChoices(fields, limits.maxChoices),
+    callStyle: style,
     showReasoning: reasoning.show,
     ignoredFields: ignored,
   };

@@ -12,8 +12,6 @@ export interface CallStyle {
   readonly named: boolean;
 }
 
-export const NO_CALLS: CallStyle = { custom: new Set(), legacy: false, named: false };
-
 interface Call {
   readonly id: string;
   readonly name: string;

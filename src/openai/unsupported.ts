@@ -8,7 +8,6 @@ export type GenerationEndpoint = "chat" | "completions";
 type Check = (value: unknown) => boolean;
 
 const isAsked: Check = (value) => value !== false && value !== "" && !isEmptyList(value);
-const isOverOne: Check = (value) => value !== 1;
 
 function isEmptyList(value: unknown): boolean {
   return Array.isArray(value) && value.length === 0;
@@ -16,41 +15,59 @@ function isEmptyList(value: unknown): boolean {
 
 /** Fields that are refused whatever they hold, unless that is an empty or false value. */
 const REFUSED: Readonly<Record<string, Check>> = {
+  allowed_token_ids: isAsked,
   audio: isAsked,
+  bad_words: isAsked,
   chat_template: isAsked,
   documents: isAsked,
-  functions: isAsked,
-  grammar: isAsked,
-  guided_choice: isAsked,
-  guided_grammar: isAsked,
-  guided_json: isAsked,
-  guided_regex: isAsked,
-  json_schema: isAsked,
+  logits_processors: isAsked,
+  logprob_token_ids: isAsked,
   lora: isAsked,
   moderation: isAsked,
+  post_sampling_probs: isAsked,
   prediction: isAsked,
-  structured_outputs: isAsked,
-  tools: isAsked,
+  truncate_prompt_tokens: isAsked,
   web_search_options: isAsked,
 };
 
 const REFUSED_BY: Readonly<Record<GenerationEndpoint, Readonly<Record<string, Check>>>> = {
-  chat: REFUSED,
-  completions: REFUSED,
+  chat: { ...REFUSED, echo: isAsked, suffix: isAsked },
+  completions: {
+    ...REFUSED,
+    functions: isAsked,
+    grammar: isAsked,
+    guided_choice: isAsked,
+    guided_grammar: isAsked,
+    guided_json: isAsked,
+    guided_regex: isAsked,
+    json_schema: isAsked,
+    structured_outputs: isAsked,
+    tools: isAsked,
+  },
 };
+
+const isNot =
+  (neutral: number): Check =>
+  (value) =>
+    value !== neutral;
 
 /** Fields of which only some values are refused. */
 const REFUSED_VALUES: Readonly<Record<string, Check>> = {
-  function_call: (value) => value !== "none" && value !== "auto",
+  dry_multiplier: isNot(0),
+  length_penalty: isNot(1),
   modalities: (value) => !Array.isArray(value) || value.some((name) => name !== "text"),
-  response_format: (value) => !isObject(value) || value["type"] !== "text",
-  tool_choice: (value) => value !== "none" && value !== "auto",
   use_beam_search: isAsked,
+  xtc_probability: isNot(0),
 };
 
 const REFUSED_VALUES_BY: Readonly<Record<GenerationEndpoint, Readonly<Record<string, Check>>>> = {
-  chat: { ...REFUSED_VALUES, best_of: isOverOne },
-  completions: REFUSED_VALUES,
+  chat: { ...REFUSED_VALUES, best_of: isNot(1) },
+  completions: {
+    ...REFUSED_VALUES,
+    function_call: (value) => value !== "none" && value !== "auto",
+    response_format: (value) => !isObject(value) || value["type"] !== "text",
+    tool_choice: (value) => value !== "none" && value !== "auto",
+  },
 };
 
 /** Understood and without effect; reported like unknown fields, and never refused. */
@@ -110,6 +127,14 @@ export function ignoredFields(
     if (ignored.length < MAX_REPORTED_FIELDS) ignored.push(printable(field));
   }
   return ignored;
+}
+
+/** The names of what had no effect as a header may hold them: keywords of schemas follow the fields. */
+export function reportedFields(fields: readonly string[], keywords: readonly string[]): string[] {
+  return [...fields, ...keywords.map((path) => path.replace(/[^\w.[\]-]/g, "?").slice(0, 128))].slice(
+    0,
+    MAX_REPORTED_FIELDS,
+  );
 }
 
 /** Field names are the client's text and end up in a header. */

@@ -6,7 +6,7 @@ import { readJsonObject } from "../http/body.ts";
 import { readChatRequest } from "../openai/chat-request.ts";
 import { chatBody, chatEventWriter } from "../openai/chat-response.ts";
 import type { ChatAnswer } from "../openai/chat-response.ts";
-import { NO_CALLS } from "../openai/tool-calls.ts";
+import { reportedFields } from "../openai/unsupported.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { assertOpen, findModel } from "./find-model.ts";
@@ -28,13 +28,13 @@ export async function chatCompletions(c: AppContext, deps: AppDeps): Promise<Res
     delivery: request.delivery,
     reasoningField: request.showReasoning ? deps.config.reasoningField : undefined,
     logprobs: request.turn.generation.topLogprobs !== undefined,
-    calls: NO_CALLS,
+    calls: request.callStyle,
     table: model.tokens,
     promptTokens: choices.promptTokens[0] ?? [],
   };
   return sendAnswer(c, deps, choices, {
     stream: request.delivery.stream,
-    ignoredFields: request.ignoredFields,
+    ignoredFields: reportedFields(request.ignoredFields, prepared.relaxed),
     write: chatEventWriter(answer),
     body: (finished) => chatBody(finished, answer),
   });

@@ -61,6 +61,8 @@ function generateRequests(
     reasoning: undefined,
     thinking: undefined,
     calls: undefined,
+    constraint: undefined,
+    verify: undefined,
     owner,
     promptLogprobs: request.echo ? request.logprobs : undefined,
   }));

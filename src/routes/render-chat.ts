@@ -1,29 +1,53 @@
 /** A chat history to the prompt of a model, with the template's failures in the client's words. */
 import { TemplateError } from "../../models/chat-template.ts";
-import type { RenderedPrompt, RenderRequest } from "../../models/chat-template.ts";
+import type { ChatTemplate, RenderedPrompt, RenderRequest } from "../../models/chat-template.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
+import { mayThink } from "../../models/thinking-mode.ts";
+import { detectToolFormat } from "../../models/tools/detect.ts";
+import type { ToolFormat } from "../../models/tools/tool-format.ts";
 import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "../http/limits.ts";
 import { ApiError, contextExceeded } from "../openai/api-error.ts";
 import { textLength } from "../openai/messages.ts";
 
 /** @throws {ApiError} 400, 500 or 503. */
 export async function renderChat(model: LoadedModel, request: RenderRequest): Promise<RenderedPrompt> {
-  if (model.template === undefined) {
-    throw new ApiError(
-      "unsupported_value",
-      `The model '${model.id}' has no chat template. Please use /v1/completions with it.`,
-      "model",
-    );
-  }
+  const template = templateOf(model);
   const { contextTokens } = model.facts;
   if (textLength(request.messages) > contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES) {
     throw contextExceeded("messages", contextTokens, undefined);
   }
+  return inClientsWords(() => template.render(request));
+}
+
+/** @throws {ApiError} 400 for a model without a template; 503. */
+export async function toolFormatOf(model: LoadedModel): Promise<ToolFormat> {
+  return inClientsWords(() => detectToolFormat(templateOf(model)));
+}
+
+/**
+ * Whether the output may begin with thinking that the prompt has not opened.
+ * @throws {ApiError} 400 for a model without a template; 503.
+ */
+export async function mayOpenThinking(model: LoadedModel, { kwargs }: RenderRequest): Promise<boolean> {
+  return inClientsWords(() => mayThink(templateOf(model), kwargs));
+}
+
+async function inClientsWords<T>(ask: () => Promise<T>): Promise<T> {
   try {
-    return await model.template.render(request);
+    return await ask();
   } catch (error) {
     throw error instanceof TemplateError ? fromTemplateError(error) : error;
   }
+}
+
+/** @throws {ApiError} 400 */
+function templateOf(model: LoadedModel): ChatTemplate {
+  if (model.template !== undefined) return model.template;
+  throw new ApiError(
+    "unsupported_value",
+    `The model '${model.id}' has no chat template. Please use /v1/completions with it.`,
+    "model",
+  );
 }
 
 function fromTemplateError(error: TemplateError): ApiError {

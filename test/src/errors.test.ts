@@ -228,22 +228,20 @@ describe("a refused field", () => {
   });
 
   it.each([
-    [{ tools: [{ type: "function", function: { name: "f" } }] }, "tools", "unsupported_parameter"],
-    [{ tool_choice: "required" }, "tool_choice", "unsupported_value"],
-    [{ tool_choice: { type: "function", function: { name: "f" } } }, "tool_choice", "unsupported_value"],
-    [{ functions: [{ name: "f" }] }, "functions", "unsupported_parameter"],
-    [{ response_format: { type: "json_object" } }, "response_format", "unsupported_value"],
-    [{ grammar: 'root ::= "a"' }, "grammar", "unsupported_parameter"],
-    [{ json_schema: {} }, "json_schema", "unsupported_parameter"],
-    [{ guided_json: {} }, "guided_json", "unsupported_parameter"],
-    [{ guided_regex: "a" }, "guided_regex", "unsupported_parameter"],
-    [{ structured_outputs: {} }, "structured_outputs", "unsupported_parameter"],
     [{ prediction: { type: "content", content: "x" } }, "prediction", "unsupported_parameter"],
     [{ modalities: ["text", "audio"] }, "modalities", "unsupported_value"],
     [{ audio: {} }, "audio", "unsupported_parameter"],
     [{ web_search_options: {} }, "web_search_options", "unsupported_parameter"],
     [{ lora: [{ id: 0 }] }, "lora", "unsupported_parameter"],
     [{ chat_template: "x" }, "chat_template", "unsupported_parameter"],
+    [{ bad_words: ["x"] }, "bad_words", "unsupported_parameter"],
+    [{ allowed_token_ids: [1] }, "allowed_token_ids", "unsupported_parameter"],
+    [{ truncate_prompt_tokens: 9 }, "truncate_prompt_tokens", "unsupported_parameter"],
+    [{ echo: true }, "echo", "unsupported_parameter"],
+    [{ post_sampling_probs: true }, "post_sampling_probs", "unsupported_parameter"],
+    [{ use_beam_search: true }, "use_beam_search", "unsupported_value"],
+    [{ dry_multiplier: 0.8 }, "dry_multiplier", "unsupported_value"],
+    [{ xtc_probability: 0.5 }, "xtc_probability", "unsupported_value"],
   ])("%j is refused by name because dropping it would change the answer", async (fields, param, code) => {
     const { chat } = createTestApp();
     const response = await chat(fields);

@@ -28,6 +28,11 @@ class JoiningTemplate extends ChatTemplate {
     super({ source: "<think></think>", table, bosText: "", eosText: "", renderer: new TemplateRenderer() });
   }
 
+  /** Shows nothing of calls, so that they have the generic syntax; and starts no thread to find that out. */
+  override probe(): Promise<undefined> {
+    return Promise.resolve(undefined);
+  }
+
   override render(request: RenderRequest): Promise<RenderedPrompt> {
     this.requests.push(request);
     if (this.failure !== undefined) {

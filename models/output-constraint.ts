@@ -1,0 +1,232 @@
+/** The one grammar that a whole output follows: what the model thinks, what it says, and the calls it makes. */
+import { createHash } from "node:crypto";
+import {
+  charClass,
+  GrammarBuilder,
+  GrammarError,
+  literal,
+  oneOf,
+  oneOfTexts,
+  optional,
+  printGrammar,
+  repeat,
+  sequence,
+} from "./grammar/grammar.ts";
+import type { Expr } from "./grammar/grammar.ts";
+import { anyJsonObject, compileJsonSchema, SchemaError } from "./grammar/json-schema.ts";
+import { compileRegex } from "./grammar/regex.ts";
+import { textUntil, textWithout } from "./grammar/text-without.ts";
+import type { ReasoningMarkers } from "./text/reasoning-splitter.ts";
+import type { ToolDefinition, ToolFormat } from "./tools/tool-format.ts";
+
+/** What the answer must look like. `param` is the request field that says so, for errors. */
+export type OutputFormat =
+  | { readonly kind: "text" }
+  | { readonly kind: "json_object"; readonly param: string }
+  | {
+      readonly kind: "json_schema";
+      readonly name: string;
+      readonly schema: unknown;
+      /** Whether a keyword that cannot be held is an error. */
+      readonly strict: boolean;
+      /** Path of the schema in the request. */
+      readonly at: string;
+      readonly param: string;
+    }
+  | { readonly kind: "regex"; readonly pattern: string; readonly param: string }
+  | { readonly kind: "choice"; readonly choices: readonly string[]; readonly param: string };
+
+export interface ConstrainedTool extends ToolDefinition {
+  /** Path of its parameters in the request, for errors. */
+  readonly param: string;
+}
+
+export interface CallConstraint {
+  readonly format: ToolFormat;
+  /** Names of all tools, so that a call of one that may not be called cannot begin. */
+  readonly names: readonly string[];
+  /** `none`: no call can begin. `auto`: an answer, calls, or text and then calls. `required`: calls. */
+  readonly mode: "none" | "auto" | "required";
+  /** Those that may be called; unused for `none`. */
+  readonly callable: readonly ConstrainedTool[];
+  /** Exactly one call otherwise. */
+  readonly parallel: boolean;
+}
+
+export interface OutputConstraint {
+  /** The model may think first, or does already; what it thinks is free. */
+  readonly reasoning: (ReasoningMarkers & { readonly opened: boolean }) | undefined;
+  readonly calls: CallConstraint | undefined;
+  readonly answer: OutputFormat;
+}
+
+export interface CompiledConstraint {
+  /** GBNF with the entry rule `root`. */
+  readonly grammar: string;
+  /** Paths of schema keywords that it does not hold. */
+  readonly relaxed: readonly string[];
+}
+
+/** A schema, pattern or grammar that cannot be held. */
+export class ConstraintError extends Error {
+  override readonly name = "ConstraintError";
+  readonly param: string;
+  /** The tool whose schema it is. */
+  readonly tool: string | undefined;
+
+  constructor(message: string, param: string, tool?: string) {
+    super(message);
+    this.param = param;
+    this.tool = tool;
+  }
+}
+
+/** White space that models write between their thinking and what follows. */
+const MAX_SPACE = 8;
+
+/** Compiled constraints kept for requests that ask for the same; together at most so many characters. */
+const MAX_CACHED = 64;
+const MAX_CACHED_CHARACTERS = 4_000_000;
+
+/** Remembers what was compiled: agents send the same tools with every request. */
+export class ConstraintCache {
+  readonly #compiled = new Map<string, CompiledConstraint>();
+  #characters = 0;
+
+  /** @throws {ConstraintError} For what cannot be held. */
+  compile(constraint: OutputConstraint): CompiledConstraint {
+    const key = keyOf(constraint);
+    const compiled = this.#compiled.get(key) ?? compileConstraint(constraint);
+    if (this.#compiled.delete(key)) this.#characters -= sizeOf(compiled);
+    this.#compiled.set(key, compiled);
+    this.#characters += sizeOf(compiled);
+    for (const [oldest, value] of this.#compiled) {
+      if (this.#compiled.size <= MAX_CACHED && this.#characters <= MAX_CACHED_CHARACTERS) break;
+      this.#compiled.delete(oldest);
+      this.#characters -= sizeOf(value);
+    }
+    return compiled;
+  }
+}
+
+function sizeOf({ grammar, relaxed }: CompiledConstraint): number {
+  return relaxed.reduce((sum, path) => sum + path.length, grammar.length);
+}
+
+function keyOf({ reasoning, calls, answer }: OutputConstraint): string {
+  const format = calls && { ...calls, format: [calls.format.name, ...calls.format.markup] };
+  return createHash("sha256")
+    .update(JSON.stringify([reasoning, format, answer]))
+    .digest("base64");
+}
+
+/** @throws {ConstraintError} For what cannot be held. */
+export function compileConstraint(constraint: OutputConstraint): CompiledConstraint {
+  const builder = new GrammarBuilder();
+  const relaxed: string[] = [];
+  const said = sayOrCall(builder, constraint, relaxed);
+  const root = withReasoning(builder, constraint, said);
+  try {
+    return { grammar: printGrammar(builder.build(root)), relaxed };
+  } catch (error) {
+    if (!(error instanceof GrammarError)) throw error;
+    throw new ConstraintError(error.message, fieldOf(constraint));
+  }
+}
+
+/** The field to name for what is wrong with the whole. */
+function fieldOf({ answer, calls }: OutputConstraint): string {
+  if (answer.kind !== "text") return answer.param;
+  return calls === undefined ? "response_format" : "tools";
+}
+
+function withReasoning(
+  builder: GrammarBuilder,
+  { reasoning, answer, calls }: OutputConstraint,
+  said: Expr,
+): Expr {
+  if (reasoning === undefined) return said;
+  // Free text takes the white space itself.
+  const free = answer.kind === "text" && calls?.mode !== "required";
+  const space = free ? [] : [builder.rule("space", repeat(charClass(" \t\r\n"), 0, MAX_SPACE))];
+  const thought = builder.rule("thought", sequence(textUntil(builder, reasoning.end), ...space));
+  if (reasoning.opened) return sequence(thought, said);
+  return sequence(optional(sequence(literal(reasoning.start), thought)), said);
+}
+
+function sayOrCall(builder: GrammarBuilder, { calls, answer }: OutputConstraint, relaxed: string[]): Expr {
+  if (calls === undefined) return answerExpr(builder, answer, relaxed);
+  if (calls.mode === "none") {
+    return answer.kind === "text"
+      ? textWithout(builder, calls.format.triggersFor(calls.names))
+      : answerExpr(builder, answer, relaxed);
+  }
+  const called = callsExpr(builder, calls, relaxed);
+  if (calls.mode === "required") return called;
+  return answer.kind === "text"
+    ? sequence(textWithout(builder, calls.format.triggersFor(calls.names)), optional(called))
+    : oneOf(called, answerExpr(builder, answer, relaxed));
+}
+
+function callsExpr(builder: GrammarBuilder, calls: CallConstraint, relaxed: string[]): Expr {
+  const tools = calls.callable.map((tool) => {
+    const parameters = objectSchema(tool);
+    return { name: tool.name, arguments: schemaExpr(builder, { ...tool, parameters }, relaxed), parameters };
+  });
+  return calls.format.callsGrammar(builder, tools, { parallel: calls.parallel });
+}
+
+/** Arguments are always an object; nothing said of them means that there are none. */
+function objectSchema({ name, parameters, param }: ConstrainedTool): Readonly<Record<string, unknown>> {
+  if (parameters === undefined || Object.keys(parameters).length === 0) {
+    return { type: "object", properties: {}, additionalProperties: false };
+  }
+  const { type } = parameters;
+  if (type === undefined) return { ...parameters, type: "object" };
+  if (type === "object") return parameters;
+  throw new ConstraintError(
+    `schema must be a JSON Schema of 'type: "object"', got 'type: ${JSON.stringify(type).slice(0, 100)}'.`,
+    param,
+    name,
+  );
+}
+
+function schemaExpr(builder: GrammarBuilder, tool: ConstrainedTool, relaxed: string[]): Expr {
+  const { name, parameters, strict, param } = tool;
+  try {
+    const compiled = compileJsonSchema(builder, parameters, { strict });
+    for (const path of compiled.relaxed) relaxed.push(`${param}.${path}`);
+    return compiled.root;
+  } catch (error) {
+    throw toConstraintError(error, param, name);
+  }
+}
+
+function answerExpr(builder: GrammarBuilder, answer: OutputFormat, relaxed: string[]): Expr {
+  if (answer.kind === "text") throw new RangeError("Text without calls needs no grammar.");
+  try {
+    switch (answer.kind) {
+      case "json_object":
+        return anyJsonObject(builder);
+      case "json_schema": {
+        const { root, relaxed: paths } = compileJsonSchema(builder, answer.schema, { strict: answer.strict });
+        for (const path of paths) relaxed.push(`${answer.at}.${path}`);
+        return root;
+      }
+      case "regex":
+        return compileRegex(builder, answer.pattern);
+      case "choice":
+        return oneOfTexts(answer.choices);
+    }
+  } catch (error) {
+    throw toConstraintError(error, answer.param, undefined);
+  }
+}
+
+/** What is wrong, in OpenAI's words where it has some. */
+function toConstraintError(error: unknown, param: string, tool: string | undefined): unknown {
+  if (error instanceof SchemaError) return new ConstraintError(error.message, param, tool);
+  if (!(error instanceof GrammarError)) return error;
+  const place = error.line === undefined ? "" : ` (line ${error.line})`;
+  return new ConstraintError(`${error.message}${place}`, param, tool);
+}

@@ -1,0 +1,158 @@
+/** What the answer must look like, in the words of OpenAI, of llama.cpp and of vLLM. */
+import { isObject } from "../http/json.ts";
+import { MAX_CHOICES_OF_TEXT } from "../http/limits.ts";
+import type { OutputFormat } from "../chat-turn.ts";
+import { ApiError } from "./api-error.ts";
+import { checkLength, emptyArray, missing, notOneOf, wrongType } from "./validation.ts";
+
+type JsonObject = Readonly<Record<string, unknown>>;
+type Reader = (value: unknown, param: string) => OutputFormat;
+
+const TEXT: OutputFormat = { kind: "text" };
+
+/** OpenAI wants a name for a schema; where there is none it has no use but in error messages. */
+const UNNAMED = "response";
+
+const READERS: Readonly<Record<string, Reader>> = {
+  response_format: readResponseFormat,
+  json_schema: (value, param) => schemaFormat(value, param, param),
+  grammar: readGrammar,
+  guided_json: readGuidedJson,
+  guided_regex: readRegex,
+  guided_choice: readTextChoice,
+  guided_grammar: readGrammar,
+  structured_outputs: readStructuredOutputs,
+};
+
+export const FORMAT_FIELDS: readonly string[] = Object.keys(READERS);
+
+/**
+ * @param body The request without nulls.
+ * @throws {ApiError} 400 for a value that is not as it must be, and for several that ask for a format.
+ */
+export function readFormat(body: JsonObject): OutputFormat {
+  let format = TEXT;
+  let field: string | undefined;
+  for (const [name, read] of Object.entries(READERS)) {
+    const value = body[name];
+    // Clients that always send every field mean nothing by an empty one.
+    if (value === undefined || value === "") continue;
+    const asked = read(value, name);
+    if (asked.kind === "text") continue;
+    if (field !== undefined) {
+      throw new ApiError("invalid_value", `'${field}' and '${name}' cannot be used together.`, name);
+    }
+    format = asked;
+    field = name;
+  }
+  return format;
+}
+
+function readResponseFormat(value: unknown, param: string): OutputFormat {
+  if (!isObject(value)) throw wrongType(param, "an object", value);
+  const { type } = value;
+  switch (type) {
+    case "text":
+      return TEXT;
+    case "json_object":
+      return value["schema"] == null
+        ? { kind: "json_object", param }
+        : schemaFormat(value["schema"], `${param}.schema`, param);
+    case "json_schema":
+      return value["json_schema"] == null
+        ? schemaFormat(value["schema"], `${param}.schema`, param)
+        : readJsonSchema(value["json_schema"], param);
+    default:
+      if (type === undefined) throw missing(`${param}.type`);
+      throw notOneOf(`${param}.type`, ["text", "json_object", "json_schema"], type);
+  }
+}
+
+function readJsonSchema(value: unknown, param: string): OutputFormat {
+  const at = `${param}.json_schema`;
+  if (!isObject(value)) throw wrongType(at, "an object", value);
+  const name = value["name"] ?? UNNAMED;
+  if (typeof name !== "string") throw wrongType(`${at}.name`, "a string", name);
+  const strict = value["strict"] ?? false;
+  if (typeof strict !== "boolean") throw wrongType(`${at}.strict`, "a boolean", strict);
+  if (value["schema"] == null) return { kind: "json_object", param };
+  const format = schemaFormat(value["schema"], `${at}.schema`, param);
+  return format.kind === "json_schema" ? { ...format, name: name.slice(0, 64), strict } : format;
+}
+
+/** @param at The path of the schema itself; `param` is the field that errors name. */
+function schemaFormat(schema: unknown, at: string, param: string): OutputFormat {
+  if (schema === undefined) throw missing(at);
+  if (!isObject(schema) && typeof schema !== "boolean") throw wrongType(at, "an object", schema);
+  return { kind: "json_schema", name: UNNAMED, schema, strict: false, at, param };
+}
+
+function readGuidedJson(value: unknown, param: string): OutputFormat {
+  if (typeof value !== "string") return schemaFormat(value, param, param);
+  try {
+    return schemaFormat(JSON.parse(value), param, param);
+  } catch (error) {
+    if (error instanceof ApiError) throw error;
+    throw new ApiError("invalid_value", `Invalid '${param}': it is not valid JSON.`, param);
+  }
+}
+
+function readGrammar(_value: unknown, param: string): OutputFormat {
+  throw unsupported(param);
+}
+
+function readRegex(value: unknown, param: string): OutputFormat {
+  return { kind: "regex", pattern: stringOf(value, param), param };
+}
+
+function readTextChoice(value: unknown, param: string): OutputFormat {
+  if (!Array.isArray(value)) throw wrongType(param, "an array of strings", value);
+  checkLength(value, MAX_CHOICES_OF_TEXT, param);
+  if (value.length === 0) throw emptyArray(param);
+  const choices = (value as unknown[]).map((choice, i) => stringOf(choice, `${param}[${i}]`));
+  return { kind: "choice", choices, param };
+}
+
+const STRUCTURED: Readonly<Record<string, Reader>> = {
+  json: readGuidedJson,
+  regex: readRegex,
+  choice: readTextChoice,
+  grammar: readGrammar,
+  json_object: (value, param) => {
+    if (typeof value !== "boolean") throw wrongType(param, "a boolean", value);
+    return value ? { kind: "json_object", param } : TEXT;
+  },
+};
+
+function readStructuredOutputs(value: unknown, param: string): OutputFormat {
+  if (!isObject(value)) throw wrongType(param, "an object", value);
+  if (value["structural_tag"] != null) {
+    throw unsupported(`${param}.structural_tag`);
+  }
+  const asked = Object.entries(STRUCTURED).flatMap(([name, read]) => {
+    const given = value[name];
+    const format = given == null ? TEXT : read(given, `${param}.${name}`);
+    return format.kind === "text" ? [] : [{ format, name }];
+  });
+  const [first, second] = asked;
+  if (first === undefined) return TEXT;
+  if (second === undefined) return first.format;
+  throw new ApiError(
+    "invalid_value",
+    `'${param}.${first.name}' and '${param}.${second.name}' cannot be used together.`,
+    param,
+  );
+}
+
+function unsupported(param: string): ApiError {
+  return new ApiError(
+    "unsupported_parameter",
+    `Unsupported parameter: '${param}' is not supported by this server.`,
+    param,
+  );
+}
+
+function stringOf(value: unknown, param: string): string {
+  if (typeof value === "string") return value;
+  throw wrongType(param, "a string", value);
+}

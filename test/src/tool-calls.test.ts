@@ -1,0 +1,406 @@
+/** Tools from the request to the wire: what the engine is asked, and what the client gets for what it says. */
+import { describe, expect, it } from "vitest";
+import type { Script } from "../support/scripted-engine.ts";
+import { printedGrammarTakes } from "../support/printed-grammar.ts";
+import { createTestApp } from "../support/test-app.ts";
+import { EOS, idsOf } from "../support/tiny-vocabulary.ts";
+
+const WEATHER = {
+  type: "function",
+  function: {
+    name: "get_weather",
+    description: "Weather of a city.",
+    parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+  },
+};
+const TIME = { type: "function", function: { name: "get_time" } };
+const TOOLS = [WEATHER, TIME];
+
+const call = (name: string, args: string): string =>
+  `<tool_call>\n{"name": "${name}", "arguments": ${args}}\n</tool_call>`;
+const PARIS = call("get_weather", '{"city": "Paris"}');
+const TWO = `${PARIS}\n${call("get_time", "{}")}`;
+
+const END = { tokens: [EOS], finish: { reason: "stop", stopToken: EOS } } as const;
+const CUT = { tokens: [], finish: { reason: "length", stopToken: undefined } } as const;
+
+/** A step for each of the texts, then the end. */
+function say(...texts: readonly string[]): Script {
+  return { kind: "answer", steps: [...texts.map((text) => ({ tokens: idsOf(text) })), END] };
+}
+
+interface ChunkJson {
+  readonly choices: readonly { readonly delta: object; readonly finish_reason: string | null }[];
+}
+
+async function streamOf(script: Script, fields: object = {}) {
+  const { chat, engine } = createTestApp();
+  engine.script = script;
+  const raw = await (await chat({ tools: TOOLS, ...fields, stream: true })).text();
+  expect(raw.endsWith("data: [DONE]\n\n")).toBe(true);
+  const chunks = [...raw.matchAll(/^data: (\{.*)$/gm)].map(([, json = ""]) => JSON.parse(json) as ChunkJson);
+  const choices = chunks.flatMap((chunk) => chunk.choices);
+  return { deltas: choices.map(({ delta }) => delta), finish: choices.at(-1)?.finish_reason, raw };
+}
+
+async function choiceOf(script: Script, fields: object = {}): Promise<unknown> {
+  const { chat, engine } = createTestApp();
+  engine.script = script;
+  const response = await chat({ tools: TOOLS, ...fields });
+  expect(response.status).toBe(200);
+  return ((await response.json()) as { choices: unknown[] }).choices[0];
+}
+
+/** What the engine and the template are given, and whether the grammar takes a text. */
+async function asked(fields: object) {
+  const { chat, engine, template } = createTestApp();
+  engine.script = say("Hel");
+  const response = await chat({ tools: TOOLS, ...fields });
+  expect([response.status, await response.text()]).toEqual([200, expect.any(String)]);
+  const grammar = engine.submits[0]?.params.grammar;
+  const takes = grammar === undefined ? (): boolean => true : printedGrammarTakes(grammar);
+  return { grammar, takes, shown: template.requests[0]?.tools, response };
+}
+
+const start = (index: number, id: string, name: string): object => ({
+  tool_calls: [{ index, id, type: "function", function: { name, arguments: "" } }],
+});
+const more = (index: number, text: string): object => ({
+  tool_calls: [{ index, function: { arguments: text } }],
+});
+
+describe("a call in a stream", () => {
+  it("is a role with null, then id and name once, then arguments as they come, then the finish", async () => {
+    const pieces = [
+      '<tool_call>\n{"name": "get_weather", "arguments": {"ci',
+      'ty": "Par',
+      'is"}}\n</tool_call>',
+    ];
+    const { deltas, finish } = await streamOf(say(...pieces));
+    expect(deltas).toEqual([
+      { role: "assistant", content: null, refusal: null },
+      start(0, "call_3", "get_weather"),
+      more(0, '{"ci'),
+      more(0, 'ty": "Par'),
+      more(0, 'is"}'),
+      {},
+    ]);
+    expect(finish).toBe("tool_calls");
+  });
+
+  it("comes after the text before it, and before a second one with the next index", async () => {
+    const { deltas, finish } = await streamOf(say("Hello", TWO));
+    expect(deltas).toEqual([
+      { role: "assistant", content: "", refusal: null },
+      { content: "Hello" },
+      start(0, "call_3", "get_weather"),
+      more(0, '{"city": "Paris"}'),
+      start(1, "call_4", "get_time"),
+      more(1, "{}"),
+      {},
+    ]);
+    expect(finish).toBe("tool_calls");
+  });
+
+  it("has logprobs for the text beside it alone", async () => {
+    const steps = ["Hel", PARIS].map((text) => ({
+      tokens: idsOf(text),
+      logprobs: idsOf(text).map(() => ({ logprob: -1, top: [] })),
+    }));
+    const { raw } = await streamOf({ kind: "answer", steps: [...steps, END] }, { logprobs: true });
+    const tokens = [...raw.matchAll(/"logprobs":\{"content":\[(.*?)\],"refusal"/g)].map(([, list]) => list);
+    expect(tokens).toEqual([expect.stringContaining('"token":"Hel"')]);
+  });
+
+  it("is a function_call for clients that sent functions", async () => {
+    const { deltas, finish } = await streamOf(say(PARIS), {
+      tools: undefined,
+      functions: [WEATHER.function],
+    });
+    expect(deltas).toEqual([
+      { role: "assistant", content: null, refusal: null },
+      { function_call: { name: "get_weather", arguments: "" } },
+      { function_call: { arguments: '{"city": "Paris"}' } },
+      {},
+    ]);
+    expect(finish).toBe("function_call");
+  });
+
+  it("brings the input of a custom tool as text", async () => {
+    const tools = [{ type: "custom", custom: { name: "note" } }, TIME];
+    const said = `${call("note", '{"input": "a \\"b\\"\\n"}')}\n${call("get_time", "{}")}`;
+    const { deltas } = await streamOf(say(said.slice(0, 60), said.slice(60)), { tools });
+    expect(deltas).toEqual([
+      { role: "assistant", content: null, refusal: null },
+      { tool_calls: [{ index: 0, id: "call_3", type: "custom", custom: { name: "note", input: "" } }] },
+      { tool_calls: [{ index: 0, custom: { input: 'a "b"\n' } }] },
+      start(1, "call_4", "get_time"),
+      more(1, "{}"),
+      {},
+    ]);
+  });
+
+  it("lists every token once, also those of which nothing is shown", async () => {
+    const tools = [{ type: "custom", custom: { name: "note" } }];
+    const said = `<think>hm</think>${call("note", '{"input": "ab"}')}`;
+    const { raw } = await streamOf(say(said.slice(0, 20), said.slice(20)), {
+      tools,
+      include_reasoning: false,
+      return_token_ids: true,
+    });
+    const listed = [...raw.matchAll(/"token_ids":(\[[\d,]*\])/g)].flatMap(
+      ([, list = ""]) => JSON.parse(list) as number[],
+    );
+    expect(listed).toEqual([...idsOf(said), EOS]);
+    expect(raw).not.toContain("hm");
+  });
+});
+
+describe("calls in a whole answer", () => {
+  const toolCall = (id: string, name: string, text: string): object => ({
+    id,
+    type: "function",
+    function: { name, arguments: text },
+  });
+  const paris = toolCall("call_3", "get_weather", '{"city": "Paris"}');
+
+  it("stand beside null when there is no text", async () => {
+    expect(await choiceOf(say(TWO))).toMatchObject({
+      message: {
+        role: "assistant",
+        content: null,
+        refusal: null,
+        tool_calls: [paris, toolCall("call_4", "get_time", "{}")],
+      },
+      finish_reason: "tool_calls",
+    });
+  });
+
+  it("stand beside the text and the thinking before them", async () => {
+    expect(await choiceOf(say("<think>hm</think>Hello", PARIS))).toMatchObject({
+      message: { content: "Hello", reasoning_content: "hm", tool_calls: [paris] },
+      finish_reason: "tool_calls",
+    });
+  });
+
+  it("finish with stop when the client named the tool, as at OpenAI", async () => {
+    const tool_choice = { type: "function", function: { name: "get_weather" } };
+    expect(await choiceOf(say(PARIS), { tool_choice })).toMatchObject({
+      message: { content: null, tool_calls: [paris] },
+      finish_reason: "stop",
+    });
+  });
+
+  it("are cut off where the limit is, and say so", async () => {
+    const begun = '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Pa';
+    expect(await choiceOf({ kind: "answer", steps: [{ tokens: idsOf(begun) }, CUT] })).toMatchObject({
+      message: { content: null, tool_calls: [toolCall("call_3", "get_weather", '{"city": "Pa')] },
+      finish_reason: "length",
+    });
+  });
+
+  it("are content when they are none", async () => {
+    const text = "<tool_call>\nnothing of the kind\n</tool_call>";
+    const answer = await choiceOf(say(text));
+    expect(answer).toMatchObject({ message: { content: text }, finish_reason: "stop" });
+    expect(answer).not.toHaveProperty("message.tool_calls");
+  });
+
+  it("are not looked for when the client wants none", async () => {
+    expect(await choiceOf(say(PARIS), { tool_choice: "none" })).toMatchObject({
+      message: { content: PARIS },
+      finish_reason: "stop",
+    });
+  });
+
+  it("are not searched for stop strings", async () => {
+    expect(await choiceOf(say(`ok ${PARIS}`), { stop: ["Paris"] })).toMatchObject({
+      message: { tool_calls: [paris] },
+      finish_reason: "tool_calls",
+    });
+  });
+
+  it("have ids of their own in every choice", async () => {
+    const { chat, engine } = createTestApp();
+    engine.script = say(PARIS);
+    const body = (await (await chat({ tools: TOOLS, n: 2 })).json()) as {
+      choices: { message: { tool_calls: { id: string }[] } }[];
+    };
+    const ids = body.choices.flatMap(({ message }) => message.tool_calls.map(({ id }) => id));
+    expect(new Set(ids).size).toBe(2);
+  });
+});
+
+describe("what the engine is held to", () => {
+  it("is text or calls that fit their schemas when the model may choose", async () => {
+    const { takes, shown } = await asked({});
+    expect(shown).toEqual([
+      WEATHER,
+      {
+        type: "function",
+        function: { name: "get_time", description: "", parameters: { type: "object", properties: {} } },
+      },
+    ]);
+    const right = ["Hello {}", PARIS, `Hello ${TWO}`, `<think>a <tool_call> b</think>${TWO}`];
+    expect(right.filter((text) => !takes(text))).toEqual([]);
+    const wrong = ["<tool_call>", call("get_rain", "{}"), call("get_weather", "{}"), `${PARIS} and more`];
+    expect(wrong.filter(takes)).toEqual([]);
+  });
+
+  it.each(["required", "any"])("is calls alone for %s", async (tool_choice) => {
+    const { takes } = await asked({ tool_choice });
+    expect([PARIS, TWO, `<think>Hello</think>\n\n${PARIS}`].filter((text) => !takes(text))).toEqual([]);
+    expect(["", "Hello", `Hello ${PARIS}`].filter(takes)).toEqual([]);
+  });
+
+  it("is one call of the named tool", async () => {
+    const { takes } = await asked({ tool_choice: { type: "function", function: { name: "get_time" } } });
+    expect([call("get_time", "{}"), PARIS, TWO, "Hello"].map(takes)).toEqual([true, false, false, false]);
+  });
+
+  it("is one call at most without parallel calls", async () => {
+    const { takes } = await asked({ parallel_tool_calls: false });
+    expect([PARIS, `Hello ${PARIS}`, TWO].map(takes)).toEqual([true, true, false]);
+  });
+
+  it("is calls of the allowed tools, while all are shown", async () => {
+    const tools = [{ type: "function", function: { name: "get_time" } }];
+    const choice = (mode: string): object => ({ type: "allowed_tools", allowed_tools: { mode, tools } });
+    const auto = await asked({ tool_choice: choice("auto") });
+    expect(auto.shown).toHaveLength(2);
+    expect([call("get_time", "{}"), "Hello", PARIS].map(auto.takes)).toEqual([true, true, false]);
+    const required = await asked({ tool_choice: choice("required") });
+    expect([call("get_time", "{}"), "Hello", PARIS].map(required.takes)).toEqual([true, false, false]);
+  });
+
+  it("is text without the beginning of a call when the client wants none, and no tool is shown", async () => {
+    const { takes, shown } = await asked({ tool_choice: "none" });
+    expect(shown).toBeUndefined();
+    expect(["Hello", "a <tool_ b", PARIS, "a <tool_call>"].map(takes)).toEqual([true, true, false, false]);
+  });
+
+  it("is nothing without tools", async () => {
+    expect((await asked({ tools: [] })).grammar).toBeUndefined();
+    expect((await asked({ tools: undefined, tool_choice: "auto" })).grammar).toBeUndefined();
+  });
+
+  it("is a call or an answer that fits when both are asked for", async () => {
+    const schema = { type: "object", properties: { a: { type: "integer" } }, required: ["a"] };
+    const response_format = { type: "json_schema", json_schema: { name: "x", schema } };
+    const { takes } = await asked({ response_format });
+    expect(['{"a": 1}', PARIS, "Hello", '{"a": "b"}'].map(takes)).toEqual([true, true, false, false]);
+  });
+
+  it("is nothing where an output may not end, unless the client asked for more", async () => {
+    expect((await asked({ ignore_eos: true })).grammar).toBeUndefined();
+    expect((await asked({ min_tokens: 4 })).grammar).toBeUndefined();
+  });
+
+  it("lists keywords that it does not hold", async () => {
+    const parameters = { type: "object", properties: { a: { type: "array", uniqueItems: true } } };
+    const { response } = await asked({ tools: [{ type: "function", function: { name: "f", parameters } }] });
+    expect(response.headers.get("x-weft-ignored-params")).toBe(
+      "tools[0].function.parameters.properties.a.uniqueItems",
+    );
+  });
+});
+
+describe("wrong tools and choices", () => {
+  const named = (name: string): object => ({ type: "function", function: { name } });
+  const f = (fields: object): object => ({
+    tools: [{ type: "function", function: { name: "f", ...fields } }],
+  });
+  const lark = { type: "grammar", grammar: { syntax: "lark", definition: "start: X" } };
+
+  it.each([
+    [{ tools: {} }, "tools", "invalid_type"],
+    [{ tools: ["f"] }, "tools[0]", "invalid_type"],
+    [{ tools: [{ type: "retrieval" }] }, "tools[0].type", "invalid_value"],
+    [{ tools: [{ type: "function" }] }, "tools[0].function", "missing_required_parameter"],
+    [{ tools: [{ type: "function", function: {} }] }, "tools[0].function.name", "missing_required_parameter"],
+    [f({ name: 7 }), "tools[0].function.name", "invalid_type"],
+    [f({ name: "" }), "tools[0].function.name", "invalid_value"],
+    [f({ name: "a b" }), "tools[0].function.name", "invalid_value"],
+    [f({ name: "<|im_end|>" }), "tools[0].function.name", "invalid_value"],
+    [f({ name: "a".repeat(129) }), "tools[0].function.name", "string_above_max_length"],
+    [f({ description: 1 }), "tools[0].function.description", "invalid_type"],
+    [f({ parameters: [] }), "tools[0].function.parameters", "invalid_type"],
+    [f({ parameters: { type: "string" } }), "tools[0].function.parameters", "invalid_function_parameters"],
+    [f({ strict: "yes" }), "tools[0].function.strict", "invalid_type"],
+    [{ tools: [TIME, TIME] }, "tools[1].function.name", "invalid_value"],
+    [{ tools: Array.from({ length: 129 }, (_, i) => named(`f${i}`)) }, "tools", "array_above_max_length"],
+    [{ tools: [{ type: "custom" }] }, "tools[0].custom", "missing_required_parameter"],
+    [
+      { tools: [{ type: "custom", custom: { name: "f", format: lark } }] },
+      "tools[0].custom.format.grammar.syntax",
+      "unsupported_value",
+    ],
+    [{ tool_choice: "always" }, "tool_choice", "invalid_value"],
+    [{ tool_choice: 1 }, "tool_choice", "invalid_type"],
+    [{ tool_choice: { type: "web_search" } }, "tool_choice.type", "invalid_value"],
+    [{ tool_choice: { type: "function" } }, "tool_choice.name", "missing_required_parameter"],
+    [{ tool_choice: named("get_rain") }, "tool_choice", "invalid_value"],
+    [
+      { tool_choice: { type: "allowed_tools", allowed_tools: { mode: "auto", tools: [named("get_rain")] } } },
+      "tool_choice",
+      "invalid_value",
+    ],
+    [{ tools: [], tool_choice: "required" }, "tool_choice", "invalid_value"],
+    [{ tools: undefined, tool_choice: named("f") }, "tool_choice", "invalid_value"],
+    [{ parallel_tool_calls: "no" }, "parallel_tool_calls", "invalid_type"],
+    [{ functions: [{ name: "f" }] }, "functions", "invalid_value"],
+    [{ tools: undefined, functions: [{}] }, "functions[0].name", "missing_required_parameter"],
+    [
+      { tools: undefined, functions: [{ name: "f" }], function_call: { name: "g" } },
+      "function_call",
+      "invalid_value",
+    ],
+    [{ tool_choice: "required", ignore_eos: true }, "ignore_eos", "invalid_value"],
+    [{ parallel_tool_calls: false, min_tokens: 1 }, "min_tokens", "invalid_value"],
+  ])("%j is refused", async (fields, param, code) => {
+    const { chat, engine } = createTestApp();
+    const response = await chat({ tools: TOOLS, ...fields });
+    expect([response.status, await response.json()]).toMatchObject([400, { error: { param, code } }]);
+    expect(engine.submits).toEqual([]);
+  });
+
+  it("tells what of a strict schema cannot be held in OpenAI's words", async () => {
+    const { chat } = createTestApp();
+    const parameters = {
+      type: "object",
+      properties: { a: { type: "array", items: { type: "string" }, uniqueItems: true } },
+      required: ["a"],
+      additionalProperties: false,
+    };
+    const response = await chat({
+      tools: [{ type: "function", function: { name: "f", parameters, strict: true } }],
+    });
+    expect([response.status, await response.json()]).toEqual([
+      400,
+      {
+        error: {
+          message:
+            "Invalid schema for function 'f': In context=('properties', 'a'), 'uniqueItems' is not permitted.",
+          type: "invalid_request_error",
+          param: "tools[0].function.parameters",
+          code: "invalid_function_parameters",
+        },
+      },
+    ]);
+  });
+});
+
+describe("an engine that cannot follow", () => {
+  it.each([
+    ["grammar_rejected", "tools"],
+    ["no_token_allowed", "logit_bias"],
+  ] as const)("%s is a 400 that names %s", async (code, param) => {
+    const { chat, engine } = createTestApp();
+    engine.script = { kind: "fail", code };
+    const response = await chat({ tools: TOOLS });
+    expect([response.status, await response.json()]).toMatchObject([
+      400,
+      { error: { param, code: "invalid_value" } },
+    ]);
+  });
+});
