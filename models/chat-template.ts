@@ -15,6 +15,7 @@ import { guardStrings, stringsOf, toPromptParts, unusedCharacters, withoutSentin
 import type { ReasoningMarkers } from "./text/reasoning-splitter.ts";
 import type { TokenTable } from "./text/token-table.ts";
 import { detectToolFormat } from "./tools/detect.ts";
+import { PROBE_TOOLS } from "./tools/probe.ts";
 import type { ProbedTemplate } from "./tools/probe.ts";
 import { toolReshapes } from "./tools/reshape-calls.ts";
 import { concernsTools, shapeTools } from "./tools/tool-history.ts";
@@ -63,6 +64,7 @@ const KNOWN_MARKERS: readonly ReasoningMarkers[] = [
 
 const PROBE = "weft probe";
 const PROBE_NAME = "weft_probe";
+const PROBE_KEY = "weft_key";
 
 export class ChatTemplate implements ProbedTemplate {
   readonly source: string;
@@ -95,15 +97,14 @@ export class ChatTemplate implements ProbedTemplate {
         throw new TemplateError("template_rejected", `The template variable "${name}" cannot be set.`);
       }
     }
-    const { tools, messages, forms } = await this.#forms(request);
-    const shown = { ...request, tools };
+    const [first, ...others] = await this.#forms(request);
     try {
-      return await this.#attempt(shown, messages);
+      return await this.#attempt(first);
     } catch (error) {
       if (!mayBeCured(error)) throw error;
-      for (const form of forms) {
-        const reshaped = form();
-        const prompt = reshaped && (await this.#attempt(shown, reshaped).catch(unlessHopeless));
+      for (const other of others) {
+        const form = other();
+        const prompt = form && (await this.#attempt(form).catch(unlessHopeless));
         if (prompt !== undefined) return prompt;
       }
       throw error;
@@ -129,25 +130,29 @@ export class ChatTemplate implements ProbedTemplate {
     return this.#endTexts;
   }
 
-  /** The messages as the template should take them, and other forms for one that refuses. */
-  async #forms(request: RenderRequest): Promise<{
-    readonly messages: readonly TemplateMessage[];
-    readonly tools: readonly unknown[] | undefined;
-    readonly forms: readonly (() => readonly TemplateMessage[] | undefined)[];
-  }> {
+  /** The conversation as the template should take it, then other forms for one that refuses. */
+  async #forms(
+    request: RenderRequest,
+  ): Promise<readonly [RenderRequest, ...(() => RenderRequest | undefined)[]]> {
     const format = concernsTools(request) ? await detectToolFormat(this) : undefined;
     const { messages: given, tools } = format === undefined ? request : shapeTools(request, format);
     const messages = shapeMessages(given, await this.#abilities(given));
-    const callForms = format === undefined ? [] : toolReshapes(messages, format);
-    const forms = [() => messages, ...callForms].flatMap((callForm) => [
-      () => callForm(),
-      ...SYSTEM_RESHAPES.map((reshape) => () => mapDefined(callForm(), reshape)),
+    const first = { ...request, messages, tools };
+    const callForms = format === undefined ? [] : toolReshapes(first, format);
+    const forms = [() => first, ...callForms].flatMap((callForm) => [
+      (): RenderRequest | undefined => mapDefined(callForm(), (form) => ({ ...request, ...form })),
+      ...SYSTEM_RESHAPES.map((reshape) => (): RenderRequest | undefined => {
+        const form = callForm();
+        const reshaped = form && reshape(form.messages);
+        return reshaped && { ...request, ...form, messages: reshaped };
+      }),
     ]);
-    return { messages, tools, forms: forms.slice(1) };
+    return [first, ...forms.slice(1)];
   }
 
-  async #attempt(request: RenderRequest, messages: readonly TemplateMessage[]): Promise<RenderedPrompt> {
+  async #attempt(request: RenderRequest): Promise<RenderedPrompt> {
     const { table } = this.#options;
+    const { messages } = request;
     const names = Object.keys(request.kwargs);
     const given = { messages, tools: request.tools ?? null, values: Object.values(request.kwargs) };
     const { value, sentinel } = this.#guard(given);
@@ -243,20 +248,15 @@ export class ChatTemplate implements ProbedTemplate {
     return asText.includes(PROBE) && asText === asParts;
   }
 
-  /**
-   * Whether an object becomes JSON, and not `[object Object]`, nothing or an error; or is written in some other way
-   * by a template that makes nothing of its text.
-   */
+  /** Whether an object is written, as JSON or entry by entry, and does not become `[object Object]`, nothing or an error. */
   async #takesArgumentObjects(): Promise<boolean> {
     const content = this.#callsInsteadOfContent === true ? null : "";
-    const rendered = await this.#probeCall({ key: PROBE }, content);
-    if (new RegExp(`"key":\\s*"${PROBE}"`).test(rendered)) return true;
-    if (!rendered.includes(PROBE) || !rendered.includes("key")) return false;
-    return !(await this.#probeCall(JSON.stringify({ key: PROBE }), content)).includes(PROBE);
+    const rendered = await this.#probeCall({ [PROBE_KEY]: PROBE }, content);
+    return rendered.includes(PROBE_KEY) && rendered.includes(PROBE);
   }
 
   async #wantsCallsInsteadOfContent(): Promise<boolean> {
-    for (const given of [{ key: PROBE }, JSON.stringify({ key: PROBE })]) {
+    for (const given of [{ [PROBE_KEY]: PROBE }, JSON.stringify({ [PROBE_KEY]: PROBE })]) {
       if ((await this.#probeCall(given, "")).includes(PROBE_NAME)) return false;
       if ((await this.#probeCall(given, null)).includes(PROBE_NAME)) return true;
     }
@@ -267,10 +267,13 @@ export class ChatTemplate implements ProbedTemplate {
   async #probeCall(given: unknown, content: unknown): Promise<string> {
     // Some templates take ids of nine letters and digits only.
     const call = { id: "weftprobe", type: "function", function: { name: PROBE_NAME, arguments: given } };
-    return this.#probe([
+    const messages = [
       { role: "user", content: "?" },
       { role: "assistant", content, tool_calls: [call] },
-    ]);
+    ];
+    // Some write calls only where there are tools.
+    const text = await this.#probe(messages);
+    return text.includes(PROBE_NAME) ? text : this.#probe(messages, PROBE_TOOLS);
   }
 
   /**

@@ -285,11 +285,13 @@ function* readEntries(body: LiteralBody, reader: TextReader, entries: string[]):
       yield* reader.expect(close);
       return true;
     }
-    entry += reader.take(1);
-    if (entry.endsWith(body.quote) && body.quote !== '"') {
+    if (body.quote !== '"' && (yield* readQuote(body.quote, reader))) {
       const string = yield* reader.until(body.quote);
-      entry += string.text + (string.found ? body.quote : "");
-    } else if (next === '"' || next === "'") entry += yield* restOfString(next, reader);
+      entry += body.quote + string.text + (string.found ? body.quote : "");
+      continue;
+    }
+    entry += reader.take(1);
+    if (body.quote === '"' && (next === '"' || next === "'")) entry += yield* restOfString(next, reader);
     else if ("[{(".includes(next)) depth++;
     else if ("]})".includes(next)) depth--;
     else if (depth === 0 && next === body.separator.trim()) {
@@ -297,6 +299,15 @@ function* readEntries(body: LiteralBody, reader: TextReader, entries: string[]):
       entry = "";
     }
   }
+}
+
+/** Reads a quote of several characters if there is one. */
+function* readQuote(quote: string, reader: TextReader): Step<boolean> {
+  if ((yield* reader.peek()) !== quote.charAt(0)) return false;
+  const from = reader.position;
+  if ((yield* reader.match(quote)) === "yes") return true;
+  reader.rewind(from);
+  return false;
 }
 
 function* restOfString(quote: string, reader: TextReader): Step<string> {

@@ -134,14 +134,11 @@ export class SyntaxParser implements ToolCallParser {
     this.#reader.mark();
     if (next === undefined) return this.#bare && (yield* this.#matchOrStay(";")) === "yes";
     // What begins with a start is found as content is.
-    if (firstOf(next.trimStart(), this.#starts)?.at === 0) return yield* this.#allEnd(all);
-    if ((yield* this.#matchOrStay(next)) === "yes") return true;
-    return yield* this.#allEnd(all);
-  }
-
-  *#allEnd(all: string): Step<false> {
-    yield* this.#matchOrStay(all);
-    return false;
+    const found = firstOf(next.trimStart(), this.#starts)?.at === 0;
+    if (all.trim() !== "" && (yield* this.#matchOrStay(all)) !== "no") return false;
+    if (found) return false;
+    if (next.trim() !== "") return (yield* this.#matchOrStay(next)) === "yes";
+    return this.#syntax.body.kind === "object" && (yield* this.#reader.skipSpace()) === BRACE;
   }
 
   /** Reads a fixed text if it is there. The beginning of one at the end of the output is dropped. */

@@ -14,6 +14,11 @@ const HERMES: CallSyntax = {
   body: { kind: "object", fields: objectOf("name", "arguments") },
 };
 
+const PYTHONIC = {
+  family: "pythonic",
+  body: { kind: "literal", open: "(", assign: "=", quote: '"', separator: ", ", close: ")" },
+} as const;
+
 /** What we ask of a model whose template knows nothing of tools. */
 export const GENERIC_SYNTAX: CallSyntax = { ...HERMES, family: "generic" };
 
@@ -43,13 +48,11 @@ const KNOWN: readonly { readonly hint: string; readonly syntax: CallSyntax }[] =
   },
   {
     hint: "```tool_code",
-    syntax: {
-      family: "pythonic",
-      before: "```tool_code\n",
-      between: "\n",
-      after: "\n```",
-      body: { kind: "literal", open: "(", assign: "=", quote: '"', separator: ", ", close: ")" },
-    },
+    syntax: { ...PYTHONIC, before: "```tool_code\n", between: "\n", after: "\n```" },
+  },
+  {
+    hint: "<|tool_list_start|>",
+    syntax: { ...PYTHONIC, before: "<|tool_call_start|>[", between: ", ", after: "]<|tool_call_end|>" },
   },
   {
     hint: '"parameters": dictionary',

@@ -18,27 +18,28 @@ export interface ProbeCall {
   /** Nine letters and digits, which is all that some templates take. */
   readonly id: string;
   readonly name: string;
-  /** A text, then a number. */
+  /** A text, then a number, in the order of the alphabet, in which some templates write them. */
   readonly arguments: Readonly<Record<string, string | number>>;
 }
 
 export const FIRST_CALL: ProbeCall = {
   id: "weftid001",
   name: "weft_alpha",
-  arguments: { weft_text: "weft value", weft_number: 7301 },
+  arguments: { weft_label: "weft value", weft_number: 7301 },
 };
 
 export const SECOND_CALL: ProbeCall = {
   id: "weftid002",
   name: "weft_beta",
-  arguments: { weft_other: "weft thing", weft_count: 3709 },
+  arguments: { weft_item: "weft thing", weft_size: 3709 },
 };
 
 const ANSWER = "§weft answer§";
 const RESULT = "§weft result§";
 const DESCRIPTION = "§weft description§";
 
-const TOOLS = [FIRST_CALL, SECOND_CALL].map((call) => ({
+/** With everything that a template may ask for. */
+export const PROBE_TOOLS = [FIRST_CALL, SECOND_CALL].map((call) => ({
   type: "function",
   function: {
     name: call.name,
@@ -46,7 +47,10 @@ const TOOLS = [FIRST_CALL, SECOND_CALL].map((call) => ({
     parameters: {
       type: "object",
       properties: Object.fromEntries(
-        Object.entries(call.arguments).map(([key, value]) => [key, { type: typeof value }]),
+        Object.entries(call.arguments).map(([key, value]) => [
+          key,
+          { type: typeof value, description: DESCRIPTION },
+        ]),
       ),
       required: Object.keys(call.arguments),
     },
@@ -64,21 +68,36 @@ export interface ProbeResult {
   readonly showsResults: boolean;
 }
 
+/** Of a template that does not even render an answer. */
+const NOTHING: ProbeResult = {
+  one: undefined,
+  two: undefined,
+  withTools: "",
+  showsDefinitions: false,
+  showsResults: false,
+};
+
+/** @throws {TemplateError} `template_busy`. */
 export async function probeTools(template: ProbedTemplate): Promise<ProbeResult> {
-  const answer = await template.probe([user(), { role: "assistant", content: ANSWER }], TOOLS);
+  const answered = [user(), { role: "assistant", content: ANSWER }];
+  const withTools = await template.probe(answered, PROBE_TOOLS);
+  // A template that fails with tools may still write calls.
+  const tools = withTools === undefined ? undefined : PROBE_TOOLS;
+  const answer = withTools ?? (await template.probe(answered, undefined));
+  if (answer === undefined) return NOTHING;
   const turnOf = async (calls: readonly ProbeCall[]): Promise<string | undefined> => {
-    const rendered = await template.probe([user(), assistant(calls)], TOOLS);
-    if (rendered === undefined || answer === undefined) return undefined;
+    const rendered = await template.probe([user(), assistant(calls)], tools);
+    if (rendered === undefined) return undefined;
     const turn = turnWithout(rendered, answer, template.endTexts);
     return calls.every((call) => turn.includes(call.name)) ? turn : undefined;
   };
   const result = { role: "tool", tool_call_id: FIRST_CALL.id, name: FIRST_CALL.name, content: RESULT };
-  const finished = await template.probe([user(), assistant([FIRST_CALL]), result], TOOLS);
+  const finished = await template.probe([user(), assistant([FIRST_CALL]), result], tools);
   return {
     one: await turnOf([FIRST_CALL]),
     two: await turnOf([FIRST_CALL, SECOND_CALL]),
-    withTools: answer ?? "",
-    showsDefinitions: (answer ?? finished ?? "").includes(DESCRIPTION),
+    withTools: withTools ?? "",
+    showsDefinitions: withTools?.includes(DESCRIPTION) === true,
     showsResults: finished?.includes(RESULT) === true,
   };
 }
@@ -96,6 +115,9 @@ function assistant(calls: readonly ProbeCall[]): TemplateMessage {
   return { role: "assistant", content: "", tool_calls: toolCalls };
 }
 
+/** What some templates put before every call. */
+const EMPTY_REASONING = /^\s*<[^<>]*think[^<>]*>\s*<[^<>]*think[^<>]*>\s*/i;
+
 /** The assistant's turn without what an answer has around it as well. */
 function turnWithout(rendered: string, answer: string, endTexts: readonly string[]): string {
   const at = answer.indexOf(ANSWER);
@@ -105,6 +127,7 @@ function turnWithout(rendered: string, answer: string, endTexts: readonly string
   const closing = answer.slice(at + ANSWER.length);
   const shared = closingTails(closing).find((tail) => turn.endsWith(tail));
   if (shared !== undefined) turn = turn.slice(0, -shared.length);
+  turn = turn.replace(EMPTY_REASONING, "");
   for (const end of endTexts) {
     const found = end === "" ? -1 : turn.indexOf(end);
     if (found !== -1) turn = turn.slice(0, found);

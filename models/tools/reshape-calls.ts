@@ -1,19 +1,27 @@
 /** Other forms of calls and results, for templates that refuse the usual one. Pure. */
 import { textOf } from "../chat-template-messages.ts";
 import type { TemplateMessage } from "../chat-template-messages.ts";
-import { callsAsText, resultsAsUser } from "./tool-history.ts";
+import { callsAsText, definitionsAsText, resultsAsUser } from "./tool-history.ts";
+import type { ToolConversation } from "./tool-history.ts";
 import type { ToolFormat } from "./tool-format.ts";
 
-type Reshape = () => readonly TemplateMessage[] | undefined;
+type Reshape = () => ToolConversation;
 
-/** Tried one after the other, each on top of those before it; undefined where there is nothing to change. */
-export function toolReshapes(messages: readonly TemplateMessage[], format: ToolFormat): Reshape[] {
-  return [
-    () => withShortIds(messages),
-    () => withObjectArguments(withShortIds(messages)),
-    () => withSingleCalls(withObjectArguments(withShortIds(messages))),
-    () => withoutStrayResults(withSingleCalls(withObjectArguments(withShortIds(messages)))),
+/** Tried one after the other, each on top of those before it; the last one leaves nothing but text. */
+export function toolReshapes({ messages, tools }: ToolConversation, format: ToolFormat): Reshape[] {
+  const shortIds = (): TemplateMessage[] => withShortIds(messages);
+  const objects = (): TemplateMessage[] => withObjectArguments(shortIds());
+  const single = (): TemplateMessage[] => withSingleCalls(objects());
+  const forms = [
+    shortIds,
+    objects,
+    single,
+    () => withoutStrayResults(single()),
     () => asText(messages, format),
+  ];
+  return [
+    ...forms.map((form) => () => ({ messages: form(), tools })),
+    () => definitionsAsText({ messages: asText(messages, format), tools }, format),
   ];
 }
 

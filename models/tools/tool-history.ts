@@ -28,8 +28,16 @@ export function shapeTools(conversation: ToolConversation, format: ToolFormat): 
   let messages = inOrderOfCalls(conversation.messages);
   if (!results) messages = resultsAsUser(messages);
   if (!calls) messages = messages.map((message) => callsAsText(message, format));
-  const { tools } = conversation;
-  if (definitions || tools === undefined || tools.length === 0) return { messages, tools };
+  const shaped = { messages, tools: conversation.tools };
+  return definitions ? shaped : definitionsAsText(shaped, format);
+}
+
+/** The tools in a system message. */
+export function definitionsAsText(
+  { messages, tools }: ToolConversation,
+  format: Pick<ToolFormat, "print">,
+): ToolConversation {
+  if (tools === undefined || tools.length === 0) return { messages, tools };
   return { messages: withSystemText(messages, describeTools(tools, format)), tools: undefined };
 }
 

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { TemplateRenderer } from "../../../models/chat-template.ts";
 import { detectToolFormat } from "../../../models/tools/detect.ts";
 import type { ParsedTool, ToolFormat } from "../../../models/tools/tool-format.ts";
+import { formatOf } from "../../../models/tools/syntax-format.ts";
 import { cutAt } from "../token-tables.ts";
 import { TEMPLATE_NAMES, templateOf } from "./fixture-templates.ts";
 import { characters, read } from "./parse.ts";
@@ -75,6 +76,7 @@ describe("one call, as models of each family write it", () => {
       "gemma-function",
       "<start_function_call>call:get_weather{city:<escape>Paris<escape>}<end_function_call>",
     ],
+    ["gemma4", '<|tool_call>call:get_weather{city:<|"|>Paris<|"|>}<tool_call|>'],
     ["granite", '<|tool_call|>[{"name": "get_weather", "arguments": {"city": "Paris"}}]'],
     ["granite-silent", '<|tool_call|> [{"name": "get_weather", "arguments": {"city": "Paris"}}]'],
     [
@@ -215,11 +217,45 @@ describe("arguments", () => {
     ]);
   });
 
+  it("of Gemma become JSON", () => {
+    const text = `<|tool_call>call:f{a:<|"|>it's "x", {y}<|"|>,b:[1,<|"|>z<|"|>],c:{k:true,n:null}}<tool_call|>`;
+    expect(bothCuts("gemma4", text, {}).calls).toEqual([
+      {
+        name: "f",
+        arguments: `{"a": ${JSON.stringify(`it's "x", {y}`)}, "b": [1,"z"], "c": {"k":true,"n":null}}`,
+      },
+    ]);
+  });
+
   it("of a Python call become JSON", () => {
     const text = `[f(a='it\\'s', b=[1, -2.5, None], c={'k': True}, d="x, y)")]`;
     expect(bothCuts("pythonic", text, {}).calls).toEqual([
       { name: "f", arguments: '{"a": "it\'s", "b": [1,-2.5,null], "c": {"k":true}, "d": "x, y)"}' },
     ]);
+  });
+});
+
+describe("the end of several calls", () => {
+  it("is found where nothing but a line break stands between them", () => {
+    const syntax = {
+      family: "lines",
+      before: "<calls>\n",
+      between: "\n",
+      after: "\n</calls>",
+      body: {
+        kind: "object",
+        fields: [
+          { key: "name", holds: "name" },
+          { key: "arguments", holds: "arguments" },
+        ],
+      },
+    } as const;
+    const lines = formatOf(syntax, { definitions: true, calls: true, results: true });
+    const text = lines.print([PARIS, ROME]);
+    expect(text).toMatch(/^<calls>\n\{.*\}\n\{.*\}\n<\/calls>$/);
+    for (const chunks of [[text], characters(text)]) {
+      expect(read(lines, chunks)).toMatchObject({ content: "", calls: [PARIS, ROME] });
+    }
   });
 });
 

@@ -5,8 +5,8 @@ import { deriveSyntax } from "../../../models/tools/derive-syntax.ts";
 import { detectToolFormat } from "../../../models/tools/detect.ts";
 import { keptControls } from "../../../models/tools/kept-controls.ts";
 import type { ProbedTemplate } from "../../../models/tools/probe.ts";
-import { controlToken, endToken, tableOf, textToken } from "../token-tables.ts";
-import { TEMPLATE_NAMES, templateOf } from "./fixture-templates.ts";
+import { controlToken, tableOf, textToken } from "../token-tables.ts";
+import { TEMPLATE_NAMES, templateOf, templateWith } from "./fixture-templates.ts";
 import { read } from "./parse.ts";
 
 const renderer = new TemplateRenderer();
@@ -71,6 +71,11 @@ const EXPECTED: Readonly<
     "literal",
     ["<start_function_call>"],
     "<start_function_call>call:add{a:1}<end_function_call><start_function_call>call:now{}<end_function_call>",
+  ],
+  gemma4: [
+    "literal",
+    ["<|tool_call>"],
+    "<|tool_call>call:add{a:1}<tool_call|><|tool_call>call:now{}<tool_call|>",
   ],
   granite: [
     "granite",
@@ -146,13 +151,7 @@ describe("detectToolFormat", () => {
       "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% for c in m.tool_calls or [] %}" +
       '%%CALL {"args": {{ c.function.arguments | tojson }}, "fn": "{{ c.function.name }}", "v": 2} %%' +
       "{% endfor %}</{{ m.role }}>{% endfor %}{{ tools | tojson if tools else '' }}";
-    const template = new ChatTemplate({
-      source,
-      table: tableOf([endToken("</s>")]),
-      bosText: "",
-      eosText: "</s>",
-      renderer,
-    });
+    const template = templateWith(source, renderer);
     const format = await detectToolFormat(template);
     const text = '%%CALL {"args": {"a": 1}, "fn": "add", "v": 2} %%';
     expect(format.name).toBe("json-object");
@@ -206,15 +205,15 @@ describe("deriveSyntax", () => {
     expect(deriveSyntax("calls weft_alpha", undefined)).toBeUndefined();
     expect(deriveSyntax("", undefined)).toBeUndefined();
     expect(
-      deriveSyntax('weft_alpha{"weft_text": "weft value", "weft_number": 7301}', undefined),
+      deriveSyntax('weft_alpha{"weft_label": "weft value", "weft_number": 7301}', undefined),
     ).toBeUndefined();
   });
 
   it("takes what stands in for the number of a call as free", () => {
     const call = (name: string, index: number, given: string): string =>
       `<|begin|>functions.${name}:${index}<|args|>${given}<|end|>`;
-    const first = call("weft_alpha", 0, '{"weft_text": "weft value", "weft_number": 7301}');
-    const second = call("weft_beta", 1, '{"weft_other": "weft thing", "weft_count": 3709}');
+    const first = call("weft_alpha", 0, '{"weft_label": "weft value", "weft_number": 7301}');
+    const second = call("weft_beta", 1, '{"weft_item": "weft thing", "weft_size": 3709}');
     expect(deriveSyntax(first, first + second)).toMatchObject({
       before: "<|begin|>functions.",
       between: "<|end|><|begin|>functions.",

@@ -35,6 +35,9 @@ export function templateOf(name: string, renderer: TemplateRenderer): ChatTempla
   const file = ["pocket", "smollm2"].includes(name)
     ? `${name}-chat-template.jinja`
     : `templates/${name}.jinja`;
-  const source = readFileSync(new URL(file, FIXTURES), "utf8");
+  return templateWith(readFileSync(new URL(file, FIXTURES), "utf8"), renderer);
+}
+
+export function templateWith(source: string, renderer: TemplateRenderer): ChatTemplate {
   return new ChatTemplate({ source, table, bosText: "<s>", eosText: "</s>", renderer });
 }

@@ -2,7 +2,7 @@ import { afterAll, describe, expect, it } from "vitest";
 import { TemplateRenderer } from "../../../models/chat-template.ts";
 import type { RenderRequest, TemplateMessage } from "../../../models/chat-template.ts";
 import { withShortIds } from "../../../models/tools/reshape-calls.ts";
-import { TEMPLATE_NAMES, templateOf } from "./fixture-templates.ts";
+import { TEMPLATE_NAMES, templateOf, templateWith } from "./fixture-templates.ts";
 
 const renderer = new TemplateRenderer();
 afterAll(() => renderer.close());
@@ -196,6 +196,34 @@ describe("a template that knows no tools", () => {
     // System, user, assistant, user, and the beginning of the answer.
     expect(specials.filter((text) => text === "<|im_start|>")).toHaveLength(5);
     expect(specials.filter((text) => text === "<|im_end|>")).toHaveLength(4);
+  });
+});
+
+describe("a template that fails with the tools of a request", () => {
+  it("gets them as text", async () => {
+    const source =
+      "{% for t in tools or [] %}{{ 'Tool ' + t.function.description }}{% endfor %}" +
+      "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}" +
+      '<call>{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}</call>' +
+      "{% endfor %}{% endfor %}";
+    const template = templateWith(source, renderer);
+    const render = async (tools: RenderRequest["tools"]): Promise<string> => {
+      const messages = [user("Oslo?")];
+      const request = {
+        messages,
+        tools,
+        addGenerationPrompt: false,
+        continueFinalMessage: false,
+        kwargs: {},
+      };
+      return (await template.render(request)).text;
+    };
+    expect(await render(TOOLS)).toBe("Tool Tells the weather.[user]Oslo?");
+    const text = await render([{ type: "function", function: { name: "weather" } }]);
+    expect(text).toContain('<tools>\n{"type":"function","function":{"name":"weather"}}\n</tools>');
+    expect(text).toContain(
+      '<call>{"name": <name of the tool>, "arguments": <arguments as a JSON object>}</call>',
+    );
   });
 });
 
