@@ -62,6 +62,13 @@ const KNOWN_MARKERS: readonly ReasoningMarkers[] = [
   { start: "<seed:think>", end: "</seed:think>" },
 ];
 
+/** Harmony's: thoughts are a message of their own, and the marker at its end ends other messages, too. */
+const HARMONY_MARKERS: ReasoningMarkers = {
+  start: "<|channel|>analysis<|message|>",
+  end: "<|end|>",
+  controls: ["<|channel|>", "<|message|>"],
+};
+
 const PROBE = "weft probe";
 const PROBE_NAME = "weft_probe";
 const PROBE_KEY = "weft_key";
@@ -80,7 +87,9 @@ export class ChatTemplate implements ProbedTemplate {
 
   constructor(options: ChatTemplateOptions) {
     this.source = options.source;
-    this.reasoning = KNOWN_MARKERS.find((markers) => options.source.includes(markers.end));
+    this.reasoning = options.source.includes(HARMONY_MARKERS.start)
+      ? HARMONY_MARKERS
+      : KNOWN_MARKERS.find((markers) => options.source.includes(markers.end));
     this.#options = options;
     this.#developerRole = options.source.includes("developer");
   }

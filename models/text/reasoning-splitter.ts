@@ -3,6 +3,8 @@
 export interface ReasoningMarkers {
   readonly start: string;
   readonly end: string;
+  /** Names of control tokens of which a marker is made up, where it is more than one token. */
+  readonly controls?: readonly string[];
 }
 
 export type TextKind = "content" | "reasoning";

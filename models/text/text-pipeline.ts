@@ -111,7 +111,7 @@ export class TextPipeline {
       skipControl,
       // A model may have control tokens for its markers; splitter and parser have to see them.
       keepControl: [
-        ...(reasoning === undefined ? [] : [reasoning.start, reasoning.end]),
+        ...(reasoning === undefined ? [] : [reasoning.start, reasoning.end, ...(reasoning.controls ?? [])]),
         ...(options.calls?.markers ?? []),
       ],
     });

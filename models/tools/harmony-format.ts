@@ -42,6 +42,7 @@ export function harmonyFormat(shows: ShownTools): ToolFormat {
     name: "harmony",
     triggersFor: () => [RECIPIENT],
     markup: [START, CHANNEL, CONSTRAIN, MESSAGE, ...ENDS],
+    framesText: true,
     shows,
     callsGrammar: callGrammar,
     createParser: () => new HarmonyParser(),

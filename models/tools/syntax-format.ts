@@ -10,6 +10,7 @@ export function formatOf(syntax: CallSyntax, shows: ShownTools): ToolFormat {
     name: syntax.family,
     triggersFor: (names) => triggersOf(syntax, names),
     markup: [...markupOf(syntax), ...callStarts(syntax).map((start) => start.text)],
+    framesText: false,
     shows,
     callsGrammar: (builder, tools, options) => callsGrammar(builder, syntax, tools, options),
     createParser: (tools = []) => new SyntaxParser(syntax, tools),

@@ -1,7 +1,11 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { harmonyFormat } from "../../../models/tools/harmony-format.ts";
-import { cutAt } from "../token-tables.ts";
+import { TemplateRenderer } from "../../../models/chat-template.ts";
+import { TextPipeline } from "../../../models/text/text-pipeline.ts";
+import { keptControls } from "../../../models/tools/kept-controls.ts";
+import { controlToken, cutAt, tableOf, textToken } from "../token-tables.ts";
+import { templateOf } from "./fixture-templates.ts";
 import { characters, read } from "./parse.ts";
 
 const format = harmonyFormat({ definitions: true, calls: true, results: true });
@@ -54,6 +58,53 @@ describe("Harmony", () => {
     const now = { name: "now", arguments: "{}" };
     expect(bothCuts(format.print([PARIS, now]))).toEqual({ content: "", calls: [PARIS, now] });
     expect(bothCuts("<|channel|>commentary to=functions.now<|message|><|call|>").calls).toEqual([now]);
+  });
+
+  it("leaves its thoughts to the reasoning, and the rest to the parser", async () => {
+    const renderer = new TemplateRenderer();
+    const template = templateOf("harmony", renderer);
+    const names = [...format.markup, "<|call|>"];
+    const words = [
+      "analysis",
+      "Hm.",
+      "assistant",
+      "final",
+      "Rain",
+      " to=functions.get_weather",
+      PARIS.arguments,
+    ];
+    const table = tableOf([
+      ...names.map((name) => controlToken(name)),
+      ...words.map((word) => textToken(word)),
+    ]);
+    const pipeline = (): TextPipeline =>
+      new TextPipeline({
+        table,
+        stops: [],
+        includeStop: false,
+        skipControl: true,
+        minTokens: 0,
+        reasoning: template.reasoning && { ...template.reasoning, opened: false },
+        calls: { parser: format.createParser(), markers: keptControls(format, table) },
+      });
+    const outputOf = (...texts: readonly string[]): unknown[] => {
+      const all = [...names, ...words];
+      const one = pipeline();
+      const deltas = [
+        ...one.push(
+          texts.map((text) => all.indexOf(text)),
+          undefined,
+        ),
+        ...one.flush(true),
+      ];
+      return deltas.map((delta) => ("name" in delta ? delta.name : delta.text));
+    };
+    const thoughts = ["<|channel|>", "analysis", "<|message|>", "Hm.", "<|end|>", "<|start|>", "assistant"];
+    expect(outputOf(...thoughts, "<|channel|>", "final", "<|message|>", "Rain")).toEqual(["Hm.", "Rain"]);
+    expect(
+      outputOf(...thoughts, " to=functions.get_weather", "<|message|>", PARIS.arguments, "<|call|>"),
+    ).toEqual(["Hm.", "get_weather", PARIS.arguments]);
+    await renderer.close();
   });
 
   it("takes text without markup as content", () => {
