@@ -3,7 +3,7 @@ import type { CallBody, LiteralBody, NamedBody, ObjectField, TaggedBody } from "
 import type { PieceSink } from "./content-sink.ts";
 import { jsonOfLiteral, jsonOfText, typesOf } from "./loose-value.ts";
 import { copyNested, parseOrThrow, readString, readValueText } from "./read-json.ts";
-import { NotACall } from "./text-reader.ts";
+import { NOT_A_CALL } from "./text-reader.ts";
 import type { Step, TextReader } from "./text-reader.ts";
 import type { ParsedTool } from "./tool-format.ts";
 
@@ -40,8 +40,8 @@ export function readBody(body: CallBody, context: BodyContext): Step<void> {
 
 /** @throws {NotACall} For a name that no tool can have. */
 function checkName(name: string, { bare, tools }: BodyContext): void {
-  if (name === "" || name.length > NAME_LIMIT || /\s/.test(name)) throw new NotACall();
-  if (bare && tools.size > 0 && !tools.has(name)) throw new NotACall();
+  if (name === "" || name.length > NAME_LIMIT || /\s/.test(name)) throw NOT_A_CALL;
+  if (bare && tools.size > 0 && !tools.has(name)) throw NOT_A_CALL;
 }
 
 // ---- {"name": "f", "arguments": {…}} ----
@@ -89,7 +89,7 @@ function* readObject(fields: readonly ObjectField[], context: BodyContext): Step
     return;
   }
   if (call.begun) return;
-  if (call.name === undefined || (context.bare && call.early === undefined)) throw new NotACall();
+  if (call.name === undefined || (context.bare && call.early === undefined)) throw NOT_A_CALL;
   context.sink.call(call.name);
   context.sink.arguments(call.early ?? "{}");
 }
@@ -107,7 +107,7 @@ function* readFields(keys: Keys, call: ReadCall, context: BodyContext): Step<voi
       yield* reader.expect(",");
       yield* reader.skipSpace();
     }
-    if ((yield* reader.peek()) !== '"') throw new NotACall();
+    if ((yield* reader.peek()) !== '"') throw NOT_A_CALL;
     const key = yield* readString(reader);
     yield* reader.expect(":");
     if (keys.nested.has(key) && (yield* reader.skipSpace()) === "{") yield* readFields(keys, call, context);
@@ -117,7 +117,7 @@ function* readFields(keys: Keys, call: ReadCall, context: BodyContext): Step<voi
       call.name = name;
     } else if (keys.arguments.has(key) && !call.begun && call.early === undefined) {
       yield* readArguments(call, context);
-    } else if (context.bare && !keys.others.has(key)) throw new NotACall();
+    } else if (context.bare && !keys.others.has(key)) throw NOT_A_CALL;
     else yield* readValueText(reader);
   }
 }
@@ -153,7 +153,7 @@ function objectText(text: string): string {
   if (text.startsWith("{")) return text;
   return parseOrThrow(text, (value) => {
     if (value === null || value === "") return "{}";
-    if (typeof value !== "string" || !value.trim().startsWith("{")) throw new NotACall();
+    if (typeof value !== "string" || !value.trim().startsWith("{")) throw NOT_A_CALL;
     return parseOrThrow(value, () => value.trim());
   });
 }
@@ -166,14 +166,14 @@ function* readNamed(body: NamedBody, context: BodyContext): Step<void> {
   const name = yield* readName(afterName, "{", context);
   for (const text of gaps) {
     const [first = "", ...others] = text.trim().split(/\s+/);
-    if (!(yield* reader.until(first)).found) throw new NotACall();
+    if (!(yield* reader.until(first)).found) throw NOT_A_CALL;
     yield* reader.expect(others.join(" "));
   }
   const next = yield* reader.skipSpace();
   // A call that ends after its name has no arguments.
   const ends = next === "" || next === context.callEnd.trimStart().charAt(0);
-  if (next !== "{" && !ends) throw new NotACall();
-  if (context.bare && ends) throw new NotACall();
+  if (next !== "{" && !ends) throw NOT_A_CALL;
+  if (context.bare && ends) throw NOT_A_CALL;
   sink.call(name);
   if (next === "{") yield* streamObject(context);
   else if (next !== "" || !context.cutOff()) sink.arguments("{}");
@@ -194,7 +194,7 @@ function* readName(end: string, lookAhead: string, context: BodyContext): Step<s
       break;
     }
     const next = yield* reader.peek();
-    if (next === "" || name.length > NAME_LIMIT + mark.length) throw new NotACall();
+    if (next === "" || name.length > NAME_LIMIT + mark.length) throw NOT_A_CALL;
     if (mark === "" && next === lookAhead) break;
     name += reader.take(1);
   }
@@ -259,9 +259,9 @@ function* readLiteral(body: LiteralBody, context: BodyContext): Step<void> {
   const entries: string[] = [];
   const closed = yield* readEntries(body, reader, entries);
   const json = entries.map((entry) => jsonOfEntry(entry, body));
-  if (!closed && !context.cutOff()) throw new NotACall();
+  if (!closed && !context.cutOff()) throw NOT_A_CALL;
   const known = json.filter((entry) => entry !== undefined);
-  if (closed && known.length < json.length) throw new NotACall();
+  if (closed && known.length < json.length) throw NOT_A_CALL;
   sink.call(name);
   // A parameter that is not whole is left out.
   const whole = closed ? known : known.slice(0, Math.max(0, entries.length - 1));
@@ -279,7 +279,7 @@ function* readEntries(body: LiteralBody, reader: TextReader, entries: string[]):
       if (entry.trim() !== "") entries.push(entry.trim());
       return false;
     }
-    if (entry.length > NAME_LIMIT * NAME_LIMIT) throw new NotACall();
+    if (entry.length > NAME_LIMIT * NAME_LIMIT) throw NOT_A_CALL;
     if (depth === 0 && next === close.charAt(0)) {
       if (entry.trim() !== "") entries.push(entry.trim());
       yield* reader.expect(close);

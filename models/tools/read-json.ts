@@ -1,5 +1,5 @@
 /** Reads JSON values out of a text that is still being written, and keeps their text as it is. */
-import { NotACall } from "./text-reader.ts";
+import { NOT_A_CALL } from "./text-reader.ts";
 import type { Step, TextReader } from "./text-reader.ts";
 
 /** Characters of a value that is read as a whole. */
@@ -8,7 +8,7 @@ const VALUE_LIMIT = 1 << 16;
 /** A string, unescaped. @throws {NotACall} For anything else, and at the end of the output. */
 export function* readString(reader: TextReader): Step<string> {
   const text = yield* readValueText(reader);
-  if (!text.startsWith('"')) throw new NotACall();
+  if (!text.startsWith('"')) throw NOT_A_CALL;
   return parseOrThrow(text, String);
 }
 
@@ -19,14 +19,14 @@ export function* readValueText(reader: TextReader): Step<string> {
   let length = 0;
   const take = (text: string): void => {
     length += text.length;
-    if (length > VALUE_LIMIT) throw new NotACall();
+    if (length > VALUE_LIMIT) throw NOT_A_CALL;
     chunks.push(text);
   };
   if (first === "{" || first === "[" || first === '"') {
-    if (!(yield* copyNested(reader, take))) throw new NotACall();
+    if (!(yield* copyNested(reader, take))) throw NOT_A_CALL;
   } else {
     for (let next = first; /[\w.+-]/.test(next); next = yield* reader.peek()) take(reader.take(1));
-    if (length === 0) throw new NotACall();
+    if (length === 0) throw NOT_A_CALL;
   }
   return chunks.join("");
 }
@@ -66,7 +66,7 @@ export function parseOrThrow<T>(text: string, check: (value: unknown) => T): T {
   try {
     value = JSON.parse(text);
   } catch {
-    throw new NotACall();
+    throw NOT_A_CALL;
   }
   return check(value);
 }

@@ -5,6 +5,9 @@ export type Step<T> = Generator<undefined, T, undefined>;
 /** Thrown where the text read so far cannot be a call; never leaves the parser. */
 export class NotACall extends Error {}
 
+/** The only one: text full of braces throws at each of them, and a stack costs more than all the rest. */
+export const NOT_A_CALL = new NotACall("not a call");
+
 const SPACE = " \t\r\n";
 
 /** White space of a model that writes nothing else ends somewhere. */
@@ -102,7 +105,7 @@ export class TextReader {
 
   /** @throws {NotACall} */
   *expect(text: string): Step<void> {
-    if ((yield* this.match(text)) !== "yes") throw new NotACall();
+    if ((yield* this.match(text)) !== "yes") throw NOT_A_CALL;
   }
 
   /**
