@@ -72,9 +72,9 @@ export function callEnds({ between, after }: CallSyntax): CallEnds {
   return { call: between.slice(0, shared), next: between.slice(shared), all: after.slice(shared) };
 }
 
-/** The tag or bracket word with which the text begins; "" when it begins with none. */
+/** The tag, the word in brackets or the word before a bracket with which the text begins; "" when it begins with none. */
 export function leadingMark(text: string): string {
-  return /^\s*(<[^\s<>]*>|\[[A-Z_]+\]|<[^\s<>[{]*=|[a-z_]{4,}(?=\[))/.exec(text)?.[1] ?? "";
+  return /^\s*(<[^\s<>]*>|\[[A-Z_]+\]|<[^\s<>[{]*=|[a-z_]{4,}\[)/.exec(text)?.[1] ?? "";
 }
 
 /** All fixed texts. */

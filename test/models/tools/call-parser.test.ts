@@ -285,6 +285,7 @@ describe("what is no call", () => {
     ["llama3", '{"name": "get_weather"}'],
     ["llama3", 'function f() { return {"a": {"name": "x"}}; }'],
     ["llama3", "<|python_tag|>print(1)"],
+    ["functools", "import functools\nfunctools.reduce(f, [1])"],
     ["mistral", "[TOOL_CALLS] none"],
     ["mistral-args", "[TOOL_CALLS]two words[ARGS]{}"],
     ["deepseek", "<｜tool▁calls▁begin｜>oops"],

@@ -99,7 +99,7 @@ const EXPECTED: Readonly<
   ],
   functools: [
     "phi4",
-    ["functools"],
+    ["functools["],
     'functools[{"name": "add", "arguments": {"a": 1}}, {"name": "now", "arguments": {}}]',
   ],
   "qwen3-coder": [
