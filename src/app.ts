@@ -13,14 +13,29 @@ import type { AppContext, AppEnv } from "./routes/env.ts";
 import { health, live, ready, version } from "./routes/health.ts";
 import { metrics, props, slots } from "./routes/inspect.ts";
 import { getModel, listModels } from "./routes/models.ts";
+import {
+  cancelResponse,
+  countInputTokens,
+  createResponse,
+  deleteResponse,
+  getResponse,
+  listInputItems,
+} from "./routes/responses.ts";
 import { applyTemplate, detokenize, tokenize } from "./routes/tokenize.ts";
 
+type Method = "GET" | "POST" | "DELETE";
 type Handler = (c: AppContext, deps: AppDeps) => Response | Promise<Response>;
 
 /** Paths as `routedPath` leaves them: each also answers under `/v1`. */
-const ROUTES: readonly (readonly [method: "GET" | "POST", path: string, handler: Handler])[] = [
+const ROUTES: readonly (readonly [method: Method, path: string, handler: Handler])[] = [
   ["POST", "/chat/completions", chatCompletions],
   ["POST", "/completions", completions],
+  ["POST", "/responses", createResponse],
+  ["POST", "/responses/input_tokens", countInputTokens],
+  ["GET", "/responses/:id", getResponse],
+  ["DELETE", "/responses/:id", deleteResponse],
+  ["POST", "/responses/:id/cancel", cancelResponse],
+  ["GET", "/responses/:id/input_items", listInputItems],
   ["GET", "/models", listModels],
   ["GET", "/models/:id{.+}", getModel],
   ["POST", "/tokenize", tokenize],
@@ -47,9 +62,9 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   app.use(answerCors(deps.config));
   app.use(guardOrigin(deps.config));
   app.use(authenticate(deps.config.apiKeys));
-  for (const [method, path, handler] of ROUTES) {
-    app.on(method, path, (c) => handler(c, deps));
-    app.all(path, (c) => errorReply(noteError(c, methodNotAllowed(c.req, method))));
+  for (const [method, path, handler] of ROUTES) app.on(method, path, (c) => handler(c, deps));
+  for (const [path, methods] of methodsByPath()) {
+    app.all(path, (c) => errorReply(noteError(c, methodNotAllowed(c.req, methods))));
   }
   return app;
 }
@@ -81,12 +96,19 @@ function unknownUrl(request: HonoRequest): ApiError {
   return new ApiError("unknown_url", `Invalid URL (${request.method} ${new URL(request.url).pathname})`);
 }
 
-function methodNotAllowed(request: HonoRequest, allowed: "GET" | "POST"): ApiError {
-  const allow = allowed === "GET" ? "GET, HEAD, OPTIONS" : "POST, OPTIONS";
+function methodsByPath(): Map<string, readonly Method[]> {
+  const methods = new Map<string, readonly Method[]>();
+  for (const [method, path] of ROUTES) methods.set(path, [...(methods.get(path) ?? []), method]);
+  return methods;
+}
+
+function methodNotAllowed(request: HonoRequest, allowed: readonly Method[]): ApiError {
+  const names = allowed.flatMap((method) => (method === "GET" ? ["GET", "HEAD"] : [method]));
+  const allow = [...names, "OPTIONS"].join(", ");
   return new ApiError(
     "method_not_allowed",
     `Not allowed to ${request.method} on ${new URL(request.url).pathname} (HINT: Perhaps you meant to make a ` +
-      `${allowed} request?)`,
+      `${allowed[0]} request?)`,
     undefined,
     { headers: { allow } },
   );

@@ -1,5 +1,6 @@
 /** What the HTTP application needs from the process around it, so that a test can hand it anything. */
 import type { Metrics } from "./metrics/metrics.ts";
+import type { Responses } from "./responses/responses.ts";
 import type { ModelDirectory } from "./model-directory.ts";
 
 export interface ApiKey {
@@ -58,6 +59,7 @@ export interface Lifecycle {
 
 export interface AppDeps {
   readonly models: ModelDirectory;
+  readonly responses: Responses;
   readonly config: AppConfig;
   readonly log: Log;
   readonly metrics: Metrics;

@@ -26,6 +26,7 @@ import { randomIds, systemClock } from "../system.ts";
 import { banner } from "./banner.ts";
 import { ExitCode, ListenError } from "./exit-codes.ts";
 import { guardProcess } from "./process-guards.ts";
+import { openResponses } from "./open-responses.ts";
 import { shutDown } from "./shutdown.ts";
 import { terminalProgress } from "./terminal-progress.ts";
 
@@ -61,8 +62,13 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     wait: (ms) => wait(ms),
   });
   const lifecycle = new ServerLifecycle();
+  const opened = await openResponses(values["responses-store"], {
+    log,
+    epochSeconds: () => systemClock.epochSeconds(),
+  });
   const app = createApp({
     models,
+    responses: opened.responses,
     config: appConfig(config, version),
     log,
     metrics,
@@ -84,10 +90,11 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
       loading.catch(() => undefined);
     }
     const drainTimeoutMs = values["drain-timeout"] * 1000;
-    await shutDown({ server, models, drainTimeoutMs, log }, signals.hurry);
+    await shutDown({ server, background: opened.responses, models, drainTimeoutMs, log }, signals.hurry);
     return signals.hurry.aborted ? HURRIED_EXIT : ExitCode.ok;
   } finally {
     models.kill();
+    await opened.close();
     await server.close(0).catch(() => undefined);
     await renderer.close();
   }

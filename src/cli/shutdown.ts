@@ -7,6 +7,8 @@ const LAST_FRAMES_MS = 1000;
 
 export interface ShutdownParts {
   readonly server: Pick<HttpServer, "drain" | "close" | "openResponses">;
+  /** What runs without a client that waits for it. */
+  readonly background: { close(): void };
   readonly models: { stop(): Promise<void>; kill(): void };
   readonly drainTimeoutMs: number;
   readonly log: Log;
@@ -14,13 +16,14 @@ export interface ShutdownParts {
 
 /**
  * Readiness fails and new requests are refused at once; running ones get `drainTimeoutMs`, and what still runs
- * then ends with an error frame. Aborting `hurry` skips the wait. Never rejects.
+ * then ends with an error frame, and what runs in the background is cancelled. Aborting `hurry` skips the wait. Never rejects.
  */
 export async function shutDown(parts: ShutdownParts, hurry: AbortSignal): Promise<void> {
-  const { server, models, drainTimeoutMs, log } = parts;
+  const { server, background, models, drainTimeoutMs, log } = parts;
   log.info({ open: server.openResponses, drainTimeoutMs }, "shutting down");
   const drained = await server.drain(drainTimeoutMs, hurry);
   hurry.addEventListener("abort", () => models.kill(), { once: true });
+  background.close();
   if (drained) {
     await Promise.all([models.stop(), server.close(LAST_FRAMES_MS)]);
   } else {

@@ -110,6 +110,11 @@ export const serveOptions = {
     120,
     "silence before the first token after which a stream sends a comment; 0 is never",
   ),
+  "responses-store": option(
+    text("file"),
+    undefined,
+    "file of JSON lines that keeps stored responses over a restart (default: in memory only)",
+  ),
   "drain-timeout": option(amount("seconds", 0, 86_400), 30, "time that running requests get at shutdown"),
   "allowed-hosts": option(list("name"), [], "Host names accepted on loopback beside localhost"),
   "cors-origins": option(list("origin"), [], "browser origins let in beside localhost; * is all"),

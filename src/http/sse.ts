@@ -13,14 +13,21 @@ export const SSE_HEADERS = {
 } as const;
 
 export interface SseOptions {
-  /** Silence before the first frame after which a comment is sent, in ms; 0 is never. */
+  /** Silence after which the client is sent something, in ms; 0 is never. */
   readonly keepAliveMs: number;
+  /** Writes what is sent in any silence; without it, it is a comment, before the first frame only. */
+  readonly keepAlive?: () => string;
   /** Aborts when the client has gone, even if nobody reads the body any more. */
   readonly signal: AbortSignal;
   /** The reader of the body has gone. */
   readonly onCancel: () => void;
   /** Once, after the last byte or the client's leaving. */
   readonly onEnd: () => void;
+}
+
+/** An event whose name is its `type`. */
+export function eventFrame(event: { readonly type: string; readonly [key: string]: unknown }): string {
+  return `event: ${event.type}\n${sseFrame(event)}`;
 }
 
 export function sseFrame(data: object): string {
@@ -36,6 +43,7 @@ export function sseBody(
   options: SseOptions,
 ): ReadableStream<Uint8Array> {
   const encoder = new TextEncoder();
+  const { keepAliveMs, keepAlive } = options;
   let timer: NodeJS.Timeout | undefined;
   let ended = false;
   let cancelled = false;
@@ -48,21 +56,27 @@ export function sseBody(
   };
   options.signal.addEventListener("abort", end, { once: true });
   if (options.signal.aborted) end();
+  const watchSilence = (controller: ReadableStreamDefaultController<Uint8Array>): void => {
+    if (keepAliveMs <= 0 || ended) return;
+    timer = setInterval(() => {
+      // A client that has not even read the last one needs no other.
+      if ((controller.desiredSize ?? -1) < 0) return;
+      controller.enqueue(encoder.encode(keepAlive?.() ?? KEEP_ALIVE));
+    }, keepAliveMs);
+  };
   return new ReadableStream<Uint8Array>(
     {
-      start(controller) {
-        if (options.keepAliveMs <= 0 || options.signal.aborted) return;
-        timer = setInterval(() => {
-          // A client that has not even read the last comment needs no other.
-          if ((controller.desiredSize ?? -1) >= 0) controller.enqueue(encoder.encode(KEEP_ALIVE));
-        }, options.keepAliveMs);
-      },
+      start: watchSilence,
       async pull(controller) {
         const next = await frames.next();
-        // Comments between tokens confuse some clients, and a stream that flows needs none.
         clearInterval(timer);
         if (cancelled) return;
-        if (next.done !== true) return controller.enqueue(encoder.encode(next.value));
+        if (next.done !== true) {
+          controller.enqueue(encoder.encode(next.value));
+          // Comments between tokens confuse some clients, and a stream that flows needs none.
+          if (keepAlive !== undefined) watchSilence(controller);
+          return;
+        }
         controller.close();
         end();
       },

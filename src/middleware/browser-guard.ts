@@ -37,7 +37,7 @@ export const guardHost = (config: AppConfig) =>
 export const answerCors = (config: AppConfig) =>
   cors({
     origin: (origin, c) => (isAllowedOrigin(origin, c.req.header("host"), config) ? origin : null),
-    allowMethods: ["GET", "HEAD", "POST", "OPTIONS"],
+    allowMethods: ["GET", "HEAD", "POST", "DELETE", "OPTIONS"],
     exposeHeaders: EXPOSED,
     maxAge: 600,
   });

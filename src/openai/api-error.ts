@@ -33,6 +33,7 @@ const KINDS = {
   invalid_type: { status: 400, type: REQUEST },
   invalid_value: { status: 400, type: REQUEST },
   missing_required_parameter: { status: 400, type: REQUEST },
+  previous_response_not_found: { status: 400, type: REQUEST },
   string_above_max_length: { status: 400, type: REQUEST },
   template_limit: { status: 400, type: REQUEST },
   unknown_parameter: { status: 400, type: REQUEST },
@@ -44,6 +45,7 @@ const KINDS = {
   model_not_found: { status: 404, type: REQUEST },
   unknown_url: { status: 404, type: REQUEST, codeOnWire: false },
   method_not_allowed: { status: 405, type: REQUEST, codeOnWire: false },
+  response_not_found: { status: 404, type: REQUEST, codeOnWire: false },
   request_too_large: { status: 413, type: REQUEST },
   unsupported_media_type: { status: 415, type: REQUEST },
   /** Nobody reads it: the client has gone. The number is the one nginx logs. */
@@ -91,6 +93,11 @@ export class ApiError extends Error {
     this.code = code;
     this.param = param;
     this.#extra = extra;
+  }
+
+  /** The same error about another field. */
+  withParam(param: string): ApiError {
+    return new ApiError(this.code, this.message, param, this.#extra);
   }
 
   get status(): number {

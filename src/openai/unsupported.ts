@@ -138,7 +138,7 @@ export function reportedFields(fields: readonly string[], keywords: readonly str
 }
 
 /** Field names are the client's text and end up in a header. */
-function printable(field: string): string {
+export function printable(field: string): string {
   return field.replace(/[^\w.-]/g, "?").slice(0, 64);
 }
 

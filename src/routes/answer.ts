@@ -61,6 +61,7 @@ function noteFinish(c: AppContext, usage: GenerationUsage): void {
   notes.outputTokens = usage.completionTokens;
 }
 
-function ignoredHeader(fields: readonly string[]): Record<string, string> {
+/** Tells which fields had no effect; no header without any. */
+export function ignoredHeader(fields: readonly string[]): Record<string, string> {
   return fields.length === 0 ? {} : { [IGNORED_PARAMS_HEADER]: fields.join(",") };
 }

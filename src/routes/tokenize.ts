@@ -93,7 +93,8 @@ async function tokenizeInput(
   return { parts: (await renderChat(model, turn.render)).parts, addBos: asked ?? true };
 }
 
-async function countedTokens(
+/** @throws {ApiError} 400 for more text than is worth tokenizing at once, or 503. */
+export async function countedTokens(
   model: LoadedModel,
   parts: readonly PromptPart[],
   addBos: boolean,

@@ -10,6 +10,8 @@ import { createApp } from "../../src/app.ts";
 import type { AppConfig, AppDeps } from "../../src/deps.ts";
 import { Metrics } from "../../src/metrics/metrics.ts";
 import type { ModelDirectory, ServedModel } from "../../src/model-directory.ts";
+import { DEFAULT_STORE_LIMITS, ResponseStore } from "../../src/responses/response-store.ts";
+import { Responses } from "../../src/responses/responses.ts";
 import { ScriptedEngine } from "./scripted-engine.ts";
 import { tinyFacts } from "./tiny-vocabulary.ts";
 
@@ -52,6 +54,7 @@ export interface TestAppOptions {
   readonly model?: Partial<ServedModel>;
   readonly models?: ModelDirectory;
   readonly withoutTemplate?: boolean;
+  readonly responses?: Responses;
 }
 
 interface TestRequestInit {
@@ -97,6 +100,8 @@ export function createTestApp(options: TestAppOptions = {}) {
   let serial = 0;
   const deps: AppDeps = {
     models,
+    responses:
+      options.responses ?? new Responses(new ResponseStore(DEFAULT_STORE_LIMITS, () => 1_730_000_000)),
     config: {
       version: "0.0.0-test",
       apiKeys: [],

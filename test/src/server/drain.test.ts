@@ -8,6 +8,7 @@ import { HttpServer, ServerLifecycle } from "../../../src/server.ts";
 import { createLog } from "../../../src/log.ts";
 
 const log = createLog({ level: "silent", format: "json" });
+const background = { close: () => {} };
 const agent = new Agent({ keepAlive: true });
 const servers: HttpServer[] = [];
 
@@ -78,7 +79,10 @@ describe("a shutdown", () => {
     await once(idle, "connect");
     const running = await answer(get(port, "/stream"));
     const models = modelsThat({});
-    const down = shutDown({ server, models, drainTimeoutMs: 60_000, log }, new AbortController().signal);
+    const down = shutDown(
+      { server, background, models, drainTimeoutMs: 60_000, log },
+      new AbortController().signal,
+    );
 
     const refused = await answer(get(port, "/state"));
     expect(refused.headers.connection).toBe("close");
@@ -99,7 +103,7 @@ describe("a shutdown", () => {
     const running = await answer(get(port, "/stream"));
     const models = modelsThat({ kill: () => open[0]?.fail() });
     const body = bodyOf(running);
-    await shutDown({ server, models, drainTimeoutMs: 0, log }, new AbortController().signal);
+    await shutDown({ server, background, models, drainTimeoutMs: 0, log }, new AbortController().signal);
     expect(models.calls).toEqual(["kill"]);
     expect(await body).toBe("begin error frame");
   });
@@ -110,7 +114,7 @@ describe("a shutdown", () => {
     const hurry = new AbortController();
     const models = modelsThat({ kill: () => open[0]?.fail() });
     const body = bodyOf(running);
-    const down = shutDown({ server, models, drainTimeoutMs: 60_000, log }, hurry.signal);
+    const down = shutDown({ server, background, models, drainTimeoutMs: 60_000, log }, hurry.signal);
     hurry.abort();
     await down;
     expect(models.calls).toEqual(["kill"]);
@@ -120,7 +124,7 @@ describe("a shutdown", () => {
   it("has nothing to wait for when nothing runs", async () => {
     const { server } = await scriptedServer();
     const models = modelsThat({});
-    await shutDown({ server, models, drainTimeoutMs: 60_000, log }, new AbortController().signal);
+    await shutDown({ server, background, models, drainTimeoutMs: 60_000, log }, new AbortController().signal);
     expect(models.calls).toEqual(["stop"]);
   });
 });

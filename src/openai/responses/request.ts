@@ -1,0 +1,271 @@
+/** What a response request asks for, read from its JSON body. */
+import { z } from "zod";
+import type { ChatTurn, OutputFormat } from "../../chat-turn.ts";
+import { MAX_TOP_LOGPROBS } from "../../http/limits.ts";
+import { ApiError } from "../api-error.ts";
+import { generationShape, prepareBody, readGeneration } from "../generation-fields.ts";
+import type { GenerationSettings } from "../generation-fields.ts";
+import { integer, missing, notOneOf, parseWith, wrongType } from "../validation.ts";
+import { isObject } from "../../http/json.ts";
+import { refuseFields, withoutEffect } from "./fields.ts";
+import type { OutputStyle } from "./response-object.ts";
+import { readToolChoice, readTools } from "./tools.ts";
+import type { ReadTools } from "./tools.ts";
+
+const {
+  n: _n,
+  max_tokens: _maxTokens,
+  max_completion_tokens: _maxCompletionTokens,
+  stream_options: _streamOptions,
+  include_stop_str_in_output: _includeStop,
+  return_token_ids: _tokenIds,
+  timings_per_token: _timings,
+  ...sharedShape
+} = generationShape;
+
+const SUMMARIES = ["auto", "concise", "detailed"] as const;
+
+/** OpenAI's bounds. */
+const MAX_METADATA_PAIRS = 16;
+const MAX_METADATA_KEY = 64;
+const MAX_METADATA_VALUE = 512;
+
+const schema = z.object({
+  ...sharedShape,
+  // These are judged by hand: they have many forms.
+  input: z.unknown().optional(),
+  tools: z.unknown().optional(),
+  tool_choice: z.unknown().optional(),
+  instructions: z.string().optional(),
+  previous_response_id: z.string().optional(),
+  store: z.boolean().optional(),
+  background: z.boolean().optional(),
+  include: z.array(z.string()).optional(),
+  max_output_tokens: integer(1).optional(),
+  max_tool_calls: integer(0).optional(),
+  parallel_tool_calls: z.boolean().optional(),
+  top_logprobs: integer(0, MAX_TOP_LOGPROBS).optional(),
+  text: z
+    .looseObject({
+      format: z.looseObject({ type: z.string() }).nullish(),
+      verbosity: z.enum(["low", "medium", "high"]).nullish(),
+    })
+    .optional(),
+  reasoning: z
+    .looseObject({
+      effort: z.string().nullish(),
+      summary: z.enum(SUMMARIES).nullish(),
+      generate_summary: z.enum(SUMMARIES).nullish(),
+    })
+    .optional(),
+  truncation: z.enum(["auto", "disabled"]).optional(),
+  metadata: z.record(z.string(), z.string()).optional(),
+  user: z.string().optional(),
+  safety_identifier: z.string().optional(),
+  prompt_cache_key: z.string().optional(),
+  service_tier: z.string().optional(),
+  chat_template_kwargs: z.record(z.string(), z.unknown()).optional(),
+});
+
+type Fields = z.infer<typeof schema>;
+
+const KNOWN: ReadonlySet<string> = new Set(Object.keys(schema.shape));
+
+export interface ResponseRequest {
+  readonly model: string | undefined;
+  /** Not read yet: that takes the id of the response and the items it may refer to. */
+  readonly input: unknown;
+  readonly instructions: string | undefined;
+  readonly previousResponseId: string | undefined;
+  readonly store: boolean;
+  readonly stream: boolean;
+  readonly background: boolean;
+  /** Whether the oldest items are dropped when the context is too small for all. */
+  readonly truncate: boolean;
+  /** The turn without its messages. */
+  readonly turn: Omit<ChatTurn, "render">;
+  readonly kwargs: Readonly<Record<string, unknown>>;
+  readonly customTools: ReadonlySet<string>;
+  readonly logprobs: boolean;
+  readonly style: OutputStyle;
+  readonly ignoredFields: readonly string[];
+  /** The response's own fields that repeat the request. */
+  readonly echo: RequestEcho;
+}
+
+/** Undefined where the model's default stands. */
+export interface RequestEcho {
+  readonly temperature: number | undefined;
+  readonly topP: number | undefined;
+  readonly fields: Readonly<Record<string, unknown>>;
+}
+
+/** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
+export function readResponseRequest(
+  body: Readonly<Record<string, unknown>>,
+  strict: boolean,
+): ResponseRequest {
+  const present = prepareBody(body);
+  refuseFields(present);
+  const fields = parseWith(schema, present);
+  const ignored = withoutEffect(present, KNOWN, strict);
+  checkMetadata(fields.metadata);
+  const tools = readTools(fields.tools, strict);
+  const format = readFormat(fields);
+  refuseConstraints(tools, format);
+  const store = fields.store ?? true;
+  const background = fields.background ?? false;
+  if (background && !store) {
+    throw new ApiError(
+      "invalid_value",
+      "A background response has to be stored: 'background' cannot be true when 'store' is false.",
+      "background",
+    );
+  }
+  const include = fields.include ?? [];
+  const logprobs = include.includes("message.output_text.logprobs") || (fields.top_logprobs ?? 0) > 0;
+  return {
+    model: fields.model,
+    input: fields.input,
+    instructions: fields.instructions,
+    previousResponseId: fields.previous_response_id,
+    store,
+    stream: fields.stream ?? false,
+    background,
+    truncate: fields.truncation === "auto",
+    turn: {
+      tools: tools.definitions,
+      toolChoice: readToolChoice(fields.tool_choice, tools.tools),
+      parallelToolCalls: fields.parallel_tool_calls ?? true,
+      format,
+      splitReasoning: true,
+      generation: readSettings(fields, logprobs),
+    },
+    kwargs: { ...effortKwargs(fields.reasoning?.effort ?? undefined), ...fields.chat_template_kwargs },
+    customTools: new Set(tools.tools.filter(({ type }) => type === "custom").map(({ name }) => name)),
+    logprobs,
+    style: { summary: summaryOf(fields) !== null, packed: include.includes("reasoning.encrypted_content") },
+    ignoredFields: [...ignored, ...tools.leftOut],
+    echo: {
+      temperature: fields.temperature,
+      topP: fields.top_p,
+      fields: echoOf(fields, tools, { format, store }),
+    },
+  };
+}
+
+/** @throws {ApiError} 400 for what the engine cannot be held to. */
+function refuseConstraints(tools: ReadTools, format: OutputFormat): void {
+  const field = tools.tools.length > 0 ? "tools" : format.kind === "text" ? undefined : format.param;
+  if (field === undefined) return;
+  throw new ApiError(
+    "unsupported_parameter",
+    `Unsupported parameter: '${field}' is not supported by this server.`,
+    field,
+  );
+}
+
+function readSettings(fields: Fields, logprobs: boolean): GenerationSettings {
+  const { max_output_tokens: max } = fields;
+  const bound = max === undefined ? {} : { max_completion_tokens: max };
+  return readGeneration(
+    { ...fields, ...bound },
+    logprobs ? (fields.top_logprobs ?? 0) : undefined,
+    undefined,
+  );
+}
+
+function readFormat({ text }: Fields): OutputFormat {
+  const format = text?.format;
+  if (format == null || format.type === "text") return { kind: "text" };
+  if (format.type === "json_object") return { kind: "json_object", param: "text.format" };
+  if (format.type !== "json_schema") {
+    throw notOneOf("text.format.type", ["text", "json_object", "json_schema"], format.type);
+  }
+  const { name, schema: wanted, strict } = format;
+  if (typeof name !== "string") {
+    throw name == null ? missing("text.format.name") : wrongType("text.format.name", "a string", name);
+  }
+  if (wanted === undefined) throw missing("text.format.schema");
+  if (!isObject(wanted)) throw wrongType("text.format.schema", "an object", wanted);
+  if (strict != null && typeof strict !== "boolean")
+    throw wrongType("text.format.strict", "a boolean", strict);
+  return {
+    kind: "json_schema",
+    name,
+    schema: wanted,
+    strict: strict ?? false,
+    at: "text.format.schema",
+    param: "text.format",
+  };
+}
+
+/** Templates call the effort by its name; those that only know on and off are told off. */
+function effortKwargs(effort: string | undefined): Record<string, unknown> {
+  if (effort === undefined) return {};
+  return effort === "none"
+    ? { reasoning_effort: effort, enable_thinking: false }
+    : { reasoning_effort: effort };
+}
+
+function summaryOf({ reasoning }: Fields): string | null {
+  return reasoning?.summary ?? reasoning?.generate_summary ?? null;
+}
+
+function checkMetadata(metadata: Fields["metadata"]): void {
+  const pairs = Object.entries(metadata ?? {});
+  if (pairs.length > MAX_METADATA_PAIRS) {
+    throw new ApiError(
+      "invalid_value",
+      `Invalid 'metadata': too many pairs. Expected at most ${MAX_METADATA_PAIRS}, but got ${pairs.length} instead.`,
+      "metadata",
+    );
+  }
+  for (const [key, value] of pairs) {
+    if (key.length <= MAX_METADATA_KEY && value.length <= MAX_METADATA_VALUE) continue;
+    throw new ApiError(
+      "string_above_max_length",
+      `Invalid 'metadata': keys have at most ${MAX_METADATA_KEY} characters and values ${MAX_METADATA_VALUE}.`,
+      "metadata",
+    );
+  }
+}
+
+function echoOf(
+  fields: Fields,
+  tools: ReadTools,
+  { format, store }: { readonly format: OutputFormat; readonly store: boolean },
+): Record<string, unknown> {
+  return {
+    instructions: fields.instructions ?? null,
+    max_output_tokens: fields.max_output_tokens ?? null,
+    max_tool_calls: fields.max_tool_calls ?? null,
+    metadata: fields.metadata ?? {},
+    parallel_tool_calls: fields.parallel_tool_calls ?? true,
+    previous_response_id: fields.previous_response_id ?? null,
+    prompt_cache_key: fields.prompt_cache_key ?? null,
+    reasoning: { effort: fields.reasoning?.effort ?? null, summary: summaryOf(fields) },
+    safety_identifier: fields.safety_identifier ?? null,
+    service_tier: "default",
+    store,
+    text: { format: formatJson(fields, format), verbosity: fields.text?.verbosity ?? "medium" },
+    tool_choice: fields.tool_choice ?? "auto",
+    tools: tools.echo,
+    top_logprobs: fields.top_logprobs ?? 0,
+    truncation: fields.truncation ?? "disabled",
+    user: fields.user ?? null,
+  };
+}
+
+function formatJson({ text }: Fields, format: OutputFormat): object {
+  if (format.kind !== "json_schema") return { type: text?.format?.type ?? "text" };
+  const { name, schema: wanted, strict } = format;
+  const description = text?.format?.["description"];
+  return {
+    type: "json_schema",
+    name,
+    description: typeof description === "string" ? description : null,
+    schema: wanted,
+    strict,
+  };
+}

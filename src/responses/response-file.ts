@@ -1,0 +1,185 @@
+/**
+ * The journal of stored responses as a file of JSON lines: one for each response, one for each deletion. It is
+ * rewritten with only what still counts when a process opens it and whenever most of it is out of date.
+ */
+import { appendFile, readFile, rename, writeFile } from "node:fs/promises";
+import { isObject } from "../http/json.ts";
+import type { ResponseRecord } from "./record.ts";
+import type { Journal } from "./response-store.ts";
+
+/** Below this a file is not worth rewriting. */
+const MIN_REWRITE_SIZE = 1024 * 1024;
+
+/** Lines that wait for a slow disk, in UTF-16 units; beyond it responses are kept in memory alone. */
+const MAX_WAITING = 64 * 1024 * 1024;
+
+/** Conversations are nobody else's business. */
+const OWNER_ONLY = 0o600;
+
+export interface ResponseFileOptions {
+  readonly path: string;
+  /** The file could not be written or read; what is lost is in the message. */
+  readonly onProblem: (error: Error, message: string) => void;
+}
+
+/** What counts, as JSON of records: what the file is rewritten with. */
+export interface JournalSource {
+  /** Length of all of it, in UTF-16 units. */
+  readonly size: number;
+  records(): Iterable<ResponseRecord>;
+}
+
+export class ResponseFile implements Journal {
+  readonly #options: ResponseFileOptions;
+  #source: JournalSource | undefined;
+  #fileSize = 0;
+  #waiting: string[] = [];
+  #waitingSize = 0;
+  #writing: Promise<void> | undefined;
+
+  /** Touches nothing yet. */
+  constructor(options: ResponseFileOptions) {
+    this.#options = options;
+  }
+
+  /**
+   * The responses in the file, the oldest first; none when there is no file.
+   * @throws {Error} With the system's code, when it cannot be read.
+   */
+  async read(): Promise<ResponseRecord[]> {
+    return this.#parse(await readFile(this.#options.path, "utf8").catch(absent));
+  }
+
+  /**
+   * Writes what counts, and from now on every change.
+   * @throws {Error} With the system's code, when it cannot be written.
+   */
+  async start(source: JournalSource): Promise<void> {
+    this.#source = source;
+    await this.#rewrite(source);
+  }
+
+  put(json: string): void {
+    this.#append(putLine(json));
+  }
+
+  delete(id: string): void {
+    this.#append(`${JSON.stringify({ delete: id })}\n`);
+  }
+
+  /** Resolves when everything so far is written, or has failed to be. */
+  async flush(): Promise<void> {
+    while (this.#writing !== undefined) await this.#writing;
+  }
+
+  #append(line: string): void {
+    if (this.#waitingSize + line.length > MAX_WAITING) {
+      this.#options.onProblem(
+        new Error("The disk is too slow."),
+        "a stored response is not written to its file",
+      );
+      return;
+    }
+    this.#waiting.push(line);
+    this.#waitingSize += line.length;
+    this.#writing ??= this.#write();
+  }
+
+  /** Never rejects. */
+  async #write(): Promise<void> {
+    try {
+      while (this.#waiting.length > 0) {
+        const lines = this.#waiting.join("");
+        this.#waiting = [];
+        this.#waitingSize = 0;
+        this.#fileSize += lines.length;
+        const source = this.#source;
+        const isOutdated =
+          source !== undefined && this.#fileSize > Math.max(MIN_REWRITE_SIZE, 2 * source.size);
+        if (isOutdated) await this.#rewrite(source);
+        else await appendFile(this.#options.path, lines, { mode: OWNER_ONLY });
+      }
+    } catch (error) {
+      this.#options.onProblem(
+        error instanceof Error ? error : new Error(String(error)),
+        "stored responses are not written to their file",
+      );
+    } finally {
+      this.#writing = undefined;
+    }
+  }
+
+  /** All at once under another name, so that a crash leaves the old file or the new one. */
+  async #rewrite(source: JournalSource): Promise<void> {
+    const { path } = this.#options;
+    const lines = Array.from(source.records(), (record) => putLine(JSON.stringify(record))).join("");
+    await writeFile(`${path}.new`, lines, { mode: OWNER_ONLY });
+    await rename(`${path}.new`, path);
+    this.#fileSize = lines.length;
+  }
+
+  /** A crash can leave half a last line; a line that cannot be read costs that response alone. */
+  #parse(content: string): ResponseRecord[] {
+    const records = new Map<string, ResponseRecord>();
+    let unreadable = 0;
+    for (const line of content.split("\n")) {
+      if (line === "") continue;
+      const entry = readLine(line);
+      if (entry === undefined) {
+        unreadable += 1;
+      } else if ("deleted" in entry) {
+        records.delete(entry.deleted);
+      } else {
+        const { id } = entry.record.head;
+        records.delete(id);
+        records.set(id, entry.record);
+      }
+    }
+    if (unreadable > 0) {
+      this.#options.onProblem(
+        new Error(`${unreadable} unreadable lines`),
+        "some stored responses could not be read and are left out",
+      );
+    }
+    return [...records.values()];
+  }
+}
+
+function putLine(json: string): string {
+  return `{"put":${json}}\n`;
+}
+
+type Line = { readonly record: ResponseRecord } | { readonly deleted: string };
+
+function readLine(line: string): Line | undefined {
+  let value: unknown;
+  try {
+    value = JSON.parse(line);
+  } catch {
+    return undefined;
+  }
+  if (!isObject(value)) return undefined;
+  if (typeof value["delete"] === "string") return { deleted: value["delete"] };
+  return isRecord(value["put"]) ? { record: value["put"] } : undefined;
+}
+
+/** The file is our own; this tells a line of another version, or of another kind of file. */
+function isRecord(value: unknown): value is ResponseRecord {
+  if (!isObject(value)) return false;
+  const { owner, head, context, log } = value;
+  return (
+    typeof owner === "string" &&
+    isObject(head) &&
+    typeof head["id"] === "string" &&
+    typeof head["createdAt"] === "number" &&
+    isObject(head["echo"]) &&
+    isObject(head["style"]) &&
+    Array.isArray(context) &&
+    Array.isArray(log)
+  );
+}
+
+function absent(error: unknown): string {
+  if (error instanceof Error && "code" in error && error.code === "ENOENT") return "";
+  throw error;
+}

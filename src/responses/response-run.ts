@@ -1,0 +1,145 @@
+/** A response that is being made: takes in its generation to the end and lets any number of readers follow. */
+import type { GenerationEvent } from "../generate.ts";
+import { ApiError, internalError } from "../openai/api-error.ts";
+import type { Item } from "../openai/responses/items.ts";
+import type { EndEvent, OutputEvent, OutputReader } from "../openai/responses/output-events.ts";
+import type { ResponseHead } from "../openai/responses/response-object.ts";
+import type { ResponseRecord } from "./record.ts";
+
+export interface RunOptions {
+  readonly owner: string;
+  readonly head: ResponseHead;
+  readonly context: readonly Item[];
+  readonly reader: OutputReader;
+  /** Whether somebody follows the stream, so that every piece is worth keeping by itself. */
+  readonly streamed: boolean;
+  readonly epochSeconds: () => number;
+  /** Ends the generation. */
+  readonly abort: () => void;
+  /** Before readers learn of the end: what they ask for next must find the response. */
+  readonly onEnd: (end: EndEvent, error: unknown) => void;
+}
+
+/** What waits for its readers is bounded by what a slot can hold. */
+export class ResponseRun implements ResponseRecord {
+  readonly owner: string;
+  readonly head: ResponseHead;
+  readonly context: readonly Item[];
+  /** Resolves with the last event, after `onEnd`. */
+  readonly ended: Promise<EndEvent>;
+  readonly #options: RunOptions;
+  readonly #log: OutputEvent[] = [];
+  #end: EndEvent | undefined;
+  #resolveEnd: (end: EndEvent) => void = () => {};
+  #error: unknown;
+  #changed: Promise<void>;
+  #notify: () => void = () => {};
+
+  constructor(generation: AsyncIterable<GenerationEvent>, options: RunOptions) {
+    this.owner = options.owner;
+    this.head = options.head;
+    this.context = options.context;
+    this.#options = options;
+    this.ended = new Promise((resolve) => (this.#resolveEnd = resolve));
+    this.#changed = this.#nextChange();
+    void this.#pump(generation);
+  }
+
+  get log(): readonly OutputEvent[] {
+    return this.#log;
+  }
+
+  /** What stopped it; undefined unless it failed. */
+  get error(): unknown {
+    return this.#error;
+  }
+
+  get running(): boolean {
+    return this.#end === undefined;
+  }
+
+  /** Ends it at once as cancelled; does nothing to one that has ended. */
+  cancel(): void {
+    if (!this.running) return;
+    this.#finish({ kind: "cancelled", at: this.#options.epochSeconds() });
+    this.#options.abort();
+  }
+
+  /** Everything from the first event on, then what comes, to the end. */
+  async *follow(): AsyncGenerator<OutputEvent, void, void> {
+    for (let next = 0; ; next++) {
+      while (this.#log[next] === undefined) await this.#changed;
+      const event = this.#log[next];
+      if (event === undefined) return;
+      yield event;
+      if (event === this.#end) return;
+    }
+  }
+
+  /** Never rejects. */
+  async #pump(generation: AsyncIterable<GenerationEvent>): Promise<void> {
+    try {
+      for await (const event of generation) {
+        if (!this.running) return;
+        for (const output of this.#options.reader.read(event)) this.#take(output);
+      }
+      // A generation that was aborted ends without a finish.
+      if (this.running) this.#finish({ kind: "cancelled", at: this.#options.epochSeconds() });
+    } catch (error) {
+      if (!this.running) return;
+      this.#error = error;
+      const shown = error instanceof ApiError ? error : internalError();
+      const { type, code, message, param } = shown.body.error;
+      this.#finish({
+        kind: "failed",
+        error: { type, code, message, param },
+        at: this.#options.epochSeconds(),
+      });
+    }
+  }
+
+  #take(event: OutputEvent): void {
+    if (event.kind === "end" || event.kind === "failed" || event.kind === "cancelled") {
+      this.#finish(event);
+      return;
+    }
+    const joined = this.#options.streamed ? undefined : joinedEvents(this.#log.at(-1), event);
+    if (joined === undefined) this.#log.push(event);
+    else this.#log[this.#log.length - 1] = joined;
+    this.#wake();
+  }
+
+  #finish(end: EndEvent): void {
+    this.#end = end;
+    this.#log.push(end);
+    this.#options.onEnd(end, this.#error);
+    this.#resolveEnd(end);
+    this.#wake();
+  }
+
+  #wake(): void {
+    const notify = this.#notify;
+    this.#changed = this.#nextChange();
+    notify();
+  }
+
+  #nextChange(): Promise<void> {
+    return new Promise((resolve) => (this.#notify = resolve));
+  }
+}
+
+/** Two pieces of the same kind as one; undefined for pieces that stay apart. */
+function joinedEvents(last: OutputEvent | undefined, event: OutputEvent): OutputEvent | undefined {
+  if (last?.kind === "text" && event.kind === "text") {
+    const logprobs =
+      last.logprobs === undefined ? {} : { logprobs: [...last.logprobs, ...(event.logprobs ?? [])] };
+    return { kind: "text", text: last.text + event.text, ...logprobs };
+  }
+  if (last?.kind === "reasoning" && event.kind === "reasoning") {
+    return { kind: "reasoning", text: last.text + event.text };
+  }
+  if (last?.kind === "arguments" && event.kind === "arguments") {
+    return { kind: "arguments", text: last.text + event.text };
+  }
+  return undefined;
+}
