@@ -1,0 +1,217 @@
+/** Regular expressions as grammars, against the runtime's own. */
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { GrammarBuilder, GrammarError, printGrammar } from "../../../models/grammar/grammar.ts";
+import { GrammarMatcher } from "../../../models/grammar/matcher.ts";
+import { compileRegex } from "../../../models/grammar/regex.ts";
+import { compileJsonSchema } from "../../../models/grammar/json-schema.ts";
+import { mutated } from "../../support/mutate-text.ts";
+import { sampleGrammar, seededRandom } from "../../support/grammar-sampler.ts";
+import type { Grammar } from "../../../models/grammar/grammar.ts";
+
+function compiled(pattern: string): Grammar {
+  const builder = new GrammarBuilder();
+  return builder.build(compileRegex(builder, pattern));
+}
+
+function refusal(pattern: string): string {
+  try {
+    compiled(pattern);
+  } catch (error) {
+    if (error instanceof GrammarError) return error.message;
+    throw error;
+  }
+  return "accepted";
+}
+
+const character = fc.constantFrom(
+  "a",
+  "b",
+  "0",
+  "_",
+  " ",
+  "é",
+  "\u{1F600}",
+  "\\.",
+  "\\n",
+  "\\d",
+  "\\w",
+  "\\s",
+  "\\D",
+  "\\W",
+  "\\S",
+  ".",
+  "[ab]",
+  "[^a]",
+  "[a-c0-9_]",
+  "[\\w.-]",
+  "\\x41",
+  "\\u0062",
+  "\\u{1F600}",
+  "\\ud83d\\ude00",
+  "\\/",
+  '"',
+  "\\\\",
+  "\\{",
+  "\\p{Lu}",
+  "\\P{L}",
+);
+const quantifier = fc.constantFrom("", "", "", "*", "+", "?", "{2}", "{1,3}", "{2,}", "*?", "+?", "{0}");
+
+/** Patterns that the runtime understands as well. */
+const { pattern } = fc.letrec<{ pattern: string; sequence: string; item: string }>((tie) => ({
+  pattern: fc.array(tie("sequence"), { minLength: 1, maxLength: 3 }).map((parts) => parts.join("|")),
+  sequence: fc.array(tie("item"), { maxLength: 4 }).map((parts) => parts.join("")),
+  item: fc
+    .tuple(
+      fc.oneof(
+        { maxDepth: 3 },
+        character,
+        fc
+          .tuple(fc.constantFrom("(", "(?:", "(?<n>"), tie("pattern"))
+          .map(([open, inner]) => `${open}${inner})`),
+      ),
+      quantifier,
+    )
+    .map((parts) => parts.join("")),
+}));
+
+function isValid(source: string): boolean {
+  try {
+    return new RegExp(source, "u").unicode;
+  } catch {
+    // Two groups of the same name.
+    return false;
+  }
+}
+
+/** Without what is part of no output, and short: the runtime's own matcher tries all ways of reading a text. */
+const clean = (text: string): boolean => text.length <= 12 && !/[\p{Surrogate}\0]/u.test(text);
+
+describe("compileRegex", () => {
+  test("accepts what the runtime's own regular expressions accept", () => {
+    let accepted = 0;
+    fc.assert(
+      fc.property(
+        pattern.filter(isValid),
+        fc.array(fc.string({ unit: "grapheme-ascii", maxLength: 6 }), { maxLength: 3 }),
+        fc.nat(),
+        (source, texts, seed) => {
+          const whole = new RegExp(`^(?:${source})$`, "u");
+          const random = seededRandom(seed);
+          const grammar = compiled(source);
+          const matcher = new GrammarMatcher(grammar);
+          const samples = Array.from({ length: 3 }, () => sampleGrammar(grammar, random));
+          const candidates = [...texts, ...samples, ...samples.map((text) => mutated(text, random))].filter(
+            clean,
+          );
+          expect(candidates.map((text) => [text, matcher.accepts(text)])).toEqual(
+            candidates.map((text) => [text, whole.test(text)]),
+          );
+          accepted += samples.length;
+        },
+      ),
+      { numRuns: 300 },
+    );
+    expect(accepted).toBeGreaterThan(800);
+  });
+
+  test("is printed as one would write it", () => {
+    expect(printGrammar(compiled(String.raw`^(?P<year>\d{4})-(0[1-9]|1[0-2])[\s]?$`)).split("\n")[1]).toBe(
+      String.raw`regex ::= [0-9]{4} "-" ("0" [1-9] | "1" [0-2]) [\t-\r \xA0\u1680\u2000-\u200A\u2028\u2029\u202F\u205F\u3000\uFEFF]?`,
+    );
+  });
+
+  test("anchors at the ends add nothing, elsewhere they are refused", () => {
+    for (const source of ["^ab$", "ab", "^(ab)$", "(^ab$)", "^ab|ab$", "\\Aab\\Z"])
+      expect(new GrammarMatcher(compiled(source)).accepts("ab")).toBe(true);
+    expect(["a^b", "a$b", "(^a)b", "(a$)+", "^*a"].map(refusal)).toEqual([
+      "The pattern 'a^b' has ^ in the middle.",
+      "The pattern 'a$b' has $ in the middle.",
+      "The pattern '(^a)b' has an anchor in the middle.",
+      "The pattern '(a$)+' has an anchor in the middle.",
+      "The pattern '^*a' repeats an anchor.",
+    ]);
+  });
+
+  test("refuses by name what a grammar cannot say, and mistakes", () => {
+    expect(
+      [
+        "(?=a)",
+        "(?!a)",
+        "(?<=a)",
+        "(?<!a)",
+        "\\1(a)",
+        "\\k<a>",
+        "\\bword",
+        "\\B",
+        "(?i)a",
+        "a++",
+        "(a",
+        "a)",
+        "[a",
+        "[z-a]",
+        "a{2,1}",
+        "*a",
+        "a**",
+        "\\",
+        "\\x1",
+        "\\q",
+        "\\p{Nonsense}",
+        "[^\\s\\S]",
+        "(".repeat(60),
+      ].map((source) => /'[^']*' (.*)$/.exec(refusal(source))?.[1]),
+    ).toEqual([
+      "uses lookaround, which is not supported.",
+      "uses lookaround, which is not supported.",
+      "uses lookaround, which is not supported.",
+      "uses lookaround, which is not supported.",
+      "uses a back-reference, which is not supported.",
+      "uses a back-reference, which is not supported.",
+      "uses \\b, which is not supported.",
+      "uses \\B, which is not supported.",
+      "uses (?i, which is not supported.",
+      "uses a possessive quantifier.",
+      "has an open parenthesis.",
+      "has a closing parenthesis too many.",
+      "has an open bracket.",
+      "has a range out of order.",
+      "has numbers out of order in {}.",
+      "has a quantifier with nothing before it.",
+      "has a quantifier behind a quantifier.",
+      "ends with a backslash.",
+      "has an incomplete escape.",
+      "uses \\q, which is not supported.",
+      "uses an unknown character property.",
+      "has a class that contains nothing.",
+      "has more than 50 groups in groups.",
+    ]);
+    expect(refusal("a".repeat(10_001))).toMatch(/10000 characters/);
+    expect(refusal("a{100001}")).toMatch(/repeats more than/);
+  });
+
+  test("inside a JSON string a pattern means the characters, not their escapes", () => {
+    fc.assert(
+      fc.property(pattern.filter(isValid), fc.nat(), (source, seed) => {
+        const found = new RegExp(source, "u");
+        const random = seededRandom(seed);
+        const builder = new GrammarBuilder();
+        const { root } = compileJsonSchema(builder, { type: "string", pattern: source }, { strict: true });
+        const grammar = builder.build(root);
+        const matcher = new GrammarMatcher(grammar);
+        for (let index = 0; index < 3; index++) {
+          const text = sampleGrammar(grammar, random);
+          const value: unknown = JSON.parse(text);
+          if (String(value).length > 12) continue;
+          expect([text, typeof value === "string" && found.test(value)]).toEqual([text, true]);
+          const other = mutated(String(value), random);
+          expect([other, clean(other) && matcher.accepts(JSON.stringify(other))]).toEqual([
+            other,
+            clean(other) && found.test(other),
+          ]);
+        }
+      }),
+      { numRuns: 200 },
+    );
+  });
+});
