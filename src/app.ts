@@ -9,10 +9,12 @@ import { observeRequest } from "./middleware/observe-request.ts";
 import { ApiError, internalError } from "./openai/api-error.ts";
 import { chatCompletions } from "./routes/chat-completions.ts";
 import { completions } from "./routes/completions.ts";
+import { embeddings } from "./routes/embeddings.ts";
 import type { AppContext, AppEnv } from "./routes/env.ts";
 import { health, live, ready, version } from "./routes/health.ts";
 import { metrics, props, slots } from "./routes/inspect.ts";
 import { getModel, listModels } from "./routes/models.ts";
+import { rerank } from "./routes/rerank.ts";
 import {
   cancelResponse,
   countInputTokens,
@@ -36,6 +38,8 @@ const ROUTES: readonly (readonly [method: Method, path: string, handler: Handler
   ["DELETE", "/responses/:id", deleteResponse],
   ["POST", "/responses/:id/cancel", cancelResponse],
   ["GET", "/responses/:id/input_items", listInputItems],
+  ["POST", "/embeddings", embeddings],
+  ["POST", "/rerank", rerank],
   ["GET", "/models", listModels],
   ["GET", "/models/:id{.+}", getModel],
   ["POST", "/tokenize", tokenize],

@@ -86,7 +86,7 @@ export const serveOptions = {
     "most requests that wait for a slot; more are answered 503",
   ),
   "max-choices": option(
-    integer("count", 1, MAX_SLOTS),
+    integer("count", 1, 128),
     16,
     "most choices (`n`) of one prompt; each is a request of its own to the queue",
   ),

@@ -15,7 +15,7 @@ const SECONDS_PER_NS = 1e-9;
 /** How often the event loop is looked at. Node reports this time as part of each delay. */
 const LOOP_SAMPLE_MS = 20;
 
-export type Endpoint = "chat" | "completions" | "responses" | "other";
+export type Endpoint = "chat" | "completions" | "embeddings" | "rerank" | "responses" | "other";
 export type Outcome = "ok" | "client_error" | "server_error" | "overloaded" | "cancelled";
 /** Where a request was when its client left: before the engine took it, before its first token, or after. */
 export type DisconnectPhase = "admission" | "waiting" | "decode";

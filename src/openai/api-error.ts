@@ -128,7 +128,7 @@ export class ApiError extends Error {
 }
 
 /** What the prompt is called in OpenAI's sentences, and the field it came in. */
-export type PromptField = "messages" | "prompt";
+export type PromptField = "messages" | "prompt" | "input" | "documents";
 
 /**
  * OpenAI's sentence, which clients look for word by word. `promptTokens` is undefined for a text that was too
@@ -138,13 +138,14 @@ export function contextExceeded(
   field: PromptField,
   contextTokens: number,
   promptTokens: number | undefined,
+  param: string = field,
 ): ApiError {
   const amount = promptTokens === undefined ? `more than ${contextTokens}` : String(promptTokens);
   return new ApiError(
     "context_length_exceeded",
     `This model's maximum context length is ${contextTokens} tokens. However, your ${field} resulted in ` +
       `${amount} tokens. Please reduce the length of the ${field}.`,
-    field,
+    param,
     {
       fields: {
         ...(promptTokens === undefined ? {} : { n_prompt_tokens: promptTokens }),
@@ -152,6 +153,10 @@ export function contextExceeded(
       },
     },
   );
+}
+
+export function emptyPrompt(param: string): ApiError {
+  return new ApiError("empty_string", `Invalid '${param}': it must hold at least one token.`, param);
 }
 
 /**
@@ -163,7 +168,7 @@ export function fromEngineError(error: EngineError, field: PromptField, grammarF
     case "context_exceeded":
       return contextExceeded(field, error.details?.["contextTokens"] ?? 0, error.details?.["promptTokens"]);
     case "empty_prompt":
-      return new ApiError("empty_string", `Invalid '${field}': it must hold at least one token.`, field);
+      return emptyPrompt(field);
     case "invalid_request":
       return new ApiError("invalid_value", "The engine refused a value of this request.");
     case "grammar_rejected":

@@ -2,8 +2,6 @@
 import { z } from "zod";
 import { MAX_ANSWER_CHOICES, MAX_TOP_LOGPROBS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
-import { readPrompts } from "./completion-prompt.ts";
-import type { CompletionPrompt } from "./completion-prompt.ts";
 import {
   generationShape,
   prepareBody,
@@ -12,6 +10,8 @@ import {
   readGeneration,
 } from "./generation-fields.ts";
 import type { DeliverySettings, GenerationSettings, RequestLimits } from "./generation-fields.ts";
+import { readTextInputs, textInputs } from "./text-inputs.ts";
+import type { TextInput } from "./text-inputs.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
 import { aboveMaximum, checkLength, integer, parseWith } from "./validation.ts";
 
@@ -20,8 +20,7 @@ const DEFAULT_MAX_TOKENS = 16;
 
 const schema = z.object({
   ...generationShape,
-  // Judged by hand: it may be an array of very many numbers.
-  prompt: z.unknown(),
+  prompt: textInputs,
   suffix: z.string().optional(),
   echo: z.boolean().optional(),
   logprobs: integer(0, MAX_TOP_LOGPROBS).optional(),
@@ -35,7 +34,7 @@ const KNOWN: ReadonlySet<string> = new Set(Object.keys(schema.shape));
 
 export interface CompletionRequest {
   readonly model: string | undefined;
-  readonly prompts: readonly CompletionPrompt[];
+  readonly prompts: readonly TextInput[];
   /** The text behind the gap to be filled; undefined continues the prompt. */
   readonly suffix: string | undefined;
   /** Whether each prompt comes back in front of its text. */
@@ -62,7 +61,7 @@ export function readCompletionRequest(
   const fields = parseWith(schema, present);
   refuseUnsupported(present, "completions");
   const ignored = ignoredFields(present, KNOWN, { endpoint: "completions", strict: limits.strictParams });
-  const prompts = readPrompts(present["prompt"]);
+  const prompts = readTextInputs(present["prompt"], "prompt", MAX_ANSWER_CHOICES);
   const echo = fields.echo ?? false;
   const suffix = fields.suffix === "" ? undefined : fields.suffix;
   if (echo && suffix !== undefined) throw exclusive("echo", "suffix");

@@ -105,15 +105,22 @@ function addToken(
   return offset + characterStarts(table.bytes(token));
 }
 
-/** The alternatives asked for, and the token itself where it is none of them, as OpenAI has it. */
+/**
+ * The alternatives asked for, and the token itself where it is none of them, as OpenAI has it. Of tokens with the
+ * same text the most likely counts.
+ */
 function topJson(
   token: TokenId,
   { logprob, top }: TokenLogprobs,
   table: TokenTable,
 ): Record<string, number> | null {
   if (top.length === 0) return null;
-  const all = top.some(([id]) => id === token) ? top : [...top, [token, logprob] as const];
-  return Object.fromEntries(all.map(([id, of]) => [tokenText(id, table), of]));
+  const byText = new Map<string, number>();
+  for (const [id, ofId] of [...top, [token, logprob] as const]) {
+    const text = tokenText(id, table);
+    if (!byText.has(text)) byText.set(text, ofId);
+  }
+  return Object.fromEntries(byText);
 }
 
 /** Characters that begin in these bytes: a character split over two tokens belongs to the first. */

@@ -4,7 +4,7 @@ import { MAX_REPORTED_FIELDS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
 
 type Body = Readonly<Record<string, unknown>>;
-export type GenerationEndpoint = "chat" | "completions";
+export type RequestEndpoint = "chat" | "completions" | "embeddings" | "rerank";
 type Check = (value: unknown) => boolean;
 
 const isAsked: Check = (value) => value !== false && value !== "" && !isEmptyList(value);
@@ -30,7 +30,7 @@ const REFUSED: Readonly<Record<string, Check>> = {
   web_search_options: isAsked,
 };
 
-const REFUSED_BY: Readonly<Record<GenerationEndpoint, Readonly<Record<string, Check>>>> = {
+const REFUSED_BY: Readonly<Record<RequestEndpoint, Readonly<Record<string, Check>>>> = {
   chat: { ...REFUSED, echo: isAsked, suffix: isAsked },
   completions: {
     ...REFUSED,
@@ -44,6 +44,8 @@ const REFUSED_BY: Readonly<Record<GenerationEndpoint, Readonly<Record<string, Ch
     structured_outputs: isAsked,
     tools: isAsked,
   },
+  embeddings: {},
+  rerank: {},
 };
 
 const isNot =
@@ -60,7 +62,7 @@ const REFUSED_VALUES: Readonly<Record<string, Check>> = {
   xtc_probability: isNot(0),
 };
 
-const REFUSED_VALUES_BY: Readonly<Record<GenerationEndpoint, Readonly<Record<string, Check>>>> = {
+const REFUSED_VALUES_BY: Readonly<Record<RequestEndpoint, Readonly<Record<string, Check>>>> = {
   chat: { ...REFUSED_VALUES, best_of: isNot(1) },
   completions: {
     ...REFUSED_VALUES,
@@ -68,6 +70,8 @@ const REFUSED_VALUES_BY: Readonly<Record<GenerationEndpoint, Readonly<Record<str
     response_format: (value) => !isObject(value) || value["type"] !== "text",
     tool_choice: (value) => value !== "none" && value !== "auto",
   },
+  embeddings: {},
+  rerank: {},
 };
 
 /** Understood and without effect; reported like unknown fields, and never refused. */
@@ -85,7 +89,7 @@ const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
 ]);
 
 /** @throws {ApiError} 400 that names the field. */
-export function refuseUnsupported(body: Body, endpoint: GenerationEndpoint): void {
+export function refuseUnsupported(body: Body, endpoint: RequestEndpoint): void {
   const refused = REFUSED_BY[endpoint];
   const refusedValues = REFUSED_VALUES_BY[endpoint];
   for (const [field, value] of Object.entries(body)) {
@@ -114,7 +118,7 @@ export function refuseUnsupported(body: Body, endpoint: GenerationEndpoint): voi
 export function ignoredFields(
   body: Body,
   known: ReadonlySet<string>,
-  { endpoint, strict }: { readonly endpoint: GenerationEndpoint; readonly strict: boolean },
+  { endpoint, strict }: { readonly endpoint: RequestEndpoint; readonly strict: boolean },
 ): string[] {
   const ignored: string[] = [];
   for (const field of Object.keys(body)) {

@@ -1,11 +1,14 @@
 /** An engine that does what a test tells it, one event at a time, and remembers what it was asked. */
 import type {
+  EmbedCommand,
   EngineCommand,
   EngineEvent,
   EngineExit,
   EnginePort,
   EngineStats,
   PromptLogprobs,
+  PromptPart,
+  RankCommand,
   StepOutput,
   StepReport,
   SubmitCommand,
@@ -74,6 +77,9 @@ export class ScriptedEngine implements EnginePort {
   readonly commands: EngineCommand[] = [];
   readonly exited: Promise<EngineExit>;
   script: Script = { kind: "hold" };
+  /** Answers an `embed` or a `rank`; undefined leaves them unanswered. */
+  vectorOf: ((tokens: readonly TokenId[]) => Float32Array) | undefined;
+  scoreOf: ((query: readonly TokenId[], document: readonly TokenId[]) => number) | undefined;
   #exit: (exit: EngineExit) => void = () => {};
   #receive: (event: EngineEvent) => void = () => {};
   #watchers: (() => void)[] = [];
@@ -105,9 +111,11 @@ export class ScriptedEngine implements EnginePort {
   send(command: EngineCommand): void {
     this.commands.push(command);
     if (command.type === "submit") queueMicrotask(() => this.#play(command));
+    if (command.type === "embed") this.#embed(command);
+    if (command.type === "rank") this.#rank(command);
     if (command.type === "stats") this.#answer({ type: "stats", call: command.call, stats: STATS });
     if (command.type === "tokenize") {
-      const tokens = command.parts.flatMap((part) => ("text" in part ? idsOf(part.text) : part.tokens));
+      const tokens = tokensOf(command.parts);
       this.#answer({
         type: "tokenized",
         call: command.call,
@@ -123,8 +131,7 @@ export class ScriptedEngine implements EnginePort {
   }
 
   accept({ id, prompt }: SubmitCommand): void {
-    const promptTokens = prompt.flatMap((part) => ("text" in part ? idsOf(part.text) : part.tokens));
-    this.#receive({ type: "accepted", id, promptTokens, queuePosition: 0 });
+    this.#receive({ type: "accepted", id, promptTokens: tokensOf(prompt), queuePosition: 0 });
   }
 
   /** @param first Whether these are the request's first tokens. */
@@ -149,9 +156,42 @@ export class ScriptedEngine implements EnginePort {
     for (const [i, step] of script.steps.entries()) this.step(command, step, i === 0);
   }
 
+  #embed({ call, inputs }: EmbedCommand): void {
+    const { vectorOf } = this;
+    if (vectorOf === undefined) return;
+    const tokens = inputs.map(tokensOf);
+    this.#answer({
+      type: "embedded",
+      call,
+      vectors: tokens.map(vectorOf),
+      tokenCounts: tokens.map(({ length }) => length),
+    });
+  }
+
+  #rank({ call, query, documents }: RankCommand): void {
+    const { scoreOf } = this;
+    if (scoreOf === undefined) return;
+    const asked = tokensOf(query);
+    const tokens = documents.map(tokensOf);
+    this.#answer({
+      type: "ranked",
+      call,
+      scores: tokens.map((document) => scoreOf(asked, document)),
+      tokenCounts: tokens.map(({ length }) => asked.length + length),
+    });
+  }
+
+  failCall(call: number, code: EngineErrorCode, details?: Readonly<Record<string, number>>): void {
+    this.#receive({ type: "call_failed", call, code, message: `secret of ${code}`, details });
+  }
+
   #answer(event: EngineEvent): void {
     queueMicrotask(() => this.#receive(event));
   }
+}
+
+function tokensOf(parts: readonly PromptPart[]): TokenId[] {
+  return parts.flatMap((part) => ("text" in part ? idsOf(part.text) : part.tokens));
 }
 
 /** A step for each token of the text, the last with the end token. */

@@ -1,0 +1,105 @@
+/** Vectors and scores of texts: asks the engine, and says in the client's words what it refuses. */
+import type { Embeddings, Rankings } from "../engine/client.ts";
+import { EngineError } from "../engine/errors.ts";
+import { MOST_INPUT_TOKENS } from "../engine/protocol.ts";
+import type { PromptPart } from "../engine/protocol.ts";
+import type { LoadedModel } from "../models/loaded-model.ts";
+import { clientClosed } from "./generate.ts";
+import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
+import { ApiError, contextExceeded, emptyPrompt, fromEngineError } from "./openai/api-error.ts";
+import { checkToken } from "./openai/generation-fields.ts";
+import type { RerankRequest } from "./openai/rerank-request.ts";
+import type { TextInput } from "./openai/text-inputs.ts";
+
+type InputField = "input" | "documents";
+
+/** The field that the inputs came in, and what errors call each of them. */
+interface InputNames {
+  readonly field: InputField;
+  readonly params: readonly string[];
+}
+
+/**
+ * @returns Vectors of the model's size, in the order of the inputs, and the tokens that each input has.
+ * @throws {ApiError} 400 when the model makes none, for an input that is too long or no token of the model; what
+ * the engine said; `client_closed` when `signal` aborts.
+ */
+export async function embed(
+  model: LoadedModel,
+  inputs: readonly TextInput[],
+  signal: AbortSignal,
+): Promise<Embeddings> {
+  const { embeddings: facts, vocabSize } = model.facts;
+  if (facts === undefined) {
+    throw new ApiError("unsupported_value", `The model '${model.id}' makes no embeddings.`, "model");
+  }
+  const parts = inputs.map((input): PromptPart[] => {
+    if (input.kind === "text") {
+      checkBytes(input.text, { field: "input", param: input.param }, facts.contextTokens);
+      return [{ text: input.text, special: false }];
+    }
+    const { tokens, param } = input;
+    if (tokens.length > facts.contextTokens)
+      throw contextExceeded("input", facts.contextTokens, tokens.length, param);
+    for (const [i, token] of tokens.entries()) checkToken(token, vocabSize, `${param}[${i}]`);
+    return [{ tokens }];
+  });
+  const names = { field: "input", params: inputs.map(({ param }) => param) } as const;
+  return asked(model.engine.embed(parts, signal), names, signal);
+}
+
+/**
+ * @returns A score for each document, in order, 0 to 1, and the tokens of query and document together.
+ * @throws {ApiError} As `embed`.
+ */
+export async function rank(
+  model: LoadedModel,
+  { query, documents }: Pick<RerankRequest, "query" | "documents">,
+  signal: AbortSignal,
+): Promise<Rankings> {
+  const { embeddings: facts, ranking, contextTokens } = model.facts;
+  if (!ranking) {
+    throw new ApiError("unsupported_value", `The model '${model.id}' cannot rank documents.`, "model");
+  }
+  const longest = facts?.contextTokens ?? contextTokens;
+  checkBytes(query, { field: "documents", param: "query" }, longest);
+  const params = documents.map((_, i) => `documents[${i}]`);
+  const parts = documents.map((text, i): PromptPart[] => {
+    checkBytes(text, { field: "documents", param: params[i] ?? "documents" }, longest);
+    return [{ text, special: false }];
+  });
+  const answer = model.engine.rank([{ text: query, special: false }], parts, signal);
+  return asked(answer, { field: "documents", params }, signal);
+}
+
+/** @throws {ApiError} 400 for a text so long that counting its tokens would only take time. */
+function checkBytes(
+  text: string,
+  { field, param }: { readonly field: InputField; readonly param: string },
+  contextTokens: number,
+): void {
+  if (Buffer.byteLength(text) > contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES)
+    throw contextExceeded(field, contextTokens, undefined, param);
+}
+
+async function asked<T>(answer: Promise<T>, names: InputNames, signal: AbortSignal): Promise<T> {
+  try {
+    return await answer;
+  } catch (error) {
+    if (signal.aborted) throw clientClosed();
+    throw error instanceof EngineError ? asShown(error, names) : error;
+  }
+}
+
+function asShown(error: EngineError, { field, params }: InputNames): ApiError {
+  const { index = -1, contextTokens = 0, promptTokens } = error.details ?? {};
+  const param = params[index] ?? field;
+  if (error.code === "context_exceeded") return contextExceeded(field, contextTokens, promptTokens, param);
+  if (error.code === "empty_prompt") return emptyPrompt(param);
+  if (error.code !== "invalid_request") return fromEngineError(error, field);
+  return new ApiError(
+    "invalid_value",
+    `Invalid '${field}': one request may have at most ${MOST_INPUT_TOKENS} tokens.`,
+    field,
+  );
+}

@@ -1,0 +1,48 @@
+/** What an embeddings request asks for, read from its JSON body. */
+import { z } from "zod";
+import { MOST_INPUTS } from "../../engine/protocol.ts";
+import { emptyPrompt } from "./api-error.ts";
+import { prepareBody } from "./generation-fields.ts";
+import type { RequestLimits } from "./generation-fields.ts";
+import { readTextInputs, textInputs } from "./text-inputs.ts";
+import type { TextInput } from "./text-inputs.ts";
+import { ignoredFields } from "./unsupported.ts";
+import { integer, parseWith } from "./validation.ts";
+
+const embeddingSchema = z.object({
+  model: z.string().optional(),
+  input: textInputs,
+  encoding_format: z.enum(["float", "base64"]).optional(),
+  dimensions: integer(1).optional(),
+});
+
+const KNOWN: ReadonlySet<string> = new Set(Object.keys(embeddingSchema.shape));
+
+export interface EmbeddingRequest {
+  readonly model: string | undefined;
+  /** None of the texts is empty. */
+  readonly inputs: readonly TextInput[];
+  readonly base64: boolean;
+  /** Length of the vectors; undefined is the model's own. */
+  readonly dimensions: number | undefined;
+  readonly ignoredFields: readonly string[];
+}
+
+/** @throws {ApiError} 400 for what is wrong. */
+export function readEmbeddingRequest(
+  body: Readonly<Record<string, unknown>>,
+  { strictParams }: RequestLimits,
+): EmbeddingRequest {
+  const present = prepareBody(body);
+  const fields = parseWith(embeddingSchema, present);
+  const ignored = ignoredFields(present, KNOWN, { endpoint: "embeddings", strict: strictParams });
+  const inputs = readTextInputs(present["input"], "input", MOST_INPUTS);
+  for (const input of inputs) if (input.kind === "text" && input.text === "") throw emptyPrompt(input.param);
+  return {
+    model: fields.model,
+    inputs,
+    base64: fields.encoding_format === "base64",
+    dimensions: fields.dimensions,
+    ignoredFields: ignored,
+  };
+}

@@ -1,0 +1,24 @@
+/** `POST /v1/rerank`. */
+import type { AppDeps } from "../deps.ts";
+import { rank } from "../embed.ts";
+import { readJsonObject } from "../http/body.ts";
+import { jsonReply } from "../http/reply.ts";
+import { readRerankRequest } from "../openai/rerank-request.ts";
+import { rerankBody } from "../openai/rerank-response.ts";
+import { ignoredHeader } from "./answer.ts";
+import type { AppContext } from "./env.ts";
+import { assertOpen, findModel } from "./find-model.ts";
+
+export async function rerank(c: AppContext, deps: AppDeps): Promise<Response> {
+  const notes = c.get("notes");
+  notes.endpoint = "rerank";
+  const request = readRerankRequest(await readJsonObject(c.req.raw), deps.config);
+  assertOpen(deps);
+  const model = findModel(deps, request.model);
+  notes.model = model.id;
+  const { scores, tokenCounts } = await rank(model, request, c.get("scope").signal);
+  const promptTokens = tokenCounts.reduce((sum, count) => sum + count, 0);
+  notes.promptTokens = promptTokens;
+  const head = { id: deps.ids.next("rerank-"), model: model.id, promptTokens };
+  return jsonReply(rerankBody(scores, request, head), 200, ignoredHeader(request.ignoredFields));
+}
