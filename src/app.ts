@@ -14,6 +14,7 @@ import type { AppContext, AppEnv } from "./routes/env.ts";
 import { health, live, ready, version } from "./routes/health.ts";
 import { metrics, props, slots } from "./routes/inspect.ts";
 import { getModel, listModels } from "./routes/models.ts";
+import { openApi } from "./routes/openapi.ts";
 import { rerank } from "./routes/rerank.ts";
 import {
   cancelResponse,
@@ -49,6 +50,7 @@ const ROUTES: readonly (readonly [method: Method, path: string, handler: Handler
   ["GET", "/props", props],
   ["GET", "/metrics", metrics],
   ["GET", "/version", version],
+  ["GET", "/openapi.json", openApi],
   ["GET", "/health", health],
   ["GET", "/healthz", health],
   ["GET", "/livez", live],

@@ -42,6 +42,8 @@ const KNOWN: ReadonlySet<string> = new Set([...Object.keys(schema.shape), ...TOO
 /** Without tools it has no effect. */
 const KNOWN_WITH_TOOLS: ReadonlySet<string> = new Set([...KNOWN, "parallel_tool_calls"]);
 
+export { schema as chatSchema };
+
 export interface ChatRequest {
   readonly model: string | undefined;
   readonly turn: ChatTurn;

@@ -32,6 +32,8 @@ type CompletionFields = z.infer<typeof schema>;
 
 const KNOWN: ReadonlySet<string> = new Set(Object.keys(schema.shape));
 
+export { schema as completionSchema };
+
 export interface CompletionRequest {
   readonly model: string | undefined;
   readonly prompts: readonly TextInput[];

@@ -9,7 +9,7 @@ import type { TextInput } from "./text-inputs.ts";
 import { ignoredFields } from "./unsupported.ts";
 import { integer, parseWith } from "./validation.ts";
 
-const embeddingSchema = z.object({
+export const embeddingSchema = z.object({
   model: z.string().optional(),
   input: textInputs,
   encoding_format: z.enum(["float", "base64"]).optional(),

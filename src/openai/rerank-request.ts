@@ -9,7 +9,7 @@ import { checkLength, emptyArray, integer, parseWith } from "./validation.ts";
 
 const text = z.union([z.string(), z.object({ text: z.string() })], "a string or an object with a text");
 
-const rerankSchema = z.object({
+export const rerankSchema = z.object({
   model: z.string().optional(),
   query: text,
   documents: z.array(text),

@@ -88,6 +88,22 @@ const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
   "verbosity",
 ]);
 
+/** How an endpoint treats the fields that it does not simply read. */
+export interface FieldRules {
+  readonly refused: readonly string[];
+  /** Of these only some values are refused. */
+  readonly refusedValues: readonly string[];
+  readonly withoutEffect: readonly string[];
+}
+
+export function fieldRules(endpoint: RequestEndpoint): FieldRules {
+  return {
+    refused: Object.keys(REFUSED_BY[endpoint]),
+    refusedValues: Object.keys(REFUSED_VALUES_BY[endpoint]),
+    withoutEffect: [...WITHOUT_EFFECT],
+  };
+}
+
 /** @throws {ApiError} 400 that names the field. */
 export function refuseUnsupported(body: Body, endpoint: RequestEndpoint): void {
   const refused = REFUSED_BY[endpoint];

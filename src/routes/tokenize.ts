@@ -18,7 +18,7 @@ import { renderChat } from "./render-chat.ts";
 
 type Body = Readonly<Record<string, unknown>>;
 
-const tokenizeSchema = z.object({
+export const tokenizeSchema = z.object({
   model: z.string().optional(),
   content: z.string().optional(),
   prompt: z.string().optional(),
@@ -29,7 +29,11 @@ const tokenizeSchema = z.object({
   return_token_strs: z.boolean().optional(),
 });
 
-const detokenizeSchema = z.object({ model: z.string().optional() });
+export const detokenizeSchema = z.object({
+  model: z.string().optional(),
+  // Judged by hand: it may be an array of very many numbers.
+  tokens: z.unknown().meta({ type: "array", items: { type: "integer" } }),
+});
 
 /** Of a chat request only the prompt matters here. */
 const PROMPT_ONLY: RequestLimits = { strictParams: false, maxChoices: Number.POSITIVE_INFINITY };

@@ -1,0 +1,116 @@
+/** The OpenAPI description of the server, its request bodies taken from the schemas that read them. */
+import { z } from "zod";
+import { ENDPOINT_FIELDS } from "../openai/request-fields.ts";
+import { detokenizeSchema, tokenizeSchema } from "./tokenize.ts";
+
+/** By their names in the document. */
+const BODIES = {
+  ChatCompletionRequest: ENDPOINT_FIELDS.chat.schema,
+  CompletionRequest: ENDPOINT_FIELDS.completions.schema,
+  EmbeddingRequest: ENDPOINT_FIELDS.embeddings.schema,
+  RerankRequest: ENDPOINT_FIELDS.rerank.schema,
+  TokenizeRequest: tokenizeSchema,
+  DetokenizeRequest: detokenizeSchema,
+} as const;
+
+interface Operation {
+  readonly summary: string;
+  readonly body?: keyof typeof BODIES;
+  /** Whether it can answer with a stream of events. */
+  readonly streams?: boolean;
+  /** Where the answer is not JSON. */
+  readonly type?: string;
+}
+
+/** By method and path; every route has one. */
+const OPERATIONS: Readonly<Record<string, Operation>> = {
+  "POST /chat/completions": { summary: "Answers a chat.", body: "ChatCompletionRequest", streams: true },
+  "POST /completions": { summary: "Continues a text.", body: "CompletionRequest", streams: true },
+  "POST /embeddings": { summary: "Makes vectors of texts.", body: "EmbeddingRequest" },
+  "POST /rerank": { summary: "Orders documents by their relevance to a query.", body: "RerankRequest" },
+  "GET /models": { summary: "Lists the models." },
+  "GET /models/{id}": { summary: "Tells about one model." },
+  "POST /tokenize": { summary: "Tokens of a text or of a chat.", body: "TokenizeRequest" },
+  "POST /detokenize": { summary: "Text of tokens.", body: "DetokenizeRequest" },
+  "POST /apply-template": { summary: "The prompt of a chat.", body: "ChatCompletionRequest" },
+  "GET /slots": { summary: "What each slot does." },
+  "GET /props": { summary: "The settings, as llama.cpp's clients read them." },
+  "GET /metrics": { summary: "Prometheus metrics.", type: "text/plain" },
+  "GET /version": { summary: "The version." },
+  "GET /openapi.json": { summary: "This description." },
+  "GET /health": { summary: "Whether the server answers requests." },
+  "GET /healthz": { summary: "The same as /health." },
+  "GET /livez": { summary: "Whether the process lives." },
+  "GET /ready": { summary: "Whether every model is loaded." },
+  "GET /readyz": { summary: "The same as /ready." },
+};
+
+const ERROR = z.object({
+  error: z.looseObject({
+    message: z.string(),
+    type: z.string(),
+    param: z.string().nullable(),
+    code: z.string().nullable(),
+  }),
+});
+
+/** Paths as the router has them, without the `/v1` that every path may begin with. */
+export function openApiDocument(version: string): object {
+  const paths: Record<string, Record<string, object>> = {};
+  for (const [route, operation] of Object.entries(OPERATIONS)) {
+    const [method = "", path = ""] = route.split(" ");
+    paths[path] = { ...paths[path], [method.toLowerCase()]: operationJson(path, operation) };
+  }
+  return {
+    openapi: "3.1.0",
+    info: {
+      title: "Weft",
+      version,
+      description:
+        "Explicit null is the same as an absent field. Fields that are not described here are accepted without " +
+        "effect and listed in the header x-weft-ignored-params.",
+    },
+    servers: [{ url: "/v1" }, { url: "/" }],
+    security: [{}, { bearer: [] }],
+    paths,
+    components: {
+      securitySchemes: { bearer: { type: "http", scheme: "bearer" } },
+      schemas: Object.fromEntries(
+        Object.entries({ ...BODIES, Error: ERROR }).map(([name, schema]) => [name, schemaJson(schema)]),
+      ),
+    },
+  };
+}
+
+function operationJson(path: string, { summary, body, streams, type }: Operation): object {
+  const answer =
+    type === undefined
+      ? { "application/json": { schema: { type: "object" } } }
+      : { [type]: { schema: { type: "string" } } };
+  const stream = streams === true ? { "text/event-stream": { schema: { type: "string" } } } : {};
+  const parameters = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
+    name,
+    in: "path",
+    required: true,
+    schema: { type: "string" },
+  }));
+  return {
+    summary,
+    ...(parameters.length === 0 ? {} : { parameters }),
+    ...(body === undefined ? {} : { requestBody: { required: true, content: jsonOf(body) } }),
+    responses: {
+      "200": { description: "The answer.", content: { ...answer, ...stream } },
+      default: { description: "An error.", content: jsonOf("Error") },
+    },
+  };
+}
+
+function jsonOf(name: string): object {
+  return { "application/json": { schema: { $ref: `#/components/schemas/${name}` } } };
+}
+
+/** As clients send it; the dialect is the document's own. */
+function schemaJson(schema: z.ZodType): object {
+  const { $schema: _dialect, ...json } = z.toJSONSchema(schema, { io: "input", unrepresentable: "any" });
+  return json;
+}
