@@ -23,6 +23,8 @@ export type EngineErrorCode =
   | "decode_failed"
   /** The engine process ended. */
   | "engine_exited"
+  /** The engine process ended each time it computed this request. */
+  | "engine_crashed"
   | "internal";
 
 export class EngineError extends Error {

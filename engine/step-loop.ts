@@ -178,7 +178,8 @@ export class StepLoop {
     if (call.kind === "prefill") return this.#readPrompt(call, run, endMs);
     const drawing = call.entries.filter((entry) => entry.sample);
     this.#takeDraws(drawing, await (early ?? this.#startDraws(call, run)));
-    for (const plug of call.entries) if (!plug.sample) this.#backend.truncate(plug.slot, plug.position);
+    for (const plug of call.entries)
+      if (plug.request === undefined) this.#backend.truncate(plug.slot, plug.position);
     this.record.sampleMs += performance.now() - endMs;
   }
 

@@ -1,7 +1,7 @@
 /** Which models this server offers and how each of them is; the routes' only view of model life. */
 import type { LoadedModel } from "../models/loaded-model.ts";
 
-/** `failed` means that it will not come back without help. */
+/** `restarting`: requests are taken and wait for the engine. `failed`: it will not come back without help. */
 export type ServedModelState = "loading" | "ready" | "restarting" | "failed";
 
 export interface ServedModel {
@@ -11,7 +11,7 @@ export interface ServedModel {
   /** Unix time in seconds, of the model file. */
   readonly createdSeconds: number;
   readonly state: ServedModelState;
-  /** Set exactly while `state` is `ready`. */
+  /** Set exactly while requests are taken: `ready` or `restarting`. */
   readonly loaded: LoadedModel | undefined;
   /** Why it is not ready, in words for an operator. */
   readonly detail: string | undefined;

@@ -1,7 +1,11 @@
-/** Keeps one engine process per model running: loads it, starts it again when it dies, ends it in time. */
+/**
+ * Keeps one engine process per model running: loads it, starts it again when it dies or is asked to, ends it in time.
+ *
+ * What its requests have asked and got meanwhile is the supervisor's.
+ */
 import { EngineClient } from "../engine/client.ts";
 import { EngineError } from "../engine/errors.ts";
-import type { EnginePort, LoadOptions, ModelFacts, StepReport } from "../engine/protocol.ts";
+import type { EngineExit, EnginePort, LoadOptions, ModelFacts, StepReport } from "../engine/protocol.ts";
 import { DEFAULT_SAMPLING } from "../models/catalogue.ts";
 import type { ChatTemplate } from "../models/chat-template.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
@@ -9,15 +13,28 @@ import type { ResolvedModel } from "../models/resolve.ts";
 import { TokenTable } from "../models/text/token-table.ts";
 import type { Log } from "./deps.ts";
 import type { ModelDirectory, ServedModel, ServedModelState } from "./model-directory.ts";
+import { Supervisor } from "./supervisor.ts";
+import type { Death } from "./suspicion.ts";
 
-/** Wait before the first restart; it doubles with each death in a row. */
+/** Wait before the second restart in a row, since the first one waits for nothing; it doubles from there. */
 const FIRST_BACKOFF_MS = 250;
 const MAX_BACKOFF_MS = 10_000;
-/** An engine that dies more often than this within the window will not get better by itself. */
-const MAX_DEATHS = 5;
-const DEATH_WINDOW_MS = 60_000;
+/** An engine that crashes more often than this in a row, and does nothing in between, will not get better. */
+const MAX_CRASHES = 5;
+/** A kill from outside says less about the engine than a crash: so many of them count as one. */
+const KILLS_PER_CRASH = 4;
+/** An engine that was up for so long has not failed to start. */
+const LONG_LIFE_MS = 60_000;
+/** How often silent engines are looked at. */
+const TICK_MS = 1000;
 /** After `stop` an engine finishes its native call and frees its memory; a large model's takes seconds. */
 const STOP_MS = 5000;
+
+/** What goes wrong with engines, for metrics. */
+export type EngineTrouble =
+  | { readonly kind: "death"; readonly model: string; readonly death: Death }
+  | { readonly kind: "replay"; readonly model: string; readonly requests: number }
+  | { readonly kind: "conviction" | "stuck"; readonly model: string };
 
 export interface ModelHostDeps {
   startEngine(model: ResolvedModel): EnginePort;
@@ -25,6 +42,9 @@ export interface ModelHostDeps {
   /** Undefined when the model has no chat template. */
   createTemplate(model: ResolvedModel, facts: ModelFacts, tokens: TokenTable): ChatTemplate | undefined;
   onStep(modelId: string, report: StepReport): void;
+  onTrouble(trouble: EngineTrouble): void;
+  /** Silence of a busy engine that is never taken for its end, in ms. */
+  readonly stuckAfterMs: number;
   readonly log: Log;
   /** Monotonic, in ms. */
   nowMs(): number;
@@ -54,6 +74,11 @@ export class ModelHost implements ModelDirectory {
     for (const model of this.served) await model.start();
   }
 
+  /** Starts every engine again with the requests it has; no request fails by it. */
+  restart(): void {
+    for (const model of this.served) model.restart();
+  }
+
   /** Ends every engine; one that does not answer in time is killed. */
   async stop(): Promise<void> {
     await Promise.all(this.served.map((model) => model.stop()));
@@ -65,27 +90,59 @@ export class ModelHost implements ModelDirectory {
   }
 }
 
+/** The end of an engine that was loading. */
+class EngineDied extends EngineError {
+  readonly exit: EngineExit;
+
+  constructor(exit: EngineExit) {
+    super("engine_exited", `The engine has ended: ${exit.detail}.`);
+    this.exit = exit;
+  }
+}
+
 class HostedModel implements ServedModel {
   readonly id: string;
   readonly aliases: readonly string[];
   readonly createdSeconds: number;
   readonly #model: ResolvedModel;
   readonly #deps: ModelHostDeps;
+  readonly #supervisor: Supervisor;
+  readonly #client: EngineClient;
   #state: ServedModelState = "loading";
   #loaded: LoadedModel | undefined;
   #detail: string | undefined = "The model is being loaded.";
-  #client: EngineClient | undefined;
+  /** The engine that runs or loads. */
+  #port: EnginePort | undefined;
+  #readyMs = 0;
   #restarts = 0;
-  /** Times of the deaths within the window; never longer than MAX_DEATHS + 1. */
-  #deathsMs: number[] = [];
+  /** Deaths in a row of engines that did nothing, in crashes. */
+  #crashes = 0;
+  #planned = false;
   #stopping = false;
+  #ticking: NodeJS.Timeout | undefined;
 
   constructor(model: ResolvedModel, deps: ModelHostDeps) {
-    this.id = model.id;
+    const { id } = model;
+    this.id = id;
     this.aliases = model.aliases;
     this.createdSeconds = model.createdSeconds;
     this.#model = model;
     this.#deps = deps;
+    this.#supervisor = new Supervisor(deps.stuckAfterMs, {
+      onReplay: (requests) => {
+        deps.onTrouble({ kind: "replay", model: id, requests });
+        deps.log.info({ model: id, requests }, "requests go on where they were");
+      },
+      onConviction: (request) => {
+        deps.onTrouble({ kind: "conviction", model: id });
+        deps.log.error({ model: id, request }, "the engine died of this request again and again; it fails");
+      },
+      onStuck: (silenceMs) => {
+        deps.onTrouble({ kind: "stuck", model: id });
+        deps.log.error({ model: id, silenceMs }, "the engine is silent; it is killed");
+      },
+    });
+    this.#client = new EngineClient(this.#supervisor, { onStep: (report) => deps.onStep(id, report) });
   }
 
   get state(): ServedModelState {
@@ -108,93 +165,142 @@ class HostedModel implements ServedModel {
   /** @throws {EngineError} Why it does not load; the state is `failed` then. */
   async start(): Promise<void> {
     try {
-      await this.#launch();
+      await this.#launch(() => this.#client.load(this.#deps.loadOptions(this.#model)));
     } catch (cause) {
-      this.#fail(cause instanceof Error ? cause.message : String(cause));
+      this.#giveUp(cause instanceof Error ? cause.message : String(cause));
       throw cause;
     }
+  }
+
+  /** Starts the engine again with every request it has; one that is not up is being started anyway. */
+  restart(): void {
+    if (this.#state !== "ready") return;
+    this.#planned = true;
+    this.#port?.kill();
   }
 
   async stop(): Promise<void> {
     this.#stopping = true;
-    const client = this.#client;
-    if (client === undefined) return;
-    const timer = setTimeout(() => client.kill(), STOP_MS);
-    await client.stop();
-    clearTimeout(timer);
+    const port = this.#port;
+    if (port !== undefined) {
+      const timer = setTimeout(() => port.kill(), STOP_MS);
+      port.send({ type: "stop" });
+      await port.exited;
+      clearTimeout(timer);
+    }
+    this.#end("it was stopped");
   }
 
   kill(): void {
     this.#stopping = true;
-    this.#client?.kill();
+    this.#port?.kill();
+    this.#end("it was stopped");
   }
 
-  async #launch(): Promise<void> {
+  /** Starts an engine and loads it. */
+  async #launch(load: () => Promise<ModelFacts>): Promise<void> {
     if (this.#stopping) throw new EngineError("draining", "The server is shutting down.");
-    const { id } = this;
-    const client = new EngineClient(this.#deps.startEngine(this.#model), {
-      onStep: (report) => this.#deps.onStep(id, report),
-    });
-    this.#client = client;
+    const port = this.#deps.startEngine(this.#model);
+    this.#port = port;
+    this.#supervisor.connect(port);
+    this.#ticking ??= setInterval(() => this.#supervisor.tick(TICK_MS), TICK_MS).unref();
+    const died = port.exited.then((exit) => Promise.reject(new EngineDied(exit)));
     try {
-      const facts = await client.load(this.#deps.loadOptions(this.#model));
-      const tokens = new TokenTable(facts);
-      const template = this.#deps.createTemplate(this.#model, facts, tokens);
-      const sampling = this.#model.overrides?.sampling ?? DEFAULT_SAMPLING;
-      this.#loaded = { id, facts, engine: client, tokens, template, sampling };
-      this.#state = "ready";
-      this.#detail = undefined;
+      this.#takeFacts(await Promise.race([load(), died]));
     } catch (cause) {
       // One that cannot load holds memory and nothing else.
-      client.kill();
+      port.kill();
+      this.#port = undefined;
       throw cause;
     }
-    void this.#watch(client);
+    this.#state = "ready";
+    this.#detail = undefined;
+    this.#readyMs = this.#deps.nowMs();
+    void this.#watch(port);
   }
 
-  async #watch(client: EngineClient): Promise<void> {
-    const { unexpected, detail } = await client.exited;
-    this.#loaded = undefined;
-    if (unexpected && !this.#stopping) await this.#revive(detail);
+  #takeFacts(facts: ModelFacts): void {
+    // The file may have been replaced since.
+    if (this.#loaded?.facts.fingerprint === facts.fingerprint) return;
+    const tokens = new TokenTable(facts);
+    const template = this.#deps.createTemplate(this.#model, facts, tokens);
+    const sampling = this.#model.overrides?.sampling ?? DEFAULT_SAMPLING;
+    this.#loaded = { id: this.id, facts, engine: this.#client, tokens, template, sampling };
+  }
+
+  async #watch(port: EnginePort): Promise<void> {
+    const exit = await port.exited;
+    this.#port = undefined;
+    if (!this.#stopping) await this.#revive(exit);
   }
 
   /** Starts the engine again after a death, until it is up or hope is lost. Never rejects. */
-  async #revive(death: string): Promise<void> {
-    const { log } = this.#deps;
-    let detail = death;
+  async #revive(exit: EngineExit): Promise<void> {
+    const lifeMs = this.#deps.nowMs() - this.#readyMs;
+    let death: Death = this.#planned ? "planned" : deathOf(exit);
+    let detail = this.#planned ? "a restart that was asked for" : exit.detail;
+    this.#planned = false;
+    const { fruitful, stuck } = this.#supervisor.lose(death);
+    if (stuck) [death, detail] = ["crash", "being killed for its silence"];
+    if (fruitful || death === "planned" || lifeMs >= LONG_LIFE_MS) this.#crashes = 0;
     while (!this.#stopping) {
-      const deaths = this.#countDeath();
-      if (deaths > MAX_DEATHS) {
-        this.#fail(`The engine died ${deaths} times within a minute, last by: ${detail}`);
-        log.error({ model: this.id, deaths }, `engine given up: ${detail}`);
-        return;
-      }
-      this.#state = "restarting";
-      this.#detail = `The engine ended by ${detail} and is being started again.`;
-      const backoffMs = Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** (deaths - 1));
-      log.error({ model: this.id, deaths, backoffMs }, `engine died: ${detail}`);
-      await this.#deps.wait(backoffMs);
+      if (await this.#pauseAfter(death, detail)) return;
+      if (this.#stopping) return;
       this.#restarts += 1;
       try {
-        await this.#launch();
-        log.info({ model: this.id, restarts: this.#restarts }, "engine is back");
+        await this.#launch(() => this.#supervisor.reload());
+        this.#deps.log.info({ model: this.id, restarts: this.#restarts }, "engine is back");
         return;
       } catch (cause) {
+        death = cause instanceof EngineDied ? deathOf(cause.exit) : "crash";
         detail = cause instanceof Error ? cause.message : String(cause);
+        if (this.#supervisor.lose(death).stuck) death = "crash";
       }
     }
   }
 
-  #countDeath(): number {
-    const nowMs = this.#deps.nowMs();
-    this.#deathsMs = this.#deathsMs.filter((ms) => nowMs - ms < DEATH_WINDOW_MS);
-    this.#deathsMs.push(nowMs);
-    return this.#deathsMs.length;
+  /**
+   * Says what has happened and waits until it is time to start again.
+   * @returns Whether there is no hope.
+   */
+  async #pauseAfter(death: Death, detail: string): Promise<boolean> {
+    const { log } = this.#deps;
+    const model = this.id;
+    const crashes = this.#crashes;
+    if (death !== "planned") this.#crashes += death === "killed" ? 1 / KILLS_PER_CRASH : 1;
+    if (this.#crashes > MAX_CRASHES) {
+      this.#giveUp(`The engine died again and again and could not be kept running, last by: ${detail}`);
+      log.error({ model }, `engine given up: ${detail}`);
+      return true;
+    }
+    this.#state = "restarting";
+    this.#detail = `The engine ended by ${detail} and is being started again.`;
+    const backoffMs =
+      crashes === 0 ? 0 : Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.floor(crashes - 0.5));
+    this.#deps.onTrouble({ kind: "death", model, death });
+    if (death === "planned") log.info({ model }, "engine is being started again");
+    else log.error({ model, backoffMs }, `engine died: ${detail}`);
+    if (backoffMs > 0) await this.#deps.wait(backoffMs);
+    return false;
   }
 
-  #fail(detail: string): void {
+  #giveUp(detail: string): void {
     this.#loaded = undefined;
     this.#state = "failed";
     this.#detail = detail;
+    this.#end(detail);
   }
+
+  /** Whatever is open fails. */
+  #end(detail: string): void {
+    clearInterval(this.#ticking);
+    this.#ticking = undefined;
+    this.#loaded = undefined;
+    this.#supervisor.end({ unexpected: !this.#stopping, detail });
+  }
+}
+
+function deathOf({ detail }: EngineExit): Death {
+  // Nothing that an engine does to itself ends by this signal.
+  return detail === "signal SIGKILL" ? "killed" : "crash";
 }

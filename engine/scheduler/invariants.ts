@@ -79,11 +79,17 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
     expect(position === lengths.get(slot), "an entry starts where its slot ends");
     const plug = request === undefined;
     if (!plug) lengths.set(slot, position + tokens.length);
-    const reads = state.requests.get(request ?? "")?.readsPrompt === true;
-    expect(everyLogit !== true || reads, "all logits are asked for only where they are read");
-    expect(sample === (call.kind === "decode" && !plug), "logits are asked for by decode alone");
+    const owner = state.requests.get(request ?? "");
+    expect(
+      everyLogit !== true || owner?.readsPrompt === true,
+      "all logits are asked for only where they are read",
+    );
+    const isLast = owner !== undefined && position === knownTokens(owner) - 1;
+    expect(
+      sample === (call.kind === "decode" && isLast),
+      "logits are asked for by the decode of a last token",
+    );
     if (call.kind === "prefill") {
-      const owner = state.requests.get(request ?? "");
       const cellEnd = owner === undefined ? -1 : prefillCellEnd(position, owner, state.config.prefillChunk);
       expect(position + tokens.length === cellEnd, "prefill is cut where every prefill is cut");
     } else expect(tokens.length === 1, "decode feeds one token");

@@ -8,7 +8,7 @@
 import { admit, runningRequests } from "./admission.ts";
 import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
 import { decodeLayout, withoutLoneSlots } from "./decode-layout.ts";
-import { prefillCellEnd } from "./prefill-cells.ts";
+import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
 import type { Running } from "./admission.ts";
 import type {
   PlannedCall,
@@ -35,12 +35,12 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   running.sort((a, b) => a.slot - b.slot);
 
   const calls: PlannedCall[] = [];
-  const decoding = running.filter((r) => r.length === knownTokens(r.request) - 1);
+  const grid = state.config.prefillChunk;
+  const decodes = ({ request, length }: Running): boolean => length >= prefillEnd(request, grid);
+  const decoding = running.filter(decodes);
   if (decoding.length > 0) calls.push(decodeCall(state, decoding, running));
 
-  const prefilling = running
-    .filter((r) => r.length < knownTokens(r.request) - 1)
-    .sort((a, b) => a.request.arrival - b.request.arrival);
+  const prefilling = running.filter((r) => !decodes(r)).sort((a, b) => a.request.arrival - b.request.arrival);
   const prefill = planPrefill(state, prefilling, calls[0]?.predictedMs, why);
   calls.push(...prefill.calls);
   return { assignments, held, boundary, calls, prefillCreditMs: prefill.creditMs, why };
@@ -57,8 +57,10 @@ function decodeCall(
   running: readonly Running[],
 ): PlannedCall {
   const entries = decoding.map(({ request, slot, length }): PlannedEntry => {
-    const token = request.output.at(-1) ?? request.prompt[request.prompt.length - 1] ?? 0;
-    return { slot, request: request.id, position: length, tokens: Uint32Array.of(token), sample: true };
+    const tokens = knownSlice(request, length, length + 1);
+    // What follows a token that is fed again is known.
+    const sample = length === knownTokens(request) - 1;
+    return { slot, request: request.id, position: length, tokens, sample };
   });
   const lengthOf = new Map(running.map(({ slot, length }) => [slot, length]));
   const length = (slot: SlotId): number => lengthOf.get(slot) ?? state.slots[slot]?.length ?? 0;
@@ -129,7 +131,7 @@ function planPrefill(
 function* gridCells(state: SchedulerState, prefilling: readonly Running[]): Generator<PlannedCall> {
   const grid = state.config.prefillChunk;
   for (const { request, slot, length } of prefilling) {
-    const end = knownTokens(request) - 1;
+    const end = prefillEnd(request, grid);
     let position = length;
     while (position < end) {
       const cellEnd = prefillCellEnd(position, request, grid);

@@ -1,5 +1,5 @@
 /**
- * Where the native calls of a prefill are cut.
+ * What of a request is computed by prefill, and where the native calls for it are cut.
  *
  * A prompt is cut at multiples of the grid and before its last token, whoever else is served. A resumed request
  * computes its own output again behind that: its prompt in the same cells as at first, its output in cells of
@@ -8,22 +8,29 @@
 import type { ScheduledRequest } from "./types.ts";
 
 /** Half a tile of ggml's flash attention on a CPU. */
-export const RESUME_CELL = 32;
+const RESUME_CELL = 32;
+
+type Tokens = Pick<ScheduledRequest, "prompt" | "output">;
 
 /**
- * End of the cell that begins at `position`, which lies before the request's last known token.
+ * Position from which on tokens are fed one by one: that of the last known token, or the one before it where that
+ * would be a cell of its own. A call of one token runs in other kernels than a longer one, decode calls have company.
+ */
+export function prefillEnd({ prompt, output }: Tokens, grid: number): number {
+  const alone = output.length % resumeCell(grid) === 1 ? 1 : 0;
+  return prompt.length - 1 + output.length - alone;
+}
+
+/**
+ * End of the cell that begins at `position`, which lies before `prefillEnd`.
  * @param grid Tokens; at most this many are in a cell.
  */
-export function prefillCellEnd(
-  position: number,
-  { prompt, output }: Pick<ScheduledRequest, "prompt" | "output">,
-  grid: number,
-): number {
-  const promptEnd = prompt.length - 1;
+export function prefillCellEnd(position: number, request: Tokens, grid: number): number {
+  const promptEnd = request.prompt.length - 1;
   if (position < promptEnd) return Math.min((Math.floor(position / grid) + 1) * grid, promptEnd);
-  const end = promptEnd + output.length;
-  const most = Math.min(RESUME_CELL, grid);
-  // A cell of one token runs in other kernels than a longer one: the rest is never one, where that can be.
-  const cell = end - position - most === 1 && most > 2 ? most - 1 : most;
-  return Math.min(position + cell, end);
+  return Math.min(position + resumeCell(grid), prefillEnd(request, grid));
+}
+
+function resumeCell(grid: number): number {
+  return Math.min(RESUME_CELL, grid);
 }

@@ -1,5 +1,6 @@
 /** `weft serve`: settles the options, finds the models, listens, loads, and serves until a signal. */
 import { setTimeout as wait } from "node:timers/promises";
+import { isatty } from "node:tty";
 import { forkEngine } from "../../engine/process/fork.ts";
 import type { LoadOptions, ModelFacts } from "../../engine/protocol.ts";
 import { DEFAULT_MODEL } from "../../models/catalogue.ts";
@@ -30,6 +31,8 @@ import { openResponses } from "./open-responses.ts";
 import { shutDown } from "./shutdown.ts";
 import { terminalProgress } from "./terminal-progress.ts";
 
+const STDIN = 0;
+
 /** A second signal ends the process with this code, since requests may have been cut. */
 const HURRIED_EXIT: ExitCode = ExitCode.failed;
 
@@ -57,10 +60,14 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     loadOptions: (model) => loadOptions(model, values),
     createTemplate: (model, facts, tokens) => createTemplate(model, facts, tokens, renderer),
     onStep: (model, report) => metrics.observeStep(model, report),
+    onTrouble: (trouble) => metrics.countTrouble(trouble),
+    stuckAfterMs: values["stuck-after"] * 1000,
     log,
     nowMs: () => systemClock.nowMs(),
     wait: (ms) => wait(ms),
   });
+  // In a terminal it says that the terminal has gone, and ends the server.
+  if (!isatty(STDIN)) process.on("SIGHUP", () => models.restart());
   const lifecycle = new ServerLifecycle();
   const opened = await openResponses(values["responses-store"], {
     log,

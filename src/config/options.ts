@@ -32,6 +32,9 @@ const MAX_SLOTS = 256;
 /** At 8 slots and 5 s an answer, the last of 256 waits under three minutes; clients give up later than that. */
 const DEFAULT_MAX_QUEUED = 256;
 
+/** A busy machine may stop an engine for seconds; nobody waits much longer than this for a token. */
+const DEFAULT_STUCK_AFTER_SECONDS = 30;
+
 /** Keys are the names: `--max-queued`, `WEFT_MAX_QUEUED` and `"max-queued"` are the same option. */
 export const serveOptions = {
   model: option(
@@ -114,6 +117,11 @@ export const serveOptions = {
     text("file"),
     undefined,
     "file of JSON lines that keeps stored responses over a restart (default: in memory only)",
+  ),
+  "stuck-after": option(
+    amount("seconds", 1, 86_400),
+    DEFAULT_STUCK_AFTER_SECONDS,
+    "least silence after which a busy engine is taken for stuck and started again; more on a slow machine",
   ),
   "drain-timeout": option(amount("seconds", 0, 86_400), 30, "time that running requests get at shutdown"),
   "allowed-hosts": option(list("name"), [], "Host names accepted on loopback beside localhost"),

@@ -5,6 +5,7 @@ import type { EngineStats, StepReport } from "../../engine/protocol.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import { STATS_WAIT_MS } from "../http/limits.ts";
 import type { ModelDirectory } from "../model-directory.ts";
+import type { EngineTrouble } from "../model-host.ts";
 import { ITL_SECONDS, LATENCY_SECONDS, STEP_SECONDS } from "./buckets.ts";
 import { VllmAliases } from "./vllm-aliases.ts";
 
@@ -43,6 +44,7 @@ export class Metrics {
     "Cells in use, kept prefixes included, 0 to 1.",
     MODEL,
   );
+  readonly #engineUp = this.#gauge("weft_engine_up", "Whether the engine is loaded and runs, 0 or 1.", MODEL);
   readonly #loopSeconds = this.#gauge(
     "weft_event_loop_delay_seconds",
     "Delay of the HTTP event loop since the last scrape.",
@@ -95,6 +97,27 @@ export class Metrics {
     MODEL,
   );
 
+  readonly #engineRestarts = this.#counter(
+    "weft_engine_restarts_total",
+    "Engines started again, by what ended the one before: a crash, a kill from outside, a planned restart.",
+    ["model", "reason"],
+  );
+  readonly #engineStuck = this.#counter(
+    "weft_engine_stuck_total",
+    "Engines killed for their silence.",
+    MODEL,
+  );
+  readonly #replays = this.#counter(
+    "weft_replayed_requests_total",
+    "Unfinished requests handed to an engine again.",
+    MODEL,
+  );
+  readonly #convictions = this.#counter(
+    "weft_crashed_requests_total",
+    "Requests failed because engines died of them again and again.",
+    MODEL,
+  );
+
   constructor(version: string) {
     this.#buildInfo.set({ version }, 1);
     this.#loopDelay.enable();
@@ -143,6 +166,14 @@ export class Metrics {
     this.#vllm.observeFinish(model, reason, e2eMs * SECONDS_PER_MS);
   }
 
+  countTrouble(trouble: EngineTrouble): void {
+    const { model } = trouble;
+    if (trouble.kind === "death") this.#engineRestarts.inc({ model, reason: trouble.death });
+    if (trouble.kind === "replay") this.#replays.inc({ model }, trouble.requests);
+    if (trouble.kind === "conviction") this.#convictions.inc({ model });
+    if (trouble.kind === "stuck") this.#engineStuck.inc({ model });
+  }
+
   countRequest(endpoint: Endpoint, outcome: Outcome): void {
     this.#requests.inc({ endpoint, outcome });
   }
@@ -169,6 +200,7 @@ export class Metrics {
     // An engine that is gone has no gauges, rather than those of its last moment.
     for (const gauge of [this.#slots, this.#running, this.#waiting, this.#kvUsage]) gauge.reset();
     this.#vllm.resetGauges();
+    for (const { id, state } of models.served) this.#engineUp.set({ model: id }, state === "ready" ? 1 : 0);
     const ready = models.served.flatMap(({ loaded }) => (loaded === undefined ? [] : [loaded]));
     await Promise.all(ready.map((model) => this.#readGauges(model)));
     this.#readLoopDelay();

@@ -52,6 +52,7 @@ const KINDS = {
   client_closed: { status: 499, type: REQUEST },
   internal_error: { status: 500, type: SERVER },
   engine_error: { status: 500, type: SERVER },
+  engine_crashed: { status: 500, type: SERVER, shouldRetry: false },
   template_error: { status: 500, type: SERVER, shouldRetry: false },
   engine_restarting: { status: 503, type: SERVER, retryAfter: RETRY_AFTER_SECONDS },
   model_failed: { status: 503, type: SERVER, shouldRetry: false },
@@ -189,6 +190,8 @@ export function fromEngineError(error: EngineError, field: PromptField, grammarF
       return new ApiError("server_draining", "The server is shutting down and takes no new requests.");
     case "engine_exited":
       return new ApiError("engine_restarting", "The model's engine stopped. Please try again.");
+    case "engine_crashed":
+      return new ApiError("engine_crashed", "The model's engine stopped each time it computed this request.");
     case "decode_failed":
       return new ApiError("engine_error", "The model's engine failed to compute this request.");
     case "model_not_found":

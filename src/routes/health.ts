@@ -6,14 +6,14 @@ import type { AppContext } from "./env.ts";
 
 /** Whether a model can answer; stays true while the last requests are served. */
 export function health(_c: AppContext, deps: AppDeps): Response {
-  return hasReadyModel(deps) ? jsonReply({ status: "ok" }) : notReady(deps);
+  return takesRequests(deps) ? jsonReply({ status: degraded(deps) ? "degraded" : "ok" }) : notReady(deps);
 }
 
-/** Whether new requests are welcome. */
+/** Whether new requests are welcome: also while an engine is started again, since they wait for it. */
 export function ready(_c: AppContext, deps: AppDeps): Response {
   if (deps.lifecycle.draining)
     return errorReply(new ApiError("server_draining", "The server is shutting down."));
-  return hasReadyModel(deps) ? jsonReply({ status: "ready" }) : notReady(deps);
+  return takesRequests(deps) ? jsonReply({ status: degraded(deps) ? "degraded" : "ready" }) : notReady(deps);
 }
 
 /** Whether the process answers at all: a model that loads is no reason to restart it. */
@@ -25,8 +25,13 @@ export function version(_c: AppContext, deps: AppDeps): Response {
   return jsonReply({ version: deps.config.version });
 }
 
-function hasReadyModel({ models }: AppDeps): boolean {
-  return models.served.some(({ state }) => state === "ready");
+function takesRequests({ models }: AppDeps): boolean {
+  return models.served.some(({ loaded }) => loaded !== undefined);
+}
+
+/** Whether a model that has been up answers late or not at all. */
+function degraded({ models }: AppDeps): boolean {
+  return models.served.some(({ state }) => state === "restarting" || state === "failed");
 }
 
 function notReady({ models }: AppDeps): Response {

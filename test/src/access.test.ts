@@ -112,6 +112,16 @@ describe("health", () => {
     expect(await statuses(loading.app)).toEqual([503, 503, 200, 503, 503]);
     expect((await loading.app.request("/health")).headers.get("retry-after")).toBe("2");
   });
+
+  it("is degraded, not dead, while an engine is started again, since requests wait for it", async () => {
+    const { app } = createTestApp({ model: { state: "restarting" } });
+    expect(await statuses(app)).toEqual([200, 200, 200, 200, 200]);
+    for (const path of ["/health", "/ready"])
+      expect(await (await app.request(path)).json()).toEqual({ status: "degraded" });
+    expect(await (await app.request("/metrics")).text()).toContain('weft_engine_up{model="org/tiny"} 0');
+    const failed = createTestApp({ model: { state: "failed", loaded: undefined } });
+    expect(await statuses(failed.app)).toEqual([503, 503, 200, 503, 503]);
+  });
 });
 
 describe("keys", () => {

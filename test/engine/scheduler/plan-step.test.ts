@@ -79,7 +79,8 @@ function step(state: SchedulerState, nowMs = 0): StepPlan {
   for (const call of plan.calls) {
     completeCall(state, call, call.predictedMs);
     if (call.kind === "decode")
-      for (const { request } of call.entries) if (request !== undefined) appendToken(state, request, 7);
+      for (const { request, sample } of call.entries)
+        if (request !== undefined && sample) appendToken(state, request, 7);
   }
   checkState(state);
   return plan;
@@ -130,25 +131,20 @@ describe("prefill", () => {
   });
 
   test.each([
-    [1, [1]],
-    [2, [2]],
-    [32, [32]],
-    // No cell of one token, where that can be.
-    [33, [31, 2]],
-    [65, [32, 31, 2]],
-    [80, [32, 32, 16]],
-  ])("%i resumed tokens are computed in cells of %j", (tokens, cells) => {
+    // A last one alone is fed beside the decodes of others.
+    [1, ["decode 0@0x1"]],
+    [2, ["prefill 0@0x2"]],
+    [32, ["prefill 0@0x32"]],
+    [33, ["prefill 0@0x32", "decode 0@32x1"]],
+    [80, ["prefill 0@0x32", "prefill 0@32x32", "prefill 0@64x16"]],
+  ])("%i resumed tokens are computed as %j", (tokens, calls) => {
     const state = newState({ contextTokens: 400, prefillChunk: 64 });
     enqueue(state, "a", prompt(1), 100, prompt(tokens, 100));
-    const shapes = Array.from({ length: cells.length }, () => shape(step(state))).flat();
-    let position = 0;
-    expect(shapes).toEqual(
-      cells.map((cell) => {
-        position += cell;
-        return `prefill 0@${position - cell}x${cell}`;
-      }),
-    );
-    expect(shape(step(state))).toEqual([`decode 0@${position}x1`]);
+    const plans = Array.from({ length: calls.length + 1 }, () => step(state));
+    expect(plans.flatMap(shape)).toEqual([...calls, `decode 0@${tokens}x1`]);
+    // What follows them is known, except of the last.
+    const draws = plans.flatMap((plan) => plan.calls.map((call) => call.entries[0]?.sample));
+    expect(draws).toEqual([...calls.map(() => false), true]);
   });
 
   test("a request that has all its tokens cannot be resumed", () => {

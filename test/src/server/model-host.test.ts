@@ -6,7 +6,9 @@ import type { EngineEvent, LoadOptions } from "../../../engine/protocol.ts";
 import type { ResolvedModel } from "../../../models/resolve.ts";
 import { createLog } from "../../../src/log.ts";
 import { ModelHost } from "../../../src/model-host.ts";
+import type { EngineTrouble } from "../../../src/model-host.ts";
 import { createProbeEngine } from "../../engine/process/probe-engine.ts";
+import { CRASH, KILL, MortalEngine } from "../../support/mortal-engines.ts";
 
 const LOAD: LoadOptions = {
   modelPath: "none",
@@ -38,13 +40,21 @@ const createBrokenEngine: EngineFactory = (emit: (event: EngineEvent) => void) =
 
 function hostOf(models: readonly ResolvedModel[], engines: EngineFactory[]) {
   const waits: number[] = [];
+  const troubles: EngineTrouble[] = [];
   let nowMs = 0;
-  let started = 0;
+  const ports: MortalEngine[] = [];
   const host = new ModelHost(models, {
-    startEngine: () => hostEngine(engines[Math.min(started++, engines.length - 1)] ?? createProbeEngine),
+    startEngine() {
+      const factory = engines[Math.min(ports.length, engines.length - 1)] ?? createProbeEngine;
+      const port = new MortalEngine(hostEngine(factory));
+      ports.push(port);
+      return port;
+    },
     loadOptions: (which) => ({ ...LOAD, modelPath: which.path }),
     createTemplate: () => undefined,
     onStep: () => undefined,
+    onTrouble: (trouble) => troubles.push(trouble),
+    stuckAfterMs: 30_000,
     log: createLog({ level: "silent", format: "json" }),
     nowMs: () => nowMs,
     async wait(ms) {
@@ -52,16 +62,14 @@ function hostOf(models: readonly ResolvedModel[], engines: EngineFactory[]) {
       nowMs += ms;
     },
   });
-  return { host, waits, pass: (ms: number) => (nowMs += ms), startedCount: () => started };
-}
-
-/** Makes the engine of the first model die, and waits until it is known. */
-async function die(host: ModelHost): Promise<void> {
-  const engine = host.served[0]?.loaded?.engine;
-  await expect(engine?.tokenize([{ text: "throw", special: false }], false)).rejects.toMatchObject({
-    code: "engine_exited",
-  });
-  await engine?.exited;
+  return {
+    host,
+    waits,
+    troubles,
+    pass: (ms: number) => (nowMs += ms),
+    startedCount: () => ports.length,
+    ports,
+  };
 }
 
 describe("a model host", () => {
@@ -83,39 +91,78 @@ describe("a model host", () => {
     expect(host.find("one")).toMatchObject({ state: "failed", detail: "No room.", loaded: undefined });
   });
 
-  it("starts an engine again when it dies", async () => {
-    const { host, waits } = hostOf([model("one")], [createProbeEngine]);
+  it("starts an engine again when it dies, under the same client, while requests are taken", async () => {
+    const { host, waits, troubles, ports } = hostOf([model("one")], [createProbeEngine]);
     await host.start();
-    const before = host.served[0]?.loaded?.engine;
-    await die(host);
-    expect(host.find("one")).toMatchObject({ state: "restarting", loaded: undefined });
-    expect(host.find("one")?.detail).toContain("engine broke");
+    const before = host.served[0]?.loaded;
+    const answer = before?.engine.tokenize([{ text: "", special: false }], false);
+    ports[0]?.die(CRASH);
+    await expect.poll(() => host.find("one")?.state).toBe("restarting");
+    expect(host.find("one")).toMatchObject({
+      loaded: before,
+      detail: "The engine ended by signal SIGSEGV and is being started again.",
+    });
     await expect.poll(() => host.find("one")?.state).toBe("ready");
-    expect(host.served[0]?.loaded?.engine).not.toBe(before);
+    expect(await answer).toEqual([1, 2]);
+    expect(host.find("one")?.loaded).toBe(before);
     expect(host.served[0]?.restarts).toBe(1);
-    expect(waits).toEqual([250]);
+    expect(waits).toEqual([]);
+    expect(troubles).toEqual([{ kind: "death", model: "one", death: "crash" }]);
     await host.stop();
   });
 
-  it("waits longer after each death and gives up after the sixth within a minute", async () => {
-    const { host, waits, startedCount } = hostOf([model("one")], [createProbeEngine, createBrokenEngine]);
+  it("starts it again when it is asked to, which is no death", async () => {
+    const { host, waits, troubles, startedCount } = hostOf([model("one")], [createProbeEngine]);
     await host.start();
-    await die(host);
-    await expect.poll(() => host.find("one")?.state).toBe("failed");
-    expect(waits).toEqual([250, 500, 1000, 2000, 4000]);
-    expect(startedCount()).toBe(6);
-    expect(host.find("one")?.detail).toBe("The engine died 6 times within a minute, last by: No room.");
+    for (let restart = 1; restart <= 20; restart++) {
+      host.restart();
+      await expect.poll(() => host.served[0]?.restarts).toBe(restart);
+      await expect.poll(() => host.find("one")?.state).toBe("ready");
+    }
+    expect([waits, startedCount()]).toEqual([[], 21]);
+    expect(troubles.at(-1)).toEqual({ kind: "death", model: "one", death: "planned" });
+    await host.stop();
   });
 
-  it("forgets deaths that are older than a minute", async () => {
-    const { host, waits, pass } = hostOf([model("one")], [createProbeEngine]);
+  it("waits longer after each death in a row and gives up after the sixth; what is open fails", async () => {
+    const { host, waits, startedCount, ports } = hostOf(
+      [model("one")],
+      [createProbeEngine, createBrokenEngine],
+    );
     await host.start();
-    for (let death = 0; death < 8; death++) {
-      await die(host);
+    const open = host.served[0]?.loaded?.engine.tokenize([{ text: "", special: false }], false);
+    ports[0]?.die(CRASH);
+    await expect(open).rejects.toMatchObject({ code: "engine_exited" });
+    expect(host.find("one")).toMatchObject({ state: "failed", loaded: undefined });
+    expect(waits).toEqual([250, 500, 1000, 2000]);
+    expect(startedCount()).toBe(6);
+    expect(host.find("one")?.detail).toBe(
+      "The engine died again and again and could not be kept running, last by: No room.",
+    );
+  });
+
+  it("is more patient with an engine that somebody kills", async () => {
+    const { host, waits, startedCount, ports } = hostOf([model("one")], [createProbeEngine]);
+    await host.start();
+    while (host.find("one")?.state !== "failed") {
+      ports.at(-1)?.die(KILL);
+      await expect.poll(() => host.find("one")?.state).not.toBe("restarting");
+    }
+    expect(startedCount()).toBe(21);
+    expect(waits.slice(0, 6)).toEqual([125, 250, 250, 250, 250, 500]);
+    expect(Math.max(...waits)).toBe(4000);
+  });
+
+  it("forgets deaths when an engine has been up for a minute", async () => {
+    const { host, waits, pass, ports } = hostOf([model("one")], [createProbeEngine]);
+    await host.start();
+    for (let death = 1; death <= 8; death++) {
+      ports.at(-1)?.die(CRASH);
+      await expect.poll(() => host.served[0]?.restarts).toBe(death);
       await expect.poll(() => host.find("one")?.state).toBe("ready");
       pass(60_000);
     }
-    expect(waits).toEqual(Array.from({ length: 8 }, () => 250));
+    expect(waits).toEqual([]);
     await host.stop();
   });
 
