@@ -141,7 +141,8 @@ function readNamed(item: JsonObject, at: string): Pick<TurnTool, "name" | "descr
   return { name, description };
 }
 
-function refuseDuplicates(tools: readonly TurnTool[]): void {
+/** @throws {ApiError} 400 for two tools of one name. */
+export function refuseDuplicates(tools: readonly TurnTool[]): void {
   const seen = new Set<string>();
   for (const { name, param } of tools) {
     if (seen.has(name)) {

@@ -11,6 +11,8 @@ export interface RunOptions {
   readonly head: ResponseHead;
   readonly context: readonly Item[];
   readonly reader: OutputReader;
+  /** Paths of schema keywords that the answer is not held to. */
+  readonly relaxed: readonly string[];
   /** Whether somebody follows the stream, so that every piece is worth keeping by itself. */
   readonly streamed: boolean;
   readonly epochSeconds: () => number;
@@ -43,6 +45,10 @@ export class ResponseRun implements ResponseRecord {
     this.ended = new Promise((resolve) => (this.#resolveEnd = resolve));
     this.#changed = this.#nextChange();
     void this.#pump(generation);
+  }
+
+  get relaxed(): readonly string[] {
+    return this.#options.relaxed;
   }
 
   get log(): readonly OutputEvent[] {

@@ -1,6 +1,7 @@
 /** Starts the generation of a response, dropping the oldest items first where the request allows it. */
-import { prepareChatTurn, startChatTurn } from "../chat-turn.ts";
+import { prepareChatTurn } from "../chat-turn.ts";
 import type { ChatTurn, PreparedTurn } from "../chat-turn.ts";
+import { generate } from "../generate.ts";
 import type { GenerateDeps, Generation } from "../generate.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import { ApiError } from "../openai/api-error.ts";
@@ -25,9 +26,11 @@ export interface StartedResponse {
   readonly generation: Generation;
   /** The items that the model was given. */
   readonly context: readonly Item[];
+  /** Paths of schema keywords that the answer is not held to. */
+  readonly relaxed: readonly string[];
 }
 
-/** @throws {ApiError} What `startChatTurn` throws, in the words of the Responses API. */
+/** @throws {ApiError} What `prepareChatTurn` and `generate` throw, in the words of the Responses API. */
 export async function startResponse(
   deps: GenerateDeps,
   model: LoadedModel,
@@ -37,8 +40,9 @@ export async function startResponse(
   let { context } = options;
   for (let attempt = 1; ; attempt++) {
     try {
-      const generation = await startChatTurn(deps, model, turnOf(request, context), options);
-      return { generation, context };
+      const prepared = await prepareChatTurn(model, turnOf(request, context));
+      const generation = await generate(model, prepared.request(options), deps, options.signal);
+      return { generation, context, relaxed: prepared.relaxed };
     } catch (error) {
       const shorter = request.truncate && attempt < MAX_ATTEMPTS ? withoutOldest(context, error) : undefined;
       if (shorter === undefined) throw inResponsesWords(error);
@@ -116,9 +120,9 @@ function withoutOrphans(items: readonly Item[]): readonly Item[] {
   });
 }
 
-/** Errors name the fields of the chat API, where the messages come from elsewhere and tools are nested. */
+/** Errors name the fields of the chat API, where what the model is given is called messages. */
 function inResponsesWords(error: unknown): unknown {
   if (!(error instanceof ApiError) || error.param === undefined) return error;
-  const param = error.param.replace(/^messages\b.*$/, "input").replace(/^(tools\[\d+\])\.function\b/, "$1");
+  const param = error.param.replace(/^messages\b.*$/, "input");
   return param === error.param ? error : error.withParam(param);
 }

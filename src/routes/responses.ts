@@ -14,6 +14,7 @@ import { OutputReader } from "../openai/responses/output-events.ts";
 import { readResponseRequest } from "../openai/responses/request.ts";
 import type { ResponseRequest } from "../openai/responses/request.ts";
 import type { ResponseHead } from "../openai/responses/response-object.ts";
+import { reportedFields } from "../openai/unsupported.ts";
 import { checkLength, missing } from "../openai/validation.ts";
 import { conversationOf, recordJson } from "../responses/record.ts";
 import type { ResponseRecord } from "../responses/record.ts";
@@ -33,7 +34,7 @@ export async function createResponse(c: AppContext, deps: AppDeps): Promise<Resp
   const run = request.background
     ? await deps.responses.startBackground(() => startRun(deps, parts, new AbortController()))
     : await startRun(deps, parts, c.get("scope"));
-  const headers = ignoredHeader(request.ignoredFields);
+  const headers = ignoredHeader(reportedFields(request.ignoredFields, run.relaxed));
   if (request.stream) return streamResponse(c, deps, run, { after: -1, headers });
   if (request.background) return jsonReply(recordJson(run), 200, headers);
   const end = await run.ended;
@@ -47,12 +48,12 @@ export async function countInputTokens(c: AppContext, deps: AppDeps): Promise<Re
   const { request, model } = await readRequest(c, deps);
   const id = newResponseId(deps.ids);
   const context = readContext(deps, request, { id, owner: c.get("owner") });
-  const { prompt } = await prepareResponse(model, request, context);
+  const { prompt, relaxed } = await prepareResponse(model, request, context);
   const tokens = await countedTokens(model, prompt.parts, true);
   return jsonReply(
     { object: "response.input_tokens", input_tokens: tokens.length },
     200,
-    ignoredHeader(request.ignoredFields),
+    ignoredHeader(reportedFields(request.ignoredFields, relaxed)),
   );
 }
 
@@ -178,6 +179,7 @@ async function startRun(
     owner,
     head,
     context: started.context,
+    relaxed: started.relaxed,
     reader: new OutputReader({
       table: model.tokens,
       logprobs: request.logprobs,

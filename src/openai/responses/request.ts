@@ -5,11 +5,13 @@ import { MAX_TOP_LOGPROBS } from "../../http/limits.ts";
 import { ApiError } from "../api-error.ts";
 import { generationShape, prepareBody, readGeneration } from "../generation-fields.ts";
 import type { GenerationSettings } from "../generation-fields.ts";
+import { readReasoning, reasoningShape } from "../reasoning-fields.ts";
+import { readChoice } from "../tool-fields.ts";
 import { integer, missing, notOneOf, parseWith, wrongType } from "../validation.ts";
 import { isObject } from "../../http/json.ts";
 import { refuseFields, withoutEffect } from "./fields.ts";
 import type { OutputStyle } from "./response-object.ts";
-import { readToolChoice, readTools } from "./tools.ts";
+import { readResponseTools, refuseHostedChoice } from "./tools.ts";
 import type { ReadTools } from "./tools.ts";
 
 const {
@@ -32,6 +34,9 @@ const MAX_METADATA_VALUE = 512;
 
 const schema = z.object({
   ...sharedShape,
+  enable_thinking: reasoningShape.enable_thinking,
+  thinking_budget_tokens: reasoningShape.thinking_budget_tokens,
+  thinking_token_budget: reasoningShape.thinking_token_budget,
   // These are judged by hand: they have many forms.
   input: z.unknown().optional(),
   tools: z.unknown().optional(),
@@ -54,6 +59,7 @@ const schema = z.object({
   reasoning: z
     .looseObject({
       effort: z.string().nullish(),
+      max_tokens: integer(0).nullish(),
       summary: z.enum(SUMMARIES).nullish(),
       generate_summary: z.enum(SUMMARIES).nullish(),
     })
@@ -110,9 +116,10 @@ export function readResponseRequest(
   const fields = parseWith(schema, present);
   const ignored = withoutEffect(present, KNOWN, strict);
   checkMetadata(fields.metadata);
-  const tools = readTools(fields.tools, strict);
+  const tools = readResponseTools(fields.tools, strict);
+  refuseHostedChoice(fields.tool_choice);
   const format = readFormat(fields);
-  refuseConstraints(tools, format);
+  const reasoning = readReasoning(fields);
   const store = fields.store ?? true;
   const background = fields.background ?? false;
   if (background && !store) {
@@ -134,15 +141,16 @@ export function readResponseRequest(
     background,
     truncate: fields.truncation === "auto",
     turn: {
-      tools: tools.definitions,
-      toolChoice: readToolChoice(fields.tool_choice, tools.tools),
+      tools: tools.tools,
+      toolChoice: readChoice(fields.tool_choice, tools.tools),
       parallelToolCalls: fields.parallel_tool_calls ?? true,
       format,
       splitReasoning: true,
+      thinkingBudget: reasoning.budget,
       generation: readSettings(fields, logprobs),
     },
-    kwargs: { ...effortKwargs(fields.reasoning?.effort ?? undefined), ...fields.chat_template_kwargs },
-    customTools: new Set(tools.tools.filter(({ type }) => type === "custom").map(({ name }) => name)),
+    kwargs: { ...reasoning.kwargs, ...fields.chat_template_kwargs },
+    customTools: new Set(tools.tools.filter(({ custom }) => custom).map(({ name }) => name)),
     logprobs,
     style: { summary: summaryOf(fields) !== null, packed: include.includes("reasoning.encrypted_content") },
     ignoredFields: [...ignored, ...tools.leftOut],
@@ -152,17 +160,6 @@ export function readResponseRequest(
       fields: echoOf(fields, tools, { format, store }),
     },
   };
-}
-
-/** @throws {ApiError} 400 for what the engine cannot be held to. */
-function refuseConstraints(tools: ReadTools, format: OutputFormat): void {
-  const field = tools.tools.length > 0 ? "tools" : format.kind === "text" ? undefined : format.param;
-  if (field === undefined) return;
-  throw new ApiError(
-    "unsupported_parameter",
-    `Unsupported parameter: '${field}' is not supported by this server.`,
-    field,
-  );
 }
 
 function readSettings(fields: Fields, logprobs: boolean): GenerationSettings {
@@ -198,14 +195,6 @@ function readFormat({ text }: Fields): OutputFormat {
     at: "text.format.schema",
     param: "text.format",
   };
-}
-
-/** Templates call the effort by its name; those that only know on and off are told off. */
-function effortKwargs(effort: string | undefined): Record<string, unknown> {
-  if (effort === undefined) return {};
-  return effort === "none"
-    ? { reasoning_effort: effort, enable_thinking: false }
-    : { reasoning_effort: effort };
 }
 
 function summaryOf({ reasoning }: Fields): string | null {

@@ -48,7 +48,7 @@ describe("the fields of a request", () => {
     await answer({ reasoning: { effort: "low" } });
     await answer({ reasoning: { effort: "none" }, chat_template_kwargs: { x: 1 } });
     expect(template.requests.map(({ kwargs }) => kwargs)).toEqual([
-      { reasoning_effort: "low" },
+      { reasoning_effort: "low", enable_thinking: true },
       { reasoning_effort: "none", enable_thinking: false, x: 1 },
     ]);
   });

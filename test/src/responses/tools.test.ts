@@ -1,7 +1,7 @@
 /** How tools and the choice between them are read. */
 import { describe, expect, it } from "vitest";
 import { ApiError } from "../../../src/openai/api-error.ts";
-import { readToolChoice, readTools } from "../../../src/openai/responses/tools.ts";
+import { readResponseTools } from "../../../src/openai/responses/tools.ts";
 
 const weather = { type: "function", name: "get_weather", parameters: { type: "object" } };
 const patch = { type: "custom", name: "apply_patch" };
@@ -19,7 +19,7 @@ function refusal(act: () => unknown): object | undefined {
 
 describe("tools", () => {
   it("are functions, those for text with one argument", () => {
-    const { definitions, echo, leftOut } = readTools(
+    const { tools, echo, leftOut } = readResponseTools(
       [
         { ...weather, description: "the weather", strict: true },
         { ...weather, name: "b", parameters: null },
@@ -27,7 +27,7 @@ describe("tools", () => {
       ],
       false,
     );
-    expect(definitions).toEqual([
+    expect(tools).toEqual([
       {
         name: "get_weather",
         description: "the weather",
@@ -47,7 +47,7 @@ describe("tools", () => {
         },
         strict: true,
         custom: true,
-        param: "tools[2].format.definition",
+        param: "tools[2].format",
       },
     ]);
     expect(echo).toEqual([
@@ -60,21 +60,19 @@ describe("tools", () => {
 
   it("for text are held to a regular expression", () => {
     const format = { type: "grammar", syntax: "regex", definition: "a|b" };
-    const [tool] = readTools([{ ...patch, format }], true).definitions;
+    const [tool] = readResponseTools([{ ...patch, format }], true).tools;
     expect(tool?.parameters?.["properties"]).toEqual({ input: { type: "string", pattern: "^(?:a|b)$" } });
   });
 
   it("for text are shown a Lark grammar, which is reported", () => {
-    const { definitions, echo, leftOut } = readTools(
+    const { tools, echo, leftOut } = readResponseTools(
       [{ ...patch, description: "Patches.", format: lark }],
       false,
     );
-    expect(definitions[0]?.description).toBe(
-      "Patches.\n\nThe input has to follow this Lark grammar:\nstart: /a+/",
-    );
+    expect(tools[0]?.description).toBe("Patches.\n\nThe input has to follow this Lark grammar:\nstart: /a+/");
     expect(echo[0]).toMatchObject({ description: "Patches.", format: lark });
     expect(leftOut).toEqual(["tools[0].format"]);
-    expect(refusal(() => readTools([{ ...patch, format: lark }], true))).toEqual({
+    expect(refusal(() => readResponseTools([{ ...patch, format: lark }], true))).toEqual({
       code: "unsupported_value",
       param: "tools[0].format.syntax",
     });
@@ -82,65 +80,25 @@ describe("tools", () => {
 
   it("T71: of other machines are left out beside others, and refused alone or with strict params", () => {
     const search = { type: "web_search" };
-    const read = readTools([search, weather, { type: "mcp" }], false);
-    expect(read.definitions.map(({ name, param }) => [name, param])).toEqual([
+    const read = readResponseTools([search, weather, { type: "mcp" }], false);
+    expect(read.tools.map(({ name, param }) => [name, param])).toEqual([
       ["get_weather", "tools[1].parameters"],
     ]);
     expect([read.echo.length, read.leftOut]).toEqual([1, ["tools[0]", "tools[2]"]]);
     const refused = { code: "unsupported_value", param: "tools[0].type" };
-    expect(refusal(() => readTools([search], false))).toEqual(refused);
-    expect(refusal(() => readTools([search, weather], true))).toEqual(refused);
+    expect(refusal(() => readResponseTools([search], false))).toEqual(refused);
+    expect(refusal(() => readResponseTools([search, weather], true))).toEqual(refused);
   });
 
   it("have names of their own, and are not too many", () => {
-    expect(refusal(() => readTools([weather, weather], false))).toEqual({
+    expect(refusal(() => readResponseTools([weather, weather], false))).toEqual({
       code: "invalid_value",
-      param: "tools",
+      param: "tools[1].name",
     });
     const many = Array.from({ length: 129 }, (_, i) => ({ ...weather, name: `f${i}` }));
-    expect(refusal(() => readTools(many, false))).toEqual({ code: "array_above_max_length", param: "tools" });
-  });
-});
-
-describe("the choice of tools", () => {
-  const { tools } = readTools([weather, patch], false);
-  const f = { type: "function", name: "get_weather" };
-
-  it.each<readonly [choice: unknown, read: object]>([
-    [undefined, { mode: "auto", allowed: undefined }],
-    ["auto", { mode: "auto", allowed: undefined }],
-    ["none", { mode: "none" }],
-    ["required", { mode: "required", allowed: undefined }],
-    ["any", { mode: "required", allowed: undefined }],
-    [f, { mode: "named", name: "get_weather" }],
-    [
-      { type: "custom", name: "apply_patch" },
-      { mode: "named", name: "apply_patch" },
-    ],
-    [
-      { type: "allowed_tools", mode: "required", tools: [f] },
-      { mode: "required", allowed: ["get_weather"] },
-    ],
-    [
-      { type: "allowed_tools", tools: [] },
-      { mode: "auto", allowed: [] },
-    ],
-  ])("is read from %j", (choice, read) => {
-    expect(readToolChoice(choice, tools)).toEqual(read);
-  });
-
-  it.each<readonly [choice: unknown, code: string, param: string]>([
-    [5, "invalid_type", "tool_choice"],
-    [{}, "missing_required_parameter", "tool_choice.type"],
-    [{ type: "x" }, "invalid_value", "tool_choice.type"],
-    [{ type: "function" }, "missing_required_parameter", "tool_choice.name"],
-    [{ type: "function", name: "other" }, "invalid_value", "tool_choice"],
-    [{ type: "allowed_tools" }, "missing_required_parameter", "tool_choice.tools"],
-    [{ type: "allowed_tools", mode: "none", tools: [f] }, "invalid_value", "tool_choice.mode"],
-    [{ type: "allowed_tools", tools: [5] }, "invalid_type", "tool_choice.tools[0]"],
-    [{ type: "allowed_tools", mode: "required", tools: [] }, "invalid_value", "tool_choice"],
-    [{ type: "web_search" }, "unsupported_value", "tool_choice.type"],
-  ])("is refused as %j", (choice, code, param) => {
-    expect(refusal(() => readToolChoice(choice, tools))).toEqual({ code, param });
+    expect(refusal(() => readResponseTools(many, false))).toEqual({
+      code: "array_above_max_length",
+      param: "tools",
+    });
   });
 });
