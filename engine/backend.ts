@@ -81,8 +81,11 @@ export interface Embedder {
    * @throws {EngineError} `out_of_memory`, `decode_failed`.
    */
   embed(tokens: Uint32Array): AsyncGenerator<void, Float32Array, void>;
-  /** Number of tokens that scoring this pair takes; at most `contextTokens` can be scored. */
-  rankedTokens(query: Uint32Array, document: Uint32Array): number;
+  /**
+   * Number of tokens that scoring this pair takes; at most `contextTokens` can be scored.
+   * @throws {EngineError} As `rank`.
+   */
+  rankedTokens(query: Uint32Array, document: Uint32Array): Promise<number>;
   /**
    * @returns 0 to 1.
    * @throws {EngineError} `out_of_memory`, `decode_failed`; `invalid_request` when the model has no ranking head.

@@ -38,7 +38,7 @@ export function jobOf(command: EmbedCommand | RankCommand, backend: Backend): Jo
 
 async function* embedJob({ call, inputs }: EmbedCommand, backend: Backend): Job {
   const { embedder } = backend;
-  const prepared = yield* tokenized(inputs, backend, (tokens, index) => {
+  const prepared = yield* tokenized(inputs, backend, async (tokens, index) => {
     const whole = tokens.length === 0 ? tokens : embedder.prepare(tokens);
     checkLength(whole.length, embedder.contextTokens, index);
     return whole;
@@ -64,11 +64,12 @@ async function* rankJob({ call, query, documents }: RankCommand, backend: Backen
   const { embedder } = backend;
   if (!backend.facts.ranking) throw new EngineError("invalid_request", "This model has no ranking head.");
   const queryTokens = backend.tokenize(query, false);
+  if (queryTokens.length === 0) throw new EngineError("empty_prompt", "The query has no tokens.");
   const tokenCounts: number[] = [];
-  const prepared = yield* tokenized(documents, backend, (tokens, index) => {
-    if (queryTokens.length > 0 && tokens.length > 0)
-      tokenCounts[index] = embedder.rankedTokens(queryTokens, tokens);
-    checkLength(tokenCounts[index] ?? 0, embedder.contextTokens, index);
+  const prepared = yield* tokenized(documents, backend, async (tokens, index) => {
+    const count = tokens.length === 0 ? 0 : await embedder.rankedTokens(queryTokens, tokens);
+    tokenCounts[index] = count;
+    checkLength(count, embedder.contextTokens, index);
     return tokens;
   });
   const scores: number[] = [];
@@ -82,13 +83,13 @@ async function* rankJob({ call, query, documents }: RankCommand, backend: Backen
 async function* tokenized(
   inputs: readonly (readonly PromptPart[])[],
   backend: Backend,
-  check: (tokens: Uint32Array, index: number) => Uint32Array,
+  check: (tokens: Uint32Array, index: number) => Promise<Uint32Array>,
 ): AsyncGenerator<Turn, Uint32Array[], void> {
   const all: Uint32Array[] = [];
   let chars = 0;
   let total = 0;
   for (const [index, input] of inputs.entries()) {
-    const tokens = check(backend.tokenize(input, false), index);
+    const tokens = await check(backend.tokenize(input, false), index);
     total += tokens.length;
     if (total > MOST_INPUT_TOKENS) throw tooMuch();
     all.push(tokens);

@@ -118,6 +118,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       if (loaded === undefined) throw new EngineError("internal", "No model is loaded.");
       if (draining) throw new EngineError("draining", "The engine takes no new requests.");
       const { backend, loop } = loaded;
+      if (!backend.facts.generates)
+        throw new EngineError("invalid_request", "This model gives vectors or scores and does not generate.");
       // Before the work of tokenizing a prompt that would be refused.
       checkRoom(loop.state);
       const prompt = backend.tokenize(command.prompt, command.addBos);

@@ -198,6 +198,8 @@ export interface ModelFacts {
   readonly addBos: boolean;
   /** Undefined when the model was not taught to fill in the middle. */
   readonly fim: FillInMiddleTokens | undefined;
+  /** False for models that were made to give vectors or scores: they take no `submit`. */
+  readonly generates: boolean;
   /** Undefined when the model gives no vectors. */
   readonly embeddings: EmbeddingFacts | undefined;
   /** Whether the model scores documents against a query. */

@@ -155,6 +155,10 @@ export async function generate(
   deps: GenerateDeps,
   signal: AbortSignal,
 ): Promise<Generation> {
+  if (!model.facts.generates) {
+    const message = `The model '${model.id}' gives embeddings or scores and does not generate text.`;
+    throw new ApiError("unsupported_value", message, "model");
+  }
   assertWorthTokenizing(request.prompt, model.facts.contextTokens, request.promptField);
   const submittedMs = deps.clock.nowMs();
   try {

@@ -176,7 +176,7 @@ export class FakeBackend implements Backend {
         }
         return fakeVector(tokens);
       },
-      rankedTokens: (query, document) => query.length + document.length,
+      rankedTokens: (query, document) => Promise.resolve(query.length + document.length),
       rank: async (query, document) => {
         await work();
         return fakeScore(query, document);
@@ -347,6 +347,7 @@ function fakeFacts(sizes: FakeSizes): Omit<ModelFacts, "loadMs"> {
     eosToken: FAKE_END,
     addBos: false,
     fim: undefined,
+    generates: true,
     embeddings: { dimensions: FAKE_DIMENSIONS, pooling: "last", contextTokens: sizes.contextTokens },
     ranking: true,
   };

@@ -5,7 +5,7 @@
  * token has seen the whole input: that is cut like a prompt. Models that pool over all tokens, or look ahead, need
  * it in one call, which is then as long as the longest input.
  */
-import { InsufficientMemoryError } from "node-llama-cpp";
+import { InsufficientMemoryError, LlamaVocabularyType } from "node-llama-cpp";
 import { EngineError } from "../errors.ts";
 import { addonEmbeddingContextOf } from "./addon.ts";
 import type { LlamaModel, LlamaRankingContext, Token } from "node-llama-cpp";
@@ -15,9 +15,6 @@ import type { AddonEmbeddingContext } from "./addon.ts";
 
 /** llama.h `llama_pooling_type`. */
 const POOLING = { none: 0, mean: 1, cls: 2, last: 3, rank: 4 } as const;
-
-/** llama.h `llama_vocab_type`. */
-const VOCABULARY = { wpm: 3, ugm: 4, rwkv: 5 } as const;
 
 export interface EmbedderSettings {
   /** Tokens of a slot; an input has at most as many. */
@@ -83,14 +80,12 @@ export class LlamaEmbedder implements Embedder {
     }
   }
 
-  rankedTokens(query: Uint32Array, document: Uint32Array): number {
-    // Between the two, and around them: begin, end and separator tokens, as the runtime puts them.
-    return query.length + document.length + 4;
+  async rankedTokens(query: Uint32Array, document: Uint32Array): Promise<number> {
+    const context = await this.#scoreContext();
+    return context.calculateInputLength(asTokens(query), asTokens(document));
   }
 
   async rank(query: Uint32Array, document: Uint32Array): Promise<number> {
-    if (!this.#model.fileInsights.supportsRanking)
-      throw new EngineError("invalid_request", "This model has no ranking head.");
     const context = await this.#scoreContext();
     try {
       return await context.rank(asTokens(query), asTokens(document));
@@ -120,8 +115,11 @@ export class LlamaEmbedder implements Embedder {
   }
 
   async #scoreContext(): Promise<LlamaRankingContext> {
+    if (!this.#model.fileInsights.supportsRanking)
+      throw new EngineError("invalid_request", "This model has no ranking head.");
     const options = {
-      contextSize: this.contextTokens,
+      // It refuses an input that fills it.
+      contextSize: this.contextTokens + 1,
       batchSize: this.contextTokens,
       threads: this.#threads,
     };
@@ -151,6 +149,10 @@ export function isEmbeddingModel(model: LlamaModel): boolean {
   return poolingType(model) > POOLING.none;
 }
 
+export function generatesText(model: LlamaModel): boolean {
+  return !isEmbeddingModel(model) && isCausal(model);
+}
+
 /** Undefined for models that score instead. */
 function poolingOf(model: LlamaModel): EmbeddingFacts["pooling"] | undefined {
   const pooling = poolingType(model);
@@ -169,16 +171,16 @@ function isCausal(model: LlamaModel): boolean {
 
 /** As llama.cpp's tokenizer puts them around a text. */
 function beginTokenOf({ tokens, vocabularyType }: LlamaModel): TokenId | undefined {
-  const type = Number(vocabularyType);
-  if (type === VOCABULARY.rwkv || type === VOCABULARY.ugm) return undefined;
-  return type === VOCABULARY.wpm || tokens.shouldPrependBosToken ? (tokens.bos ?? undefined) : undefined;
+  const { rwkv, ugm, wpm } = LlamaVocabularyType;
+  if (vocabularyType === rwkv || vocabularyType === ugm) return undefined;
+  return vocabularyType === wpm || tokens.shouldPrependBosToken ? (tokens.bos ?? undefined) : undefined;
 }
 
 function endTokenOf({ tokens, vocabularyType }: LlamaModel): TokenId | undefined {
-  const type = Number(vocabularyType);
-  if (type === VOCABULARY.rwkv) return undefined;
-  if (type === VOCABULARY.wpm) return tokens.sep ?? undefined;
-  return type === VOCABULARY.ugm || tokens.shouldAppendEosToken ? (tokens.eos ?? undefined) : undefined;
+  const { rwkv, ugm, wpm } = LlamaVocabularyType;
+  if (vocabularyType === rwkv) return undefined;
+  if (vocabularyType === wpm) return tokens.sep ?? undefined;
+  return vocabularyType === ugm || tokens.shouldAppendEosToken ? (tokens.eos ?? undefined) : undefined;
 }
 
 function asTokens(tokens: Uint32Array): Token[] {

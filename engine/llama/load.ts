@@ -12,7 +12,7 @@ import {
   defaultPrefillChunk,
   defaultThreads,
 } from "./defaults.ts";
-import { LlamaEmbedder, isEmbeddingModel } from "./embedder.ts";
+import { LlamaEmbedder, generatesText, isEmbeddingModel } from "./embedder.ts";
 import { GrammarCache } from "./grammar.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
@@ -80,6 +80,7 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     eosToken: model.tokens.eos ?? undefined,
     addBos: addonModel.shouldPrependBosToken(),
     fim: fillInMiddleTokens(model),
+    generates: generatesText(model),
     embeddings: embedder.facts,
     ranking: model.fileInsights.supportsRanking,
   };

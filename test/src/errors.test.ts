@@ -487,6 +487,19 @@ describe("a model", () => {
     expect(await errorOf(response)).toMatchObject({ code: "model_loading", type: "server_error" });
   });
 
+  it("that gives vectors alone is a 400", async () => {
+    const { chat, engine } = createTestApp({ facts: { generates: false } });
+    const response = await chat();
+    expect(response.status).toBe(400);
+    expect(await errorOf(response)).toEqual({
+      message: `The model '${MODEL_ID}' gives embeddings or scores and does not generate text.`,
+      type: "invalid_request_error",
+      param: "model",
+      code: "unsupported_value",
+    });
+    expect(engine.commands.filter(({ type }) => type === "submit")).toEqual([]);
+  });
+
   it("that failed is a 503 not to try again", async () => {
     const { chat } = createTestApp({ model: { state: "failed", loaded: undefined } });
     const response = await chat();

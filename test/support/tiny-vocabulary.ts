@@ -70,6 +70,7 @@ export function tinyFacts(changes: Partial<ModelFacts> = {}): ModelFacts {
     fim: undefined,
     embeddings: undefined,
     ranking: false,
+    generates: true,
     ...changes,
   };
 }

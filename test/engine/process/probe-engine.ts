@@ -82,5 +82,6 @@ function probeFacts(): Extract<EngineEvent, { type: "loaded" }>["facts"] {
     fim: undefined,
     embeddings: undefined,
     ranking: false,
+    generates: true,
   };
 }

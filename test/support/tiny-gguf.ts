@@ -1,0 +1,143 @@
+/** Writes GGUF files of a few kilobytes with made-up weights, for kinds of models that no small real file has. */
+import { writeFileSync } from "node:fs";
+
+type Value = string | number | boolean | readonly string[] | readonly number[];
+
+/** Float metadata, since a whole number says nothing of its type. */
+interface Float {
+  readonly float: number;
+}
+
+interface Tensor {
+  readonly name: string;
+  /** The fastest dimension first. */
+  readonly shape: readonly number[];
+  /** 1 for every value instead of made-up ones. */
+  readonly ones?: boolean;
+}
+
+const ALIGNMENT = 32;
+const WORDS = ["the", "cat", "dog", "sat", "on", "mat", "paris", "france", "is", "capital"];
+const LETTERS = "a b c d e f g h i j k l m n o p q r s t u v w x y z".split(" ");
+
+/** An encoder of two layers and 32 dimensions over 64 positions, which pools its tokens or scores pairs. */
+export function writeTinyEncoder(path: string, kind: "mean" | "rank"): void {
+  const width = 32;
+  const inner = 64;
+  const positions = 64;
+  const vocabulary = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].concat(
+    [...WORDS, ...LETTERS].map((word) => `\u2581${word}`),
+    LETTERS,
+  );
+  const linear = (name: string, from: number, to: number): Tensor[] => [
+    { name: `${name}.weight`, shape: [from, to] },
+    { name: `${name}.bias`, shape: [to] },
+  ];
+  const norm = (name: string): Tensor[] => [
+    { name: `${name}.weight`, shape: [width], ones: true },
+    { name: `${name}.bias`, shape: [width] },
+  ];
+  const layer = (i: number): Tensor[] => [
+    ...["attn_q", "attn_k", "attn_v", "attn_output"].flatMap((name) =>
+      linear(`blk.${i}.${name}`, width, width),
+    ),
+    ...norm(`blk.${i}.attn_output_norm`),
+    ...linear(`blk.${i}.ffn_up`, width, inner),
+    ...linear(`blk.${i}.ffn_down`, inner, width),
+    ...norm(`blk.${i}.layer_output_norm`),
+  ];
+  const head = [...linear("cls", width, width), ...linear("cls.output", width, 1)];
+  writeGguf(
+    path,
+    {
+      "general.architecture": "bert",
+      "general.name": `tiny encoder, ${kind}`,
+      "bert.context_length": positions,
+      "bert.embedding_length": width,
+      "bert.feed_forward_length": inner,
+      "bert.block_count": 2,
+      "bert.attention.head_count": 4,
+      "bert.attention.layer_norm_epsilon": { float: 1e-12 },
+      "bert.attention.causal": false,
+      "bert.pooling_type": kind === "mean" ? 1 : 4,
+      "tokenizer.ggml.model": "bert",
+      "tokenizer.ggml.tokens": vocabulary,
+      "tokenizer.ggml.token_type": vocabulary.map((_, token) => (token < 5 ? 3 : 1)),
+      "tokenizer.ggml.token_type_count": 2,
+      "tokenizer.ggml.padding_token_id": 0,
+      "tokenizer.ggml.unknown_token_id": 1,
+      "tokenizer.ggml.bos_token_id": 2,
+      "tokenizer.ggml.cls_token_id": 2,
+      "tokenizer.ggml.seperator_token_id": 3,
+      "tokenizer.ggml.eos_token_id": 3,
+      "tokenizer.ggml.mask_token_id": 4,
+    },
+    [
+      { name: "token_embd.weight", shape: [width, vocabulary.length] },
+      { name: "token_types.weight", shape: [width, 2] },
+      { name: "position_embd.weight", shape: [width, positions] },
+      ...norm("token_embd_norm"),
+      ...layer(0),
+      ...layer(1),
+      ...(kind === "rank" ? head : []),
+    ],
+  );
+}
+
+function writeGguf(
+  path: string,
+  metadata: Readonly<Record<string, Value | Float>>,
+  tensors: readonly Tensor[],
+): void {
+  const entries = Object.entries(metadata);
+  const data: Buffer[] = [];
+  let offset = 0;
+  const infos = tensors.map(({ name, shape, ones }, i) => {
+    const count = shape.reduce((product, size) => product * size, 1);
+    const bytes = Buffer.alloc(Math.ceil((count * 4) / ALIGNMENT) * ALIGNMENT);
+    for (let at = 0; at < count; at++) bytes.writeFloatLE(ones === true ? 1 : madeUp(i, at), at * 4);
+    const info = [text(name), u32(shape.length), ...shape.map((size) => u64(size)), u32(0), u64(offset)];
+    data.push(bytes);
+    offset += bytes.length;
+    return Buffer.concat(info);
+  });
+  const header = Buffer.concat([
+    Buffer.from("GGUF"),
+    u32(3),
+    u64(tensors.length),
+    u64(entries.length),
+    ...entries.map(([key, value]) => Buffer.concat([text(key), typed(value)])),
+    ...infos,
+  ]);
+  const padding = Buffer.alloc((ALIGNMENT - (header.length % ALIGNMENT)) % ALIGNMENT);
+  writeFileSync(path, Buffer.concat([header, padding, ...data]));
+}
+
+/** A value from -0.5 to 0.5 that is always the same. */
+function madeUp(tensor: number, at: number): number {
+  let h = Math.imul(tensor * 65_537 + at + 1, 0x9e3779b1);
+  h = Math.imul(h ^ (h >>> 15), 0x85ebca6b);
+  return ((h ^ (h >>> 13)) >>> 0) / 2 ** 32 - 0.5;
+}
+
+function typed(value: Value | Float): Buffer {
+  if (typeof value === "string") return Buffer.concat([u32(8), text(value)]);
+  if (typeof value === "number") return Buffer.concat([u32(4), u32(value)]);
+  if (typeof value === "boolean") return Buffer.concat([u32(7), Buffer.of(value ? 1 : 0)]);
+  if ("float" in value) return Buffer.concat([u32(6), Buffer.from(Float32Array.of(value.float).buffer)]);
+  const items = value.map((item) => (typeof item === "string" ? text(item) : u32(item)));
+  return Buffer.concat([u32(9), u32(typeof value[0] === "string" ? 8 : 5), u64(value.length), ...items]);
+}
+
+function text(value: string): Buffer {
+  const bytes = Buffer.from(value);
+  return Buffer.concat([u64(bytes.length), bytes]);
+}
+
+function u32(value: number): Buffer {
+  return Buffer.from(Uint32Array.of(value).buffer);
+}
+
+function u64(value: number): Buffer {
+  return Buffer.from(BigUint64Array.of(BigInt(value)).buffer);
+}
