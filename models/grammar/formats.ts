@@ -14,7 +14,7 @@ const H16 = "[0-9A-Fa-f]{1,4}";
 const UUID = "[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}";
 /** Eight labels of this length stay below the 253 characters that a name may have. */
 const LABEL = "[A-Za-z0-9](?:[A-Za-z0-9-]{0,28}[A-Za-z0-9])?";
-const ATOM = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]{1,64}";
+const ATOM_CHAR = "[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]";
 const PATH_CHAR = "(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2})";
 
 function ipv6(): string {
@@ -30,7 +30,8 @@ export const FORMATS: ReadonlyMap<string, string> = new Map([
   ["time", TIME],
   ["date-time", `(?:${DATE})T${TIME}`],
   ["duration", `P(?:${NUMBER}W|${DURATION_DATE}(?:${DURATION_TIME})?|${DURATION_TIME})`],
-  ["email", String.raw`${ATOM}(?:\.${ATOM}){0,3}@(?:${LABEL}\.){1,4}[A-Za-z0-9]{2,24}`],
+  // Below the 254 characters that an address may have.
+  ["email", String.raw`${ATOM_CHAR}{1,32}(?:\.${ATOM_CHAR}{1,16}){0,2}@(?:${LABEL}\.){1,4}[A-Za-z0-9]{2,24}`],
   ["hostname", String.raw`${LABEL}(?:\.${LABEL}){0,7}`],
   ["ipv4", String.raw`(?:${OCTET}\.){3}${OCTET}`],
   ["ipv6", ipv6()],
@@ -48,4 +49,22 @@ export const DESCRIPTIVE_FORMATS: ReadonlySet<string> = new Set([
   "float",
   "double",
   "password",
+]);
+
+/**
+ * Patterns that libraries write beside a format and that are too much for an automaton beside it; each text of the format matches.
+ */
+export const IMPLIED_PATTERNS: ReadonlyMap<string, ReadonlySet<string>> = new Map([
+  [
+    "duration",
+    new Set([
+      String.raw`^P(?:(\d+W)|(?!.*W)(?=\d|T\d)(\d+Y)?(\d+M)?(\d+D)?(T(?=\d)(\d+H)?(\d+M)?(\d+([.,]\d+)?S)?)?)$`,
+    ]),
+  ],
+  [
+    "hostname",
+    new Set([
+      String.raw`^(?=.{1,253}\.?$)[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?(?:\.[a-zA-Z0-9](?:[-0-9a-zA-Z]{0,61}[0-9a-zA-Z])?)*\.?$`,
+    ]),
+  ],
 ]);

@@ -201,6 +201,18 @@ export function smallExponent(): Expr {
   );
 }
 
+/** Behind the "e": -7 to -299, where the shortest way of writing a number needs it. */
+export function tinyExponent(): Expr {
+  return sequence(
+    literal("-"),
+    oneOf(
+      sequence(charClass("12"), DIGIT, DIGIT),
+      sequence(charClass([0x31, 0x39]), DIGIT),
+      charClass("789"),
+    ),
+  );
+}
+
 /** Behind the "e": 0 to 307, so that one digit before the point stays below the largest double. */
 export function largeExponent(): Expr {
   return sequence(

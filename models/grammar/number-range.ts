@@ -1,5 +1,5 @@
 /** Numbers between two bounds, written as decimals, and with an exponent where every such number is within the bounds. */
-import { MAX_DIGITS, fractionDigits, largeExponent, smallExponent } from "./json-text.ts";
+import { MAX_DIGITS, fractionDigits, largeExponent, smallExponent, tinyExponent } from "./json-text.ts";
 import { charClass, empty, literal, oneOf, optional, repeat, sequence } from "./expressions.ts";
 import { decimalOf, nextDown, nextUp } from "./decimal.ts";
 import type { Expr } from "./expressions.ts";
@@ -66,6 +66,7 @@ function magnitudes(min: number, positive: boolean, max: number | undefined): Ex
   }
   const exponents: Expr[] = [];
   if (min === 0 && (max === undefined || max >= 1)) exponents.push(smallExponent());
+  else if (min === 0 && max !== undefined && max >= 1e-6) exponents.push(tinyExponent());
   if (min <= 1 && max === undefined) exponents.push(largeExponent());
   if (exponents.length > 0)
     options.unshift(sequence(NON_ZERO, optional(fractionDigits()), charClass("eE"), oneOf(...exponents)));

@@ -1,8 +1,8 @@
 /**
  * Regular expressions as grammars: classes, escapes, groups, alternation, quantifiers, anchors at the ends.
  *
- * Read as ECMAScript with the `u` flag, with two things that Python writes besides: `(?P<name>…)` and `\A`, `\Z`. What a
- * grammar cannot say (lookaround, back-references, word boundaries) is refused by name.
+ * Read as ECMAScript with the `u` flag, with two things that Python writes besides: `(?P<name>…)` and `\A`, `\Z`. Lookahead is
+ * understood at the start of the text. What a grammar cannot say (other lookaround, back-references, word boundaries) is refused by name.
  */
 import { GrammarError } from "./grammar-error.ts";
 import {
@@ -17,6 +17,8 @@ import {
   sequence,
 } from "./expressions.ts";
 import type { CodePointRange, Expr } from "./expressions.ts";
+import { regularRules } from "./regular.ts";
+import type { Condition } from "./regular.ts";
 import type { GrammarBuilder } from "./grammar.ts";
 
 /** Characters of a pattern. */
@@ -54,30 +56,44 @@ const LINE_ENDS: readonly CodePointRange[] = [
 const CONTROL_ESCAPES: Readonly<Record<string, number>> = { t: 9, n: 10, v: 11, f: 12, r: 13 };
 
 /** One way a pattern can match, with what it says about its surroundings. */
-interface Alternative {
+export interface Alternative {
   readonly expr: Expr;
   readonly atStart: boolean;
   readonly atEnd: boolean;
+  /** Lookahead: about all of the text from the start of the match. */
+  readonly ahead: readonly Condition[];
 }
+
+const ANY_TEXT = repeat(anyChar, 0);
 
 /**
  * Whole texts that match; anchors at the ends add nothing.
  * @throws GrammarError
  */
 export function compileRegex(builder: GrammarBuilder, pattern: string): Expr {
-  return builder.rule("regex", oneOf(...parseRegex(pattern).map((alternative) => alternative.expr)));
+  const options = parseRegex(pattern).flatMap(({ expr, ahead }) => {
+    if (ahead.length === 0) return [expr];
+    const conditions = [{ expr, holds: true }, ...ahead];
+    return regularRules(builder, { conditions, min: 0, max: Infinity }, oneOf) ?? [];
+  });
+  if (options.length === 0) throw new GrammarError("The pattern matches no text.");
+  return builder.rule("regex", oneOf(...options));
 }
 
 /**
- * Whole texts in which the pattern matches somewhere: at the ends where it is anchored.
- * @param around What may stand before and behind a match that is not anchored.
+ * The ways in which a pattern can be found in a text.
+ * @throws GrammarError
  */
-export function searchRegex(pattern: string, around: Expr): Expr {
-  return oneOf(
-    ...parseRegex(pattern).map(({ expr, atStart, atEnd }) =>
-      sequence(atStart ? empty : around, expr, atEnd ? empty : around),
-    ),
-  );
+export function searchAlternatives(pattern: string): readonly Alternative[] {
+  const alternatives = parseRegex(pattern);
+  if (alternatives.some((one) => one.ahead.length > 0 && !one.atStart))
+    throw new GrammarError("Lookahead is supported at the start of the text only.");
+  return alternatives;
+}
+
+/** @param around What may stand before and behind a match that is not anchored. */
+export function searched({ expr, atStart, atEnd }: Alternative, around: Expr = ANY_TEXT): Expr {
+  return sequence(atStart ? empty : around, expr, atEnd ? empty : around);
 }
 
 /** @throws GrammarError */
@@ -112,6 +128,7 @@ class RegexParser {
 
   #alternative(): readonly Alternative[] {
     const items: Expr[] = [];
+    const ahead: Condition[] = [];
     let atStart = false;
     let atEnd = false;
     let inner: readonly Alternative[] | undefined;
@@ -129,8 +146,12 @@ class RegexParser {
       }
       if (atEnd) throw this.#error("has $ in the middle");
       if (inner !== undefined) throw this.#error("has an anchor in the middle");
+      if (items.length === 0 && this.#lookaheadFollows()) {
+        ahead.push(this.#lookahead());
+        continue;
+      }
       const group = char === "(" ? this.#group() : undefined;
-      if (group?.some((one) => one.atStart || one.atEnd) === true) {
+      if (group?.some((one) => one.atStart || one.atEnd || one.ahead.length > 0) === true) {
         if (items.length > 0 || this.#quantifierFollows()) throw this.#error("has an anchor in the middle");
         inner = group;
         continue;
@@ -138,15 +159,37 @@ class RegexParser {
       const atom = group === undefined ? this.#atom() : oneOf(...group.map((one) => one.expr));
       items.push(this.#quantified(atom));
     }
-    if (inner !== undefined)
-      return inner.map((one) => ({ ...one, atStart: one.atStart || atStart, atEnd: one.atEnd || atEnd }));
-    return [{ expr: sequence(...items), atStart, atEnd }];
+    if (inner === undefined) return [{ expr: sequence(...items), atStart, atEnd, ahead }];
+    return inner.map((one) => ({
+      expr: one.expr,
+      atStart: one.atStart || atStart,
+      atEnd: one.atEnd || atEnd,
+      ahead: [...ahead, ...one.ahead],
+    }));
+  }
+
+  #lookaheadFollows(): boolean {
+    const start = this.#chars.slice(this.#at, this.#at + 3).join("");
+    return start === "(?=" || start === "(?!";
+  }
+
+  #lookahead(): Condition {
+    const holds = this.#chars[this.#at + 2] === "=";
+    this.#at += 3;
+    const alternatives = this.#nested();
+    if (alternatives.some((one) => one.ahead.length > 0)) throw this.#error("has lookahead in lookahead");
+    if (this.#quantifierFollows()) throw this.#error("repeats lookahead");
+    return { expr: oneOf(...alternatives.map((one) => searched({ ...one, atStart: true }))), holds };
   }
 
   #group(): readonly Alternative[] {
     this.#at++;
-    if (++this.#depth > MAX_GROUPS) throw this.#error(`has more than ${MAX_GROUPS} groups in groups`);
     if (this.#take("?")) this.#groupKind();
+    return this.#nested();
+  }
+
+  #nested(): readonly Alternative[] {
+    if (++this.#depth > MAX_GROUPS) throw this.#error(`has more than ${MAX_GROUPS} groups in groups`);
     const alternatives = this.#alternatives();
     if (!this.#take(")")) throw this.#error("has an open parenthesis");
     this.#depth--;
@@ -158,7 +201,7 @@ class RegexParser {
     const rest = this.#chars.slice(this.#at, this.#at + 64).join("");
     const name = /^P?<[A-Za-z_$][\w$]*>/.exec(rest)?.[0];
     if (name !== undefined) this.#at += name.length;
-    else if (/^<?[=!]/.test(rest)) throw this.#error("uses lookaround, which is not supported");
+    else if (/^<?[=!]/.test(rest)) throw this.#error("uses lookaround in the middle, which is not supported");
     else throw this.#error(`uses (?${rest.slice(0, 1)}, which is not supported`);
   }
 

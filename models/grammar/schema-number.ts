@@ -16,6 +16,8 @@ import type { SchemaContext } from "./json-schema.ts";
 const MAX_PLACES = 10;
 /** Digits of a number of which every one still counts when it is read as a double. */
 const EXACT_DIGITS = 15;
+/** Digits of a number that is to be a multiple of a fraction: with more, dividing them as doubles shows a remainder. */
+const DIVISIBLE_DIGITS = 9;
 
 /** Undefined when there are no bounds and no steps. */
 export function numberExpr(
@@ -104,8 +106,9 @@ function stepped(context: SchemaContext, step: Decimal, range: NumberRange): Exp
   for (let places = 0; places <= step.places; places++) {
     const units = step.units / gcd(step.units, 10n ** BigInt(step.places - places));
     // Steps have to survive being read as a double.
-    const digits = units === 1n && places === 0 ? MAX_DIGITS : EXACT_DIGITS;
-    const { min, max } = unitBounds(range, places, digits, units === 1n);
+    const whole = step.units === 1n && step.places === 0;
+    const digits = whole ? MAX_DIGITS : step.places > 0 ? DIVISIBLE_DIGITS : EXACT_DIGITS;
+    const { min, max } = unitBounds(range, places, digits, whole);
     const expr = integerRange(context.builder, { min, max, step: units, places });
     if (expr !== undefined) options.push(expr);
   }

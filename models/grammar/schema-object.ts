@@ -47,7 +47,12 @@ function shapeOf(context: SchemaContext, parts: readonly Part[]): ObjectShape | 
     path,
   }));
   const required = requiredNames(parts);
-  const names = new Set([...declared.flatMap((one) => Object.keys(one.properties ?? {})), ...required]);
+  const allowed = allowedNames(parts);
+  const names = new Set([
+    ...declared.flatMap((one) => Object.keys(one.properties ?? {})),
+    ...(allowed?.names ?? []),
+    ...required,
+  ]);
   const properties = [...names].map((name): Property => {
     const schemas = declared.flatMap(({ properties: own, additional, path }): Located[] => {
       if (own !== undefined && Object.hasOwn(own, name))
@@ -56,10 +61,12 @@ function shapeOf(context: SchemaContext, parts: readonly Part[]): ObjectShape | 
         ? []
         : [{ schema: additional, path: [...path, "additionalProperties"] }];
     });
+    if (allowed?.names.has(name) === false) schemas.push({ schema: false, path: allowed.path });
     return { name, schemas, required: required.has(name) };
   });
   const given = declared.filter((one) => one.additional !== undefined);
   const open =
+    allowed === undefined &&
     given.every((one) => one.additional !== false) &&
     (given.length > 0 || declared.every((one) => one.properties === undefined));
   const additional = open
@@ -78,6 +85,25 @@ function requiredNames(parts: readonly Part[]): ReadonlySet<string> {
     }
   }
   return names;
+}
+
+/** The names that "propertyNames" enumerates; undefined when it does not. */
+function allowedNames(
+  parts: readonly Part[],
+): { readonly names: ReadonlySet<string>; readonly path: readonly string[] } | undefined {
+  for (const { schema, path } of parts) {
+    const values = enumeratedNames(schema["propertyNames"]);
+    if (values === undefined) continue;
+    const names = values.filter((value): value is string => typeof value === "string");
+    return { names: new Set(names), path: [...path, "propertyNames"] };
+  }
+  return undefined;
+}
+
+function enumeratedNames(schema: unknown): readonly unknown[] | undefined {
+  if (!isSchemaObject(schema) || !Array.isArray(schema["enum"])) return undefined;
+  const { enum: values, ...others } = schema;
+  return saysNothingOfStrings(others) && Array.isArray(values) ? values : undefined;
 }
 
 /** Numbers and names of properties, as far as they can be told. */
@@ -112,6 +138,7 @@ function withCounts(
       context.relax(path, "unevaluatedProperties");
     const nameSchema = schema["propertyNames"];
     if (nameSchema === undefined || saysNothingOfStrings(nameSchema)) continue;
+    if (enumeratedNames(nameSchema) !== undefined && parts.length === 1) continue;
     if (isRecord) names.push({ schema: nameSchema, path: [...path, "propertyNames"] });
     else context.relax(path, "propertyNames");
   }

@@ -1,12 +1,14 @@
 /** Strings: length, pattern, format. */
-import { compileRegex, searchRegex } from "./regex.ts";
+import { searchAlternatives, searched } from "./regex.ts";
 import { countOf, stringOf } from "./schema-keywords.ts";
-import { DESCRIPTIVE_FORMATS, FORMATS } from "./formats.ts";
-import { GrammarBuilder } from "./grammar.ts";
+import { DESCRIPTIVE_FORMATS, FORMATS, IMPLIED_PATTERNS } from "./formats.ts";
 import { GrammarError } from "./grammar-error.ts";
 import { SchemaError } from "./schema-error.ts";
 import { insideString, quote, string, stringChar } from "./json-text.ts";
-import { repeat } from "./expressions.ts";
+import { oneOf, repeat } from "./expressions.ts";
+import { regularRules } from "./regular.ts";
+import type { Alternative } from "./regex.ts";
+import type { Condition } from "./regular.ts";
 import type { Expr } from "./expressions.ts";
 import type { Part } from "./schema-parts.ts";
 import type { SchemaContext } from "./json-schema.ts";
@@ -22,8 +24,7 @@ interface Length {
 interface Shape {
   readonly keyword: "pattern" | "format";
   readonly path: readonly string[];
-  /** Characters as they are; rules in it stand for text inside a JSON string. */
-  readonly expr: Expr;
+  readonly alternatives: readonly Alternative[];
 }
 
 export function stringExpr(context: SchemaContext, parts: readonly Part[], hint: string): Expr {
@@ -31,23 +32,65 @@ export function stringExpr(context: SchemaContext, parts: readonly Part[], hint:
   const length = lengthOf(parts);
   if (length.min > length.max)
     return context.contradiction(length.path, "minLength", "'minLength' is above 'maxLength'.");
-  const [shape, ...others] = shapesOf(context, parts);
-  for (const other of others)
-    context.relax(
-      other.path,
-      other.keyword,
-      `'${other.keyword}' is not permitted beside another pattern or format.`,
-    );
+  const shapes = shapesOf(context, parts);
+  const [shape] = shapes;
   if (shape === undefined)
     return string(builder, length.min, Number.isFinite(length.max) ? length.max : undefined);
-  const fitting = withLength(shape.expr, length);
-  if (fitting === undefined)
-    context.relax(
-      length.path,
-      length.keyword,
-      `'${length.keyword}' is not permitted beside a ${shape.keyword} that allows other lengths.`,
-    );
-  return builder.rule(hint, quote(insideString(builder, fitting ?? shape.expr)));
+  const simple = shapes.length === 1 ? simpleExpr(context, shape, length) : undefined;
+  const content = simple ?? combined(context, shapes, length);
+  if (content === undefined)
+    return context.contradiction(shape.path, shape.keyword, "no string has this pattern, format and length.");
+  return builder.rule(hint, quote(content));
+}
+
+/** One pattern or format, where the length adds nothing or can be counted; undefined in all other cases. */
+function simpleExpr(context: SchemaContext, { alternatives }: Shape, length: Length): Expr | undefined {
+  if (alternatives.some((one) => one.ahead.length > 0)) return undefined;
+  const { builder } = context;
+  const around = builder.shared("text inside a string", () =>
+    builder.rule("text", repeat(stringChar(builder), 0)),
+  );
+  const fitting = withLength(oneOf(...alternatives.map((one) => searched(one, around))), length);
+  return fitting === undefined ? undefined : insideString(builder, fitting);
+}
+
+/** All of them at once. */
+function combined(
+  context: SchemaContext,
+  shapes: readonly Shape[],
+  { min, max, ...length }: Length,
+): Expr | undefined {
+  const { builder } = context;
+  const write = (characters: Expr): Expr => insideString(builder, oneOf(characters));
+  const build = (some: readonly Shape[], bounds: { min: number; max: number }): Expr | undefined =>
+    regularRules(builder, { conditions: some.flatMap(conditionsOf), ...bounds }, write);
+  try {
+    return build(shapes, { min, max });
+  } catch (error) {
+    if (!(error instanceof GrammarError)) throw error;
+    const [first, second] = shapes;
+    if (min > 0 || max < Infinity)
+      context.relax(
+        length.path,
+        length.keyword,
+        `'${length.keyword}' is not permitted beside this pattern or format.`,
+      );
+    if (second !== undefined)
+      context.relax(
+        second.path,
+        second.keyword,
+        `'${second.keyword}' is not permitted beside the other pattern or format.`,
+      );
+    return build(first === undefined ? [] : [first], { min: 0, max: Infinity });
+  }
+}
+
+/** @throws GrammarError */
+function conditionsOf({ alternatives }: Shape): readonly Condition[] {
+  const expr = oneOf(...alternatives.map((one) => searched(one)));
+  const ahead = alternatives.flatMap((one) => one.ahead);
+  if (ahead.length > 0 && alternatives.length > 1) throw new GrammarError("Lookahead beside alternatives.");
+  return [{ expr, holds: true }, ...ahead];
 }
 
 function lengthOf(parts: readonly Part[]): Length {
@@ -66,34 +109,33 @@ function shapesOf(context: SchemaContext, parts: readonly Part[]): readonly Shap
   for (const { schema, path } of parts) {
     const format = stringOf(schema, "format", path);
     const pattern = stringOf(schema, "pattern", path);
-    if (format !== undefined && !DESCRIPTIVE_FORMATS.has(format)) {
-      const regex = FORMATS.get(format);
-      if (regex === undefined)
-        context.relax(path, "format", `format '${format.slice(0, 60)}' is not supported.`);
-      else shapes.set(`format ${format}`, { keyword: "format", path, expr: wholeRegex(regex) });
-    }
+    const regex = format === undefined ? undefined : FORMATS.get(format);
+    if (regex !== undefined)
+      shapes.set(`format ${format}`, {
+        keyword: "format",
+        path,
+        alternatives: searchAlternatives(`^(?:${regex})$`),
+      });
+    // Beside a pattern a format of another library's making is a name for it.
+    else if (format !== undefined && pattern === undefined && !DESCRIPTIVE_FORMATS.has(format))
+      context.relax(path, "format", `format '${format.slice(0, 60)}' is not supported.`);
     if (pattern === undefined || shapes.has(`pattern ${pattern}`)) continue;
-    const expr = patternExpr(context, pattern, path);
-    if (expr !== undefined) shapes.set(`pattern ${pattern}`, { keyword: "pattern", path, expr });
+    if (regex !== undefined && IMPLIED_PATTERNS.get(format ?? "")?.has(pattern) === true) continue;
+    const alternatives = patternAlternatives(context, pattern, path);
+    if (alternatives !== undefined)
+      shapes.set(`pattern ${pattern}`, { keyword: "pattern", path, alternatives });
   }
   return [...shapes.values()];
 }
 
-function wholeRegex(regex: string): Expr {
-  const builder = new GrammarBuilder();
-  const grammar = builder.build(compileRegex(builder, regex));
-  const [[, expr] = ["", grammar.root]] = grammar.rules;
-  return expr;
-}
-
 /** Undefined for patterns that are not understood. */
-function patternExpr(context: SchemaContext, pattern: string, path: readonly string[]): Expr | undefined {
-  const { builder } = context;
-  const around = builder.shared("text inside a string", () =>
-    builder.rule("text", repeat(stringChar(builder), 0)),
-  );
+function patternAlternatives(
+  context: SchemaContext,
+  pattern: string,
+  path: readonly string[],
+): readonly Alternative[] | undefined {
   try {
-    return searchRegex(pattern, around);
+    return searchAlternatives(pattern);
   } catch (error) {
     if (!(error instanceof GrammarError)) throw error;
     if (!isRegex(pattern)) throw new SchemaError(path, "pattern", error.message);

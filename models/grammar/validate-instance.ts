@@ -1,11 +1,11 @@
 /** Checks a value against a schema: exactly the keywords that the compiler enforces. */
 import { FORMATS } from "./formats.ts";
-import { anyChar, repeat } from "./expressions.ts";
 import { GrammarBuilder } from "./grammar.ts";
 import { GrammarMatcher } from "./matcher.ts";
-import { compileRegex, searchRegex } from "./regex.ts";
+import { searchAlternatives, searched } from "./regex.ts";
 import { isMultiple } from "./decimal.ts";
 import { isSchemaObject, itemsOf, resolveReference, typesOf } from "./schema-keywords.ts";
+import type { Alternative } from "./regex.ts";
 import type { SchemaObject, Type } from "./schema-keywords.ts";
 
 export interface InstanceError {
@@ -32,7 +32,8 @@ export function validateAgainst(root: unknown, schema: unknown, value: unknown):
 
 class Validator {
   readonly #root: unknown;
-  readonly #patterns = new Map<string, GrammarMatcher | undefined>();
+  /** One test for each alternative. */
+  readonly #patterns = new Map<string, readonly ((text: string) => boolean)[]>();
   #depth = 0;
 
   constructor(root: unknown) {
@@ -90,28 +91,23 @@ class Validator {
     const { pattern, format } = schema;
     if (
       typeof pattern === "string" &&
-      this.#matcher(`pattern ${pattern}`, pattern, false)?.accepts(value) === false
+      !this.#matches(`pattern ${pattern}`, () => searchAlternatives(pattern), value)
     )
       return fail(path, `it does not match the pattern ${pattern}`);
     const regex = typeof format === "string" && EXACT_FORMATS.has(format) ? FORMATS.get(format) : undefined;
-    if (regex !== undefined && this.#matcher(`format ${regex}`, regex, true)?.accepts(value) === false)
+    if (
+      regex !== undefined &&
+      !this.#matches(`format ${regex}`, () => searchAlternatives(`^(?:${regex})$`), value)
+    )
       return fail(path, `it is not of the format ${String(format)}`);
     return undefined;
   }
 
-  /** Undefined for patterns that are not understood. Our own matcher, because its time is bounded. */
-  #matcher(key: string, pattern: string, whole: boolean): GrammarMatcher | undefined {
-    if (this.#patterns.has(key)) return this.#patterns.get(key);
-    const builder = new GrammarBuilder();
-    let matcher: GrammarMatcher | undefined;
-    try {
-      const expr = whole ? compileRegex(builder, pattern) : searchRegex(pattern, repeat(anyChar, 0));
-      matcher = new GrammarMatcher(builder.build(expr));
-    } catch {
-      matcher = undefined;
-    }
-    this.#patterns.set(key, matcher);
-    return matcher;
+  /** True for patterns that are not understood. Our own matcher, because its time is bounded. */
+  #matches(key: string, parse: () => readonly Alternative[], text: string): boolean {
+    let tests = this.#patterns.get(key);
+    if (tests === undefined) this.#patterns.set(key, (tests = testsOf(parse)));
+    return tests.length === 0 || tests.some((test) => test(text));
   }
 
   #array(
@@ -147,6 +143,22 @@ class Validator {
       if (error !== undefined) return error;
     }
     return undefined;
+  }
+}
+
+function testsOf(parse: () => readonly Alternative[]): readonly ((text: string) => boolean)[] {
+  try {
+    return parse().map((alternative) => {
+      const conditions = [{ expr: searched(alternative), holds: true }, ...alternative.ahead].map(
+        ({ expr, holds }) => ({
+          matcher: new GrammarMatcher(new GrammarBuilder().build(expr)),
+          holds,
+        }),
+      );
+      return (text) => conditions.every(({ matcher, holds }) => matcher.accepts(text) === holds);
+    });
+  } catch {
+    return [];
   }
 }
 

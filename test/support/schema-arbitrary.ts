@@ -115,6 +115,8 @@ export class SchemaMaker {
     const type = Array.isArray(schema["type"]) ? this.#pick(schema["type"]) : schema["type"];
     switch (typeof type === "string" ? type : "") {
       case "string":
+        // Labels of this length are valid, but longer than the grammar writes them.
+        if (schema["format"] === "hostname") return this.#pick(["example.com", "a-b.c-d", "no", "-"]);
         return this.#chance(0.6) ? this.#pick(TEXTS) : this.#pick(WORDS);
       case "integer":
         return this.#pick([
@@ -135,7 +137,7 @@ export class SchemaMaker {
           1e-7,
           12.125,
           99.99,
-          this.#below(400) / 10 - 20,
+          (this.#below(400) - 200) / 10,
           this.#random(),
           -this.#random() * 300,
           1e5,
@@ -284,7 +286,19 @@ export class SchemaMaker {
   #string(): TestSchema {
     const roll = this.#random();
     if (roll < 0.25) return { type: "string", format: this.#pick([...FORMATS.keys()]) };
-    if (roll < 0.5) return { type: "string", pattern: this.#pick(PATTERNS) };
+    if (roll < 0.45) return { type: "string", pattern: this.#pick(PATTERNS) };
+    if (roll < 0.5)
+      return {
+        type: "string",
+        pattern: this.#pick(PATTERNS),
+        minLength: this.#below(4),
+        maxLength: 4 + this.#below(4),
+      };
+    if (roll < 0.55)
+      return {
+        type: "string",
+        allOf: [{ pattern: this.#pick(PATTERNS) }, { pattern: this.#pick(PATTERNS) }],
+      };
     const min = this.#below(4);
     return {
       type: "string",

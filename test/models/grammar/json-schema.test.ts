@@ -174,6 +174,43 @@ describe("what is accepted", () => {
     ).toEqual([false, true, false]);
   });
 
+  test("patterns, formats and lengths hold at once", () => {
+    const uuid = "^[0-9a-f]{8}-[0-9a-f]{4}-[47][0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}$";
+    expect(
+      accepts(
+        { type: "string", format: "uuid", pattern: uuid },
+        '"123e4567-e89b-42d3-a456-426614174000"',
+        '"123e4567-e89b-12d3-a456-426614174000"',
+        '"123E4567-e89b-42d3-a456-426614174000"',
+      ),
+    ).toEqual([true, false, false]);
+    expect(
+      accepts(
+        { type: "string", pattern: "^(ab|c)+$", minLength: 3, maxLength: 4 },
+        '"abc"',
+        '"ab"',
+        '"abab"',
+        '"ccccc"',
+      ),
+    ).toEqual([true, false, true, false]);
+    expect(
+      accepts(
+        { allOf: [{ type: "string", pattern: "a" }, { pattern: '"' }] },
+        String.raw`"\"a"`,
+        String.raw`"a b\""`,
+        '"a"',
+      ),
+    ).toEqual([true, true, false]);
+    expect(
+      accepts({ type: "string", pattern: "^(?!.*\\.\\.)(?=.*z)[a-z.]+$" }, '"a.z"', '"a..z"', '"a.b"'),
+    ).toEqual([true, false, false]);
+    expect(refusal({ type: "string", pattern: "^a$", minLength: 2 })).toMatch(/no string has/);
+    expect(printed({ type: "string", pattern: "^(?!ab)[a-c]{2}$" })).toEqual([
+      'value ::= "\\"" state "\\""',
+      'state ::= "a" [ac] | [bc] [a-c]',
+    ]);
+  });
+
   test("any value, nested as deep as is sensible", () => {
     const deep = (depth: number) => `${"[".repeat(depth)}1${"]".repeat(depth)}`;
     expect(
@@ -223,6 +260,15 @@ describe("what is accepted", () => {
       additionalProperties: { type: "number" },
     };
     expect(accepts(schema, '{"a":1.5}', "{}", '{"a":"b"}')).toEqual([true, true, false]);
+    const enumerated = {
+      type: "object",
+      propertyNames: { enum: ["a", "b"] },
+      additionalProperties: { type: "null" },
+      required: ["b"],
+    };
+    expect(
+      accepts(enumerated, '{"a":null,"b":null}', '{"b":null}', '{"a":null}', '{"b":null,"c":null}'),
+    ).toEqual([true, true, false, false]);
     const keyed = {
       type: "object",
       propertyNames: { pattern: "^[a-z]+$" },
@@ -288,9 +334,8 @@ describe("what is refused", () => {
       "properties.a | uniqueItems | In context=('properties', 'a'), 'uniqueItems' is not permitted.",
     );
     expect(refusal({ type: "object", properties: { a: { not: {} } } })).toMatch(/^properties\.a \| not \|/);
-    expect(refusal({ type: "string", pattern: "(?=a)b" })).toMatch(
-      /pattern \| .*lookaround, which is not supported/,
-    );
+    expect(refusal({ type: "string", pattern: "(?=a)b" })).toMatch(/Lookahead is supported at the start/);
+    expect(refusal({ type: "string", pattern: "b(?<=a)" })).toMatch(/lookaround in the middle/);
     expect(refusal({ type: "string", pattern: "(a" }, false)).toMatch(/open parenthesis/);
     expect(refusal({ type: "string", format: "json-pointer" })).toMatch(
       /format 'json-pointer' is not supported/,
@@ -349,7 +394,7 @@ describe("what is refused", () => {
     const { relaxed } = compiled(
       {
         type: "object",
-        properties: { a: { type: "array", uniqueItems: true, items: { type: "string", pattern: "(?!x)y" } } },
+        properties: { a: { type: "array", uniqueItems: true, items: { type: "string", pattern: "y(?!x)" } } },
         if: {},
         minProperties: 0,
       },

@@ -2,6 +2,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { GrammarBuilder, GrammarError, printGrammar } from "../../../models/grammar/grammar.ts";
+import { FORMATS, IMPLIED_PATTERNS } from "../../../models/grammar/formats.ts";
 import { GrammarMatcher } from "../../../models/grammar/matcher.ts";
 import { compileRegex } from "../../../models/grammar/regex.ts";
 import { compileJsonSchema } from "../../../models/grammar/json-schema.ts";
@@ -137,8 +138,8 @@ describe("compileRegex", () => {
   test("refuses by name what a grammar cannot say, and mistakes", () => {
     expect(
       [
-        "(?=a)",
-        "(?!a)",
+        "b(?=a)",
+        "b(?!a)",
         "(?<=a)",
         "(?<!a)",
         "\\1(a)",
@@ -162,10 +163,10 @@ describe("compileRegex", () => {
         "(".repeat(60),
       ].map((source) => /'[^']*' (.*)$/.exec(refusal(source))?.[1]),
     ).toEqual([
-      "uses lookaround, which is not supported.",
-      "uses lookaround, which is not supported.",
-      "uses lookaround, which is not supported.",
-      "uses lookaround, which is not supported.",
+      "uses lookaround in the middle, which is not supported.",
+      "uses lookaround in the middle, which is not supported.",
+      "uses lookaround in the middle, which is not supported.",
+      "uses lookaround in the middle, which is not supported.",
       "uses a back-reference, which is not supported.",
       "uses a back-reference, which is not supported.",
       "uses \\b, which is not supported.",
@@ -188,6 +189,27 @@ describe("compileRegex", () => {
     ]);
     expect(refusal("a".repeat(10_001))).toMatch(/10000 characters/);
     expect(refusal("a{100001}")).toMatch(/repeats more than/);
+  });
+
+  test("lookahead at the start", () => {
+    const source = "^(?!aab)(?=.*b$)(?!b{2})[ab]+$";
+    const matcher = new GrammarMatcher(compiled(source));
+    const texts = Array.from({ length: 31 }, (_, index) =>
+      (index + 1).toString(2).slice(1).replaceAll("0", "a").replaceAll("1", "b"),
+    );
+    expect(texts.map((text) => [text, matcher.accepts(text)])).toEqual(
+      texts.map((text) => [text, new RegExp(source, "u").test(text)]),
+    );
+  });
+
+  test("texts of a format match the patterns that it implies", () => {
+    for (const [format, patterns] of IMPLIED_PATTERNS) {
+      const grammar = compiled(FORMATS.get(format) ?? "");
+      const random = seededRandom(1);
+      const samples = Array.from({ length: 1000 }, () => sampleGrammar(grammar, random));
+      for (const source of patterns)
+        expect(samples.filter((text) => !new RegExp(source, "u").test(text))).toEqual([]);
+    }
   });
 
   test("inside a JSON string a pattern means the characters, not their escapes", () => {
