@@ -114,7 +114,7 @@ function sizeOf({ grammar, relaxed }: CompiledConstraint): number {
 }
 
 function keyOf({ reasoning, calls, answer }: OutputConstraint): string {
-  const format = calls && { ...calls, format: [calls.format.name, ...calls.format.markup] };
+  const format = calls && { ...calls, format: calls.format.key };
   return createHash("sha256")
     .update(JSON.stringify([reasoning, format, answer]))
     .digest("base64");

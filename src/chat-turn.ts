@@ -78,7 +78,8 @@ const constraints = new ConstraintCache();
 /** @throws {ApiError} 400, 500 or 503. */
 export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promise<PreparedTurn> {
   const prompt = await renderChat(model, { ...turn.render, tools: templateTools(turn) });
-  const format = turn.tools.length === 0 ? undefined : await toolFormatOf(model);
+  const syntax = await toolFormatOf(model);
+  const format = turn.tools.length === 0 ? undefined : syntax;
   const markers = model.template?.reasoning;
   const reasoning = markers && { ...markers, opened: prompt.reasoningOpened };
   const constraint = constraintOf(
@@ -90,7 +91,7 @@ export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promi
   const verify = verifierOf(turn, compiled?.relaxed ?? []);
   const split = turn.splitReasoning ? reasoning : undefined;
   const thinking = split && (await thinkingLimit(model, turn, split));
-  const parses = format !== undefined && turn.toolChoice.mode !== "none";
+  const parses = syntax.framesText || (format !== undefined && turn.toolChoice.mode !== "none");
   return {
     prompt,
     relaxed: compiled?.relaxed ?? [],
@@ -104,8 +105,8 @@ export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promi
       thinking,
       calls: parses
         ? () => ({
-            parser: format.createParser(turn.tools),
-            markers: keptControls(format, model.tokens),
+            parser: syntax.createParser(turn.tools),
+            markers: keptControls(syntax, model.tokens),
             nextId: nextCallId,
           })
         : undefined,

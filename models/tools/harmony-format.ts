@@ -40,6 +40,7 @@ export function isHarmony({ before, body }: CallSyntax): boolean {
 export function harmonyFormat(shows: ShownTools): ToolFormat {
   return {
     name: "harmony",
+    key: "harmony",
     triggersFor: () => [RECIPIENT],
     markup: [START, CHANNEL, CONSTRAIN, MESSAGE, ...ENDS],
     framesText: true,
@@ -58,11 +59,17 @@ function print(calls: readonly PrintedCall[]): string {
   return texts.join(`${ENDS[1]}${START}assistant`);
 }
 
-/** One call: the token after it ends the output. The channel may have been named before. */
+/**
+ * One call: the token after it ends the output. A message may have to begin first, and the channel stands before the
+ * recipient or behind it.
+ */
 function callGrammar(builder: GrammarBuilder, tools: readonly CallableTool[]): Expr {
-  const type = sequence(literal(" "), optional(literal(CONSTRAIN)), literal("json"));
-  const header = builder.rule("header", sequence(optional(literal(`${CHANNEL}commentary`)), optional(type)));
+  const channel = optional(literal(`${CHANNEL}commentary`));
+  const type = optional(sequence(literal(" "), optional(literal(CONSTRAIN)), literal("json")));
+  const header = builder.rule("header", sequence(channel, type));
   return sequence(
+    optional(literal(`${START}assistant`)),
+    channel,
     literal(RECIPIENT),
     oneOf(...tools.map((tool) => sequence(literal(tool.name), header, literal(MESSAGE), tool.arguments))),
   );

@@ -11,6 +11,7 @@ import {
   sequence,
 } from "../grammar/grammar.ts";
 import type { Expr, GrammarBuilder } from "../grammar/grammar.ts";
+import { compileJsonSchema, SchemaError } from "../grammar/json-schema.ts";
 import { textWithout } from "../grammar/text-without.ts";
 import type { LiteralBody, TaggedBody } from "./call-syntax.ts";
 import type { GrammarParts } from "./calls-grammar.ts";
@@ -32,7 +33,7 @@ export function taggedParameters(parts: GrammarParts, body: TaggedBody, tool: Ca
   const text = builder.shared(`tools:text-without:${end}`, () => textWithout(builder, end));
   return sequence(
     ...parametersOf(tool).map((parameter) => {
-      const value = taggedValue(builder, parameter, text);
+      const value = taggedValue(builder, parameter, tool, text);
       const whole = sequence(
         loose(body.beforeKey),
         literal(parameter.key),
@@ -45,12 +46,32 @@ export function taggedParameters(parts: GrammarParts, body: TaggedBody, tool: Ca
   );
 }
 
-function taggedValue(builder: GrammarBuilder, { schema, types }: Parameter, text: Expr): Expr {
+function taggedValue(
+  builder: GrammarBuilder,
+  { schema, types }: Parameter,
+  tool: CallableTool,
+  text: Expr,
+): Expr {
   const choices = choicesOf(schema);
-  if (choices !== undefined)
+  if (choices !== undefined) {
     return oneOfTexts(choices.map((value) => (typeof value === "string" ? value : JSON.stringify(value))));
-  if (types === undefined || ["string", "object", "array"].some((type) => types.has(type))) return text;
-  return oneOf(...[...types].map((type) => scalarGrammar(builder, type)));
+  }
+  // Text has no quotes, so what a schema says of it cannot be held.
+  if (types === undefined || types.has("string")) return text;
+  return jsonValue(builder, schema, tool) ?? text;
+}
+
+/** A value as JSON; undefined when its schema alone cannot be compiled. */
+function jsonValue(builder: GrammarBuilder, schema: unknown, { parameters }: CallableTool): Expr | undefined {
+  const definitions = ["$defs", "definitions"].map((key) => [key, parameters?.[key]] as const);
+  const known = Object.fromEntries(definitions.filter(([, value]) => value !== undefined));
+  try {
+    return compileJsonSchema(builder, { ...known, ...(isRecord(schema) ? schema : {}) }, { strict: false })
+      .root;
+  } catch (error) {
+    if (error instanceof SchemaError) return undefined;
+    throw error;
+  }
 }
 
 /** The parameters in the order of the schema, with separators between those that are there. */
@@ -186,4 +207,8 @@ function choicesOf(schema: unknown): readonly unknown[] | undefined {
   if (typeof schema !== "object" || schema === null) return undefined;
   if ("enum" in schema && Array.isArray(schema.enum) && schema.enum.length > 0) return schema.enum;
   return "const" in schema ? [schema.const] : undefined;
+}
+
+function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

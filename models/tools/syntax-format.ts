@@ -8,6 +8,7 @@ import type { ShownTools, ToolFormat } from "./tool-format.ts";
 export function formatOf(syntax: CallSyntax, shows: ShownTools): ToolFormat {
   return {
     name: syntax.family,
+    key: JSON.stringify(syntax),
     triggersFor: (names) => triggersOf(syntax, names),
     markup: [...markupOf(syntax), ...callStarts(syntax).map((start) => start.text)],
     framesText: false,

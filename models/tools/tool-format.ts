@@ -44,6 +44,8 @@ export interface ToolCallParser {
 export interface ToolFormat {
   /** The family for people: "hermes", "llama3-json", "mistral", …, "generic". */
   readonly name: string;
+  /** Differs where the grammars or the parsers do. */
+  readonly key: string;
   /** Texts with which a call of one of these tools begins; free text must not contain them while tools are offered. */
   triggersFor(names: readonly string[]): readonly string[];
   /** All fixed texts of the syntax. A control token within one of them has to stay visible for the parser. */

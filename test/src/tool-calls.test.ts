@@ -1,5 +1,7 @@
 /** Tools from the request to the wire: what the engine is asked, and what the client gets for what it says. */
 import { describe, expect, it } from "vitest";
+import { TemplateRenderer } from "../../models/chat-template.ts";
+import { templateOf } from "../models/tools/fixture-templates.ts";
 import type { Script } from "../support/scripted-engine.ts";
 import { printedGrammarTakes } from "../support/printed-grammar.ts";
 import { createTestApp } from "../support/test-app.ts";
@@ -402,5 +404,29 @@ describe("an engine that cannot follow", () => {
       400,
       { error: { param, code: "invalid_value" } },
     ]);
+  });
+});
+
+describe("a model whose answers stand in markup, too", () => {
+  it("is read by the parser of its calls, with tools and without", async () => {
+    const renderer = new TemplateRenderer();
+    const answer = "<|channel|>final<|message|>Hello";
+    const called = '<|channel|>commentary to=functions.get_weather<|message|>{"city": "Paris"}';
+    const messageOf = async (text: string, fields: object): Promise<object | undefined> => {
+      const { chat, engine, template } = createTestApp();
+      template.callsOf = templateOf("harmony", renderer);
+      engine.script = say(text);
+      const body = (await (await chat(fields)).json()) as { choices: { message: object }[] };
+      return body.choices[0]?.message;
+    };
+    expect(await messageOf(answer, {})).toMatchObject({ content: "Hello" });
+    expect(await messageOf(answer, { tools: TOOLS, tool_choice: "none" })).toMatchObject({
+      content: "Hello",
+    });
+    expect(await messageOf(called, { tools: TOOLS })).toMatchObject({
+      content: null,
+      tool_calls: [{ function: { name: "get_weather", arguments: '{"city": "Paris"}' } }],
+    });
+    await renderer.close();
   });
 });

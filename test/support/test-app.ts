@@ -30,9 +30,11 @@ class JoiningTemplate extends ChatTemplate {
     super({ source: "<think></think>", table, bosText: "", eosText: "", renderer: new TemplateRenderer() });
   }
 
-  /** Shows nothing of calls, so that they have the generic syntax; and starts no thread to find that out. */
-  override probe(): Promise<undefined> {
-    return Promise.resolve(undefined);
+  /** Shows calls as this one does. By default nothing of them, so that they have the generic syntax, and no thread is started. */
+  callsOf: ChatTemplate | undefined;
+
+  override probe(...given: Parameters<ChatTemplate["probe"]>): Promise<string | undefined> {
+    return this.callsOf?.probe(...given) ?? Promise.resolve(undefined);
   }
 
   override render(request: RenderRequest): Promise<RenderedPrompt> {

@@ -38,8 +38,10 @@ const SCHEMA = {
     days: { type: "integer" },
     unit: { enum: ["celsius", "kelvin"] },
     exact: { type: "boolean" },
+    range: { type: "array", items: { $ref: "#/$defs/hour" } },
   },
   required: ["city"],
+  $defs: { hour: { type: "integer", minimum: 0, maximum: 23 } },
 };
 
 /** Arguments of a few kinds, as one JSON object. */
@@ -182,6 +184,8 @@ describe("the grammar of parameters in tags", () => {
     const grammar = grammarOf("qwen3-coder", false);
     expect(accepts(grammar, call(["city", "New\nYork <1>"]))).toBe(true);
     expect(accepts(grammar, call(["city", "Rome"], ["days", "12"], ["unit", "kelvin"]))).toBe(true);
+    expect(accepts(grammar, call(["city", "Rome"], ["range", "[7, 23]"]))).toBe(true);
+    expect(accepts(grammar, call(["city", "Rome"], ["range", "[7, 24]"]))).toBe(false);
     expect(accepts(grammar, call(["days", "12"]))).toBe(false);
     expect(accepts(grammar, call(["city", "Rome"], ["days", "many"]))).toBe(false);
     expect(accepts(grammar, call(["city", "Rome"], ["unit", "rankine"]))).toBe(false);

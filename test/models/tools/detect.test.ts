@@ -132,6 +132,16 @@ describe("detectToolFormat", () => {
     expect(read(format, [text]).calls).toEqual(calls);
   });
 
+  it("gives different syntaxes different keys", async () => {
+    const keys = await Promise.all(
+      ["hermes", "llama3", "mistral", "mistral-args", "qwen3-coder", "harmony"].map(
+        async (name) => (await detectToolFormat(templateOf(name, renderer))).key,
+      ),
+    );
+    expect(new Set(keys).size).toBe(6);
+    expect((await detectToolFormat(templateOf("pocket", renderer))).key).toBe(keys[0]);
+  });
+
   it("knows what a template leaves out", async () => {
     const shows = async (name: string): Promise<string> => {
       const format = await detectToolFormat(templateOf(name, renderer));
