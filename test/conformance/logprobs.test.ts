@@ -50,6 +50,24 @@ describe("of a legacy completion", () => {
     return choice;
   }
 
+  test("T59 with echo and no new token are those of the prompt, the first null", async () => {
+    const prompt = "The capital of France is Paris.";
+    const { text, logprobs } = await complete({ prompt, echo: true, max_tokens: 0, logprobs: 1 });
+    expect(text).toBe(prompt);
+    expect(logprobs.tokens.join("")).toBe(prompt);
+    expect(logprobs.token_logprobs[0]).toBeNull();
+    expect(logprobs.top_logprobs[0]).toBeNull();
+    const rest = logprobs.token_logprobs.slice(1);
+    expect(rest.length).toBeGreaterThan(3);
+    for (const value of rest) expect(value).toBeLessThanOrEqual(0);
+    expect(logprobs.text_offset).toHaveLength(logprobs.tokens.length);
+    // Scoring is the same arithmetic as generating: the model finds its own answer as likely as when it drew it.
+    const drawn = await complete({ prompt: "The capital of France is", max_tokens: 1, logprobs: 1 });
+    const place = logprobs.tokens.indexOf(" Paris");
+    expect(drawn.text).toBe(" Paris");
+    expect(logprobs.token_logprobs[place]).toBeCloseTo(drawn.logprobs.token_logprobs[0] ?? 0, 2);
+  });
+
   test("come streamed as they come whole", async () => {
     const ask = { prompt: "1, 2, 3,", max_tokens: 6, logprobs: 2 };
     const { logprobs, text } = await complete(ask);

@@ -1,0 +1,89 @@
+/** The AI SDK over chat completions, with its OpenAI-compatible and its OpenAI provider. */
+import { createOpenAI } from "@ai-sdk/openai";
+import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
+import { APICallError, generateText, streamText } from "ai";
+import { describe, expect, test } from "vitest";
+import { listenTestApp } from "../support/listen.ts";
+import { idsOf } from "../support/tiny-vocabulary.ts";
+import { baseURL, MODEL } from "./harness.ts";
+
+const compatible = createOpenAICompatible({ name: "weft", baseURL, apiKey: "none", includeUsage: true });
+const openai = createOpenAI({ baseURL, apiKey: "none" });
+const providers = [
+  { name: "openai-compatible", model: compatible(MODEL) },
+  { name: "openai, chat", model: openai.chat(MODEL) },
+];
+
+const FRANCE = { prompt: "What is the capital of France?", temperature: 0, maxRetries: 0 };
+const ANSWER = "The capital of France is Paris.";
+
+describe.each(providers)("$name", ({ model }) => {
+  test("generates a text with its usage", async () => {
+    const { text, finishReason, usage } = await generateText({ model, ...FRANCE });
+    expect([text, finishReason]).toEqual([ANSWER, "stop"]);
+    expect(usage).toMatchObject({ inputTokens: 15, outputTokens: 8 });
+  });
+
+  test("streams a text with its usage", async () => {
+    const result = streamText({ model, ...FRANCE });
+    let text = "";
+    for await (const delta of result.textStream) text += delta;
+    expect([text, await result.finishReason]).toEqual([ANSWER, "stop"]);
+    expect(await result.usage).toMatchObject({ inputTokens: 15, outputTokens: 8 });
+  });
+
+  test("takes system and history", async () => {
+    const { text } = await generateText({
+      model,
+      temperature: 0,
+      system: "Answer in upper case.",
+      messages: [{ role: "user", content: "What is the capital of France?" }],
+    });
+    expect(text).toBe("THE CAPITAL OF FRANCE IS PARIS.");
+  });
+
+  test("is told of a limit", async () => {
+    const { finishReason } = await generateText({ model, ...FRANCE, maxOutputTokens: 3 });
+    expect(finishReason).toBe("length");
+  });
+
+  test("raises a refusal with its message", async () => {
+    const failure = generateText({ model, ...FRANCE, temperature: 9 });
+    const error: unknown = await failure.catch((thrown: unknown) => thrown);
+    expect(APICallError.isInstance(error)).toBe(true);
+    expect(error).toMatchObject({ statusCode: 400, message: expect.stringContaining("temperature") });
+  });
+});
+
+test("the compatible provider shows reasoning apart from the text", async () => {
+  const { reasoningText, text } = await generateText({
+    model: compatible(MODEL),
+    prompt: "What is 7 + 5?",
+    temperature: 0,
+    providerOptions: { weft: { chat_template_kwargs: { enable_thinking: true } } },
+  });
+  expect([reasoningText?.trim(), text.trim()]).toEqual(["7 + 5 = 12.", "12"]);
+});
+
+test("T33 an engine that fails in the middle of a stream is an error part, and the finish says so", async () => {
+  const app = await listenTestApp();
+  app.engine.script = { kind: "accept" };
+  const model = createOpenAICompatible({ name: "weft", baseURL: `${app.baseURL}/v1`, apiKey: "none" })(
+    "tiny",
+  );
+  const kinds: string[] = [];
+  const result = streamText({ model, prompt: "hi", maxRetries: 0, onError: () => {} });
+  const reading = (async () => {
+    for await (const { type } of result.fullStream) kinds.push(type);
+  })();
+  await app.engine.until(() => app.engine.submits.length > 0);
+  const [submit] = app.engine.submits;
+  if (submit === undefined) throw new Error("nothing was submitted");
+  await app.app.request("/livez", { headers: { host: "localhost" } });
+  for (const [i, token] of idsOf("Hello").entries()) app.engine.step(submit, { tokens: [token] }, i === 0);
+  app.engine.fail(submit, "decode_failed");
+  await reading;
+  expect(kinds).toContain("error");
+  expect(await result.finishReason).toBe("error");
+  await app.close();
+});

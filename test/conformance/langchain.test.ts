@@ -1,0 +1,67 @@
+/** LangChain's chat model. */
+import { AIMessage, HumanMessage, SystemMessage } from "@langchain/core/messages";
+import { ChatOpenAI } from "@langchain/openai";
+import { expect, test } from "vitest";
+import { listenTestApp } from "../support/listen.ts";
+import { idsOf } from "../support/tiny-vocabulary.ts";
+import { baseURL, MODEL } from "./harness.ts";
+
+const configuration = { baseURL };
+const model = new ChatOpenAI({ model: MODEL, apiKey: "none", temperature: 0, maxRetries: 0, configuration });
+const ANSWER = "The capital of France is Paris.";
+
+test("invoke reads a whole answer with its usage", async () => {
+  const answer = await model.invoke("What is the capital of France?");
+  expect(answer.content).toBe(ANSWER);
+  expect(answer.usage_metadata).toMatchObject({ input_tokens: 15, output_tokens: 8, total_tokens: 23 });
+  expect(answer.response_metadata).toMatchObject({ finish_reason: "stop" });
+});
+
+test("stream reads chunks that concatenate to the answer, with usage at the end", async () => {
+  let whole: AIMessage | undefined;
+  let text = "";
+  for await (const chunk of await model.stream("What is the capital of France?")) {
+    text += chunk.text;
+    whole = whole === undefined ? chunk : (whole as typeof chunk).concat(chunk);
+  }
+  expect(text).toBe(ANSWER);
+  expect(whole?.content).toBe(ANSWER);
+  expect(whole?.usage_metadata).toMatchObject({ input_tokens: 15, output_tokens: 8 });
+});
+
+test("a history of several roles is answered", async () => {
+  const answer = await model.invoke([
+    new SystemMessage("Answer in one word."),
+    new HumanMessage("What is the capital of Spain?"),
+    new AIMessage("Madrid"),
+    new HumanMessage("What is the capital of France?"),
+  ]);
+  expect(answer.content).toBe("Paris");
+});
+
+test("batch answers in order", async () => {
+  const answers = await model.batch(["What is the capital of Japan?", "What is 7 + 5?"]);
+  expect(answers.map(({ content }) => content)).toEqual(["The capital of Japan is Tokyo.", "12"]);
+});
+
+test("T33 an engine that fails in the middle of a stream is thrown", async () => {
+  const app = await listenTestApp();
+  app.engine.script = { kind: "accept" };
+  const failing = new ChatOpenAI({
+    model: "tiny",
+    apiKey: "none",
+    maxRetries: 0,
+    configuration: { baseURL: `${app.baseURL}/v1` },
+  });
+  const reading = (async () => {
+    for await (const chunk of await failing.stream("hi")) expect(chunk.content).toBeTypeOf("string");
+  })().catch((error: unknown) => error);
+  await app.engine.until(() => app.engine.submits.length > 0);
+  const [submit] = app.engine.submits;
+  if (submit === undefined) throw new Error("nothing was submitted");
+  await app.app.request("/livez", { headers: { host: "localhost" } });
+  for (const [i, token] of idsOf("Hello").entries()) app.engine.step(submit, { tokens: [token] }, i === 0);
+  app.engine.fail(submit, "decode_failed");
+  expect(await reading).toMatchObject({ message: expect.stringContaining("failed to compute") });
+  await app.close();
+});
