@@ -1,21 +1,30 @@
 /** The AI SDK over chat completions, with its OpenAI-compatible and its OpenAI provider. */
 import { createOpenAI } from "@ai-sdk/openai";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
-import { APICallError, generateText, streamText } from "ai";
+import { APICallError, generateObject, generateText, stepCountIs, streamObject, streamText, tool } from "ai";
 import { describe, expect, test } from "vitest";
+import { z } from "zod";
 import { listenTestApp } from "../support/listen.ts";
 import { idsOf } from "../support/tiny-vocabulary.ts";
 import { baseURL, MODEL } from "./harness.ts";
 
-const compatible = createOpenAICompatible({ name: "weft", baseURL, apiKey: "none", includeUsage: true });
+const compatible = createOpenAICompatible({
+  name: "weft",
+  baseURL,
+  apiKey: "none",
+  includeUsage: true,
+  supportsStructuredOutputs: true,
+});
 const openai = createOpenAI({ baseURL, apiKey: "none" });
 const providers = [
   { name: "openai-compatible", model: compatible(MODEL) },
   { name: "openai, chat", model: openai.chat(MODEL) },
+  { name: "openai, Responses", model: openai(MODEL) },
 ];
 
 const FRANCE = { prompt: "What is the capital of France?", temperature: 0, maxRetries: 0 };
 const ANSWER = "The capital of France is Paris.";
+const SUNNY = "It is sunny and 21 degrees in Paris.";
 
 describe.each(providers)("$name", ({ model }) => {
   test("generates a text with its usage", async () => {
@@ -53,6 +62,58 @@ describe.each(providers)("$name", ({ model }) => {
     expect(APICallError.isInstance(error)).toBe(true);
     expect(error).toMatchObject({ statusCode: 400, message: expect.stringContaining("temperature") });
   });
+});
+
+describe.each(providers.slice(0, 2))("tools and objects with $name", ({ model }) => {
+  test("calls a tool, is given its result, and ends with a text, streamed and not", async () => {
+    const asked: unknown[] = [];
+    const tools = {
+      get_weather: tool({
+        description: "Get the weather for a city",
+        inputSchema: z.object({ city: z.string(), unit: z.enum(["celsius", "fahrenheit"]).optional() }),
+        execute: (input) => {
+          asked.push(input);
+          return '{"temperature": 21, "condition": "sunny"}';
+        },
+      }),
+    };
+    const ask = {
+      model,
+      temperature: 0,
+      tools,
+      prompt: "What is the weather in Paris?",
+      stopWhen: stepCountIs(3),
+    };
+    const whole = await generateText(ask);
+    const streamed = streamText(ask);
+    expect([whole.text, await streamed.text]).toEqual([SUNNY, SUNNY]);
+    expect(whole.steps.map(({ finishReason }) => finishReason)).toEqual(["tool-calls", "stop"]);
+    expect(asked).toEqual([{ city: "Paris" }, { city: "Paris" }]);
+  });
+
+  test("generates and streams an object of a schema", async () => {
+    const schema = z.object({ name: z.string(), age: z.number().int() });
+    const ask = {
+      model,
+      schema,
+      temperature: 0,
+      prompt: "Extract name and age as JSON: Bob is 42 years old.",
+    };
+    expect((await generateObject(ask)).object).toEqual({ name: "Bob", age: 42 });
+    const streamed = streamObject(ask);
+    const parts: unknown[] = [];
+    for await (const part of streamed.partialObjectStream) parts.push(part);
+    expect(parts.at(-1)).toEqual({ name: "Bob", age: 42 });
+    expect(parts.length).toBeGreaterThan(2);
+  });
+});
+
+test("the compatible provider generates an object without sending its schema", async () => {
+  const model = createOpenAICompatible({ name: "weft", baseURL, apiKey: "none" })(MODEL);
+  const schema = z.object({ name: z.string(), age: z.number() });
+  const prompt = "Extract name and age as JSON: Bob is 42 years old.";
+  const { object } = await generateObject({ model, schema, temperature: 0, prompt, maxRetries: 0 });
+  expect(object).toEqual({ name: "Bob", age: 42 });
 });
 
 test("the compatible provider shows reasoning apart from the text", async () => {

@@ -1,7 +1,10 @@
 /** LangChain's chat model. */
-import { AIMessage, HumanMessage, SystemMessage } from "@langchain/core/messages";
+import { AIMessage, HumanMessage, SystemMessage, ToolMessage } from "@langchain/core/messages";
+import type { AIMessageChunk } from "@langchain/core/messages";
+import { tool } from "@langchain/core/tools";
 import { ChatOpenAI } from "@langchain/openai";
 import { expect, test } from "vitest";
+import { z } from "zod";
 import { listenTestApp } from "../support/listen.ts";
 import { idsOf } from "../support/tiny-vocabulary.ts";
 import { baseURL, MODEL } from "./harness.ts";
@@ -18,11 +21,11 @@ test("invoke reads a whole answer with its usage", async () => {
 });
 
 test("stream reads chunks that concatenate to the answer, with usage at the end", async () => {
-  let whole: AIMessage | undefined;
+  let whole: AIMessageChunk | undefined;
   let text = "";
   for await (const chunk of await model.stream("What is the capital of France?")) {
     text += chunk.text;
-    whole = whole === undefined ? chunk : (whole as typeof chunk).concat(chunk);
+    whole = whole?.concat(chunk) ?? chunk;
   }
   expect(text).toBe(ANSWER);
   expect(whole?.content).toBe(ANSWER);
@@ -42,6 +45,36 @@ test("a history of several roles is answered", async () => {
 test("batch answers in order", async () => {
   const answers = await model.batch(["What is the capital of Japan?", "What is 7 + 5?"]);
   expect(answers.map(({ content }) => content)).toEqual(["The capital of Japan is Tokyo.", "12"]);
+});
+
+test("bound tools are called, and their results answered", async () => {
+  const getWeather = tool(() => "", {
+    name: "get_weather",
+    description: "Get the weather for a city",
+    schema: z.object({ city: z.string() }),
+  });
+  const bound = model.bindTools([getWeather]);
+  const question = new HumanMessage("What is the weather in Paris?");
+  const call = await bound.invoke([question]);
+  expect(call.tool_calls).toMatchObject([{ name: "get_weather", args: { city: "Paris" } }]);
+  expect(call.invalid_tool_calls).toEqual([]);
+  let streamed: AIMessageChunk | undefined;
+  for await (const chunk of await bound.stream([question])) streamed = streamed?.concat(chunk) ?? chunk;
+  expect(streamed?.tool_calls).toMatchObject([{ name: "get_weather", args: { city: "Paris" } }]);
+  const result = new ToolMessage({
+    content: '{"temperature": 21, "condition": "sunny"}',
+    tool_call_id: call.tool_calls?.[0]?.id ?? "",
+  });
+  expect((await bound.invoke([question, call, result])).content).toBe("It is sunny and 21 degrees in Paris.");
+});
+
+test("withStructuredOutput gives objects by schema, by tool and by JSON mode", async () => {
+  const schema = z.object({ name: z.string(), age: z.number() });
+  for (const method of ["jsonSchema", "functionCalling", "jsonMode"] as const) {
+    const structured = model.withStructuredOutput(schema, { method, name: "person" });
+    const value = await structured.invoke("Extract name and age as JSON: Bob is 42 years old.");
+    expect([method, value]).toEqual([method, { name: expect.any(String), age: expect.any(Number) }]);
+  }
 });
 
 test("T33 an engine that fails in the middle of a stream is thrown", async () => {

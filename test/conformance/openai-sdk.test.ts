@@ -1,12 +1,23 @@
 /** OpenAI's own client, both majors in use: the same questions, the same answers. */
 import * as sdk6 from "openai";
 import { describe, expect, test, vi } from "vitest";
+import { zodResponseFormat } from "openai/helpers/zod";
+import { z } from "zod";
 import { listenTestApp } from "../support/listen.ts";
 import { idsOf } from "../support/tiny-vocabulary.ts";
-import { asking, baseURL, MODEL } from "./harness.ts";
+import { asking, baseURL, MODEL, WEATHER } from "./harness.ts";
 
 const FRANCE = { model: MODEL, temperature: 0, ...asking("What is the capital of France?") };
 const ANSWER = "The capital of France is Paris.";
+const WEATHER_ASK = { model: MODEL, temperature: 0, ...asking("What is the weather in Paris?") };
+/** As the client's types want it: not read-only. */
+const WEATHER_TOOL = {
+  type: "function" as const,
+  function: {
+    ...WEATHER.function,
+    parameters: structuredClone(WEATHER.function.parameters) as Record<string, unknown>,
+  },
+};
 
 // Its types are not those of version 6; what is used of it here is the same.
 const sdk7 = await vi.importActual<typeof sdk6>("openai7");
@@ -68,6 +79,74 @@ describe.each(majors)("$name", ({ OpenAI, APIError }) => {
     }
     expect([text, whole.choices[0]?.text]).toEqual([" 4, 5, 6,", " 4, 5, 6,"]);
     expect((await client.models.list()).data.map(({ id }) => id)).toEqual([MODEL]);
+  });
+
+  test("stream() sends the events of a tool call", async () => {
+    const runner = client.chat.completions.stream({ ...WEATHER_ASK, tools: [WEATHER_TOOL] });
+    const done: unknown[] = [];
+    runner.on("tool_calls.function.arguments.done", ({ name, index, arguments: text }) =>
+      done.push([name, index, JSON.parse(text)]),
+    );
+    const final = await runner.finalChatCompletion();
+    expect(done).toEqual([["get_weather", 0, { city: "Paris" }]]);
+    expect(final.choices[0]?.finish_reason).toBe("tool_calls");
+  });
+
+  test("runTools() calls, answers and ends with a text", async () => {
+    for (const stream of [false, true] as const) {
+      const asked: unknown[] = [];
+      const tool = {
+        type: "function" as const,
+        function: {
+          ...WEATHER_TOOL.function,
+          parse: JSON.parse as (text: string) => object,
+          function: (args: object) => {
+            asked.push(args);
+            return '{"temperature": 21, "condition": "sunny"}';
+          },
+        },
+      };
+      const runner = stream
+        ? client.chat.completions.runTools({ ...WEATHER_ASK, tools: [tool], stream })
+        : client.chat.completions.runTools({ ...WEATHER_ASK, tools: [tool] });
+      expect(await runner.finalContent()).toBe("It is sunny and 21 degrees in Paris.");
+      expect(asked).toEqual([{ city: "Paris" }]);
+    }
+  });
+
+  test("parse() reads a schema of zod", async () => {
+    const Person = z.object({ name: z.string(), age: z.number().int() });
+    const { choices } = await client.chat.completions.parse({
+      model: MODEL,
+      temperature: 0,
+      ...asking("Extract name and age as JSON: Bob is 42 years old."),
+      response_format: zodResponseFormat(Person, "person"),
+    });
+    expect(choices[0]?.message.parsed).toEqual({ name: "Bob", age: 42 });
+  });
+
+  test("stream() parses a schema of zod", async () => {
+    const Person = z.object({ name: z.string(), age: z.number().int() });
+    const final = await client.chat.completions
+      .stream({
+        model: MODEL,
+        temperature: 0,
+        ...asking("Extract name and age as JSON: Bob is 42 years old."),
+        response_format: zodResponseFormat(Person, "person"),
+      })
+      .finalChatCompletion();
+    expect(final.choices[0]?.message.parsed).toEqual({ name: "Bob", age: 42 });
+  });
+
+  test("parse() of an answer that was cut off says so", async () => {
+    const failure = client.chat.completions.parse({
+      model: MODEL,
+      temperature: 0,
+      ...asking("Extract name and age as JSON: Bob is 42 years old."),
+      response_format: zodResponseFormat(z.object({ name: z.string(), age: z.number() }), "person"),
+      max_tokens: 3,
+    });
+    await expect(failure).rejects.toMatchObject({ message: expect.stringContaining("length") });
   });
 
   test("an abort ends the request for both sides", async () => {
