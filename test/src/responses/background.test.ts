@@ -58,6 +58,19 @@ describe("a background response", () => {
     expect(await test.get(test.id)).toEqual(cancelled);
   });
 
+  it("is cancelled in the queue without having been in progress", async () => {
+    const { ask, call, engine } = createResponsesApp();
+    engine.script = { kind: "accept" };
+    const reply = await ask({ background: true, stream: true });
+    await call("POST", `${engine.submits[0]?.id}/cancel`);
+    const events = await eventsOf(reply);
+    expect(events.map(({ type, response }) => [type, response?.status])).toEqual([
+      ["response.created", "queued"],
+      ["response.queued", "queued"],
+      ["response.incomplete", "cancelled"],
+    ]);
+  });
+
   it("ends when it is deleted", async () => {
     const { call, engine, id } = await startBackground();
     expect((await call("DELETE", id)).status).toBe(200);

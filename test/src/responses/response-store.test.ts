@@ -107,6 +107,16 @@ describe("the file", () => {
     expect(second.store.get("resp_4", "a")).toEqual(record("resp_4", "of resp_4"));
   });
 
+  it("knows after a restart which was used last", async () => {
+    const path = await newPath();
+    const first = await open(path);
+    for (const id of ["resp_1", "resp_2", "resp_3", "resp_1"]) first.store.put(record(id));
+    await first.file.flush();
+    const second = await open(path);
+    second.store.put(record("resp_4"));
+    expect(ids(second.store)).toEqual(["resp_3", "resp_1", "resp_4"]);
+  });
+
   it("is for the eyes of its owner", async () => {
     const path = await newPath();
     await open(path);

@@ -63,6 +63,58 @@ describe("a response stream", () => {
     });
   });
 
+  it("T40: gives a function call as an item of its own, with arguments as they come", async () => {
+    const { engine, post } = createTestApp();
+    const said = ['<tool_call>\n{"name": "f", "arguments": {"a', '": 1', "}}\n</tool_call>"];
+    const end = { tokens: [EOS], finish: { reason: "stop", stopToken: EOS } } as const;
+    engine.script = { kind: "answer", steps: [...said.map((text) => ({ tokens: idsOf(text) })), end] };
+    const reply = await post("/v1/responses", { ...ask, tools: [{ type: "function", name: "f" }] });
+    const tool = '{"type":"function","name":"f","description":null,"parameters":null,"strict":false}';
+    const echo = ECHO.replace('"tools":[]', `"tools":[${tool}]`);
+    const call = (status: string, args: string): string =>
+      `{"id":"fc_2_0","type":"function_call","status":"${status}","call_id":"call_3","name":"f","arguments":"${args}"}`;
+    const at = '"item_id":"fc_2_0","output_index":0';
+    const done = call("completed", '{\\"a\\": 1}');
+    const tokens = said.reduce((sum, text) => sum + idsOf(text).length, 1);
+    expect(await reply.text()).toBe(
+      frames(
+        ["response.created", response("in_progress", { echo })],
+        ["response.in_progress", response("in_progress", { echo })],
+        ["response.output_item.added", `"output_index":0,"item":${call("in_progress", "")}`],
+        ["response.function_call_arguments.delta", `${at},"delta":"{\\"a"`],
+        ["response.function_call_arguments.delta", `${at},"delta":"\\": 1"`],
+        ["response.function_call_arguments.delta", `${at},"delta":"}"`],
+        ["response.function_call_arguments.done", `${at},"name":"f","arguments":"{\\"a\\": 1}"`],
+        ["response.output_item.done", `"output_index":0,"item":${done}`],
+        [
+          "response.completed",
+          response("completed", { output: `[${done}]`, usage: usage(tokens), at: "1730000000", echo }),
+        ],
+      ),
+    );
+  });
+
+  it("gives a custom call its plain input", async () => {
+    const { engine, post } = createTestApp();
+    const said = '<tool_call>\n{"name": "p", "arguments": {"input": "a\\nb"}}\n</tool_call>';
+    engine.script = sayThenStop(said, EOS);
+    const reply = await post("/v1/responses", {
+      ...ask,
+      stream: false,
+      tools: [{ type: "custom", name: "p" }],
+    });
+    expect(((await reply.json()) as { output: unknown }).output).toEqual([
+      {
+        id: "ctc_2_0",
+        type: "custom_tool_call",
+        status: "completed",
+        call_id: "call_3",
+        name: "p",
+        input: "a\nb",
+      },
+    ]);
+  });
+
   it("T76: shows thinking as an item of its own before the message", async () => {
     const { engine, post } = createTestApp();
     engine.script = sayThenStop("<think>lo</think>Hel", EOS);
