@@ -30,7 +30,7 @@ type Method = "GET" | "POST" | "DELETE";
 type Handler = (c: AppContext, deps: AppDeps) => Response | Promise<Response>;
 
 /** Paths as `routedPath` leaves them: each also answers under `/v1`. */
-const ROUTES: readonly (readonly [method: Method, path: string, handler: Handler])[] = [
+export const ROUTES: readonly (readonly [method: Method, path: string, handler: Handler])[] = [
   ["POST", "/chat/completions", chatCompletions],
   ["POST", "/completions", completions],
   ["POST", "/responses", createResponse],

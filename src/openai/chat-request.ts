@@ -34,15 +34,19 @@ const schema = z.object({
 
 type ChatFields = z.infer<typeof schema>;
 
-/** Judged by hand. */
-const TOOL_FIELDS = ["tools", "tool_choice", "functions", "function_call"];
-
-const KNOWN: ReadonlySet<string> = new Set([...Object.keys(schema.shape), ...TOOL_FIELDS, ...FORMAT_FIELDS]);
-
 /** Without tools it has no effect. */
-const KNOWN_WITH_TOOLS: ReadonlySet<string> = new Set([...KNOWN, "parallel_tool_calls"]);
+const PARALLEL = "parallel_tool_calls";
 
-export { schema as chatSchema };
+/** Judged by hand. */
+const BY_HAND = ["tools", "tool_choice", "functions", "function_call", PARALLEL, ...FORMAT_FIELDS];
+
+/** Every field that is read, also those that are judged by hand. */
+export const chatSchema = schema.extend(
+  Object.fromEntries(BY_HAND.map((field) => [field, z.unknown().optional()])),
+);
+
+const KNOWN_WITH_TOOLS: ReadonlySet<string> = new Set(Object.keys(chatSchema.shape));
+const KNOWN: ReadonlySet<string> = new Set([...KNOWN_WITH_TOOLS].filter((field) => field !== PARALLEL));
 
 export interface ChatRequest {
   readonly model: string | undefined;

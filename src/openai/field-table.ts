@@ -2,23 +2,54 @@
 import { ENDPOINT_FIELDS, fieldSupport } from "./request-fields.ts";
 import type { DescribedEndpoint } from "./request-fields.ts";
 
-/** What a reader has to know beyond the word; fields with a note have a row of their own. */
+const CALLS =
+  "held by a grammar, streamed as they are generated; custom tools with text or a regular expression";
+const FORMATS =
+  "thinking stays free; what of a schema cannot be held is a 400 when strict, else listed in `x-weft-ignored-params`";
+const ORDER = "order: bias, penalties, top-k, top-p, min-p, temperature";
+const PENALTIES = "over generated tokens only";
+const BUDGET = "thinking that uses up its budget is ended, and the answer goes on";
+
+/** What a reader has to know beyond the word; fields with the same note and support share a row. */
 const NOTES: Readonly<Record<string, string>> = {
   best_of: "the best by mean log probability; not with `stream`",
   dimensions: "the first numbers, at unit length again",
   echo: "with `logprobs` and `max_tokens: 0` it scores the prompt",
+  frequency_penalty: PENALTIES,
+  function_call: "deprecated name of `tool_choice`",
+  functions: "deprecated name of `tools`",
+  guided_choice: FORMATS,
+  guided_json: FORMATS,
+  guided_regex: FORMATS,
+  json_schema: FORMATS,
   logit_bias: "ids of the model's own vocabulary; -100 bans, 100 forces",
   logprobs: "of the model's own distribution, whatever the sampling",
+  min_p: ORDER,
   modalities: '`["text"]`',
   n: "up to `--max-choices`; choice k draws with `seed` + k",
+  parallel_tool_calls: CALLS,
+  presence_penalty: PENALTIES,
+  reasoning_format: "`<think>` blocks become `reasoning_content`",
   repeat_last_n: "not together with `frequency_penalty` or `presence_penalty`",
+  repeat_penalty: PENALTIES,
+  repetition_penalty: PENALTIES,
+  response_format: FORMATS,
   stop: "up to 16; never emitted unless `include_stop_str_in_output`",
+  stream_options: "`include_usage`, `continuous_usage_stats`",
+  structured_outputs: FORMATS,
   suffix: "with models that have tokens for filling in the middle",
+  temperature: ORDER,
+  thinking_budget_tokens: BUDGET,
+  thinking_token_budget: BUDGET,
+  tool_choice: CALLS,
+  tools: CALLS,
+  top_k: ORDER,
+  top_p: ORDER,
 };
 
 const endpoints = Object.keys(ENDPOINT_FIELDS) as DescribedEndpoint[];
 
-/** One row for each field with a note, one for all fields of the same support without. */
+/** One row for all fields of the same support and note. */
 export function fieldTable(): string {
   const supports = endpoints.map(fieldSupport);
   const names = [...new Set(supports.flatMap((support) => [...support.keys()]))].toSorted((a, b) =>

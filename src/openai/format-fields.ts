@@ -16,15 +16,19 @@ const UNNAMED = "response";
 const READERS: Readonly<Record<string, Reader>> = {
   response_format: readResponseFormat,
   json_schema: (value, param) => schemaFormat(value, param, param),
-  grammar: readGrammar,
+  grammar: refuse,
   guided_json: readGuidedJson,
   guided_regex: readRegex,
   guided_choice: readTextChoice,
-  guided_grammar: readGrammar,
+  guided_grammar: refuse,
   structured_outputs: readStructuredOutputs,
 };
 
 export const FORMAT_FIELDS: readonly string[] = Object.keys(READERS);
+
+export const REFUSED_FORMAT_FIELDS: readonly string[] = FORMAT_FIELDS.filter(
+  (field) => READERS[field] === refuse,
+);
 
 /**
  * @param body The request without nulls.
@@ -97,7 +101,7 @@ function readGuidedJson(value: unknown, param: string): OutputFormat {
   }
 }
 
-function readGrammar(_value: unknown, param: string): OutputFormat {
+function refuse(_value: unknown, param: string): OutputFormat {
   throw unsupported(param);
 }
 
@@ -117,7 +121,7 @@ const STRUCTURED: Readonly<Record<string, Reader>> = {
   json: readGuidedJson,
   regex: readRegex,
   choice: readTextChoice,
-  grammar: readGrammar,
+  grammar: refuse,
   json_object: (value, param) => {
     if (typeof value !== "boolean") throw wrongType(param, "a boolean", value);
     return value ? { kind: "json_object", param } : TEXT;

@@ -7,6 +7,7 @@ import { detokenizeSchema, tokenizeSchema } from "./tokenize.ts";
 const BODIES = {
   ChatCompletionRequest: ENDPOINT_FIELDS.chat.schema,
   CompletionRequest: ENDPOINT_FIELDS.completions.schema,
+  ResponseRequest: ENDPOINT_FIELDS.responses.schema,
   EmbeddingRequest: ENDPOINT_FIELDS.embeddings.schema,
   RerankRequest: ENDPOINT_FIELDS.rerank.schema,
   TokenizeRequest: tokenizeSchema,
@@ -26,6 +27,15 @@ interface Operation {
 const OPERATIONS: Readonly<Record<string, Operation>> = {
   "POST /chat/completions": { summary: "Answers a chat.", body: "ChatCompletionRequest", streams: true },
   "POST /completions": { summary: "Continues a text.", body: "CompletionRequest", streams: true },
+  "POST /responses": { summary: "Makes a response.", body: "ResponseRequest", streams: true },
+  "POST /responses/input_tokens": {
+    summary: "Counts the tokens of a response's input.",
+    body: "ResponseRequest",
+  },
+  "GET /responses/{id}": { summary: "A stored response, or its events again.", streams: true },
+  "DELETE /responses/{id}": { summary: "Deletes a stored response." },
+  "POST /responses/{id}/cancel": { summary: "Cancels a background response." },
+  "GET /responses/{id}/input_items": { summary: "Lists the items that a response was made from." },
   "POST /embeddings": { summary: "Makes vectors of texts.", body: "EmbeddingRequest" },
   "POST /rerank": { summary: "Orders documents by their relevance to a query.", body: "RerankRequest" },
   "GET /models": { summary: "Lists the models." },

@@ -2,6 +2,7 @@
 import { MAX_REPORTED_FIELDS } from "../../http/limits.ts";
 import { ApiError } from "../api-error.ts";
 import { printable } from "../unsupported.ts";
+import type { FieldRules } from "../unsupported.ts";
 
 type Body = Readonly<Record<string, unknown>>;
 
@@ -31,6 +32,12 @@ const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
   "stream_options",
   "user",
 ]);
+
+export const RESPONSE_FIELD_RULES: FieldRules = {
+  refused: [...REFUSED, ...Object.keys(MOVED)],
+  refusedValues: [],
+  withoutEffect: [...WITHOUT_EFFECT],
+};
 
 /** @throws {ApiError} 400 that names the field. */
 export function refuseFields(body: Body): void {

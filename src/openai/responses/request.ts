@@ -77,6 +77,8 @@ type Fields = z.infer<typeof schema>;
 
 const KNOWN: ReadonlySet<string> = new Set(Object.keys(schema.shape));
 
+export { schema as responseSchema };
+
 export interface ResponseRequest {
   readonly model: string | undefined;
   /** Not read yet: that takes the id of the response and the items it may refer to. */
