@@ -152,6 +152,7 @@ function loadOptions(options: EngineOptions, modelPath: string, sequences: numbe
     itlTargetMs: undefined,
     maxQueued: sequences,
     deterministic: false,
+    speculate: true,
   };
 }
 

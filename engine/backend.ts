@@ -11,6 +11,7 @@ import type {
   TokenId,
   TokenLogprobs,
 } from "./protocol.ts";
+import type { CostModel } from "./scheduler/types.ts";
 
 /** Tokens of one sequence in one native call. */
 export interface BatchEntry {
@@ -97,6 +98,8 @@ export interface Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   /** Whether `truncate` can keep a part of a slot. */
   readonly canRewind: boolean;
+  /** What calls cost, where that is known without measuring; undefined for a real device. */
+  readonly cost: CostModel | undefined;
   /** @throws {EngineError} `invalid_request` for a token outside the vocabulary. */
   tokenize(parts: readonly PromptPart[], addBos: boolean): Uint32Array;
   /**

@@ -10,8 +10,11 @@ import type { CostModel } from "./scheduler/types.ts";
 
 const MEASURED_RUNS = 3;
 
+/** Kernels change with the number of rows; beyond these the time grows evenly. */
+const CHECKED_TOKENS = [2, 4, 8, 16];
+
 export async function calibrate(backend: Backend): Promise<CostModel> {
-  const { slots, prefillChunk, contextTokens, bosToken } = backend.facts;
+  const { slots, prefillChunk, contextTokens, batchTokens, bosToken } = backend.facts;
   const token = bosToken ?? 0;
   const longest = Math.min(prefillChunk, contextTokens - 1);
   const decodeEntries = (count: number): BatchEntry[] =>
@@ -27,14 +30,22 @@ export async function calibrate(backend: Backend): Promise<CostModel> {
     tokens: new Uint32Array(tokens).fill(token),
     sample: false,
   });
+  const checkEntry = (tokens: number): BatchEntry => ({
+    ...prefillEntry(tokens),
+    sample: true,
+    everyLogit: true,
+  });
   const decode: { width: number; ms: number }[] = [];
   for (const width of measuredWidths(slots))
     decode.push({ width, ms: await measure(backend, decodeEntries(width)) });
   const prefill: { tokens: number; ms: number }[] = [];
   for (const tokens of [Math.ceil(longest / 4), longest])
     prefill.push({ tokens, ms: await measure(backend, [prefillEntry(tokens)]) });
+  const check: { tokens: number; ms: number }[] = [];
+  for (const tokens of CHECKED_TOKENS.filter((count) => count <= Math.min(batchTokens, contextTokens)))
+    check.push({ tokens, ms: await measure(backend, [checkEntry(tokens)]) });
   const copyMs = slots < 2 ? 0 : await measureCopy(backend, token, decode[0]?.ms ?? 0);
-  return calibratedCostModel({ decode, prefill, copyMs });
+  return calibratedCostModel({ decode, prefill, copyMs, check });
 }
 
 /** What a queued copy adds to the decode call after it, in ms: runtimes copy a slot whole, however few cells it has. */

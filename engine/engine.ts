@@ -43,7 +43,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
     let backend: Backend | undefined;
     try {
       backend = await loadBackend(options, (ratio) => emit({ type: "load_progress", ratio }));
-      const cost = await calibrate(backend);
+      const cost = backend.cost ?? (await calibrate(backend));
       if (stopping) return await backend.close();
       const { facts } = backend;
       const state = createState(
@@ -56,6 +56,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           minPrefillShare: MIN_PREFILL_SHARE,
           maxQueued: options.maxQueued,
           deterministic: options.deterministic,
+          speculate: options.speculate,
           canRewind: backend.canRewind,
         },
         cost,
@@ -146,6 +147,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
               cacheKey: "",
               reusePrefix: command.params.reusePrefix && top === undefined,
               readsPrompt: top !== undefined,
+              predicted: backend.tokenize(command.predicted ?? [], false),
             },
             nowMs,
           );

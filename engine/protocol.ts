@@ -80,6 +80,8 @@ export interface SubmitCommand {
    * tokens costs about as much as one that is drawn. A resumed request has had them.
    */
   readonly promptLogprobs: number | undefined;
+  /** What the client expects as the output; absent is nothing. A hint for guessing, which never changes what comes. */
+  readonly predicted?: readonly PromptPart[];
   /**
    * Tokens this request has generated already, in order; none for a new one. The engine continues behind them as
    * if it had never stopped: positions, seeds, penalties and limits count them. They are not sent again.
@@ -111,6 +113,8 @@ export interface LoadOptions {
   readonly maxQueued: number;
   /** Exact reuse only, so that outputs never depend on what was cached. */
   readonly deterministic: boolean;
+  /** Guesses tokens from what a request has said before and checks several at a time, where that saves time. */
+  readonly speculate: boolean;
 }
 
 /** Most inputs of one `embed`, or documents of one `rank`; and most tokens of all of them together. */
@@ -285,6 +289,11 @@ export interface StepOutput {
   readonly logprobs: readonly TokenLogprobs[] | undefined;
   readonly start: StartInfo | undefined;
   readonly finish: Finish | undefined;
+  /**
+   * Tokens that were guessed for this request and checked; absent is none. All of `tokens` but the last were
+   * guessed right.
+   */
+  readonly guessed?: number;
 }
 
 /** What a step cost, for metrics. Times in ms. */
@@ -301,6 +310,9 @@ export interface StepReport {
   readonly queued: number;
   /** Cells in use over all slots, resident prefixes included. */
   readonly usedCells: number;
+  /** Guessed tokens that turned out right, and wrong; absent is none. */
+  readonly guessesRight?: number;
+  readonly guessesWrong?: number;
 }
 
 export type SlotState = "empty" | "resident" | "prefill" | "decode";

@@ -49,6 +49,9 @@ interface Generation extends Readers {
   readonly stopTokens: ReadonlySet<number>;
 }
 
+/** What was drawn for one entry: one token, and one more behind each right guess. */
+type Draws = readonly [Sampled, ...Sampled[]] | EngineError;
+
 export class StepLoop {
   readonly state: SchedulerState;
   readonly record: StepRecord;
@@ -177,7 +180,9 @@ export class StepLoop {
     completeCall(this.state, call, endMs - startMs);
     if (call.kind === "prefill") return this.#readPrompt(call, run, endMs);
     const drawing = call.entries.filter((entry) => entry.sample);
-    this.#takeDraws(drawing, await (early ?? this.#startDraws(call, run)));
+    const draws = await (early ?? this.#startDraws(call, run));
+    drawing.forEach((entry, i) => this.#dropWrongGuesses(entry, draws[i]));
+    this.#takeDraws(drawing, draws);
     for (const plug of call.entries)
       if (plug.request === undefined) this.#backend.truncate(plug.slot, plug.position);
     this.record.sampleMs += performance.now() - endMs;
@@ -200,13 +205,23 @@ export class StepLoop {
   }
 
   /** Never rejects. */
-  #startDraws(call: PlannedCall, { logits }: BatchRun): Promise<(Sampled | EngineError)[]> {
+  #startDraws(call: PlannedCall, { logits }: BatchRun): Promise<Draws[]> {
     if (call.kind === "prefill") return Promise.resolve([]);
+    const each = 1 + call.drafts;
     const drawing = call.entries.filter((entry) => entry.sample);
-    return Promise.all(drawing.map((entry, i) => this.#draw(entry, logits[i])));
+    return Promise.all(drawing.map((entry, i) => this.#draw(entry, logits.slice(i * each, (i + 1) * each))));
   }
 
-  #takeDraws(entries: readonly PlannedEntry[], draws: readonly (Sampled | EngineError)[]): void {
+  /** Takes the cells of guesses back that were wrong, or not looked at. */
+  #dropWrongGuesses({ slot: id, position, tokens }: PlannedEntry, draws: Draws | undefined): void {
+    const slot = this.state.slots[id];
+    const right = draws === undefined || draws instanceof EngineError ? 0 : draws.length - 1;
+    if (slot === undefined || right === tokens.length - 1) return;
+    truncateSlot(slot, position + 1 + right);
+    this.#backend.truncate(id, position + 1 + right);
+  }
+
+  #takeDraws(entries: readonly PlannedEntry[], draws: readonly Draws[]): void {
     const nowMs = performance.now();
     draws.forEach((drawn, i) => {
       const entry = entries[i];
@@ -214,34 +229,59 @@ export class StepLoop {
       if (request === undefined || request.cancelled) return;
       if (request.maxNew === 0) this.#endUngenerated(request, nowMs);
       else if (drawn instanceof EngineError) this.#failRequest(request, drawn);
-      else this.#accept(request, drawn, nowMs);
+      else this.#accept(request, drawn, { guessed: entry?.guesses ?? 0, nowMs });
     });
   }
 
-  async #draw(entry: PlannedEntry, logits: LogitsHandle | undefined): Promise<Sampled | EngineError> {
-    const generation = this.#generations.get(entry.request ?? "");
-    const request = this.state.requests.get(entry.request ?? "");
-    if (generation === undefined || request === undefined || logits === undefined)
+  /** One draw, and another one behind each guess that it proves right, as if they had been decoded one by one. */
+  async #draw(
+    { request: id = "", position, tokens }: PlannedEntry,
+    logits: readonly LogitsHandle[],
+  ): Promise<Draws> {
+    const generation = this.#generations.get(id);
+    const request = this.state.requests.get(id);
+    const [first] = logits;
+    if (generation === undefined || request === undefined || first === undefined)
       return new EngineError("internal", "A decoded entry has no request.");
+    const { sampler, stopTokens } = generation;
+    const most = request.maxNew - request.output.length;
     try {
-      return await generation.sampler.sample(logits, entry.position + 1, request.output);
+      const draws: [Sampled, ...Sampled[]] = [await sampler.sample(first, position + 1, request.output)];
+      const output = logits.length > 1 ? [...request.output] : [];
+      for (let i = 1; i < logits.length && draws.length < most; i++) {
+        const { token } = draws[i - 1] ?? draws[0];
+        const handle = logits[i];
+        if (token !== tokens[i] || stopTokens.has(token) || handle === undefined) break;
+        output.push(token);
+        draws.push(await sampler.sample(handle, position + 1 + i, output));
+      }
+      return draws;
     } catch (error) {
       return asEngineError(error);
     }
   }
 
-  /** Takes a sampled token into the request and its output, and ends the request if that was its last. */
-  #accept(request: ScheduledRequest, { token, logprobs }: Sampled, nowMs: number): void {
+  /** Takes sampled tokens into the request and its output, and ends the request if the last was its last. */
+  #accept(
+    request: ScheduledRequest,
+    draws: readonly Sampled[],
+    { guessed, nowMs }: { readonly guessed: number; readonly nowMs: number },
+  ): void {
     const { id } = request;
     const start = request.output.length === 0 ? this.#startOf(request, nowMs) : undefined;
-    appendToken(this.state, id, token);
-    const finish = this.#finishOf(request, token);
+    let finish: Finish | undefined;
+    for (const { token } of draws) {
+      appendToken(this.state, id, token);
+      finish = this.#finishOf(request, token);
+    }
+    const logprobs = draws.flatMap((drawn) => drawn.logprobs ?? []);
     this.record.addOutput({
       id,
-      tokens: [token],
-      logprobs: logprobs === undefined ? undefined : [logprobs],
+      tokens: draws.map(({ token }) => token),
+      logprobs: logprobs.length === draws.length ? logprobs : undefined,
       start,
       finish,
+      guessed,
     });
     if (start !== undefined) this.record.addPrompt(request);
     if (finish !== undefined) this.#release(request);

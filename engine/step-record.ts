@@ -18,6 +18,8 @@ export class StepRecord {
   #decodeSequences = 0;
   #prefillTokens = 0;
   #passes = 0;
+  #guessesRight = 0;
+  #guessesWrong = 0;
   #outputs: StepOutput[] = [];
 
   constructor(state: SchedulerState) {
@@ -38,6 +40,10 @@ export class StepRecord {
 
   addOutput(output: StepOutput): void {
     this.outputTokens += output.tokens.length;
+    const { guessed = 0, tokens } = output;
+    const right = Math.min(guessed, tokens.length - 1);
+    this.#guessesRight += right;
+    this.#guessesWrong += guessed - right;
     this.#outputs.push(output);
   }
 
@@ -64,6 +70,8 @@ export class StepRecord {
         running: this.#state.requests.size - this.#state.queue.size,
         queued: this.#state.queue.size,
         usedCells: this.#state.slots.reduce((cells, slot) => cells + slot.length, 0),
+        guessesRight: this.#guessesRight,
+        guessesWrong: this.#guessesWrong,
       },
     };
     this.#outputs = [];
@@ -74,6 +82,8 @@ export class StepRecord {
     this.#decodeSequences = 0;
     this.#prefillTokens = 0;
     this.#passes = 0;
+    this.#guessesRight = 0;
+    this.#guessesWrong = 0;
     return event;
   }
 }

@@ -17,6 +17,7 @@ import type {
   Sampled,
   Sampler,
 } from "../backend.ts";
+import type { CostModel } from "../scheduler/types.ts";
 import type { GenerationParams, ModelFacts, PromptPart, TokenId, TokenLogprobs } from "../protocol.ts";
 
 /** Bytes 0-255 are tokens of their own; after them come the control tokens. */
@@ -34,6 +35,8 @@ export interface FakeOptions {
   readonly itlTargetMs?: number;
   readonly canRewind?: boolean;
   readonly drawsInOrder?: boolean;
+  /** How many tokens the next one depends on; a short memory makes outputs that repeat themselves. Default: all. */
+  readonly memory?: number;
   /** The model ends its output with this probability per token, 0-1. */
   readonly endChance?: number;
   /**
@@ -50,12 +53,15 @@ export interface FakeOptions {
 export class FakeBackend implements Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
+  /** A pass costs 10 ms and 1 ms a slot, a prompt token 2 ms, a copy 5 ms, a guess a quarter of a millisecond. */
+  readonly cost: CostModel;
   readonly drawsInOrder: boolean;
   /** Every call's entries, in order, as slot and number of tokens. */
   readonly calls: { readonly slot: number; readonly tokens: number }[][] = [];
   closed = false;
   readonly #cells: TokenId[][];
   readonly #endChance: number;
+  readonly #memory: number;
   readonly #onRun: FakeOptions["onRun"];
   readonly #allowedTokens: FakeOptions["allowedTokens"];
   #running = false;
@@ -70,8 +76,19 @@ export class FakeBackend implements Backend {
   constructor(options: FakeOptions = {}) {
     const { slots = 4, contextTokens = 128, prefillChunk = 8, batchTokens = 32 } = options;
     this.canRewind = options.canRewind ?? true;
+    this.cost = {
+      decodePassMs: Array.from({ length: slots + 1 }, (_, width) => (width === 0 ? 0 : 10 + width)),
+      checkPassMs: Array.from({ length: 17 }, (_, tokens) => tokens / 4),
+      prefillCallMs: 10,
+      prefillTokenMs: 2,
+      copyMs: 5,
+      decodeScale: 1,
+      draftScale: 1,
+      prefillScale: 1,
+    };
     this.drawsInOrder = options.drawsInOrder ?? true;
     this.#endChance = options.endChance ?? 0;
+    this.#memory = options.memory ?? Infinity;
     this.#onRun = options.onRun;
     this.#onEmbed = options.onEmbed;
     this.#allowedTokens = options.allowedTokens;
@@ -109,10 +126,10 @@ export class FakeBackend implements Backend {
       for (const { slot, tokens, sample, everyLogit } of entries) {
         const cells = this.#cells[slot] ?? [];
         cells.push(...tokens);
-        if (sample) this.#logits.push(hashOf(cells));
         if (everyLogit === true)
           for (let end = cells.length - tokens.length + 1; end <= cells.length; end++)
-            this.#logits.push(hashOf(cells.slice(0, end)));
+            this.#logits.push(hashOf(remembered(cells.slice(0, end), this.#memory)));
+        else if (sample) this.#logits.push(hashOf(remembered(cells, this.#memory)));
       }
     } finally {
       this.#running = false;
@@ -273,8 +290,13 @@ export function fakeScore(query: ArrayLike<TokenId>, document: ArrayLike<TokenId
 }
 
 /** Log probabilities of a prompt's tokens but the first, computed without slots and cells: the truth for tests. */
-export function fakePromptLogprobs(prompt: readonly TokenId[], top: number): TokenLogprobs[] {
-  return prompt.slice(1).map((token, i) => logprobsOf(hashOf(prompt.slice(0, i + 1)), token, top));
+export function fakePromptLogprobs(
+  prompt: readonly TokenId[],
+  top: number,
+  memory = Infinity,
+): TokenLogprobs[] {
+  const stateAfter = (end: number): number => hashOf(remembered(prompt.slice(0, end), memory));
+  return prompt.slice(1).map((token, i) => logprobsOf(stateAfter(i + 1), token, top));
 }
 
 /** Multiples of 1/64, which single precision holds as they are. */
@@ -285,13 +307,22 @@ function logprobsOf(state: number, token: TokenId, top: number): TokenLogprobs {
 }
 
 /** What a prompt's output is, computed without slots, batches or a scheduler: the truth for tests. */
-export function fakeOutput(prompt: readonly TokenId[], count: number, seed?: number): TokenId[] {
+export function fakeOutput(
+  prompt: readonly TokenId[],
+  count: number,
+  seed?: number,
+  memory = Infinity,
+): TokenId[] {
   const sequence = [...prompt];
   for (let i = 0; i < count; i++) {
     const draw = seed === undefined ? 0 : drawSeed(seed, sequence.length);
-    sequence.push(97 + (drawSeed(hashOf(sequence), draw) % 26));
+    sequence.push(97 + (drawSeed(hashOf(remembered(sequence, memory)), draw) % 26));
   }
   return sequence.slice(prompt.length);
+}
+
+function remembered(tokens: readonly TokenId[], memory: number): readonly TokenId[] {
+  return memory < tokens.length ? tokens.slice(-memory) : tokens;
 }
 
 function hashOf(tokens: readonly TokenId[]): number {

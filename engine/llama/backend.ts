@@ -29,6 +29,7 @@ export interface LlamaBackendParts extends SamplerHost {
 export class LlamaBackend implements Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
+  readonly cost = undefined;
   /** One pool thread works through what it is given in order; several would draw while a batch computes. */
   readonly drawsInOrder = process.env["UV_THREADPOOL_SIZE"] === "1";
   readonly #parts: LlamaBackendParts;

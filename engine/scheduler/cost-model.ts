@@ -18,9 +18,11 @@ export interface Calibration {
   /** Two prefill calls of different length, the shorter first. */
   readonly prefill: readonly { readonly tokens: number; readonly ms: number }[];
   readonly copyMs: number;
+  /** Decode passes over one slot with several tokens, all their logits wanted, by ascending number of tokens. */
+  readonly check: readonly { readonly tokens: number; readonly ms: number }[];
 }
 
-export function calibratedCostModel({ decode, prefill, copyMs }: Calibration): CostModel {
+export function calibratedCostModel({ decode, prefill, copyMs, check }: Calibration): CostModel {
   const [short, long] = [prefill[0], prefill.at(-1)];
   const shortMs = short?.ms ?? 0;
   const longMs = Math.max(long?.ms ?? 0, shortMs);
@@ -30,19 +32,38 @@ export function calibratedCostModel({ decode, prefill, copyMs }: Calibration): C
   const prefillTokenMs = slope > 0 ? slope : longMs / Math.max(1, long?.tokens ?? 1);
   return {
     decodePassMs: interpolated(decode),
+    checkPassMs: interpolated([
+      { width: 1, ms: decode[0]?.ms ?? 0 },
+      ...check.map(({ tokens, ms }) => ({ width: tokens, ms })),
+    ]),
     prefillCallMs: Math.max(0, longMs - prefillTokenMs * (long?.tokens ?? 0)),
     prefillTokenMs,
     copyMs,
     decodeScale: 1,
+    draftScale: 1,
     prefillScale: 1,
   };
 }
 
-/** In ms, for device passes over so many adjacent slots each. */
-export function decodeCallMs(cost: CostModel, passWidths: readonly number[]): number {
+/** In ms, for device passes over so many adjacent slots each, with `drafts` guessed tokens in every slot. */
+export function decodeCallMs(cost: CostModel, passWidths: readonly number[], drafts: number): number {
   let ms = 0;
-  for (const width of passWidths) ms += cost.decodePassMs[width] ?? 0;
-  return cost.decodeScale * ms;
+  for (const width of passWidths) ms += decodePassMs(cost, width, drafts);
+  return (drafts > 0 ? cost.draftScale : cost.decodeScale) * ms;
+}
+
+/** In ms and without the scale, for one of them; Infinity for more slots than there are. */
+export function decodePassMs(cost: CostModel, width: number, drafts: number): number {
+  const ms = cost.decodePassMs[width] ?? Infinity;
+  return drafts === 0 ? ms : ms + checkMs(cost, width * (1 + drafts)) - checkMs(cost, width);
+}
+
+/** Beyond the measured numbers of tokens it goes on as steeply as between the last two. */
+function checkMs({ checkPassMs }: CostModel, tokens: number): number {
+  const known = checkPassMs.length - 1;
+  const last = checkPassMs[known] ?? 0;
+  if (tokens <= known) return checkPassMs[tokens] ?? 0;
+  return last + (tokens - known) * (last - (checkPassMs[known - 1] ?? 0));
 }
 
 /** In ms, for one sequence's `tokens` prompt tokens in one device pass. */
@@ -57,16 +78,16 @@ export function prefillCallMs(cost: CostModel, tokens: number): number {
  */
 export function refinedCostModel(
   cost: CostModel,
-  kind: "decode" | "prefill",
+  kind: "decode" | "draft" | "prefill",
   observedMs: number,
   unscaledMs: number,
 ): CostModel {
   if (!(unscaledMs > 0)) return cost;
   const ratio = Math.min(MAX_SCALE, Math.max(MIN_SCALE, observedMs / unscaledMs));
   const next = (scale: number): number => scale + SMOOTHING * (ratio - scale);
-  return kind === "decode"
-    ? { ...cost, decodeScale: next(cost.decodeScale) }
-    : { ...cost, prefillScale: next(cost.prefillScale) };
+  if (kind === "decode") return { ...cost, decodeScale: next(cost.decodeScale) };
+  if (kind === "draft") return { ...cost, draftScale: next(cost.draftScale) };
+  return { ...cost, prefillScale: next(cost.prefillScale) };
 }
 
 /** A value for every width, straight lines between the measured ones; a wider pass is never cheaper. */

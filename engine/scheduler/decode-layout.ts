@@ -5,7 +5,7 @@
  * through the runs once from the left, keeping the cheapest way to cover each beginning.
  */
 import { adjacentRuns } from "./passes.ts";
-import type { CostModel, SlotId } from "./types.ts";
+import type { SlotId } from "./types.ts";
 
 export interface DecodeLayout {
   /** Slots that do not decode and get a throw-away token, ascending. */
@@ -36,11 +36,12 @@ export function withoutLoneSlots(
 /**
  * @param slots The decoding slots, ascending.
  * @param canPlug Whether a slot that does not decode may get a throw-away token.
+ * @param passMs What a pass over so many adjacent slots costs.
  */
 export function decodeLayout(
   slots: readonly SlotId[],
   canPlug: (slot: SlotId) => boolean,
-  cost: CostModel,
+  passMs: (width: number) => number,
 ): DecodeLayout {
   const runs = adjacentRuns(slots);
   if (runs.length <= 1) return { plugs: [], passWidths: slots.length === 0 ? [] : [slots.length] };
@@ -51,7 +52,7 @@ export function decodeLayout(
     for (let from = i; from >= 0; from--) {
       const first = runs[from]?.first ?? 0;
       if (from < i && !gapIsOpen(runs[from]?.last ?? 0, runs[from + 1]?.first ?? 0, canPlug)) break;
-      const ms = (best[from]?.ms ?? 0) + (cost.decodePassMs[last - first + 1] ?? Infinity);
+      const ms = (best[from]?.ms ?? 0) + passMs(last - first + 1);
       if (ms < choice.ms) choice = { ms, from };
     }
     best.push(choice);

@@ -80,11 +80,11 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
     const plug = request === undefined;
     if (!plug) lengths.set(slot, position + tokens.length);
     const owner = state.requests.get(request ?? "");
+    const isLast = owner !== undefined && position === knownTokens(owner) - 1;
     expect(
-      everyLogit !== true || owner?.readsPrompt === true,
+      everyLogit !== true || owner?.readsPrompt === true || (sample && call.drafts > 0),
       "all logits are asked for only where they are read",
     );
-    const isLast = owner !== undefined && position === knownTokens(owner) - 1;
     expect(
       sample === (call.kind === "decode" && isLast),
       "logits are asked for by the decode of a last token",
@@ -92,7 +92,7 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
     if (call.kind === "prefill") {
       const cellEnd = owner === undefined ? -1 : prefillCellEnd(position, owner, state.config.prefillChunk);
       expect(position + tokens.length === cellEnd, "prefill is cut where every prefill is cut");
-    } else expect(tokens.length === 1, "decode feeds one token");
+    } else expect(tokens.length === 1 + call.drafts, "decode feeds one token and its guesses");
   }
   const shape = call.entries.map((entry) => ({ slot: entry.slot, tokens: entry.tokens.length }));
   expect(devicePasses(shape, state.config.batchTokens).length === call.passes, "passes are as predicted");

@@ -6,27 +6,17 @@
  * no room, prefill earns a share of the time as credit and spends it a cell at a time.
  */
 import { admit, runningRequests } from "./admission.ts";
-import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
-import { decodeLayout, withoutLoneSlots } from "./decode-layout.ts";
+import { prefillCallMs } from "./cost-model.ts";
+import { decodeCall } from "./decode-call.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
 import type { Running } from "./admission.ts";
-import type {
-  PlannedCall,
-  PlannedEntry,
-  ScheduledRequest,
-  SchedulerState,
-  SlotId,
-  StepPlan,
-} from "./types.ts";
+import type { PlannedCall, ScheduledRequest, SchedulerState, StepPlan } from "./types.ts";
 
 /** Bounds the calls of one step, whatever the cost model believes. */
 const MOST_CELLS_PER_STEP = 64;
 
 /** A cell whose logits are all wanted takes about this many times as long, reading included. */
 const READING_COST = 2;
-
-/** The throw-away token; which one it is does not matter. */
-const PLUG = Uint32Array.of(0);
 
 export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const why: string[] = [];
@@ -49,47 +39,6 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
 /** Prompt and output tokens so far. */
 export function knownTokens(request: ScheduledRequest): number {
   return request.prompt.length + request.output.length;
-}
-
-function decodeCall(
-  state: SchedulerState,
-  decoding: readonly Running[],
-  running: readonly Running[],
-): PlannedCall {
-  const entries = decoding.map(({ request, slot, length }): PlannedEntry => {
-    const tokens = knownSlice(request, length, length + 1);
-    // What follows a token that is fed again is known.
-    const sample = length === knownTokens(request) - 1;
-    return { slot, request: request.id, position: length, tokens, sample };
-  });
-  const lengthOf = new Map(running.map(({ slot, length }) => [slot, length]));
-  const length = (slot: SlotId): number => lengthOf.get(slot) ?? state.slots[slot]?.length ?? 0;
-  // A pass reads as many cells of each slot as its longest one has: a longer slot would slow the others down.
-  const longest = Math.max(...decoding.map((r) => r.length));
-  const slots = decoding.map((r) => r.slot);
-  const { config } = state;
-  const canPlug = (slot: SlotId): boolean => config.canRewind && length(slot) <= longest;
-  const cheapest = decodeLayout(slots, canPlug, state.cost);
-  const mayHold = (slot: SlotId): boolean =>
-    config.canRewind &&
-    slot >= 0 &&
-    slot < config.slots &&
-    !slots.includes(slot) &&
-    length(slot) < config.contextTokens;
-  const { plugs, passWidths } = config.deterministic ? withoutLoneSlots(slots, cheapest, mayHold) : cheapest;
-  for (const slot of plugs)
-    entries.push({ slot, request: undefined, position: length(slot), tokens: PLUG, sample: false });
-  entries.sort((a, b) => a.slot - b.slot);
-  const predictedMs = decodeCallMs(state.cost, passWidths);
-  const unscaledMs = predictedMs / state.cost.decodeScale;
-  return {
-    kind: "decode",
-    entries,
-    tokens: entries.length,
-    passes: passWidths.length,
-    predictedMs,
-    unscaledMs,
-  };
 }
 
 /** Whole grid cells, oldest request first, as many as the inter-token target or the credit allows. */
@@ -143,6 +92,7 @@ function* gridCells(state: SchedulerState, prefilling: readonly Running[]): Gene
         kind: "prefill",
         entries: [everyLogit ? { ...entry, everyLogit } : entry],
         tokens: tokens.length,
+        drafts: 0,
         passes: 1,
         predictedMs,
         unscaledMs: everyLogit ? 0 : predictedMs / state.cost.prefillScale,

@@ -2,7 +2,7 @@
  * Which idle slot a request should take, with its own cells or with a copy of another slot's: what costs least,
  * counting what is kept, lost and scattered.
  */
-import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
+import { decodeCallMs, decodePassMs, prefillCallMs } from "./cost-model.ts";
 import { decodeLayout } from "./decode-layout.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
 import type { ScheduledRequest, SchedulerState, Slot, SlotId } from "./types.ts";
@@ -104,7 +104,11 @@ function gapMs(
   busy: readonly SlotId[],
 ): number {
   const withSlot = [...busy, slot].sort((a, b) => a - b);
-  const { passWidths } = decodeLayout(withSlot, () => state.config.canRewind, state.cost);
-  const stepMs = decodeCallMs(state.cost, passWidths) - decodeCallMs(state.cost, [withSlot.length]);
+  const { passWidths } = decodeLayout(
+    withSlot,
+    () => state.config.canRewind,
+    (width) => decodePassMs(state.cost, width, 0),
+  );
+  const stepMs = decodeCallMs(state.cost, passWidths, 0) - decodeCallMs(state.cost, [withSlot.length], 0);
   return Math.max(0, stepMs) * Math.min(request.maxNew, MOST_GAP_STEPS);
 }

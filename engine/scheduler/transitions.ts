@@ -6,6 +6,7 @@
  */
 import { EngineError } from "../errors.ts";
 import { refinedCostModel } from "./cost-model.ts";
+import { DraftIndex } from "./draft-index.ts";
 import { knownTokens } from "./plan-step.ts";
 import type { RequestId, TokenId } from "../protocol.ts";
 import type {
@@ -51,6 +52,8 @@ export type NewRequest = Pick<
   readonly maxTokens: number | undefined;
   /** Output that exists already; empty for a new request. */
   readonly resume: Uint32Array;
+  /** What the client expects as the output; absent when it has not said. */
+  readonly predicted?: Uint32Array;
 };
 
 /**
@@ -83,6 +86,8 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     arrival: state.nextArrival++,
     arrivalMs: nowMs,
     output: [...resume],
+    predicted: request.predicted ?? new Uint32Array(0),
+    drafts: undefined,
     phase: "queued",
     slot: undefined,
     admittedMs: undefined,
@@ -136,6 +141,7 @@ export function release(state: SchedulerState, request: ScheduledRequest, nowMs:
   state.queue.delete(request.id);
   const slot = request.slot === undefined ? undefined : state.slots[request.slot];
   request.slot = undefined;
+  request.drafts = undefined;
   if (slot?.owner !== request.id) return;
   slot.owner = undefined;
   slot.lastUseMs = nowMs;
@@ -163,6 +169,8 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     request.slot = slotId;
     request.admittedMs = nowMs;
     request.cachedTokens = reuse;
+    if (state.config.speculate)
+      request.drafts = new DraftIndex(request.predicted, [...request.prompt, ...request.output]);
     request.phase = reuse === knownTokens(request) - 1 ? "decode" : "prefill";
   }
 }
@@ -176,7 +184,12 @@ export function isCurrent(state: SchedulerState, entry: PlannedEntry): boolean {
 
 /** Records that a call has run, so that the slots' tokens say what the cells hold. */
 export function completeCall(state: SchedulerState, call: PlannedCall, observedMs: number): void {
-  state.cost = refinedCostModel(state.cost, call.kind, observedMs, call.unscaledMs);
+  state.cost = refinedCostModel(
+    state.cost,
+    call.drafts > 0 ? "draft" : call.kind,
+    observedMs,
+    call.unscaledMs,
+  );
   for (const entry of call.entries) {
     if (entry.request === undefined) continue;
     const slot = state.slots[entry.slot];
@@ -192,7 +205,9 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
 
 /** Adds a sampled token. The caller decides whether it ends the request. */
 export function appendToken(state: SchedulerState, id: RequestId, token: TokenId): void {
-  state.requests.get(id)?.output.push(token);
+  const request = state.requests.get(id);
+  request?.output.push(token);
+  request?.drafts?.push(token);
 }
 
 /** The copied cells were computed in the same shapes, and whoever copies a prefix shows that it is wanted. */

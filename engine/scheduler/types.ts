@@ -1,5 +1,6 @@
 /** The scheduler's data: requests, slots, the engine state they form, and the plan of one step. */
 import type { RequestId, TokenId } from "../protocol.ts";
+import type { DraftIndex } from "./draft-index.ts";
 
 /** Index of one llama.cpp sequence, `0 <= slot < slots`. */
 export type SlotId = number;
@@ -22,6 +23,8 @@ export interface SchedulerConfig {
    * pass: a pass of one runs in other kernels than a wider one.
    */
   readonly deterministic: boolean;
+  /** Whether tokens may be guessed and checked several at a time. */
+  readonly speculate: boolean;
   /** Whether cells can be dropped from the end of a slot (not so for recurrent and sliding-window models). */
   readonly canRewind: boolean;
 }
@@ -44,6 +47,8 @@ export interface ScheduledRequest {
   /** Cells are shared only between requests with the same key (model, adapters, isolation). */
   readonly cacheKey: string;
   readonly reusePrefix: boolean;
+  /** What the client expects as the output; empty when it has not said. */
+  readonly predicted: Uint32Array;
   /** Whether the logits of every prompt token but the last are wanted. Needs `reusePrefix` off. */
   readonly readsPrompt: boolean;
   /** Order of arrival, unique. */
@@ -51,6 +56,8 @@ export interface ScheduledRequest {
   readonly arrivalMs: number;
   /** Tokens sampled so far. */
   readonly output: TokenId[];
+  /** Guesses how it goes on; there while it holds a slot. */
+  drafts: DraftIndex | undefined;
   phase: RequestPhase;
   slot: SlotId | undefined;
   admittedMs: number | undefined;
@@ -81,6 +88,8 @@ export interface Slot {
 export interface CostModel {
   /** A decode pass over `width` adjacent slots, at index `width`; index 0 is 0. Length `slots + 1`. */
   readonly decodePassMs: readonly number[];
+  /** A decode pass over one slot with so many tokens, all of their logits wanted, at index tokens; index 0 is 0. */
+  readonly checkPassMs: readonly number[];
   /** A prefill call, whatever is in it. */
   readonly prefillCallMs: number;
   readonly prefillTokenMs: number;
@@ -88,6 +97,8 @@ export interface CostModel {
   readonly copyMs: number;
   /** Observed over predicted, smoothed; covers what the model leaves out (attention length, other load). */
   readonly decodeScale: number;
+  /** The same for decode calls with guessed tokens. */
+  readonly draftScale: number;
   readonly prefillScale: number;
 }
 
@@ -118,6 +129,8 @@ export interface PlannedEntry {
   readonly sample: boolean;
   /** Whether the logits of every token are wanted; absent is no. */
   readonly everyLogit?: boolean;
+  /** How many of the tokens behind the first are guesses for this request; absent is none. */
+  readonly guesses?: number;
 }
 
 /** One native call. Prefill and decode never share one: it would gain nothing and change the numerics. */
@@ -126,6 +139,8 @@ export interface PlannedCall {
   /** Strictly ascending slots, one entry per slot. */
   readonly entries: readonly PlannedEntry[];
   readonly tokens: number;
+  /** Guessed tokens behind the one of each slot; 0 in prefill. */
+  readonly drafts: number;
   /** Device passes, from the pass model. */
   readonly passes: number;
   readonly predictedMs: number;

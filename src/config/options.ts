@@ -93,6 +93,11 @@ export const serveOptions = {
     16,
     "most choices (`n`) of one prompt; each is a request of its own to the queue",
   ),
+  speculation: option(
+    choice("auto", "off"),
+    "auto",
+    "guess tokens from what was said before and check several at a time, where that saves time",
+  ),
   deterministic: option(flag, false, "reuse cached prefixes only where it cannot change an output"),
   "api-key": option(
     list("key"),

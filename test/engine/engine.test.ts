@@ -46,6 +46,8 @@ const shape = fc.record({
   deterministic: fc.boolean(),
   canRewind: fc.boolean(),
   drawsInOrder: fc.boolean(),
+  // The last tokens decide, so that outputs repeat themselves and guesses come true.
+  memory: fc.constantFrom(1, 2, 1000),
 });
 
 function paramsOf({ maxTokens, seed }: PlannedRequest): GenerationParams {
@@ -53,8 +55,8 @@ function paramsOf({ maxTokens, seed }: PlannedRequest): GenerationParams {
   return { ...GREEDY, maxTokens, sampling };
 }
 
-function truthOf({ prompt: tokens, maxTokens, seed }: PlannedRequest): number[] {
-  return fakeOutput(tokens, maxTokens, seed);
+function truthOf({ prompt: tokens, maxTokens, seed }: PlannedRequest, memory: number): number[] {
+  return fakeOutput(tokens, maxTokens, seed, memory);
 }
 
 test("every request gets exactly the output it would get alone, whoever else comes and goes", async () => {
@@ -70,7 +72,7 @@ test("every request gets exactly the output it would get alone, whoever else com
             if (request.atCall === calls)
               engine?.send({
                 ...submitCommand(`r${i}`, request.prompt, paramsOf(request), request.promptLogprobs),
-                resume: truthOf(request).slice(0, request.resumed),
+                resume: truthOf(request, sizes.memory).slice(0, request.resumed),
               });
             if (request.cancelAfter !== undefined && request.atCall + request.cancelAfter === calls)
               engine?.send({ type: "cancel", id: `r${i}` });
@@ -91,14 +93,14 @@ test("every request gets exactly the output it would get alone, whoever else com
         }
         await engine.drained();
         requests.forEach((request, i) => {
-          const truth = truthOf(request).slice(request.resumed);
+          const truth = truthOf(request, sizes.memory).slice(request.resumed);
           const tokens = engine?.tokens(`r${i}`) ?? [];
           expect(tokens).toEqual(truth.slice(0, tokens.length));
           const finishes = engine?.outputs(`r${i}`).filter((output) => output.finish !== undefined) ?? [];
           const { promptLogprobs } = engine?.outputs(`r${i}`)[0]?.start ?? {};
           if (promptLogprobs !== undefined) {
             expect(request.prompt.slice(1).map((_, at) => promptLogprobsAt(promptLogprobs, at + 1))).toEqual(
-              fakePromptLogprobs(request.prompt, request.promptLogprobs ?? 0),
+              fakePromptLogprobs(request.prompt, request.promptLogprobs ?? 0, sizes.memory),
             );
           }
           if (request.cancelAfter === undefined) {
@@ -290,8 +292,38 @@ test("a token drawn while its request was being cancelled is not emitted", async
   expect([decodes, engine.tokens("a").length]).toEqual([3, 2]);
 });
 
+test("one prompt asked for many times at once is computed once, with fewer slots than requests too", async () => {
+  const engine = await fakeEngine({ slots: 3 }, { speculate: false });
+  for (let i = 0; i < 5; i++) {
+    const sampling = { ...GREEDY.sampling, temperature: 1, seed: i };
+    engine.send(submitCommand(`r${i}`, prompt(40), { maxTokens: 4, sampling }));
+  }
+  await engine.drained();
+  const prefilled = engine.backend.calls.flat().filter(({ tokens }) => tokens > 1);
+  expect(prefilled.reduce((sum, { tokens }) => sum + tokens, 0)).toBe(39);
+  for (let i = 0; i < 5; i++) expect(engine.tokens(`r${i}`)).toEqual(fakeOutput(prompt(40), 4, i));
+  expect(engine.outputs("r4")[0]?.start?.cachedTokens).toBe(39);
+});
+
+test("an output that repeats itself comes several tokens a step, and is what it is one by one", async () => {
+  const engine = await fakeEngine({ memory: 1, slots: 2 });
+  for (const [i, first] of [0, 40].entries())
+    engine.send(submitCommand(`r${i}`, prompt(12, first), { maxTokens: 60, topLogprobs: 1 }));
+  await engine.drained();
+  for (const [i, first] of [0, 40].entries()) {
+    const outputs = engine.outputs(`r${i}`);
+    expect(engine.tokens(`r${i}`)).toEqual(fakeOutput(prompt(12, first), 60, undefined, 1));
+    expect(outputs.every(({ tokens, logprobs }) => logprobs?.length === tokens.length)).toBe(true);
+    expect(outputs.length).toBeLessThan(30);
+    const guessed = outputs.filter((output) => (output.guessed ?? 0) > 0);
+    expect(guessed.every(({ tokens, guessed: count = 0 }) => tokens.length <= count + 1)).toBe(true);
+  }
+  const stats = await engine.stats();
+  stats.slots.forEach((slot) => expect(slot.tokens).toBe(engine.backend.cellCount(slot.id)));
+});
+
 test("a step over adjacent busy slots is one device pass", async () => {
-  const engine = await fakeEngine({ slots: 4 });
+  const engine = await fakeEngine({ slots: 4 }, { speculate: false });
   for (const id of ["a", "b", "c", "d"]) engine.send(submitCommand(id, [id.charCodeAt(0)], { maxTokens: 4 }));
   await engine.drained();
   expect(engine.backend.calls).toEqual(
@@ -301,7 +333,7 @@ test("a step over adjacent busy slots is one device pass", async () => {
 });
 
 test("tokens of a step travel in one message", async () => {
-  const engine = await fakeEngine({ slots: 4 });
+  const engine = await fakeEngine({ slots: 4 }, { speculate: false });
   for (const id of ["a", "b", "c", "d"]) engine.send(submitCommand(id, [id.charCodeAt(0)], { maxTokens: 4 }));
   await engine.drained();
   const steps = engine.events.filter((event) => event.type === "step" && event.outputs.length > 0);

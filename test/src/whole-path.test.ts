@@ -19,6 +19,7 @@ const LOAD = {
   itlTargetMs: undefined,
   maxQueued: 2,
   deterministic: false,
+  speculate: true,
 } as const;
 
 /** @param onRun Awaited before each call of the model. */

@@ -26,6 +26,7 @@ export const LOAD_OPTIONS: LoadOptions = {
   itlTargetMs: undefined,
   maxQueued: 1000,
   deterministic: false,
+  speculate: true,
 };
 
 export const GREEDY: GenerationParams = {

@@ -44,6 +44,7 @@ const LOAD: LoadOptions = {
   itlTargetMs: undefined,
   maxQueued: 1,
   deterministic: false,
+  speculate: true,
 };
 
 describe.each([

@@ -1,7 +1,7 @@
 /** Which gaps are closed: the cheapest layout of all, found without trying all. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { calibratedCostModel, decodeCallMs } from "../../../engine/scheduler/cost-model.ts";
+import { calibratedCostModel, decodeCallMs, decodePassMs } from "../../../engine/scheduler/cost-model.ts";
 import { decodeLayout } from "../../../engine/scheduler/decode-layout.ts";
 import { adjacentRuns } from "../../../engine/scheduler/passes.ts";
 import type { CostModel } from "../../../engine/scheduler/types.ts";
@@ -13,7 +13,7 @@ const costModel: fc.Arbitrary<CostModel> = fc
   .map((rises) => {
     let ms = 1;
     const decode = rises.map((rise, i) => ({ width: i + 1, ms: (ms += rise) }));
-    return calibratedCostModel({ decode, prefill: [{ tokens: 1, ms: 1 }], copyMs: 0 });
+    return calibratedCostModel({ decode, prefill: [{ tokens: 1, ms: 1 }], copyMs: 0, check: [] });
   });
 
 const slotSet = fc
@@ -31,6 +31,7 @@ function cheapestMs(slots: readonly number[], pluggable: readonly number[], cost
       decodeCallMs(
         cost,
         runs.map(({ first, last }) => last - first + 1),
+        0,
       ),
     );
   }
@@ -45,11 +46,15 @@ test("no other choice of plugs is cheaper, and the layout is what its plugs make
       costModel,
       (slots, allowed, cost) => {
         const pluggable = allowed.filter((slot) => !slots.includes(slot));
-        const { plugs, passWidths } = decodeLayout(slots, (slot) => pluggable.includes(slot), cost);
+        const { plugs, passWidths } = decodeLayout(
+          slots,
+          (slot) => pluggable.includes(slot),
+          (width) => decodePassMs(cost, width, 0),
+        );
         expect(plugs.every((slot) => pluggable.includes(slot))).toBe(true);
         const runs = adjacentRuns([...slots, ...plugs].sort((a, b) => a - b));
         expect(passWidths).toEqual(runs.map(({ first, last }) => last - first + 1));
-        expect(decodeCallMs(cost, passWidths)).toBeCloseTo(cheapestMs(slots, pluggable, cost), 9);
+        expect(decodeCallMs(cost, passWidths, 0)).toBeCloseTo(cheapestMs(slots, pluggable, cost), 9);
       },
     ),
   );
@@ -64,6 +69,7 @@ test("the cost of widths between two measured ones lies on a line, and a wider p
   ];
   const cost = calibratedCostModel({
     copyMs: 0,
+    check: [],
     decode,
     prefill: [
       { tokens: 16, ms: 42 },

@@ -11,6 +11,7 @@ import {
   release,
   releaseCancelled,
   submit,
+  truncateSlot,
 } from "../../../engine/scheduler/transitions.ts";
 import { checkPlan, checkState } from "../../../engine/scheduler/invariants.ts";
 import type {
@@ -29,6 +30,7 @@ const CONFIG: SchedulerConfig = {
   minPrefillShare: 0.5,
   maxQueued: 3,
   deterministic: false,
+  speculate: false,
   canRewind: true,
 };
 /** A decode pass costs `passMs` and 1 ms a slot, a prefill call 10 ms and 2 ms a token. */
@@ -40,6 +42,9 @@ function costWith(passMs: number): CostModel {
     copyMs: 5,
     decodeScale: 1,
     prefillScale: 1,
+    // A guess costs a quarter of a token.
+    checkPassMs: Array.from({ length: 41 }, (_, tokens) => tokens / 4),
+    draftScale: 1,
   };
 }
 
@@ -235,6 +240,70 @@ describe("admission", () => {
     enqueue(state, "a", prompt(2));
     expect(() => enqueue(state, "b", prompt(0))).toThrow("The prompt has no tokens.");
     expect(() => enqueue(state, "a", prompt(2))).toThrow('Request id "a" is in use.');
+  });
+});
+
+describe("guesses", () => {
+  /** One step in which every guess proves right or wrong, as the next tokens say. */
+  function decode(state: SchedulerState, tokens: readonly number[]): StepPlan {
+    const plan = planStep(state, 0);
+    checkPlan(state, plan);
+    beginStep(state, plan, 0);
+    for (const call of plan.calls) completeCall(state, call, call.predictedMs);
+    for (const entry of plan.calls[0]?.entries ?? []) {
+      const right = entry.tokens.slice(1).findIndex((token, i) => token !== tokens[i]);
+      const taken = right === -1 ? entry.tokens.length : right + 1;
+      const slot = state.slots[entry.slot];
+      if (slot !== undefined) truncateSlot(slot, entry.position + taken);
+      for (const token of tokens.slice(0, taken)) appendToken(state, entry.request ?? "", token);
+    }
+    checkState(state);
+    return plan;
+  }
+  const loop = Uint32Array.from({ length: 11 }, (_, i) => i % 2);
+
+  test("are checked together once a text repeats itself, as many as promise most for their time", () => {
+    const state = newState({ speculate: true });
+    enqueue(state, "a", loop, 150);
+    while (state.requests.get("a")?.phase === "prefill" || state.queue.size > 0) step(state);
+    const lengths = Array.from({ length: 12 }, () => {
+      const last = state.requests.get("a")?.output.at(-1) ?? 0;
+      const next = Array.from({ length: 9 }, (_, i) => (last + 1 + i) % 2);
+      return decode(state, next).calls[0]?.drafts;
+    });
+    // A guess costs 1/44 of a step here: two are tried while nothing is known, eight when all come true.
+    expect([lengths[0], lengths.at(-1)]).toEqual([2, 8]);
+  });
+
+  test.each([
+    ["speculation is off", { speculate: false }],
+    ["outputs must be deterministic", { speculate: true, deterministic: true }],
+    ["the model cannot rewind", { speculate: true, canRewind: false }],
+  ])("are not made when %s", (_case, config) => {
+    const state = newState(config);
+    enqueue(state, "a", loop, 60);
+    for (let i = 0; i < 30; i++) {
+      const last = state.requests.get("a")?.output.at(-1) ?? 0;
+      const plan = step(state);
+      expect(plan.calls[0]?.drafts).toBe(0);
+      expect(last).toBeLessThan(8);
+    }
+  });
+
+  test("stay within the context, and every slot of the pass has as many tokens", () => {
+    const state = newState({ speculate: true, contextTokens: 20, slots: 3 });
+    for (const id of ["a", "b", "c"]) enqueue(state, id, loop, 9);
+    finish(state, "b");
+    while (state.requests.size > 0) {
+      const plan = decode(state, [1, 0, 1, 0, 1, 0, 1, 0, 1]);
+      for (const { entries, drafts } of plan.calls)
+        for (const { position, tokens } of entries) {
+          expect(position + tokens.length).toBeLessThanOrEqual(20);
+          expect(tokens.length === 1 + drafts || drafts === 0).toBe(true);
+        }
+      for (const { id, output, maxNew } of state.requests.values())
+        if (output.length >= maxNew) finish(state, id);
+    }
   });
 });
 

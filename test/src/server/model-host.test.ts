@@ -24,6 +24,7 @@ const LOAD: LoadOptions = {
   itlTargetMs: undefined,
   maxQueued: 1,
   deterministic: false,
+  speculate: true,
 };
 
 function model(id: string, aliases: readonly string[] = []): ResolvedModel {
