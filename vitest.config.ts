@@ -8,7 +8,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/with-model/**", "test/conformance/**"],
+          exclude: ["test/with-model/**", "test/faults/with-model/**", "test/conformance/**"],
           pool: "forks",
           // Forked engine processes inherit the loader that runs TypeScript.
           execArgv: ["--import", "tsx"],
@@ -19,7 +19,7 @@ export default defineConfig({
       {
         test: {
           name: "with-model",
-          include: ["test/with-model/**/*.test.ts", "test/conformance/**/*.test.ts"],
+          include: ["test/{with-model,faults/with-model,conformance}/**/*.test.ts"],
           globalSetup: ["test/support/build.ts", "test/conformance/server-setup.ts"],
           pool: "forks",
           fileParallelism: false,

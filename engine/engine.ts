@@ -108,6 +108,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           void idle.then(() => emit({ type: "drained", call: command.call }));
           return undefined;
         });
+      case "fault":
+        return undefined;
       case "stop":
         void stop();
     }

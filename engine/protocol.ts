@@ -140,6 +140,15 @@ export interface RankCommand {
   readonly documents: readonly (readonly PromptPart[])[];
 }
 
+/**
+ * What a test lets go wrong: in the native call that is the `call`-th after this message, each time a request
+ * with this seed is to draw its `draw`-th token, or, for a slowness of so many ms, in every call.
+ */
+export type Fault =
+  | { readonly does: "die" | "hang" | "fail"; readonly call: number }
+  | { readonly does: "die" | "hang" | "fail"; readonly seed: number; readonly draw: number }
+  | { readonly does: "slow"; readonly ms: number };
+
 export type EngineCommand =
   | { readonly type: "load"; readonly options: LoadOptions }
   | SubmitCommand
@@ -157,6 +166,8 @@ export type EngineCommand =
   | { readonly type: "stats"; readonly call: number }
   /** Answered with `drained` when nothing runs or waits any more; submits after it fail with `draining`. */
   | { readonly type: "drain"; readonly call: number }
+  /** Ignored by every engine whose process was not started for tests. */
+  | { readonly type: "fault"; readonly fault: Fault }
   | { readonly type: "stop" };
 
 /** What is known of a loaded model. Sent once; the token tables are the server's only tokenizer data. */

@@ -112,6 +112,7 @@ export class Supervisor implements EnginePort {
         return this.#keep(command);
       case "cancel":
         return this.#cancel(command.id);
+      case "fault":
       case "stop":
         return this.#port?.send(command);
     }

@@ -1,8 +1,8 @@
 /** Ends this process when its parent is gone, even while the main thread is stuck in a native call. */
 import { Worker } from "node:worker_threads";
 
-/** An orphan holds the model's memory and a core; two seconds of that harm nobody. */
-const CHECK_MS = 2000;
+/** An orphan holds the model's memory and a core, which the next server wants within two seconds. */
+const CHECK_MS = 500;
 
 /** A thread of its own, because a stuck main thread never hears that the channel has closed. */
 const WATCH = `

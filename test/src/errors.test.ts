@@ -414,6 +414,7 @@ describe("an engine that refuses", () => {
     ["queue_full", 503, "server_overloaded", "2"],
     ["draining", 503, "server_draining", "2"],
     ["engine_exited", 503, "engine_restarting", "2"],
+    ["engine_crashed", 500, "engine_crashed", null],
     ["decode_failed", 500, "engine_error", null],
     ["internal", 500, "internal_error", null],
     ["empty_prompt", 400, "empty_string", null],
