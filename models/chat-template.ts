@@ -147,7 +147,8 @@ export class ChatTemplate implements ProbedTemplate {
     const { messages: given, tools } = format === undefined ? request : shapeTools(request, format);
     const messages = shapeMessages(given, await this.#abilities(given));
     const first = { ...request, messages, tools };
-    const callForms = format === undefined ? [] : toolReshapes(first, format);
+    // Some templates fail without a list of tools.
+    const callForms = format === undefined ? [() => ({ messages, tools: [] })] : toolReshapes(first, format);
     const forms = [() => first, ...callForms].flatMap((callForm) => [
       (): RenderRequest | undefined => mapDefined(callForm(), (form) => ({ ...request, ...form })),
       ...SYSTEM_RESHAPES.map((reshape) => (): RenderRequest | undefined => {

@@ -96,7 +96,7 @@ export function markupOf(syntax: CallSyntax): string[] {
   return [...new Set(texts.map((text) => text.trim()).filter((text) => text !== ""))];
 }
 
-/** Calls written in the syntax. @param calls Arguments are JSON text; text that is no object is written as it is. */
+/** Calls written in the syntax. @param calls Arguments are JSON text; where they stand as JSON, other text is written as it is. */
 export function printCalls(
   syntax: CallSyntax,
   calls: readonly { readonly name: string; readonly arguments: string }[],
@@ -172,11 +172,13 @@ function pythonText(value: unknown): string {
   return JSON.stringify(value);
 }
 
+/** What is no object becomes the one entry of one, so that nothing is lost. */
 function objectOf(json: string): Readonly<Record<string, unknown>> {
   try {
     const value: unknown = JSON.parse(json);
-    return typeof value === "object" && value !== null && !Array.isArray(value) ? { ...value } : {};
+    if (typeof value === "object" && value !== null && !Array.isArray(value)) return { ...value };
   } catch {
-    return {};
+    // As for other texts that are no object.
   }
+  return { arguments: json };
 }

@@ -30,7 +30,11 @@ export function detectToolFormat(template: ProbedTemplate): Promise<ToolFormat> 
 async function detect(template: ProbedTemplate): Promise<ToolFormat> {
   const probed = await probeTools(template);
   const derived = derivedSyntax(probed);
-  const shows = { definitions: probed.showsDefinitions, calls: derived !== undefined };
+  const shows = {
+    definitions: probed.showsDefinitions,
+    calls: derived !== undefined,
+    severalCalls: derived !== undefined && probed.two !== undefined,
+  };
   if (derived !== undefined && isHarmony(derived)) {
     return harmonyFormat({ ...shows, results: probed.showsResults });
   }

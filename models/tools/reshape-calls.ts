@@ -1,18 +1,20 @@
 /** Other forms of calls and results, for templates that refuse the usual one. Pure. */
 import { textOf } from "../chat-template-messages.ts";
 import type { TemplateMessage } from "../chat-template-messages.ts";
-import { callsAsText, definitionsAsText, resultsAsUser } from "./tool-history.ts";
+import { callsAsText, definitionsAsText, resultsAsUser, withSingleCalls } from "./tool-history.ts";
 import type { ToolConversation } from "./tool-history.ts";
 import type { ToolFormat } from "./tool-format.ts";
 
 type Reshape = () => ToolConversation;
 
 /** Tried one after the other, each on top of those before it; the last one leaves nothing but text. */
-export function toolReshapes({ messages, tools }: ToolConversation, format: ToolFormat): Reshape[] {
+export function toolReshapes({ messages, tools: given }: ToolConversation, format: ToolFormat): Reshape[] {
+  const tools = given?.map(withDescriptions);
   const shortIds = (): TemplateMessage[] => withShortIds(messages);
   const objects = (): TemplateMessage[] => withObjectArguments(shortIds());
   const single = (): TemplateMessage[] => withSingleCalls(objects());
   const forms = [
+    () => messages,
     shortIds,
     objects,
     single,
@@ -21,8 +23,24 @@ export function toolReshapes({ messages, tools }: ToolConversation, format: Tool
   ];
   return [
     ...forms.map((form) => () => ({ messages: form(), tools })),
-    () => definitionsAsText({ messages: asText(messages, format), tools }, format),
+    // Some fail without a list of tools.
+    () => ({ ...definitionsAsText({ messages: asText(messages, format), tools: given }, format), tools: [] }),
   ];
+}
+
+/** Empty descriptions where there are none, for templates that write them without looking. */
+function withDescriptions(tool: unknown): unknown {
+  if (!isRecord(tool) || !isRecord(tool["function"])) return tool;
+  const { parameters } = tool["function"];
+  const described = { description: "", ...tool["function"] };
+  if (!isRecord(parameters) || !isRecord(parameters["properties"])) return { ...tool, function: described };
+  const properties = Object.fromEntries(
+    Object.entries(parameters["properties"]).map(([key, schema]) => [
+      key,
+      isRecord(schema) ? { description: "", ...schema } : schema,
+    ]),
+  );
+  return { ...tool, function: { ...described, parameters: { ...parameters, properties } } };
 }
 
 /** Ids of nine letters and digits, which is what some templates insist on. The same id always becomes the same. */
@@ -80,30 +98,6 @@ function isObjectText(text: string): boolean {
   } catch {
     return false;
   }
-}
-
-/** A message for each call, followed by its result. */
-function withSingleCalls(messages: readonly TemplateMessage[]): TemplateMessage[] {
-  const shaped: TemplateMessage[] = [];
-  for (let index = 0; index < messages.length; index++) {
-    const message = messages[index];
-    if (message === undefined) break;
-    const calls = recordsOf(message["tool_calls"]) ?? [];
-    if (calls.length < 2) {
-      shaped.push(message);
-      continue;
-    }
-    const end = messages.findIndex((other, at) => at > index && other.role !== "tool");
-    const results = messages.slice(index + 1, end === -1 ? messages.length : end);
-    for (const [place, call] of calls.entries()) {
-      shaped.push({ ...message, content: place === 0 ? message.content : "", tool_calls: [call] });
-      shaped.push(...results.filter((result) => result["tool_call_id"] === call["id"]));
-    }
-    const ids = new Set(calls.map((call) => call["id"]));
-    shaped.push(...results.filter((result) => !ids.has(result["tool_call_id"])));
-    index += results.length;
-  }
-  return shaped;
 }
 
 /** Results without a call of theirs before them become what the user says. */

@@ -78,5 +78,7 @@ export interface PrintedCall {
 export interface ShownTools {
   readonly definitions: boolean;
   readonly calls: boolean;
+  /** More than the first call of a message. */
+  readonly severalCalls: boolean;
   readonly results: boolean;
 }

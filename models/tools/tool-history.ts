@@ -24,8 +24,9 @@ export function concernsTools({ messages, tools }: ToolConversation): boolean {
  * @throws {TemplateError} `template_rejected` for a result that is not text.
  */
 export function shapeTools(conversation: ToolConversation, format: ToolFormat): ToolConversation {
-  const { definitions, calls, results } = format.shows;
+  const { definitions, calls, severalCalls, results } = format.shows;
   let messages = inOrderOfCalls(conversation.messages);
+  if (calls && !severalCalls) messages = withSingleCalls(messages);
   if (!results) messages = resultsAsUser(messages);
   if (!calls) messages = messages.map((message) => callsAsText(message, format));
   const shaped = { messages, tools: conversation.tools };
@@ -66,6 +67,30 @@ function inOrderOfCalls(messages: readonly TemplateMessage[]): TemplateMessage[]
     shaped.push(message);
   }
   settle();
+  return shaped;
+}
+
+/** A message for each call, followed by its result. */
+export function withSingleCalls(messages: readonly TemplateMessage[]): TemplateMessage[] {
+  const shaped: TemplateMessage[] = [];
+  for (let index = 0; index < messages.length; index++) {
+    const message = messages[index];
+    if (message === undefined) break;
+    const calls = listOf(message["tool_calls"]);
+    if (calls.length < 2) {
+      shaped.push(message);
+      continue;
+    }
+    const end = messages.findIndex((other, at) => at > index && other.role !== "tool");
+    const results = messages.slice(index + 1, end === -1 ? messages.length : end);
+    for (const [place, call] of calls.entries()) {
+      shaped.push({ ...message, content: place === 0 ? message.content : "", tool_calls: [call] });
+      shaped.push(...results.filter((result) => result["tool_call_id"] === call["id"]));
+    }
+    const ids = new Set(calls.map((call) => call["id"]));
+    shaped.push(...results.filter((result) => !ids.has(result["tool_call_id"])));
+    index += results.length;
+  }
   return shaped;
 }
 
@@ -114,15 +139,17 @@ interface KnownCall extends PrintedCall {
 
 /** Calls that have a function; others are left out, as there is no way to show them. */
 function callsOf(message: TemplateMessage): KnownCall[] {
-  const calls: unknown = message["tool_calls"];
-  if (!Array.isArray(calls)) return [];
-  return calls.flatMap((call: unknown): KnownCall[] => {
-    const called = isRecord(call) ? call["function"] : undefined;
-    if (!isRecord(call) || !isRecord(called)) return [];
+  return listOf(message["tool_calls"]).flatMap((call): KnownCall[] => {
+    const called = call["function"];
+    if (!isRecord(called)) return [];
     const given = called["arguments"];
     const json = typeof given === "string" ? given : given === undefined ? "{}" : JSON.stringify(given);
     return [{ id: call["id"], name: String(called["name"]), arguments: json }];
   });
+}
+
+function listOf(value: unknown): readonly Readonly<Record<string, unknown>>[] {
+  return Array.isArray(value) ? value.filter(isRecord) : [];
 }
 
 function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {

@@ -250,7 +250,7 @@ describe("the end of several calls", () => {
         ],
       },
     } as const;
-    const lines = formatOf(syntax, { definitions: true, calls: true, results: true });
+    const lines = formatOf(syntax, { definitions: true, calls: true, severalCalls: true, results: true });
     const text = lines.print([PARIS, ROME]);
     expect(text).toMatch(/^<calls>\n\{.*\}\n\{.*\}\n<\/calls>$/);
     for (const chunks of [[text], characters(text)]) {
@@ -267,6 +267,16 @@ describe("names", () => {
         expect(bothCuts(template, text, {}).calls).toEqual([{ name, arguments: '{"x": 1}' }]);
       }
     }
+  });
+});
+
+describe("arguments that are no object", () => {
+  it.each([
+    ["hermes", '<tool_call>\n{"name": "f", "arguments": oops}\n</tool_call>'],
+    ["pythonic", '[f(arguments="oops")]'],
+    ["glm", "\n<tool_call>f\n<arg_key>arguments</arg_key>\n<arg_value>oops</arg_value>\n</tool_call>"],
+  ])("are written by %s all the same", (name, text) => {
+    expect(format(name).print([{ name: "f", arguments: "oops" }])).toBe(text);
   });
 });
 

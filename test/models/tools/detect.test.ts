@@ -150,7 +150,8 @@ describe("detectToolFormat", () => {
         .map(([what]) => what)
         .join(" ");
     };
-    expect(await shows("pocket")).toBe("definitions calls results");
+    expect(await shows("pocket")).toBe("definitions calls severalCalls results");
+    expect(await shows("harmony")).toBe("definitions calls results");
     expect(await shows("granite-silent")).toBe("definitions results");
     expect(await shows("phi4-silent")).toBe("results");
     expect(await shows("smollm2")).toBe("");

@@ -92,7 +92,7 @@ const HISTORIES: Readonly<
   },
   "several results in another order": {
     messages: [
-      user("Oslo and Rome?"),
+      user("And there?"),
       calling(["call_1", '{"city":"Oslo"}'], ["call_2", '{"city":"Rome"}']),
       result("call_2", "Sun"),
       result("call_1", "Rain"),
@@ -200,9 +200,9 @@ describe("a template that knows no tools", () => {
 });
 
 describe("a template that fails with the tools of a request", () => {
-  it("gets them as text", async () => {
+  it("gets them with what it misses, else as text, and a list of none where there are none", async () => {
     const source =
-      "{% for t in tools or [] %}{{ 'Tool ' + t.function.description }}{% endfor %}" +
+      "{% for t in tools %}{{ 'Tool ' + t.function.description | trim }}{% endfor %}" +
       "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% for c in m.tool_calls or [] %}" +
       '<call>{"name": "{{ c.function.name }}", "arguments": {{ c.function.arguments | tojson }}}</call>' +
       "{% endfor %}{% endfor %}";
@@ -219,8 +219,10 @@ describe("a template that fails with the tools of a request", () => {
       return (await template.render(request)).text;
     };
     expect(await render(TOOLS)).toBe("Tool Tells the weather.[user]Oslo?");
-    const text = await render([{ type: "function", function: { name: "weather" } }]);
-    expect(text).toContain('<tools>\n{"type":"function","function":{"name":"weather"}}\n</tools>');
+    expect(await render([{ type: "function", function: { name: "weather" } }])).toBe("Tool [user]Oslo?");
+    const text = await render([{ type: "function", function: { name: "weather", description: 7 } }]);
+    expect(text).toContain('{"type":"function","function":{"name":"weather","description":7}}');
+    expect(await render(undefined)).toBe("[user]Oslo?");
     expect(text).toContain(
       '<call>{"name": <name of the tool>, "arguments": <arguments as a JSON object>}</call>',
     );
