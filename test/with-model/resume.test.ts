@@ -77,6 +77,13 @@ test.each<[string, Partial<GenerationParams>]>([
       sampling: { ...sampling, temperature: 1, seed: 9, frequencyPenalty: 0.7, repeatPenalty: 1.1 },
     },
   ],
+  [
+    "under a grammar",
+    {
+      grammar: `root ::= ( [a-z]{1,9} [0-9] " " ){30,90} "."`,
+      sampling: { ...sampling, temperature: 1, seed: 3 },
+    },
+  ],
 ])("%s, the rest is the same from wherever it is resumed", async (_name, params) => {
   const whole = (await outputsOf(params, [])).map(({ start: _start, ...output }) => output);
   const tokens = whole.flatMap((output) => output.tokens);
