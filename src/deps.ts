@@ -53,6 +53,8 @@ export interface Ids {
 }
 
 export interface Lifecycle {
+  /** True once new requests should be sent elsewhere; they are taken until `draining`. */
+  readonly leaving: boolean;
   /** True once the server takes no new work. */
   readonly draining: boolean;
 }

@@ -1,9 +1,11 @@
-/** The listening socket: timeouts against slow senders, and a shutdown that loses no running request. */
+/** The listening socket: timeouts against slow clients, and a shutdown that loses no running request. */
 import { createServer } from "node:http";
 import type { Server, ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
+import { setTimeout as wait } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
 import type { Lifecycle } from "./deps.ts";
+import { StalledWrites } from "./http/stalled-writes.ts";
 
 /** A client that sends its headers a byte at a time holds a socket no longer than this. */
 const HEADERS_TIMEOUT_MS = 10_000;
@@ -16,15 +18,28 @@ const MAX_CONNECTIONS = 4096;
 /** While draining, idle sockets are closed this often: a keep-alive client may become idle at any time. */
 const IDLE_SWEEP_MS = 200;
 
+/** How often the sockets are looked at for clients that have stopped reading. */
+const STALL_TICK_MS = 1000;
+
 /** Whether the server still takes new work; shared with the routes. */
 export class ServerLifecycle implements Lifecycle {
+  #leaving = false;
   #draining = false;
+
+  get leaving(): boolean {
+    return this.#leaving;
+  }
 
   get draining(): boolean {
     return this.#draining;
   }
 
+  beginLeaving(): void {
+    this.#leaving = true;
+  }
+
   beginDraining(): void {
+    this.#leaving = true;
     this.#draining = true;
   }
 }
@@ -46,10 +61,16 @@ export class HttpServer {
   readonly #sockets = new Set<Socket>();
   /** Answers that are not finished. */
   readonly #open = new Set<ServerResponse>();
+  readonly #stallTimer: NodeJS.Timeout;
   #onQuiet: (() => void) | undefined;
 
-  constructor(app: HttpApp, lifecycle: ServerLifecycle) {
+  /** @param writeTimeoutMs Time after which a client that reads nothing of its answer is cut off. */
+  constructor(app: HttpApp, lifecycle: ServerLifecycle, writeTimeoutMs: number) {
     this.#lifecycle = lifecycle;
+    const stalled = new StalledWrites<Socket>(writeTimeoutMs);
+    this.#stallTimer = setInterval(() => {
+      for (const socket of stalled.tick(this.#sockets, STALL_TICK_MS)) socket.destroy();
+    }, STALL_TICK_MS).unref();
     const listener = getRequestListener((request, env) => app.fetch(request, env), {
       overrideGlobalObjects: false,
     });
@@ -94,6 +115,15 @@ export class HttpServer {
   }
 
   /**
+   * Readiness fails from now on, while requests are taken as before: what sends them here needs `settleMs` to
+   * notice. Aborting `hurry` ends the wait.
+   */
+  async leave(settleMs: number, hurry: AbortSignal): Promise<void> {
+    this.#lifecycle.beginLeaving();
+    await wait(settleMs, undefined, { signal: hurry }).catch(() => undefined);
+  }
+
+  /**
    * Refuses new work from now on (the socket still listens, so that it is refused in words) and resolves true
    * when the last answer has gone out, or false after `timeoutMs` or when `hurry` is aborted.
    */
@@ -122,6 +152,7 @@ export class HttpServer {
    * those that never sent a byte included.
    */
   async close(graceMs: number): Promise<void> {
+    clearInterval(this.#stallTimer);
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     this.#server.closeIdleConnections();
     const quiet = new Promise<void>((resolve) => {

@@ -83,7 +83,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     ids: randomIds,
     lifecycle,
   });
-  const server = new HttpServer(app, lifecycle);
+  const server = new HttpServer(app, lifecycle, values["write-timeout"] * 1000);
   try {
     const port = await listen(server, values);
     const loading = models.start();
@@ -96,8 +96,10 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     } else {
       loading.catch(() => undefined);
     }
+    const drainSettleMs = values["drain-settle"] * 1000;
     const drainTimeoutMs = values["drain-timeout"] * 1000;
-    await shutDown({ server, background: opened.responses, models, drainTimeoutMs, log }, signals.hurry);
+    const background = opened.responses;
+    await shutDown({ server, background, models, drainSettleMs, drainTimeoutMs, log }, signals.hurry);
     return signals.hurry.aborted ? HURRIED_EXIT : ExitCode.ok;
   } finally {
     models.kill();

@@ -128,6 +128,16 @@ export const serveOptions = {
     DEFAULT_STUCK_AFTER_SECONDS,
     "least silence after which a busy engine is taken for stuck and started again; more on a slow machine",
   ),
+  "write-timeout": option(
+    amount("seconds", 1, 86_400),
+    60,
+    "time after which a client that reads nothing of its answer is cut off",
+  ),
+  "drain-settle": option(
+    amount("seconds", 0, 3600),
+    0,
+    "time at shutdown between the end of readiness and the first refusal, for a load balancer to notice",
+  ),
   "drain-timeout": option(amount("seconds", 0, 86_400), 30, "time that running requests get at shutdown"),
   "allowed-hosts": option(list("name"), [], "Host names accepted on loopback beside localhost"),
   "cors-origins": option(list("origin"), [], "browser origins let in beside localhost; * is all"),

@@ -11,7 +11,7 @@ export function health(_c: AppContext, deps: AppDeps): Response {
 
 /** Whether new requests are welcome: also while an engine is started again, since they wait for it. */
 export function ready(_c: AppContext, deps: AppDeps): Response {
-  if (deps.lifecycle.draining)
+  if (deps.lifecycle.leaving)
     return errorReply(new ApiError("server_draining", "The server is shutting down."));
   return takesRequests(deps) ? jsonReply({ status: degraded(deps) ? "degraded" : "ready" }) : notReady(deps);
 }

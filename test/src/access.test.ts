@@ -105,6 +105,8 @@ describe("health", () => {
   it("tells ready, loading and draining apart", async () => {
     const ready = createTestApp();
     expect(await statuses(ready.app)).toEqual([200, 200, 200, 200, 200]);
+    ready.lifecycle.leaving = true;
+    expect(await statuses(ready.app)).toEqual([200, 200, 200, 503, 503]);
     ready.lifecycle.draining = true;
     expect(await statuses(ready.app)).toEqual([200, 200, 200, 503, 503]);
     expect(await (await ready.chat()).json()).toMatchObject({ error: { code: "server_draining" } });

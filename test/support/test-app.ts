@@ -98,7 +98,7 @@ export function createTestApp(options: TestAppOptions = {}) {
     (fields: object, message: string): void => {
       log.push({ level, fields: { ...fields }, message });
     };
-  const lifecycle = { draining: false };
+  const lifecycle = { leaving: false, draining: false };
   let serial = 0;
   const deps: AppDeps = {
     models,

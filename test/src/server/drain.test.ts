@@ -17,12 +17,14 @@ afterEach(async () => {
 });
 
 /** A server whose answers end when the test says so. */
-async function scriptedServer() {
+async function scriptedServer(writeTimeoutMs = 60_000) {
   const lifecycle = new ServerLifecycle();
   const open: { finish(): void; fail(): void }[] = [];
   const app = {
     fetch(incoming: Request): Response {
-      if (new URL(incoming.url).pathname === "/state") return new Response(String(lifecycle.draining));
+      const { pathname } = new URL(incoming.url);
+      if (pathname === "/endless") return new Response(endless());
+      if (pathname === "/state") return new Response(String(lifecycle.draining));
       const body = new ReadableStream<Uint8Array>({
         start(controller) {
           const send = (text: string): void => controller.enqueue(new TextEncoder().encode(text));
@@ -37,10 +39,17 @@ async function scriptedServer() {
       return new Response(body);
     },
   };
-  const server = new HttpServer(app, lifecycle);
+  const server = new HttpServer(app, lifecycle, writeTimeoutMs);
   servers.push(server);
   const port = await server.listen({ host: "127.0.0.1", port: 0 });
   return { server, lifecycle, port, open };
+}
+
+/** A body that never ends, in pieces that fill every buffer on the way. */
+function endless(): ReadableStream<Uint8Array> {
+  return new ReadableStream({
+    pull: (controller) => controller.enqueue(new Uint8Array(1 << 20)),
+  });
 }
 
 function get(port: number, path: string): ClientRequest {
@@ -80,7 +89,7 @@ describe("a shutdown", () => {
     const running = await answer(get(port, "/stream"));
     const models = modelsThat({});
     const down = shutDown(
-      { server, background, models, drainTimeoutMs: 60_000, log },
+      { server, background, models, drainSettleMs: 0, drainTimeoutMs: 60_000, log },
       new AbortController().signal,
     );
 
@@ -103,7 +112,10 @@ describe("a shutdown", () => {
     const running = await answer(get(port, "/stream"));
     const models = modelsThat({ kill: () => open[0]?.fail() });
     const body = bodyOf(running);
-    await shutDown({ server, background, models, drainTimeoutMs: 0, log }, new AbortController().signal);
+    await shutDown(
+      { server, background, models, drainSettleMs: 0, drainTimeoutMs: 0, log },
+      new AbortController().signal,
+    );
     expect(models.calls).toEqual(["kill"]);
     expect(await body).toBe("begin error frame");
   });
@@ -114,17 +126,40 @@ describe("a shutdown", () => {
     const hurry = new AbortController();
     const models = modelsThat({ kill: () => open[0]?.fail() });
     const body = bodyOf(running);
-    const down = shutDown({ server, background, models, drainTimeoutMs: 60_000, log }, hurry.signal);
+    const down = shutDown(
+      { server, background, models, drainSettleMs: 0, drainTimeoutMs: 60_000, log },
+      hurry.signal,
+    );
     hurry.abort();
     await down;
     expect(models.calls).toEqual(["kill"]);
     expect(await body).toBe("begin error frame");
   });
 
+  it("fails readiness first and serves as before until it has settled", async () => {
+    const { server, lifecycle, port } = await scriptedServer();
+    const hurry = new AbortController();
+    const models = modelsThat({});
+    const down = shutDown(
+      { server, background, models, drainSettleMs: 1e9, drainTimeoutMs: 60_000, log },
+      hurry.signal,
+    );
+    expect([lifecycle.leaving, lifecycle.draining]).toEqual([true, false]);
+    const served = await answer(get(port, "/state"));
+    expect(await bodyOf(served)).toBe("false");
+    expect(models.calls).toEqual([]);
+    hurry.abort();
+    await down;
+    expect([lifecycle.leaving, lifecycle.draining]).toEqual([true, true]);
+  });
+
   it("has nothing to wait for when nothing runs", async () => {
     const { server } = await scriptedServer();
     const models = modelsThat({});
-    await shutDown({ server, background, models, drainTimeoutMs: 60_000, log }, new AbortController().signal);
+    await shutDown(
+      { server, background, models, drainSettleMs: 0, drainTimeoutMs: 60_000, log },
+      new AbortController().signal,
+    );
     expect(models.calls).toEqual(["stop"]);
   });
 });
@@ -140,9 +175,20 @@ describe("a server", () => {
     await expect.poll(() => server.openResponses).toBe(0);
   });
 
+  it("cuts off a client that reads nothing of its answer, and nobody else", async () => {
+    const { server, port, open } = await scriptedServer(1);
+    const running = await answer(get(port, "/stream"));
+    const stopped = await answer(get(port, "/endless"));
+    stopped.on("error", () => undefined).pause();
+    expect(server.openResponses).toBe(2);
+    await expect.poll(() => server.openResponses, { timeout: 15_000 }).toBe(1);
+    open[0]?.finish();
+    expect(await bodyOf(running)).toBe("begin end");
+  });
+
   it("says that its port is in use", async () => {
     const { port } = await scriptedServer();
-    const second = new HttpServer({ fetch: () => new Response() }, new ServerLifecycle());
+    const second = new HttpServer({ fetch: () => new Response() }, new ServerLifecycle(), 60_000);
     await expect(second.listen({ host: "127.0.0.1", port })).rejects.toMatchObject({ code: "EADDRINUSE" });
   });
 });
