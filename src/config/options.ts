@@ -116,7 +116,7 @@ export const serveOptions = {
   "keep-alive": option(
     amount("seconds", 0, 3600),
     120,
-    "silence before the first token after which a stream sends a comment; 0 is never",
+    "silence before the first token after which a stream sends a comment (a response: an event, in any silence of 15 s at most); 0 is never",
   ),
   "responses-store": option(
     text("file"),

@@ -56,27 +56,23 @@ export function sseBody(
   };
   options.signal.addEventListener("abort", end, { once: true });
   if (options.signal.aborted) end();
-  const watchSilence = (controller: ReadableStreamDefaultController<Uint8Array>): void => {
-    if (keepAliveMs <= 0 || ended) return;
-    timer = setInterval(() => {
-      // A client that has not even read the last one needs no other.
-      if ((controller.desiredSize ?? -1) < 0) return;
-      controller.enqueue(encoder.encode(keepAlive?.() ?? KEEP_ALIVE));
-    }, keepAliveMs);
-  };
   return new ReadableStream<Uint8Array>(
     {
-      start: watchSilence,
+      start(controller) {
+        if (keepAliveMs <= 0 || options.signal.aborted) return;
+        timer = setInterval(() => {
+          // A client that has not even read the last one needs no other.
+          if ((controller.desiredSize ?? -1) < 0) return;
+          controller.enqueue(encoder.encode(keepAlive?.() ?? KEEP_ALIVE));
+        }, keepAliveMs);
+      },
       async pull(controller) {
         const next = await frames.next();
-        clearInterval(timer);
+        // Comments between tokens confuse some clients, and a stream that flows needs none.
+        if (keepAlive === undefined) clearInterval(timer);
+        else timer?.refresh();
         if (cancelled) return;
-        if (next.done !== true) {
-          controller.enqueue(encoder.encode(next.value));
-          // Comments between tokens confuse some clients, and a stream that flows needs none.
-          if (keepAlive !== undefined) watchSilence(controller);
-          return;
-        }
+        if (next.done !== true) return controller.enqueue(encoder.encode(next.value));
         controller.close();
         end();
       },
