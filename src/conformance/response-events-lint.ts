@@ -44,6 +44,8 @@ class EventLinter {
     const { type, sequence_number: sequence } = value;
     if (event !== type)
       this.#report(`the event line ${String(event)} does not name the type ${String(type)}`);
+    // No event of the response: it may come at any time, and has no number of its own.
+    if (type === "keepalive") return;
     if (sequence !== this.#types.length) this.#report("sequence_number does not count 0, 1, 2 and so on");
     if (TERMINAL.has(this.#types.at(-1))) this.#report("an event after the last one");
     this.#types.push(type);

@@ -64,7 +64,7 @@ describe.each(providers)("$name", ({ model }) => {
   });
 });
 
-describe.each(providers.slice(0, 2))("tools and objects with $name", ({ model }) => {
+describe.each(providers)("tools and objects with $name", ({ model }) => {
   test("calls a tool, is given its result, and ends with a text, streamed and not", async () => {
     const asked: unknown[] = [];
     const tools = {
@@ -114,6 +114,16 @@ test("the compatible provider generates an object without sending its schema", a
   const prompt = "Extract name and age as JSON: Bob is 42 years old.";
   const { object } = await generateObject({ model, schema, temperature: 0, prompt, maxRetries: 0 });
   expect(object).toEqual({ name: "Bob", age: 42 });
+});
+
+test("the Responses provider shows reasoning as a summary when it was asked for", async () => {
+  const { text, reasoningText } = await generateText({
+    model: openai(MODEL),
+    prompt: "What is 7 + 5?",
+    temperature: 0,
+    providerOptions: { openai: { reasoningEffort: "high", reasoningSummary: "auto", forceReasoning: true } },
+  });
+  expect([reasoningText?.trim(), text.trim()]).toEqual(["7 + 5 = 12.", "12"]);
 });
 
 test("the compatible provider shows reasoning apart from the text", async () => {

@@ -149,6 +149,28 @@ describe.each(majors)("$name", ({ OpenAI, APIError }) => {
     await expect(failure).rejects.toMatchObject({ message: expect.stringContaining("length") });
   });
 
+  test("Responses: create, stream, function call, retrieve and delete", async () => {
+    const ask = { model: MODEL, temperature: 0 };
+    const whole = await client.responses.create({ ...ask, input: "What is the capital of France?" });
+    expect(whole.output_text).toBe(ANSWER);
+    expect((await client.responses.retrieve(whole.id)).id).toBe(whole.id);
+    await client.responses.delete(whole.id);
+    await expect(client.responses.retrieve(whole.id)).rejects.toMatchObject({ status: 404 });
+    const streamed = client.responses.stream({ ...ask, input: "What is the capital of France?" });
+    expect((await streamed.finalResponse()).output_text).toBe(ANSWER);
+    const { name, parameters } = WEATHER_TOOL.function;
+    const calling = await client.responses
+      .stream({
+        ...ask,
+        input: "What is the weather in Paris?",
+        tools: [{ type: "function", name, parameters, strict: false }],
+      })
+      .finalResponse();
+    const [call] = calling.output;
+    expect(call).toMatchObject({ type: "function_call", name: "get_weather" });
+    expect(call?.type === "function_call" && JSON.parse(call.arguments)).toEqual({ city: "Paris" });
+  });
+
   test("an abort ends the request for both sides", async () => {
     const stream = await client.chat.completions.create({ ...FRANCE, stream: true });
     for await (const chunk of stream) {

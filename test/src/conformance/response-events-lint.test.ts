@@ -73,6 +73,13 @@ it("says nothing about text, text and a call, and an answer that was cut off or 
     expect(lintResponseEvents(stream(events))).toEqual([]);
 });
 
+it("says nothing about keepalive events, whatever their number", () => {
+  const beat = 'event: keepalive\ndata: {"type":"keepalive","sequence_number":0}\n\n';
+  expect(lintResponseEvents(stream(TEXT).replace("event: response.output_item", `${beat}${beat}$&`))).toEqual(
+    [],
+  );
+});
+
 describe("a stream that some client cannot read", () => {
   const bad: [string, string, string][] = [
     ["no created", stream(without("response.created")), "the first event is not response.created"],
