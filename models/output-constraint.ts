@@ -6,14 +6,15 @@ import {
   GrammarError,
   literal,
   oneOf,
-  oneOfTexts,
   optional,
   printGrammar,
   repeat,
   sequence,
 } from "./grammar/grammar.ts";
 import type { Expr } from "./grammar/grammar.ts";
+import { grammarForChoice } from "./grammar/choice.ts";
 import { anyJsonObject, compileJsonSchema, SchemaError } from "./grammar/json-schema.ts";
+import { parseGbnf } from "./grammar/parse-gbnf.ts";
 import { compileRegex } from "./grammar/regex.ts";
 import { textUntil, textWithout } from "./grammar/text-without.ts";
 import type { ReasoningMarkers } from "./text/reasoning-splitter.ts";
@@ -34,7 +35,9 @@ export type OutputFormat =
       readonly param: string;
     }
   | { readonly kind: "regex"; readonly pattern: string; readonly param: string }
-  | { readonly kind: "choice"; readonly choices: readonly string[]; readonly param: string };
+  | { readonly kind: "choice"; readonly choices: readonly string[]; readonly param: string }
+  /** GBNF. */
+  | { readonly kind: "grammar"; readonly text: string; readonly param: string };
 
 export interface ConstrainedTool extends ToolDefinition {
   /** Path of its parameters in the request, for errors. */
@@ -216,7 +219,9 @@ function answerExpr(builder: GrammarBuilder, answer: OutputFormat, relaxed: stri
       case "regex":
         return compileRegex(builder, answer.pattern);
       case "choice":
-        return oneOfTexts(answer.choices);
+        return grammarForChoice(builder, answer.choices);
+      case "grammar":
+        return builder.include(parseGbnf(answer.text));
     }
   } catch (error) {
     throw toConstraintError(error, answer.param, undefined);

@@ -2,10 +2,8 @@
 import { EngineError } from "../engine/errors.ts";
 import type { RenderedPrompt, RenderRequest } from "../models/chat-template.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
-import { ConstraintCache, ConstraintError } from "../models/output-constraint.ts";
 import type {
   CallConstraint,
-  CompiledConstraint,
   ConstrainedTool,
   OutputConstraint,
   OutputFormat,
@@ -13,9 +11,10 @@ import type {
 import type { ReasoningMarkers } from "../models/text/reasoning-splitter.ts";
 import { keptControls } from "../models/tools/kept-controls.ts";
 import type { ToolFormat } from "../models/tools/tool-format.ts";
+import { compileOutput, endlessConflict, endlessField } from "./constrain.ts";
 import { generate } from "./generate.ts";
 import type { GenerateDeps, GenerateRequest, Generation, ThinkingLimit } from "./generate.ts";
-import { ApiError, fromEngineError } from "./openai/api-error.ts";
+import { fromEngineError } from "./openai/api-error.ts";
 import type { GenerationSettings } from "./openai/generation-fields.ts";
 import { verifierOf } from "./verify-output.ts";
 import { mayOpenThinking, renderChat, toolFormatOf } from "./routes/render-chat.ts";
@@ -73,8 +72,6 @@ export interface PreparedTurn {
 
 type OpenedReasoning = NonNullable<OutputConstraint["reasoning"]>;
 
-const constraints = new ConstraintCache();
-
 /** @throws {ApiError} 400, 500 or 503. */
 export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promise<PreparedTurn> {
   const prompt = await renderChat(model, { ...turn.render, tools: templateTools(turn) });
@@ -87,7 +84,7 @@ export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promi
     format,
     reasoning && (await expectedThinking(model, turn, reasoning)),
   );
-  const compiled = constraint && compile(constraint);
+  const compiled = constraint && compileOutput(constraint);
   const verify = verifierOf(turn, compiled?.relaxed ?? []);
   const split = turn.splitReasoning ? reasoning : undefined;
   const thinking = split && (await thinkingLimit(model, turn, split));
@@ -191,8 +188,7 @@ function constraintOf(
   const endless = endlessField(turn.generation);
   if (endless !== undefined) {
     if (!mustHold(turn)) return undefined;
-    const param = constraintParam(turn);
-    throw new ApiError("invalid_value", `'${endless}' cannot be used together with '${param}'.`, endless);
+    throw endlessConflict(endless, constraintParam(turn));
   }
   return { reasoning, calls, answer: turn.format };
 }
@@ -216,12 +212,6 @@ function callConstraint(turn: ChatTurn, format: ToolFormat): CallConstraint {
   }
 }
 
-/** The field that keeps an output going where a grammar may have ended it. */
-function endlessField({ ignoreEos, minTokens }: GenerationSettings): string | undefined {
-  if (ignoreEos) return "ignore_eos";
-  return minTokens > 0 ? "min_tokens" : undefined;
-}
-
 /** Whether the client asked for something that only a grammar can promise. */
 function mustHold({ format, toolChoice, tools, parallelToolCalls }: ChatTurn): boolean {
   if (format.kind !== "text") return true;
@@ -234,27 +224,4 @@ function mustHold({ format, toolChoice, tools, parallelToolCalls }: ChatTurn): b
 function constraintParam({ format, toolChoice }: ChatTurn): string {
   if (format.kind !== "text") return format.param;
   return toolChoice.mode === "auto" ? "tools" : "tool_choice";
-}
-
-function compile(constraint: OutputConstraint): CompiledConstraint {
-  try {
-    return constraints.compile(constraint);
-  } catch (error) {
-    throw error instanceof ConstraintError ? toApiError(error, constraint.answer) : error;
-  }
-}
-
-/** In OpenAI's words, where it has some. */
-function toApiError({ message, param, tool }: ConstraintError, answer: OutputFormat): ApiError {
-  if (tool !== undefined) {
-    return new ApiError(
-      "invalid_function_parameters",
-      `Invalid schema for function '${tool}': ${message}`,
-      param,
-    );
-  }
-  if (answer.kind === "json_schema") {
-    return new ApiError("invalid_schema", `Invalid schema for ${param} '${answer.name}': ${message}`, param);
-  }
-  return new ApiError("invalid_value", `Invalid '${param}': ${message}`, param);
 }

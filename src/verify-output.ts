@@ -17,7 +17,7 @@ export type OutputVerifier = (output: WholeOutput) => string | undefined;
  * @param relaxed Schema keywords that the answer is not held to.
  */
 export function verifierOf(
-  { format, tools, toolChoice }: ChatTurn,
+  { format, tools, toolChoice }: Pick<ChatTurn, "format" | "tools" | "toolChoice">,
   relaxed: readonly string[],
 ): OutputVerifier | undefined {
   const strict = new Map(tools.filter((tool) => tool.strict).map((tool) => [tool.name, tool]));

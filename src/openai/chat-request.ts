@@ -4,7 +4,7 @@ import type { RenderRequest } from "../../models/chat-template.ts";
 import type { ChatTurn } from "../chat-turn.ts";
 import { MAX_TOP_LOGPROBS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
-import { FORMAT_FIELDS, readFormat } from "./format-fields.ts";
+import { formatShape, readFormat } from "./format-fields.ts";
 import {
   generationShape,
   prepareBody,
@@ -17,13 +17,15 @@ import { boundMessages, messagesSchema, toTemplateMessages } from "./messages.ts
 import { readReasoning, reasoningShape } from "./reasoning-fields.ts";
 import type { ReasoningSettings } from "./reasoning-fields.ts";
 import type { CallStyle } from "./tool-calls.ts";
-import { readTools } from "./tool-fields.ts";
+import { readTools, toolShape } from "./tool-fields.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
 import { emptyArray, integer, parseWith } from "./validation.ts";
 
 const schema = z.object({
   ...generationShape,
   ...reasoningShape,
+  ...formatShape,
+  ...toolShape,
   messages: messagesSchema,
   logprobs: z.boolean().optional(),
   top_logprobs: integer(0, MAX_TOP_LOGPROBS).optional(),
@@ -34,19 +36,12 @@ const schema = z.object({
 
 type ChatFields = z.infer<typeof schema>;
 
-/** Without tools it has no effect. */
-const PARALLEL = "parallel_tool_calls";
-
-/** Judged by hand. */
-const BY_HAND = ["tools", "tool_choice", "functions", "function_call", PARALLEL, ...FORMAT_FIELDS];
-
-/** Every field that is read, also those that are judged by hand. */
-export const chatSchema = schema.extend(
-  Object.fromEntries(BY_HAND.map((field) => [field, z.unknown().optional()])),
+const KNOWN_WITH_TOOLS: ReadonlySet<string> = new Set(Object.keys(schema.shape));
+const KNOWN: ReadonlySet<string> = new Set(
+  [...KNOWN_WITH_TOOLS].filter((field) => field !== "parallel_tool_calls"),
 );
 
-const KNOWN_WITH_TOOLS: ReadonlySet<string> = new Set(Object.keys(chatSchema.shape));
-const KNOWN: ReadonlySet<string> = new Set([...KNOWN_WITH_TOOLS].filter((field) => field !== PARALLEL));
+export { schema as chatSchema };
 
 export interface ChatRequest {
   readonly model: string | undefined;

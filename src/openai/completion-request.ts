@@ -1,7 +1,9 @@
 /** What a legacy completion request asks for, read from its JSON body. */
 import { z } from "zod";
+import type { OutputFormat } from "../../models/output-constraint.ts";
 import { MAX_ANSWER_CHOICES, MAX_TOP_LOGPROBS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
+import { formatShape, readFormat } from "./format-fields.ts";
 import {
   generationShape,
   prepareBody,
@@ -20,6 +22,7 @@ const DEFAULT_MAX_TOKENS = 16;
 
 const schema = z.object({
   ...generationShape,
+  ...formatShape,
   prompt: textInputs,
   suffix: z.string().optional(),
   echo: z.boolean().optional(),
@@ -45,6 +48,7 @@ export interface CompletionRequest {
   readonly logprobs: number | undefined;
   /** Undefined: as the kind of prompt has it by default. */
   readonly addSpecialTokens: boolean | undefined;
+  readonly format: OutputFormat;
   readonly generation: GenerationSettings;
   readonly delivery: DeliverySettings;
   /** How many answers to each prompt; at least 1. */
@@ -85,6 +89,7 @@ export function readCompletionRequest(
     echo,
     logprobs: fields.logprobs,
     addSpecialTokens: fields.add_special_tokens,
+    format: readFormat(present),
     generation: scoring ? { ...generation, maxTokens: 0 } : generation,
     delivery: readDelivery(fields),
     choices,

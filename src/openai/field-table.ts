@@ -6,6 +6,7 @@ const CALLS =
   "held by a grammar, streamed as they are generated; custom tools with text or a regular expression";
 const FORMATS =
   "thinking stays free; what of a schema cannot be held is a 400 when strict, else listed in `x-weft-ignored-params`";
+const GRAMMAR = "GBNF, behind free thinking";
 const ORDER = "order: bias, penalties, top-k, top-p, min-p, temperature";
 const PENALTIES = "over generated tokens only";
 const BUDGET = "thinking that uses up its budget is ended, and the answer goes on";
@@ -18,7 +19,9 @@ const NOTES: Readonly<Record<string, string>> = {
   frequency_penalty: PENALTIES,
   function_call: "deprecated name of `tool_choice`",
   functions: "deprecated name of `tools`",
+  grammar: GRAMMAR,
   guided_choice: FORMATS,
+  guided_grammar: GRAMMAR,
   guided_json: FORMATS,
   guided_regex: FORMATS,
   json_schema: FORMATS,
@@ -34,7 +37,7 @@ const NOTES: Readonly<Record<string, string>> = {
   repeat_penalty: PENALTIES,
   repetition_penalty: PENALTIES,
   response_format: FORMATS,
-  stop: "up to 16; never emitted unless `include_stop_str_in_output`",
+  stop: "up to 16 texts or token ids; never emitted unless `include_stop_str_in_output`",
   stream_options: "`include_usage`, `continuous_usage_stats`",
   structured_outputs: FORMATS,
   suffix: "with models that have tokens for filling in the middle",

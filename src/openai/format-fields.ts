@@ -1,4 +1,5 @@
 /** What the answer must look like, in the words of OpenAI, of llama.cpp and of vLLM. */
+import { z } from "zod";
 import { isObject } from "../http/json.ts";
 import { MAX_CHOICES_OF_TEXT } from "../http/limits.ts";
 import type { OutputFormat } from "../chat-turn.ts";
@@ -13,22 +14,28 @@ const TEXT: OutputFormat = { kind: "text" };
 /** OpenAI wants a name for a schema; where there is none it has no use but in error messages. */
 const UNNAMED = "response";
 
-const READERS: Readonly<Record<string, Reader>> = {
+/** Judged by hand, because what is allowed depends on what else is there. */
+export const formatShape = {
+  response_format: z.unknown().optional(),
+  json_schema: z.unknown().optional(),
+  grammar: z.unknown().optional(),
+  guided_json: z.unknown().optional(),
+  guided_regex: z.unknown().optional(),
+  guided_choice: z.unknown().optional(),
+  guided_grammar: z.unknown().optional(),
+  structured_outputs: z.unknown().optional(),
+} as const;
+
+const READERS: Readonly<Record<keyof typeof formatShape, Reader>> = {
   response_format: readResponseFormat,
   json_schema: (value, param) => schemaFormat(value, param, param),
-  grammar: refuse,
+  grammar: readGrammar,
   guided_json: readGuidedJson,
   guided_regex: readRegex,
   guided_choice: readTextChoice,
-  guided_grammar: refuse,
+  guided_grammar: readGrammar,
   structured_outputs: readStructuredOutputs,
 };
-
-export const FORMAT_FIELDS: readonly string[] = Object.keys(READERS);
-
-export const REFUSED_FORMAT_FIELDS: readonly string[] = FORMAT_FIELDS.filter(
-  (field) => READERS[field] === refuse,
-);
 
 /**
  * @param body The request without nulls.
@@ -101,8 +108,8 @@ function readGuidedJson(value: unknown, param: string): OutputFormat {
   }
 }
 
-function refuse(_value: unknown, param: string): OutputFormat {
-  throw unsupported(param);
+function readGrammar(value: unknown, param: string): OutputFormat {
+  return { kind: "grammar", text: stringOf(value, param), param };
 }
 
 function readRegex(value: unknown, param: string): OutputFormat {
@@ -121,7 +128,7 @@ const STRUCTURED: Readonly<Record<string, Reader>> = {
   json: readGuidedJson,
   regex: readRegex,
   choice: readTextChoice,
-  grammar: refuse,
+  grammar: readGrammar,
   json_object: (value, param) => {
     if (typeof value !== "boolean") throw wrongType(param, "a boolean", value);
     return value ? { kind: "json_object", param } : TEXT;
@@ -131,7 +138,11 @@ const STRUCTURED: Readonly<Record<string, Reader>> = {
 function readStructuredOutputs(value: unknown, param: string): OutputFormat {
   if (!isObject(value)) throw wrongType(param, "an object", value);
   if (value["structural_tag"] != null) {
-    throw unsupported(`${param}.structural_tag`);
+    throw new ApiError(
+      "unsupported_parameter",
+      `Unsupported parameter: '${param}.structural_tag' is not supported by this server.`,
+      `${param}.structural_tag`,
+    );
   }
   const asked = Object.entries(STRUCTURED).flatMap(([name, read]) => {
     const given = value[name];
@@ -144,14 +155,6 @@ function readStructuredOutputs(value: unknown, param: string): OutputFormat {
   throw new ApiError(
     "invalid_value",
     `'${param}.${first.name}' and '${param}.${second.name}' cannot be used together.`,
-    param,
-  );
-}
-
-function unsupported(param: string): ApiError {
-  return new ApiError(
-    "unsupported_parameter",
-    `Unsupported parameter: '${param}' is not supported by this server.`,
     param,
   );
 }

@@ -43,7 +43,12 @@ export const generationShape = {
   seed: z.number("an integer").optional(),
   ignore_eos: z.boolean().optional(),
   min_tokens: integer(0).optional(),
-  stop: z.union([z.string(), z.array(z.string())], "a string or an array of strings").optional(),
+  stop: z
+    .union(
+      [z.string(), z.array(z.union([z.string(), integer(0)], "a string or an integer"))],
+      "a string or an array of strings",
+    )
+    .optional(),
   stop_token_ids: z.array(integer(0)).optional(),
   max_tokens: integer(-(2 ** 31)).optional(),
   max_completion_tokens: integer(-(2 ** 31)).optional(),
@@ -138,7 +143,7 @@ export function readGeneration(
     maxTokens: readMaxTokens(fields, defaultMaxTokens),
     minTokens: fields.min_tokens ?? 0,
     ignoreEos: fields.ignore_eos ?? false,
-    stopTokenIds: fields.stop_token_ids ?? [],
+    stopTokenIds: readStopTokens(fields),
     stops: readStops(fields.stop),
     includeStop: fields.include_stop_str_in_output ?? false,
     skipControl: fields.skip_special_tokens ?? true,
@@ -247,14 +252,21 @@ function readMaxTokens(fields: GenerationFields, byDefault: number | undefined):
   return value;
 }
 
-function readStops(stop: string | readonly string[] | undefined): string[] {
+function readStops(stop: GenerationFields["stop"]): string[] {
   const stops = typeof stop === "string" ? [stop] : (stop ?? []);
-  for (const [i, text] of stops.entries()) {
+  return stops.flatMap((text, i) => {
+    if (typeof text === "number") return [];
     if (Buffer.byteLength(text) > MAX_STOP_BYTES) {
       throw stringTooLong(typeof stop === "string" ? "stop" : `stop[${i}]`, MAX_STOP_BYTES, text);
     }
-  }
-  return stops.filter((text) => text !== "");
+    return text === "" ? [] : [text];
+  });
+}
+
+/** Tokens are stops too, some clients list them among the texts. */
+function readStopTokens({ stop, stop_token_ids: ids = [] }: GenerationFields): TokenId[] {
+  const listed = Array.isArray(stop) ? stop.filter((item) => typeof item === "number") : [];
+  return [...ids, ...listed];
 }
 
 function stringTooLong(param: string, max: number, text: string): ApiError {

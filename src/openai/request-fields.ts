@@ -3,7 +3,6 @@ import type { z } from "zod";
 import { chatSchema } from "./chat-request.ts";
 import { completionSchema } from "./completion-request.ts";
 import { embeddingSchema } from "./embedding-request.ts";
-import { REFUSED_FORMAT_FIELDS } from "./format-fields.ts";
 import { rerankSchema } from "./rerank-request.ts";
 import { RESPONSE_FIELD_RULES } from "./responses/fields.ts";
 import { responseSchema } from "./responses/request.ts";
@@ -20,14 +19,8 @@ export interface EndpointFields extends FieldRules {
   readonly read: readonly string[];
 }
 
-const chatRules = fieldRules("chat");
-
 export const ENDPOINT_FIELDS = {
-  chat: {
-    ...reads(chatSchema),
-    ...chatRules,
-    refused: [...chatRules.refused, ...REFUSED_FORMAT_FIELDS],
-  },
+  chat: { ...reads(chatSchema), ...fieldRules("chat") },
   completions: { ...reads(completionSchema), ...fieldRules("completions") },
   responses: {
     ...reads(responseSchema, RESPONSE_FIELD_RULES.withoutEffect),

@@ -1,4 +1,5 @@
 /** Tools and the choice among them on the wire: `tools`, `tool_choice`, and what they were called before. */
+import { z } from "zod";
 import { isObject } from "../http/json.ts";
 import { MAX_TOOL_NAME, MAX_TOOLS } from "../http/limits.ts";
 import type { ToolChoice, TurnTool } from "../chat-turn.ts";
@@ -14,6 +15,15 @@ export interface RequestedTools {
   readonly parallel: boolean;
   readonly style: CallStyle;
 }
+
+/** Judged by hand, because what is allowed depends on what else is there. */
+export const toolShape = {
+  tools: z.unknown().optional(),
+  tool_choice: z.unknown().optional(),
+  parallel_tool_calls: z.unknown().optional(),
+  functions: z.unknown().optional(),
+  function_call: z.unknown().optional(),
+} as const;
 
 /** OpenAI's letters and digits, and what names of tools of other servers have beside them. */
 const TOOL_NAME = /^[\w.:/-]+$/;

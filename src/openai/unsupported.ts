@@ -1,5 +1,4 @@
 /** Fields this server knows and cannot honour: refused by name, because dropping them would change the answer. */
-import { isObject } from "../http/json.ts";
 import { MAX_REPORTED_FIELDS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
 
@@ -35,13 +34,6 @@ const REFUSED_BY: Readonly<Record<RequestEndpoint, Readonly<Record<string, Check
   completions: {
     ...REFUSED,
     functions: isAsked,
-    grammar: isAsked,
-    guided_choice: isAsked,
-    guided_grammar: isAsked,
-    guided_json: isAsked,
-    guided_regex: isAsked,
-    json_schema: isAsked,
-    structured_outputs: isAsked,
     tools: isAsked,
   },
   embeddings: {},
@@ -67,7 +59,6 @@ const REFUSED_VALUES_BY: Readonly<Record<RequestEndpoint, Readonly<Record<string
   completions: {
     ...REFUSED_VALUES,
     function_call: (value) => value !== "none" && value !== "auto",
-    response_format: (value) => !isObject(value) || value["type"] !== "text",
     tool_choice: (value) => value !== "none" && value !== "auto",
   },
   embeddings: {},

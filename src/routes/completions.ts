@@ -1,5 +1,7 @@
 /** `POST /v1/completions`. */
 import type { LoadedModel } from "../../models/loaded-model.ts";
+import { holdText } from "../constrain.ts";
+import type { HeldText } from "../constrain.ts";
 import { generateChoices } from "../choices.ts";
 import type { AppDeps } from "../deps.ts";
 import type { GenerateRequest } from "../generate.ts";
@@ -10,6 +12,7 @@ import { readCompletionRequest } from "../openai/completion-request.ts";
 import type { CompletionRequest } from "../openai/completion-request.ts";
 import { completionBody, completionEventWriter } from "../openai/completion-response.ts";
 import type { CompletionAnswer } from "../openai/completion-response.ts";
+import { reportedFields } from "../openai/unsupported.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { assertOpen, findModel } from "./find-model.ts";
@@ -21,7 +24,8 @@ export async function completions(c: AppContext, deps: AppDeps): Promise<Respons
   const model = findModel(deps, request.model);
   c.get("notes").model = model.id;
   const id = deps.ids.next("cmpl-");
-  const prompts = generateRequests(request, model, { id, owner: c.get("owner") });
+  const held = holdText(request.format, request.generation);
+  const prompts = generateRequests(request, model, held, { id, owner: c.get("owner") });
   const asked = { prompts, perPrompt: request.bestOf };
   const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
   const answer: CompletionAnswer = {
@@ -39,7 +43,7 @@ export async function completions(c: AppContext, deps: AppDeps): Promise<Respons
   };
   return sendAnswer(c, deps, choices, {
     stream: request.delivery.stream,
-    ignoredFields: request.ignoredFields,
+    ignoredFields: reportedFields(request.ignoredFields, held?.relaxed ?? []),
     write: completionEventWriter(answer),
     body: (finished) => completionBody(bestOf(finished, request.bestOf, request.choices), answer),
   });
@@ -49,6 +53,7 @@ export async function completions(c: AppContext, deps: AppDeps): Promise<Respons
 function generateRequests(
   request: CompletionRequest,
   model: LoadedModel,
+  held: HeldText | undefined,
   { id, owner }: { readonly id: string; readonly owner: string },
 ): GenerateRequest[] {
   const { suffix, generation, addSpecialTokens } = request;
@@ -61,8 +66,8 @@ function generateRequests(
     reasoning: undefined,
     thinking: undefined,
     calls: undefined,
-    constraint: undefined,
-    verify: undefined,
+    constraint: held?.constraint,
+    verify: held?.verify,
     owner,
     promptLogprobs: request.echo ? request.logprobs : undefined,
   }));

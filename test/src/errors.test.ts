@@ -96,8 +96,8 @@ const REFUSED: readonly (readonly [object, string, string, string])[] = [
     "invalid_type",
   ],
   [
-    { stop: ["a", 4] },
-    "Invalid type for 'stop[1]': expected a string, but got an integer instead.",
+    { stop: ["a", true] },
+    "Invalid type for 'stop[1]': expected a string or an integer, but got a boolean instead.",
     "stop[1]",
     "invalid_type",
   ],

@@ -1,6 +1,7 @@
 /** What an answer must look like, in the words of OpenAI, llama.cpp and vLLM, and what the engine is held to. */
 import { describe, expect, it } from "vitest";
-import { printedGrammarTakes } from "../support/printed-grammar.ts";
+import { GrammarMatcher } from "../../models/grammar/matcher.ts";
+import { parseGbnf } from "../../models/grammar/parse-gbnf.ts";
 import { createTestApp } from "../support/test-app.ts";
 import { EOS, idsOf } from "../support/tiny-vocabulary.ts";
 
@@ -22,7 +23,8 @@ async function grammarOf(fields: object) {
   const response = await chat(fields);
   expect([response.status, await response.text()]).toEqual([200, expect.any(String)]);
   const grammar = engine.submits[0]?.params.grammar;
-  const takes = grammar === undefined ? (): boolean => true : printedGrammarTakes(grammar);
+  const takes = (text: string): boolean =>
+    grammar === undefined || new GrammarMatcher(parseGbnf(grammar)).accepts(text);
   return { grammar, takes, ignored: response.headers.get("x-weft-ignored-params") };
 }
 
@@ -50,6 +52,9 @@ describe("an answer with a format", () => {
     [{ structured_outputs: { regex: "[ab]+c?" } }, ["bbc"], ["c"]],
     [{ guided_choice: ["yes", "no"] }, ["yes", "no"], ["", "maybe", "yesno"]],
     [{ structured_outputs: { choice: ["yes", "no"] } }, ["no"], ["maybe"]],
+    [{ grammar: 'root ::= "a" item*\nitem ::= [0-9]' }, ["a", "a12"], ["", "b"]],
+    [{ guided_grammar: 'root ::= "a"' }, ["a"], ["b"]],
+    [{ structured_outputs: { grammar: 'root ::= "a"' } }, ["a"], ["b"]],
   ])("%j is held by a grammar, behind free thinking", async (fields, right, wrong) => {
     const { takes } = await grammarOf(fields);
     const thought = right.map((text) => `<think>any {thing}</think>\n\n${text}`);
@@ -101,8 +106,12 @@ describe("an answer with a format", () => {
     [{ guided_regex: "(" }, "guided_regex", "invalid_value"],
     [{ guided_choice: [] }, "guided_choice", "empty_array"],
     [{ guided_choice: ["a", 1] }, "guided_choice[1]", "invalid_type"],
-    [{ grammar: 'root ::= "a"' }, "grammar", "unsupported_parameter"],
-    [{ structured_outputs: { grammar: "a" } }, "structured_outputs.grammar", "unsupported_parameter"],
+    [{ grammar: 'root ::= "a' }, "grammar", "invalid_value"],
+    [{ grammar: "root ::= other" }, "grammar", "invalid_value"],
+    [{ grammar: 'root ::= root "a"' }, "grammar", "invalid_value"],
+    [{ grammar: `root ::= ${"(".repeat(20_000)}"a"${")".repeat(20_000)}` }, "grammar", "invalid_value"],
+    [{ structured_outputs: { grammar: "a" } }, "structured_outputs.grammar", "invalid_value"],
+    [{ guided_regex: "a", grammar: 'root ::= "a"' }, "guided_regex", "invalid_value"],
     [
       { structured_outputs: { structural_tag: "x" } },
       "structured_outputs.structural_tag",
@@ -163,5 +172,18 @@ describe("an answer with a format", () => {
       });
       expect(log.filter(({ level }) => level === "warn")).toEqual([]);
     }
+  });
+});
+
+describe("a legacy completion", () => {
+  it("is held to a format, and refuses what cannot be", async () => {
+    const { post, engine } = createTestApp();
+    engine.script = say("yes");
+    const complete = (fields: object): Promise<Response> =>
+      post("/v1/completions", { model: "tiny", prompt: "x", ...fields });
+    expect((await complete({ guided_choice: ["yes", "no"] })).status).toBe(200);
+    expect(engine.submits[0]?.params.grammar).toBe('root ::= choice\nchoice ::= "yes" | "no"\n');
+    const refused = await complete({ guided_choice: ["yes"], ignore_eos: true });
+    expect([refused.status, await refused.json()]).toMatchObject([400, { error: { param: "ignore_eos" } }]);
   });
 });

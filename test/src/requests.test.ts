@@ -113,6 +113,7 @@ describe("the parameters of a request", () => {
       ignore_eos: true,
       min_tokens: 3,
       stop_token_ids: [4],
+      stop: ["END", 5],
       max_tokens: 9,
       max_completion_tokens: 8,
       logprobs: true,
@@ -134,7 +135,7 @@ describe("the parameters of a request", () => {
       maxTokens: 8,
       minTokens: 3,
       ignoreEos: true,
-      stopTokenIds: [4],
+      stopTokenIds: [4, 5],
       topLogprobs: 0,
       reusePrefix: false,
     });

@@ -2,8 +2,9 @@
 import { describe, expect, it } from "vitest";
 import { TemplateRenderer } from "../../models/chat-template.ts";
 import { templateOf } from "../models/tools/fixture-templates.ts";
+import { GrammarMatcher } from "../../models/grammar/matcher.ts";
+import { parseGbnf } from "../../models/grammar/parse-gbnf.ts";
 import type { Script } from "../support/scripted-engine.ts";
-import { printedGrammarTakes } from "../support/printed-grammar.ts";
 import { createTestApp } from "../support/test-app.ts";
 import { EOS, idsOf } from "../support/tiny-vocabulary.ts";
 
@@ -60,7 +61,8 @@ async function asked(fields: object) {
   const response = await chat({ tools: TOOLS, ...fields });
   expect([response.status, await response.text()]).toEqual([200, expect.any(String)]);
   const grammar = engine.submits[0]?.params.grammar;
-  const takes = grammar === undefined ? (): boolean => true : printedGrammarTakes(grammar);
+  const takes = (text: string): boolean =>
+    grammar === undefined || new GrammarMatcher(parseGbnf(grammar)).accepts(text);
   return { grammar, takes, shown: template.requests[0]?.tools, response };
 }
 

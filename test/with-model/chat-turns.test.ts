@@ -202,6 +202,7 @@ describe("a format of the answer", () => {
     [{ guided_choice: ["Rome", "Madrid"] }, /^(Rome|Madrid)$/],
     [{ guided_regex: "[A-Z][a-z]{2,6}!" }, /^[A-Z][a-z]{2,6}!$/],
     [{ structured_outputs: { choice: ["Rome"] } }, /^Rome$/],
+    [{ grammar: 'root ::= "Paris" "!"{3}' }, /^Paris!!!$/],
   ])("%j is held", async (fields, pattern) => {
     const { text, choice } = await ask("What is the capital of France?", fields);
     expect(choice?.finish_reason).toBe("stop");
