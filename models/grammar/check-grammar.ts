@@ -3,7 +3,7 @@
  * exponential time and misses some of it, and sizes that make it slow.
  */
 import { GrammarError } from "./grammar-error.ts";
-import { referencesOf } from "./grammar.ts";
+import { elementsOf, referencesOf } from "./expressions.ts";
 import type { Expr } from "./expressions.ts";
 import type { Grammar } from "./grammar.ts";
 
@@ -24,29 +24,6 @@ export function checkGrammar(grammar: Grammar): void {
   }
   const mayBeEmpty = emptyRules(rules);
   checkBeginnings(rules, mayBeEmpty);
-}
-
-/** As llama.cpp expands them. */
-function elementsOf(expr: Expr): number {
-  switch (expr.kind) {
-    case "literal":
-      return expr.text.length;
-    case "class":
-      return expr.ranges.length * 2;
-    case "rule":
-      return 1;
-    case "repeat": {
-      const item = elementsOf(expr.item);
-      const times = expr.max ?? expr.min + 1;
-      // Long repetitions are printed in blocks.
-      const turns = times > 1000 ? 4 * Math.sqrt(times) + 1000 : times;
-      return (expr.item.kind === "class" || expr.item.kind === "literal" ? item + 3 : 4) * turns + item;
-    }
-    case "sequence":
-      return expr.items.reduce((sum, item) => sum + elementsOf(item), 0) + 2;
-    case "choice":
-      return expr.options.reduce((sum, option) => sum + elementsOf(option) + 1, 0) + 2;
-  }
 }
 
 function emptyRules(rules: ReadonlyMap<string, Expr>): ReadonlySet<string> {

@@ -145,7 +145,8 @@ export function sequence(...exprs: readonly Expr[]): Expr {
   for (const item of exprs.flatMap((expr) => (expr.kind === "sequence" ? expr.items : [expr]))) {
     const last = items.at(-1);
     if (item.kind !== "literal") items.push(item);
-    else if (last?.kind === "literal") items[items.length - 1] = literal(last.text + item.text);
+    else if (last?.kind === "literal")
+      items[items.length - 1] = { kind: "literal", text: last.text + item.text };
     else if (item.text !== "") items.push(item);
   }
   const [first] = items;
@@ -257,4 +258,40 @@ function trieExpr(root: TrieNode): Expr {
     options.push(node.children.size === 0 ? literal(text) : sequence(literal(text), trieExpr(node)));
   }
   return oneOf(...options);
+}
+
+/** Elements of the rules that llama.cpp makes of it. */
+export function elementsOf(expr: Expr): number {
+  switch (expr.kind) {
+    case "literal":
+      return expr.text.length;
+    case "class":
+      return expr.ranges.length * 2;
+    case "rule":
+      return 1;
+    case "repeat": {
+      const item = elementsOf(expr.item);
+      const times = expr.max ?? expr.min + 1;
+      // Long repetitions are printed in blocks.
+      const turns = times > 1000 ? 4 * Math.sqrt(times) + 1000 : times;
+      return (expr.item.kind === "class" || expr.item.kind === "literal" ? item + 3 : 4) * turns + item;
+    }
+    case "sequence":
+      return expr.items.reduce((sum, item) => sum + elementsOf(item), 0) + 2;
+    case "choice":
+      return expr.options.reduce((sum, option) => sum + elementsOf(option) + 1, 0) + 2;
+  }
+}
+
+/** Names of the rules that are mentioned, in order. Every part is looked at once, however often it is used. */
+export function* referencesOf(expr: Expr, seen = new Set<Expr>()): Generator<string> {
+  const stack: Expr[] = [expr];
+  for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
+    if (seen.has(next)) continue;
+    seen.add(next);
+    if (next.kind === "rule") yield next.name;
+    else if (next.kind === "repeat") stack.push(next.item);
+    else if (next.kind === "sequence") stack.push(...[...next.items].reverse());
+    else if (next.kind === "choice") stack.push(...[...next.options].reverse());
+  }
 }

@@ -1,6 +1,6 @@
 /** Grammars under construction: rules with unique names, and what a finished grammar consists of. */
 import { GrammarError } from "./grammar-error.ts";
-import { empty, oneOf, repeat, sequence } from "./expressions.ts";
+import { elementsOf, empty, oneOf, referencesOf, repeat, sequence } from "./expressions.ts";
 import type { Expr, RuleReference } from "./expressions.ts";
 
 export { GrammarError } from "./grammar-error.ts";
@@ -30,10 +30,14 @@ export interface Grammar {
 /** Names of generated rules are cut to this many characters: keys of objects end up in them. */
 const MAX_HINT = 32;
 
+/** Of all rules made, used in the end or not. */
+const MAX_BUILT_ELEMENTS = 500_000;
+
 export class GrammarBuilder {
   readonly #rules = new Map<string, Expr | undefined>();
   readonly #counters = new Map<string, number>();
   readonly #shared = new Map<string, Expr>();
+  #elements = 0;
 
   /**
    * Adds a rule and returns a reference to it.
@@ -41,6 +45,7 @@ export class GrammarBuilder {
    */
   rule(hint: string, expr: Expr): Expr {
     if (expr.kind === "rule") return expr;
+    this.#grow(expr);
     const name = this.#newName(hint);
     this.#rules.set(name, expr);
     return { kind: "rule", name };
@@ -62,6 +67,7 @@ export class GrammarBuilder {
 
   /** Says what a declared rule is, or replaces what it was. */
   define(rule: RuleReference, expr: Expr): void {
+    this.#grow(expr);
     this.#rules.set(rule.name, expr);
   }
 
@@ -130,6 +136,12 @@ export class GrammarBuilder {
     return { root, rules };
   }
 
+  /** Stops early what would be found too large in the end. */
+  #grow(expr: Expr): void {
+    this.#elements += elementsOf(expr);
+    if (this.#elements > MAX_BUILT_ELEMENTS) throw new GrammarError("The grammar is too large.");
+  }
+
   #newName(hint: string): string {
     const base =
       hint
@@ -142,19 +154,6 @@ export class GrammarBuilder {
       const name = count === 1 ? base : `${base}-${count}`;
       if (name !== "root" && !this.#rules.has(name)) return name;
     }
-  }
-}
-
-/** Names of the rules that are mentioned, in order. Every part is looked at once, however often it is used. */
-export function* referencesOf(expr: Expr, seen = new Set<Expr>()): Generator<string> {
-  const stack: Expr[] = [expr];
-  for (let next = stack.pop(); next !== undefined; next = stack.pop()) {
-    if (seen.has(next)) continue;
-    seen.add(next);
-    if (next.kind === "rule") yield next.name;
-    else if (next.kind === "repeat") stack.push(next.item);
-    else if (next.kind === "sequence") stack.push(...[...next.items].reverse());
-    else if (next.kind === "choice") stack.push(...[...next.options].reverse());
   }
 }
 

@@ -13,14 +13,16 @@ import { checkGrammar } from "./check-grammar.ts";
 import { checkSchemaLimits } from "./schema-limits.ts";
 import { GrammarError } from "./grammar-error.ts";
 import { impliedTypes, listOf, typesOf, unknownKeywords } from "./schema-keywords.ts";
-import { isEqual, validateAgainst } from "./validate-instance.ts";
+import { InstanceValidator, isEqual } from "./validate-instance.ts";
 import { joinParts, keyOf, PartCollector, withChoiceMade } from "./schema-parts.ts";
 import { literal, oneOf, oneOfTexts } from "./expressions.ts";
 import { numberExpr } from "./schema-number.ts";
 import { objectExpr } from "./schema-object.ts";
 import { stringExpr } from "./schema-string.ts";
+import { workBudget } from "./regular.ts";
 import type { Conjunction, Disjunction, Located, Part } from "./schema-parts.ts";
 import type { Expr } from "./expressions.ts";
+import type { WorkBudget } from "./regular.ts";
 import type { GrammarBuilder } from "./grammar.ts";
 import type { Type } from "./schema-keywords.ts";
 
@@ -41,6 +43,8 @@ export interface CompiledSchema {
 /** What the parts of the compiler need of each other. */
 export interface SchemaContext {
   readonly builder: GrammarBuilder;
+  /** For strings with several conditions, all of the schema's together. */
+  readonly regularBudget: WorkBudget;
   /** Nothing at all: an option that is removed in the end. */
   readonly nothing: Expr;
   /** What is allowed at a place further inside. */
@@ -52,7 +56,7 @@ export interface SchemaContext {
 }
 
 /** Conjunctions that are compiled; options that are combined with each other multiply. */
-const MAX_CONJUNCTIONS = 50_000;
+const MAX_CONJUNCTIONS = 12_000;
 /** Choices in choices without anything written in between. */
 const MAX_CHOICE_DEPTH = 100;
 
@@ -75,7 +79,9 @@ export function compileJsonSchema(
 class Compiler implements SchemaContext {
   readonly builder: GrammarBuilder;
   readonly nothing: Expr;
+  readonly regularBudget = workBudget();
   readonly #schema: unknown;
+  readonly #validator: InstanceValidator;
   readonly #strict: boolean;
   readonly #collector: PartCollector;
   readonly #relaxed = new Set<string>();
@@ -92,6 +98,7 @@ class Compiler implements SchemaContext {
     this.builder = builder;
     this.nothing = builder.recursive("nothing", (self) => self);
     this.#schema = schema;
+    this.#validator = new InstanceValidator(schema);
     this.#strict = options.strict;
     this.#collector = new PartCollector(schema);
   }
@@ -200,7 +207,7 @@ class Compiler implements SchemaContext {
     const values = first.values.filter(
       (value) =>
         others.every((other) => other.values.some((item) => isEqual(item, value))) &&
-        parts.every((part) => validateAgainst(this.#schema, withoutLists(part), value) === undefined),
+        parts.every((part) => this.#validator.check(withoutLists(part), value, []) === undefined),
     );
     if (values.length === 0)
       return this.contradiction(first.path, "enum", "none of the values of 'enum' or 'const' is allowed.");
@@ -241,7 +248,7 @@ class Compiler implements SchemaContext {
 
 /** "enum" and "const" are compared by the caller; references and choices are parts of their own. */
 function withoutLists({ schema }: Part): unknown {
-  const { enum: _enum, const: _const, $ref: _ref, allOf: _allOf, ...others } = schema;
+  const { enum: _enum, const: _const, $ref: _ref, allOf: _all, anyOf: _any, oneOf: _one, ...others } = schema;
   return others;
 }
 

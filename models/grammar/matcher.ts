@@ -34,8 +34,13 @@ interface Thread {
   readonly frame: Frame;
 }
 
-/** Ways of reading that may be alive at once; only grammars made to be ambiguous have more. */
-const MAX_THREADS = 100_000;
+/** For one text; a character of an ordinary grammar takes about twenty. Only grammars made to be ambiguous take more. */
+const MAX_STEPS = 5_000_000;
+
+/** Steps that are left, for one matcher or several. */
+export interface StepBudget {
+  left: number;
+}
 
 const END: Rest = { expr: undefined, count: 0, after: undefined, made: new Map() };
 
@@ -49,8 +54,14 @@ export class GrammarMatcher {
   /** The first half of a surrogate pair whose second half has not come yet. */
   #half = "";
 
-  constructor(grammar: Grammar) {
+  readonly #budget: StepBudget;
+  readonly #ownBudget: boolean;
+
+  /** @param budget Without it each matcher has its own, which starts anew with each text. */
+  constructor(grammar: Grammar, budget?: StepBudget) {
     this.#grammar = grammar;
+    this.#ownBudget = budget === undefined;
+    this.#budget = budget ?? { left: MAX_STEPS };
     this.#restart();
   }
 
@@ -59,7 +70,10 @@ export class GrammarMatcher {
     return this.#half === "" && this.#root.completeAt === this.#position;
   }
 
-  /** Whether the text is one of the grammar; what was pushed before is forgotten. */
+  /**
+   * Whether the text is one of the grammar; what was pushed before is forgotten.
+   * @throws GrammarError when that takes too long.
+   */
   accepts(text: string): boolean {
     this.#restart();
     return this.push(text) && this.complete;
@@ -80,6 +94,7 @@ export class GrammarMatcher {
   }
 
   #restart(): void {
+    if (this.#ownBudget) this.#budget.left = MAX_STEPS;
     this.#position = 0;
     this.#threads = [];
     this.#half = "";
@@ -120,6 +135,7 @@ export class GrammarMatcher {
         frame.seen = new Set();
       }
       if (frame.seen.has(rest)) continue;
+      if (--this.#budget.left < 0) throw new GrammarError("The grammar is too ambiguous.");
       frame.seen.add(rest);
       const { expr } = rest;
       if (expr === undefined) {
@@ -169,7 +185,6 @@ export class GrammarMatcher {
           break;
         }
       }
-      if (this.#threads.length > MAX_THREADS) throw new GrammarError("The grammar is too ambiguous.");
     }
   }
 

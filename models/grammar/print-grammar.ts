@@ -5,6 +5,7 @@
  * than 2000 such rules in one repetition, silently drops a maximum above 2000, and takes a repetition of something that is
  * visibly empty for left recursion. The printer moves expressions into rules of their own where that would happen.
  */
+import { checkGrammar } from "./check-grammar.ts";
 import { GrammarError } from "./grammar-error.ts";
 import type { Expr, Repeat } from "./expressions.ts";
 import type { Grammar } from "./grammar.ts";
@@ -26,10 +27,12 @@ interface Printed {
 
 /**
  * The entry rule is "root".
- * @throws GrammarError when it gets too large.
+ * @throws GrammarError when it gets too large or llama.cpp could not bear it.
  */
 export function printGrammar(grammar: Grammar): string {
-  return new Printer(grammar).print();
+  const text = new Printer(grammar).print();
+  checkGrammar(grammar);
+  return text;
 }
 
 class Printer {

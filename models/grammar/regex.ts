@@ -17,7 +17,7 @@ import {
   sequence,
 } from "./expressions.ts";
 import type { CodePointRange, Expr } from "./expressions.ts";
-import { regularRules } from "./regular.ts";
+import { regularRules, workBudget } from "./regular.ts";
 import type { Condition } from "./regular.ts";
 import type { GrammarBuilder } from "./grammar.ts";
 
@@ -74,7 +74,7 @@ export function compileRegex(builder: GrammarBuilder, pattern: string): Expr {
   const options = parseRegex(pattern).flatMap(({ expr, ahead }) => {
     if (ahead.length === 0) return [expr];
     const conditions = [{ expr, holds: true }, ...ahead];
-    return regularRules(builder, { conditions, min: 0, max: Infinity }, oneOf) ?? [];
+    return regularRules(builder, { conditions, min: 0, max: Infinity, budget: workBudget() }, oneOf) ?? [];
   });
   if (options.length === 0) throw new GrammarError("The pattern matches no text.");
   return builder.rule("regex", oneOf(...options));

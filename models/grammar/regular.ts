@@ -14,20 +14,30 @@ export interface Condition {
   readonly holds: boolean;
 }
 
+/** Work that is left for several languages together. */
+export interface WorkBudget {
+  left: number;
+}
+
+export function workBudget(): WorkBudget {
+  return { left: MAX_WORK };
+}
+
 export interface RegularLanguage {
   readonly conditions: readonly Condition[];
   /** In characters. */
   readonly min: number;
   /** Infinity without a bound. */
   readonly max: number;
+  readonly budget: WorkBudget;
 }
 
 /** Of the automaton of one expression. */
 const MAX_STATES = 20_000;
 /** Of the product; each becomes a rule or part of one. */
 const MAX_PRODUCT_STATES = 3000;
-/** Steps of building the product. */
-const MAX_WORK = 3_000_000;
+/** Steps of building products. */
+const MAX_WORK = 1_000_000;
 /** Parts of a rule within each other. */
 const MAX_INLINE = 30;
 
@@ -201,9 +211,9 @@ function productOf(language: RegularLanguage, alphabet: Alphabet): readonly Stat
     automaton: new Automaton(expr, alphabet),
     holds,
   }));
+  for (const { automaton } of automata) language.budget.left -= 3 * automaton.moves.length;
   const ids = new Map<string, number>();
   const queue: { readonly sets: readonly (readonly number[])[]; readonly length: number }[] = [];
-  let work = 0;
   const idOf = (sets: readonly (readonly number[])[], length: number): number => {
     const key = `${length}|${sets.join("|")}`;
     let id = ids.get(key);
@@ -229,8 +239,8 @@ function productOf(language: RegularLanguage, alphabet: Alphabet): readonly Stat
       const after = targets.map(
         (target, index) => automata[index]?.automaton.closure(target.get(symbol) ?? []) ?? [],
       );
-      work += after.reduce((sum, set) => sum + set.length, 1);
-      if (work > MAX_WORK) throw new GrammarError("The conditions for the string are too complex.");
+      language.budget.left -= after.reduce((sum, set) => sum + set.length, 1);
+      if (language.budget.left < 0) throw new GrammarError("The conditions for the string are too complex.");
       if (after.some((set, index) => set.length === 0 && automata[index]?.holds === true)) continue;
       next.set(symbol, idOf(after, Math.min(length + 1, countTo)));
     }
@@ -269,26 +279,73 @@ function withoutDeadEnds(states: readonly State[]): readonly State[] {
   }));
 }
 
-/** States with the same future are one; the first stays the first. */
+/** States with the same future are one (Hopcroft); the first stays the first. */
 function reduced(states: readonly State[]): readonly State[] {
-  let blocks: number[] = states.map((state) => (state.accepts ? 1 : 0));
-  for (let count = 0; ;) {
-    const ids = new Map<string, number>();
-    const refined = states.map(({ next }, id) => {
-      const targets = [...next].map(([symbol, target]) => `${symbol}>${blocks[target] ?? 0}`).sort();
-      const key = `${blocks[id] ?? 0} ${targets.join()}`;
-      if (!ids.has(key)) ids.set(key, ids.size);
-      return ids.get(key) ?? 0;
-    });
-    blocks = refined;
-    if (ids.size === count) break;
-    count = ids.size;
+  const blocks: Set<number>[] = [];
+  const blockOf: number[] = states.map(() => 0);
+  const before = new Map<number, Map<number, number[]>>();
+  const initial = new Map<string, number>();
+  for (const [id, { accepts, next }] of states.entries()) {
+    for (const [symbol, target] of next) {
+      let sources = before.get(symbol);
+      if (sources === undefined) before.set(symbol, (sources = new Map<number, number[]>()));
+      const list = sources.get(target);
+      if (list === undefined) sources.set(target, [id]);
+      else list.push(id);
+    }
+    // All states can end, so that having no move is a difference.
+    const key = `${accepts} ${[...next.keys()].join()}`;
+    const block = initial.get(key) ?? blocks.push(new Set()) - 1;
+    initial.set(key, block);
+    blocks[block]?.add(id);
+    blockOf[id] = block;
   }
+  const waiting = new Set(blocks.keys());
+  for (const splitter of waiting) {
+    waiting.delete(splitter);
+    const members = [...(blocks[splitter] ?? [])];
+    for (const sources of before.values())
+      split(blocks, blockOf, waiting, new Set(members.flatMap((target) => sources.get(target) ?? [])));
+  }
+  return mergedStates(states, blockOf);
+}
+
+/** Parts every block into the states that are in `marked` and those that are not. */
+function split(
+  blocks: Set<number>[],
+  blockOf: number[],
+  waiting: Set<number>,
+  marked: ReadonlySet<number>,
+): void {
+  const touched = new Map<number, number[]>();
+  for (const id of marked) {
+    const block = blockOf[id] ?? 0;
+    const list = touched.get(block);
+    if (list === undefined) touched.set(block, [id]);
+    else list.push(id);
+  }
+  for (const [block, ids] of touched) {
+    const all = blocks[block];
+    if (all === undefined || ids.length === all.size) continue;
+    const added = blocks.push(new Set(ids)) - 1;
+    for (const id of ids) {
+      all.delete(id);
+      blockOf[id] = added;
+    }
+    waiting.add(waiting.has(block) || ids.length <= all.size ? added : block);
+  }
+}
+
+function mergedStates(states: readonly State[], blockOf: readonly number[]): readonly State[] {
+  // Numbered anew, from the first state's block on.
+  const ids = new Map<number, number>();
+  for (const block of blockOf) if (!ids.has(block)) ids.set(block, ids.size);
+  const idOf = (state: number): number => ids.get(blockOf[state] ?? 0) ?? 0;
   const merged: State[] = [];
   for (const [id, { accepts, next }] of states.entries())
-    merged[blocks[id] ?? 0] ??= {
+    merged[idOf(id)] ??= {
       accepts,
-      next: new Map([...next].map(([symbol, target]) => [symbol, blocks[target] ?? 0])),
+      next: new Map([...next].map(([symbol, target]) => [symbol, idOf(target)])),
     };
   return merged;
 }

@@ -12,7 +12,7 @@ const MAX_PROPERTIES = 10_000;
 /** OpenAI takes 1,000. */
 const MAX_ENUM_VALUES = 10_000;
 /** Characters of names and enumerated strings; OpenAI takes 120,000. */
-const MAX_NAME_CHARACTERS = 500_000;
+const MAX_NAME_CHARACTERS = 250_000;
 
 /** @throws SchemaError */
 export function checkSchemaLimits(schema: unknown): void {

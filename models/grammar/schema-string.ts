@@ -63,7 +63,11 @@ function combined(
   const { builder } = context;
   const write = (characters: Expr): Expr => insideString(builder, oneOf(characters));
   const build = (some: readonly Shape[], bounds: { min: number; max: number }): Expr | undefined =>
-    regularRules(builder, { conditions: some.flatMap(conditionsOf), ...bounds }, write);
+    regularRules(
+      builder,
+      { conditions: some.flatMap(conditionsOf), budget: context.regularBudget, ...bounds },
+      write,
+    );
   try {
     return build(shapes, { min, max });
   } catch (error) {

@@ -1,11 +1,14 @@
 /** Checks a value against a schema: exactly the keywords that the compiler enforces. */
 import { FORMATS } from "./formats.ts";
 import { GrammarBuilder } from "./grammar.ts";
+import { GrammarError } from "./grammar-error.ts";
 import { GrammarMatcher } from "./matcher.ts";
+import { SchemaError } from "./schema-error.ts";
 import { searchAlternatives, searched } from "./regex.ts";
 import { isMultiple } from "./decimal.ts";
 import { isSchemaObject, itemsOf, resolveReference, typesOf } from "./schema-keywords.ts";
 import type { Alternative } from "./regex.ts";
+import type { StepBudget } from "./matcher.ts";
 import type { SchemaObject, Type } from "./schema-keywords.ts";
 
 export interface InstanceError {
@@ -20,27 +23,37 @@ const MAX_DEPTH = 400;
 /** Those whose regular expression is all there is to say; the others are narrower than their standards. */
 const EXACT_FORMATS = new Set(["date", "uuid", "ipv4", "ipv6"]);
 
-/** @returns What is wrong first; undefined when the value is valid. */
+/** Looks at parts of schemas and values; more only where options are nested to multiply. */
+const MAX_CHECKS = 200_000;
+/** Of matching patterns. */
+const MAX_STEPS = 2_000_000;
+
+/** @returns What is wrong first; undefined when the value is valid, or when it would take too long to say. */
 export function validateInstance(schema: unknown, value: unknown): InstanceError | undefined {
-  return validateAgainst(schema, schema, value);
+  try {
+    return new InstanceValidator(schema).check(schema, value, []);
+  } catch (error) {
+    if (error instanceof GrammarError || error instanceof SchemaError) return undefined;
+    throw error;
+  }
 }
 
-/** @param root What references start from. */
-export function validateAgainst(root: unknown, schema: unknown, value: unknown): InstanceError | undefined {
-  return new Validator(root).check(schema, value, []);
-}
-
-class Validator {
+/** For several values; `root` is where references start from. */
+export class InstanceValidator {
   readonly #root: unknown;
   /** One test for each alternative. */
   readonly #patterns = new Map<string, readonly ((text: string) => boolean)[]>();
+  readonly #steps: StepBudget = { left: MAX_STEPS };
   #depth = 0;
+  #checks = 0;
 
   constructor(root: unknown) {
     this.#root = root;
   }
 
+  /** @throws GrammarError when it takes too long. */
   check(schema: unknown, value: unknown, path: readonly string[]): InstanceError | undefined {
+    if (++this.#checks > MAX_CHECKS) throw new GrammarError("It takes too long to validate the value.");
     if (schema === false) return fail(path, "nothing is allowed here");
     if (!isSchemaObject(schema)) return undefined;
     if (this.#depth >= MAX_DEPTH) return fail(path, "it is nested too deep");
@@ -106,7 +119,7 @@ class Validator {
   /** True for patterns that are not understood. Our own matcher, because its time is bounded. */
   #matches(key: string, parse: () => readonly Alternative[], text: string): boolean {
     let tests = this.#patterns.get(key);
-    if (tests === undefined) this.#patterns.set(key, (tests = testsOf(parse)));
+    if (tests === undefined) this.#patterns.set(key, (tests = testsOf(parse, this.#steps)));
     return tests.length === 0 || tests.some((test) => test(text));
   }
 
@@ -146,12 +159,15 @@ class Validator {
   }
 }
 
-function testsOf(parse: () => readonly Alternative[]): readonly ((text: string) => boolean)[] {
+function testsOf(
+  parse: () => readonly Alternative[],
+  budget: StepBudget,
+): readonly ((text: string) => boolean)[] {
   try {
     return parse().map((alternative) => {
       const conditions = [{ expr: searched(alternative), holds: true }, ...alternative.ahead].map(
         ({ expr, holds }) => ({
-          matcher: new GrammarMatcher(new GrammarBuilder().build(expr)),
+          matcher: new GrammarMatcher(new GrammarBuilder().build(expr), budget),
           holds,
         }),
       );

@@ -2,6 +2,7 @@
 import { describe, expect, test } from "vitest";
 import { GrammarBuilder, printGrammar } from "../../../models/grammar/grammar.ts";
 import { anyJsonObject, compileJsonSchema, SchemaError } from "../../../models/grammar/json-schema.ts";
+import { validateInstance } from "../../../models/grammar/validate-instance.ts";
 import { GrammarMatcher } from "../../../models/grammar/matcher.ts";
 
 function compiled(schema: unknown, strict = true) {
@@ -469,6 +470,36 @@ describe("hostile schemas", () => {
     expect(refusal({ allOf: Array.from({ length: 8 }, (_, index) => list(index)) })).toMatch(
       /too complex|too large/,
     );
+  });
+
+  test("conditions on strings are bounded, also in number", () => {
+    const counted = { type: "string", pattern: "^(?:ab|cde){1,900}$", minLength: 100, maxLength: 2000 };
+    expect(refusal(counted)).toMatch(/not permitted beside this pattern|accepted/);
+    const properties = Object.fromEntries(
+      Array.from({ length: 2000 }, (_, index) => [
+        `p${index}`,
+        { type: "string", format: "email", pattern: `^.*${index}` },
+      ]),
+    );
+    expect(refusal({ type: "object", properties, required: Object.keys(properties) })).toMatch(
+      /'pattern' is not permitted/,
+    );
+  });
+
+  test("values that take for ever to check are refused", () => {
+    const chain = Object.fromEntries(
+      Array.from({ length: 40 }, (_, index) => [
+        `d${index}`,
+        { anyOf: [{ $ref: `#/$defs/d${index + 1}` }, { $ref: `#/$defs/d${index + 1}` }] },
+      ]),
+    );
+    const $defs = { ...chain, d40: { type: "null" } };
+    expect(refusal({ $defs, enum: [{ a: 1 }], properties: { a: { $ref: "#/$defs/d0" } } })).toMatch(
+      /takes too long/,
+    );
+    expect(validateInstance({ $defs, $ref: "#/$defs/d0" }, 1)).toBeUndefined();
+    const ambiguous = `^${"(?:a|aa)*".repeat(400)}$`;
+    expect(refusal({ enum: ["a".repeat(50_000)], pattern: ambiguous })).toMatch(/too ambiguous/);
   });
 
   test("sizes are bounded", () => {
