@@ -227,4 +227,16 @@ describe("thinking", () => {
   test("is switched on in OpenRouter's words", async () => {
     expect((await ask("What is 7 + 5?", { reasoning: { enabled: true } })).thought).toBe("7 + 5 = 12.");
   });
+
+  test("is ended when it takes too long, and the answer comes behind it", async () => {
+    const { text, thought, choice, usage } = await ask("What is 3 + 4 + 5?", {
+      ...thinking,
+      thinking_budget_tokens: 4,
+    });
+    expect(choice?.finish_reason).toBe("stop");
+    expect("3 + 4 = 7. 7 + 5 = 12.").toContain(thought);
+    expect(thought).not.toBe("3 + 4 = 7. 7 + 5 = 12.");
+    expect(text).not.toContain("think>");
+    expect(usage?.completion_tokens_details?.reasoning_tokens).toBeLessThan(15);
+  });
 });
