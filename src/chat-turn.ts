@@ -46,6 +46,8 @@ export interface ChatTurn {
   readonly splitReasoning: boolean;
   /** Most tokens of thinking, after which it is ended; undefined is no limit. */
   readonly thinkingBudget?: number | undefined;
+  /** What the client expects as the answer. */
+  readonly predicted?: string | undefined;
   readonly generation: GenerationSettings;
 }
 
@@ -98,6 +100,7 @@ export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promi
       addBos: true,
       promptField: "messages",
       settings: turn.generation,
+      predicted: turn.predicted,
       reasoning: split,
       thinking,
       calls: parses

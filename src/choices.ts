@@ -120,6 +120,8 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
       cachedTokens: 0,
       completionTokens: 0,
       reasoningTokens: 0,
+      guessesRight: 0,
+      guessesWrong: 0,
     }));
     // At once, so that the order is that of the engine however slowly the client reads.
     for (const [index, generation] of generations.entries()) void this.#pump(index, generation);
@@ -206,6 +208,7 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
     const [first] = this.#usages;
     if (first !== undefined && this.#usages.length === 1) return first;
     let [promptTokens, cachedTokens, completionTokens, reasoningTokens] = [0, 0, 0, 0];
+    let [guessesRight, guessesWrong] = [0, 0];
     for (const [index, usage] of this.#usages.entries()) {
       if (index % this.#perPrompt === 0) {
         promptTokens += usage.promptTokens;
@@ -213,8 +216,10 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
       }
       completionTokens += usage.completionTokens;
       reasoningTokens += usage.reasoningTokens;
+      guessesRight += usage.guessesRight;
+      guessesWrong += usage.guessesWrong;
     }
-    return { promptTokens, cachedTokens, completionTokens, reasoningTokens };
+    return { promptTokens, cachedTokens, completionTokens, reasoningTokens, guessesRight, guessesWrong };
   }
 
   #notify(): void {

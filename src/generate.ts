@@ -1,6 +1,5 @@
 /** One choice from prompt to finish: submits it, turns its tokens into text, stops it at a stop string. */
 import { EngineError } from "../engine/errors.ts";
-import type { SubmitRequest } from "../engine/client.ts";
 import type {
   PromptLogprobs,
   PromptPart,
@@ -20,11 +19,11 @@ import type {
   TextDelta,
 } from "../models/text/text-pipeline.ts";
 import type { Clock, Lifecycle, Log } from "./deps.ts";
-import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
 import type { Metrics } from "./metrics/metrics.ts";
-import { ApiError, contextExceeded, fromEngineError } from "./openai/api-error.ts";
+import { ApiError, fromEngineError } from "./openai/api-error.ts";
 import type { PromptField } from "./openai/api-error.ts";
-import { toEngineParams } from "./openai/generation-fields.ts";
+import { singleTokens } from "./single-tokens.ts";
+import { assertWorthTokenizing, submitOf } from "./submit-request.ts";
 import type { GenerationSettings } from "./openai/generation-fields.ts";
 import type { OutputVerifier, WholeOutput } from "./verify-output.ts";
 
@@ -48,6 +47,8 @@ export interface GenerateRequest {
   readonly owner: string;
   /** As in `SubmitCommand`. */
   readonly promptLogprobs?: number | undefined;
+  /** What the client expects as the answer; a hint that makes it come faster. */
+  readonly predicted?: string | undefined;
 }
 
 /** A grammar for the whole output. */
@@ -83,6 +84,9 @@ export interface GenerationUsage {
   readonly cachedTokens: number;
   /** Every sampled token, also those whose text was cut or that have none. */
   readonly completionTokens: number;
+  /** Tokens that were guessed and checked in the step of another one: right ones came with it. */
+  readonly guessesRight: number;
+  readonly guessesWrong: number;
   readonly reasoningTokens: number;
 }
 
@@ -173,14 +177,6 @@ export async function generate(
   }
 }
 
-/** @throws {ApiError} 400 for a token outside the vocabulary. */
-function submitOf(model: LoadedModel, request: GenerateRequest): SubmitRequest {
-  const { id, prompt, addBos, settings, owner } = request;
-  const params = toEngineParams(settings, model.facts.vocabSize, model.sampling);
-  const constrained = { ...params, grammar: request.constraint?.grammar };
-  return { id, prompt, addBos, params: constrained, promptLogprobs: request.promptLogprobs, owner };
-}
-
 function asShown(error: unknown, request: GenerateRequest, { draining }: Lifecycle): Error {
   if (draining && error instanceof EngineError && error.code === "engine_exited") {
     return new ApiError("server_draining", "The server shut down before this request was finished.");
@@ -195,19 +191,6 @@ function asShown(error: unknown, request: GenerateRequest, { draining }: Lifecyc
 
 export function clientClosed(): ApiError {
   return new ApiError("client_closed", "The client has closed the connection.");
-}
-
-/** @throws {ApiError} 400 for a text so long that counting its tokens would only take time. */
-function assertWorthTokenizing(
-  prompt: readonly PromptPart[],
-  contextTokens: number,
-  field: PromptField,
-): void {
-  let bytes = 0;
-  for (const part of prompt) bytes += "text" in part ? Buffer.byteLength(part.text) : 0;
-  if (bytes > contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES) {
-    throw contextExceeded(field, contextTokens, undefined);
-  }
 }
 
 interface RunContext extends GenerateDeps {
@@ -240,6 +223,8 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   #unsent: TokenId[] = [];
   #promptLogprobs: PromptLogprobs | undefined;
   #completionTokens = 0;
+  #guessesRight = 0;
+  #guessesWrong = 0;
   #firstMs: number | undefined;
   #lastMs = 0;
   #callCount = 0;
@@ -312,8 +297,11 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   /** @returns What goes on where the thinking had to be ended. */
   async #read(stream: TokenStream): Promise<TokenStream | undefined> {
     for await (const output of stream) {
-      if (this.#take(output)) return undefined;
-      if (this.#thinksTooLong(output)) return this.#endThinking();
+      this.#observe(output);
+      for (const single of singleTokens(output)) {
+        if (this.#take(single)) return undefined;
+        if (this.#thinksTooLong(single)) return this.#endThinking();
+      }
     }
     return undefined;
   }
@@ -337,7 +325,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     const closing = this.#request.thinking?.closing ?? [];
     const resume = [...(this.#output ?? []), ...closing];
     this.#output = undefined;
-    this.#record({ tokens: closing, start: undefined });
+    this.#count(closing);
     for (const delta of this.#pipeline.push(closing, undefined)) this.#emitDelta(delta);
     this.#engineId = `${this.#request.id}-answer`;
     const submit = { ...submitOf(this.#model, this.#request), id: this.#engineId, resume };
@@ -357,7 +345,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
       this.#run.metrics.countDisconnect(this.#firstMs === undefined ? "waiting" : "decode");
       return true;
     }
-    this.#record(output);
+    this.#count(output.tokens);
     // The token that ends the output is no part of the text unless asked for.
     const ending = this.#request.settings.includeStop ? undefined : output.finish?.stopToken;
     const cut = ending !== undefined;
@@ -377,8 +365,8 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     return true;
   }
 
-  /** Counts and times an output's tokens. */
-  #record({ tokens, start }: Pick<StepOutput, "tokens" | "start">): void {
+  /** Times what a step brought. */
+  #observe({ tokens, start, guessed = 0 }: StepOutput): void {
     const { metrics, clock } = this.#run;
     const nowMs = clock.nowMs();
     if (start !== undefined) {
@@ -390,13 +378,19 @@ export class Generation implements AsyncIterable<GenerationEvent> {
       metrics.observePrompt(this.#model.id, { promptTokens, cachedTokens, queueMs, prefillMs, ttftMs });
     }
     if (tokens.length === 0) return;
-    this.#unsent.push(...tokens);
-    this.#output?.push(...tokens);
-    this.#completionTokens += tokens.length;
+    const right = Math.min(guessed, tokens.length - 1);
+    this.#guessesRight += right;
+    this.#guessesWrong += guessed - right;
     const gapMs = this.#firstMs === undefined ? undefined : nowMs - this.#lastMs;
     metrics.observeTokens(this.#model.id, tokens.length, gapMs);
     this.#firstMs ??= nowMs;
     this.#lastMs = nowMs;
+  }
+
+  #count(tokens: readonly TokenId[]): void {
+    this.#unsent.push(...tokens);
+    this.#output?.push(...tokens);
+    this.#completionTokens += tokens.length;
   }
 
   #emitDelta(delta: OutputDelta): void {
@@ -469,6 +463,8 @@ export class Generation implements AsyncIterable<GenerationEvent> {
         promptTokens: this.promptTokens.length,
         cachedTokens: this.#start?.cachedTokens ?? 0,
         completionTokens: this.#completionTokens,
+        guessesRight: this.#guessesRight,
+        guessesWrong: this.#guessesWrong,
         reasoningTokens: this.#pipeline.reasoningTokens,
       },
       timings: {

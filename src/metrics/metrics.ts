@@ -73,6 +73,10 @@ export class Metrics {
   readonly #e2eSeconds = this.#histogram("weft_e2e_seconds", "Submitted to last token.", LATENCY_SECONDS);
 
   readonly #passes = this.#counter("weft_device_passes_total", "Device passes of all calls.", MODEL);
+  readonly #guesses = this.#counter("weft_guessed_tokens_total", "Tokens guessed and checked together.", [
+    "model",
+    "outcome",
+  ]);
   readonly #tokens = this.#counter("weft_tokens_total", "Tokens by how they came about.", ["model", "kind"]);
   readonly #prefixQueries = this.#counter(
     "weft_prefix_query_tokens_total",
@@ -136,6 +140,8 @@ export class Metrics {
       if (ms > 0) this.#stepSeconds.observe({ model, kind }, ms * SECONDS_PER_MS);
     }
     this.#passes.inc({ model }, report.passes);
+    this.#guesses.inc({ model, outcome: "right" }, report.guessesRight ?? 0);
+    this.#guesses.inc({ model, outcome: "wrong" }, report.guessesWrong ?? 0);
   }
 
   observePrompt(model: string, prompt: PromptObservation): void {

@@ -21,6 +21,14 @@ import { readTools, toolShape } from "./tool-fields.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
 import { emptyArray, integer, parseWith } from "./validation.ts";
 
+const predictionSchema = z.looseObject({
+  type: z.literal("content"),
+  content: z.union(
+    [z.string(), z.array(z.looseObject({ type: z.literal("text"), text: z.string() }))],
+    "a string or an array of text parts",
+  ),
+});
+
 const schema = z.object({
   ...generationShape,
   ...reasoningShape,
@@ -32,6 +40,7 @@ const schema = z.object({
   chat_template_kwargs: z.record(z.string(), z.unknown()).optional(),
   add_generation_prompt: z.boolean().optional(),
   continue_final_message: z.boolean().optional(),
+  prediction: predictionSchema.optional(),
 });
 
 type ChatFields = z.infer<typeof schema>;
@@ -75,6 +84,7 @@ export function readChatRequest(body: Readonly<Record<string, unknown>>, limits:
       format: readFormat(present),
       splitReasoning: reasoning.split,
       thinkingBudget: reasoning.budget,
+      predicted: predictedText(fields),
       generation: readGeneration(fields, readTopLogprobs(fields), undefined),
     },
     delivery: readDelivery(fields),
@@ -112,6 +122,12 @@ function readRender(fields: ChatFields, reasoning: ReasoningSettings): RenderReq
     tools: undefined,
     kwargs: { ...reasoning.kwargs, ...fields.chat_template_kwargs },
   };
+}
+
+function predictedText({ prediction }: ChatFields): string | undefined {
+  const content = prediction?.content;
+  if (content === undefined || typeof content === "string") return content;
+  return content.map(({ text }) => text).join("");
 }
 
 function readTopLogprobs({ logprobs, top_logprobs: top }: ChatFields): number | undefined {

@@ -24,7 +24,6 @@ const REFUSED: Readonly<Record<string, Check>> = {
   lora: isAsked,
   moderation: isAsked,
   post_sampling_probs: isAsked,
-  prediction: isAsked,
   truncate_prompt_tokens: isAsked,
   web_search_options: isAsked,
 };
@@ -34,6 +33,7 @@ const REFUSED_BY: Readonly<Record<RequestEndpoint, Readonly<Record<string, Check
   completions: {
     ...REFUSED,
     functions: isAsked,
+    prediction: isAsked,
     tools: isAsked,
   },
   embeddings: {},

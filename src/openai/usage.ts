@@ -2,7 +2,7 @@
 import type { GenerationTimings, GenerationUsage } from "../generate.ts";
 
 export function usageJson(usage: GenerationUsage): object {
-  const { promptTokens, completionTokens, cachedTokens, reasoningTokens } = usage;
+  const { promptTokens, completionTokens, cachedTokens, reasoningTokens, guessesRight, guessesWrong } = usage;
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
@@ -11,8 +11,8 @@ export function usageJson(usage: GenerationUsage): object {
     completion_tokens_details: {
       reasoning_tokens: reasoningTokens,
       audio_tokens: 0,
-      accepted_prediction_tokens: 0,
-      rejected_prediction_tokens: 0,
+      accepted_prediction_tokens: guessesRight,
+      rejected_prediction_tokens: guessesWrong,
     },
   };
 }
@@ -20,6 +20,7 @@ export function usageJson(usage: GenerationUsage): object {
 /** Rates are 0 where nothing was timed. The first token belongs to the prompt's time, so n tokens are n - 1 steps. */
 export function timingsJson(usage: GenerationUsage, timings: GenerationTimings): object {
   const computed = usage.promptTokens - usage.cachedTokens;
+  const drafted = usage.guessesRight + usage.guessesWrong;
   const steps = Math.max(0, usage.completionTokens - 1);
   return {
     cache_n: usage.cachedTokens,
@@ -31,6 +32,7 @@ export function timingsJson(usage: GenerationUsage, timings: GenerationTimings):
     predicted_ms: timings.decodeMs,
     predicted_per_token_ms: ratio(timings.decodeMs, steps),
     predicted_per_second: ratio(steps * 1000, timings.decodeMs),
+    ...(drafted > 0 ? { draft_n: drafted, draft_n_accepted: usage.guessesRight } : {}),
   };
 }
 

@@ -228,7 +228,6 @@ describe("a refused field", () => {
   });
 
   it.each([
-    [{ prediction: { type: "content", content: "x" } }, "prediction", "unsupported_parameter"],
     [{ modalities: ["text", "audio"] }, "modalities", "unsupported_value"],
     [{ audio: {} }, "audio", "unsupported_parameter"],
     [{ web_search_options: {} }, "web_search_options", "unsupported_parameter"],

@@ -36,6 +36,13 @@ function truth(prompt: string, count: number): string {
   return Buffer.from(fakeOutput([...Buffer.from(prompt)], count)).toString();
 }
 
+const PING = [{ role: "user", content: "ping" }];
+
+/** The texts of a chat stream's chunks. */
+function contentOf(stream: string): string[] {
+  return Array.from(stream.matchAll(/"delta":\{"content":"([^"]*)"/g), ([, text]) => text ?? "");
+}
+
 const complete = (prompt: string, fields: object = {}): object => ({
   model: "tiny",
   prompt,
@@ -72,6 +79,30 @@ describe("the whole path", () => {
     const pieces = [...(await response.text()).matchAll(/"text":"([^"]*)"/g)].map((match) => match[1]);
     expect(pieces.join("")).toBe(text.slice(0, text.indexOf(stop)));
     expect(loaded.engine.openRequests).toBe(0);
+    await loaded.engine.stop();
+  });
+
+  it("gives what a client predicted several tokens a step, a text for each, and something else all the same", async () => {
+    const { chat, post, loaded } = await start();
+    const fields = { max_tokens: 40, temperature: 0, stream: true, stream_options: { include_usage: true } };
+    const plain = await (
+      await post("/v1/chat/completions", { messages: PING, model: "tiny", ...fields })
+    ).text();
+    const text = contentOf(plain).join("");
+    expect(text).toHaveLength(40);
+    for (const [content, right] of [
+      [text, true],
+      [[{ type: "text", text: text.toUpperCase() }], false],
+    ] as const) {
+      const answer = await (
+        await chat({ messages: PING, ...fields, prediction: { type: "content", content } })
+      ).text();
+      expect(contentOf(answer)).toEqual(text.split(""));
+      const accepted = Number(/"accepted_prediction_tokens":(\d+)/.exec(answer)?.[1]);
+      // The first two letters are needed to find the place; the others come three and more a step.
+      if (right) expect(accepted).toBeGreaterThan(20);
+      else expect(accepted).toBe(0);
+    }
     await loaded.engine.stop();
   });
 

@@ -132,7 +132,14 @@ describe("reading a generation", () => {
   const progress = {
     tokenIds: [],
     promptLogprobs: undefined,
-    usage: { promptTokens: 1, cachedTokens: 0, completionTokens: 2, reasoningTokens: 0 },
+    usage: {
+      promptTokens: 1,
+      cachedTokens: 0,
+      completionTokens: 2,
+      reasoningTokens: 0,
+      guessesRight: 0,
+      guessesWrong: 0,
+    },
     timings: { prefillMs: 0, decodeMs: 0 },
   };
   const read = (events: readonly GenerationEvent[], customTools: readonly string[] = []): OutputEvent[] => {

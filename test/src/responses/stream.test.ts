@@ -81,9 +81,10 @@ describe("a response stream", () => {
         ["response.created", response("in_progress", { echo })],
         ["response.in_progress", response("in_progress", { echo })],
         ["response.output_item.added", `"output_index":0,"item":${call("in_progress", "")}`],
-        ["response.function_call_arguments.delta", `${at},"delta":"{\\"a"`],
-        ["response.function_call_arguments.delta", `${at},"delta":"\\": 1"`],
-        ["response.function_call_arguments.delta", `${at},"delta":"}"`],
+        // One for each token, however many a step brings.
+        ...["{", '\\"', "a", '\\"', ":", " ", "1", "}"].map(
+          (text) => ["response.function_call_arguments.delta", `${at},"delta":"${text}"`] as const,
+        ),
         ["response.function_call_arguments.done", `${at},"name":"f","arguments":"{\\"a\\": 1}"`],
         ["response.output_item.done", `"output_index":0,"item":${done}`],
         [

@@ -1,0 +1,34 @@
+/** What a generation asks of the engine, bounded before any work is done for it. */
+import type { SubmitRequest } from "../engine/client.ts";
+import type { PromptPart } from "../engine/protocol.ts";
+import type { LoadedModel } from "../models/loaded-model.ts";
+import type { GenerateRequest } from "./generate.ts";
+import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
+import { contextExceeded } from "./openai/api-error.ts";
+import type { PromptField } from "./openai/api-error.ts";
+import { toEngineParams } from "./openai/generation-fields.ts";
+
+/** @throws {ApiError} 400 for a token outside the vocabulary. */
+export function submitOf(model: LoadedModel, request: GenerateRequest): SubmitRequest {
+  const { id, prompt, addBos, settings, owner } = request;
+  const params = toEngineParams(settings, model.facts.vocabSize, model.sampling);
+  const constrained = { ...params, grammar: request.constraint?.grammar };
+  const submit = { id, prompt, addBos, params: constrained, promptLogprobs: request.promptLogprobs, owner };
+  if (request.predicted === undefined) return submit;
+  // What is longer than any answer helps no more.
+  const text = request.predicted.slice(0, model.facts.contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN);
+  return { ...submit, predicted: [{ text, special: false }] };
+}
+
+/** @throws {ApiError} 400 for a text so long that counting its tokens would only take time. */
+export function assertWorthTokenizing(
+  prompt: readonly PromptPart[],
+  contextTokens: number,
+  field: PromptField,
+): void {
+  let bytes = 0;
+  for (const part of prompt) bytes += "text" in part ? Buffer.byteLength(part.text) : 0;
+  if (bytes > contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES) {
+    throw contextExceeded(field, contextTokens, undefined);
+  }
+}
