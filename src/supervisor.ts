@@ -10,6 +10,7 @@ import type {
   EngineEvent,
   EngineExit,
   EnginePort,
+  EngineStats,
   LoadOptions,
   ModelFacts,
   RequestId,
@@ -340,8 +341,10 @@ export class Supervisor implements EnginePort {
   #receive(event: EngineEvent): void {
     if ("call" in event) {
       if (this.#present.size === 0) this.#watch.heard();
-      if (this.#calls.delete(event.call)) this.#receiver(event);
-      return;
+      if (!this.#calls.delete(event.call)) return;
+      return this.#receiver(
+        event.type === "stats" ? { ...event, stats: this.#withOwnIds(event.stats) } : event,
+      );
     }
     switch (event.type) {
       case "load_progress":
@@ -372,6 +375,15 @@ export class Supervisor implements EnginePort {
       case "step":
         return this.#takeStep(event);
     }
+  }
+
+  /** The requests of the slots by the names that their clients know. */
+  #withOwnIds(stats: EngineStats): EngineStats {
+    const slots = stats.slots.map((slot) => {
+      const kept = this.#present.get(slot.requestId ?? "");
+      return kept === undefined ? slot : { ...slot, requestId: kept.command.id };
+    });
+    return { ...stats, slots };
   }
 
   #takeFacts(facts: ModelFacts): void {

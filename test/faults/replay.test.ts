@@ -155,6 +155,22 @@ describe("while an engine is started again", () => {
     await engines.stop();
   });
 
+  test("a request keeps its name in the slots of the next engine", async () => {
+    const names: (string | undefined)[] = [];
+    const engines = await mortalEngines({
+      onRun: (entries, { engines: { length }, current, client }) => {
+        if (entries[0]?.sample !== true || entries[0].position !== 12) return undefined;
+        if (length === 1) return setImmediate(() => current().die(KILL)) && new Promise(() => undefined);
+        void client.stats().then(({ slots }) => names.push(slots[0]?.requestId));
+        return new Promise((resolve) => setImmediate(() => setImmediate(resolve)));
+      },
+    });
+    await engines.submit("a", prompt(9), { maxTokens: 20 });
+    expect(engines.current().submits.map(({ id }) => id)).toEqual(["a~2"]);
+    expect(names).toEqual(["a"]);
+    await engines.stop();
+  });
+
   test("a cancelled request is forgotten", async () => {
     const engines = await mortalEngines();
     engines.hold = true;
