@@ -288,6 +288,11 @@ describe("what is accepted", () => {
         '{"k":[1, 2]}',
       ),
     ).toEqual([true, false, false, true]);
+    expect(accepts({ enum: ["real", "PT1S", 1], format: "duration" }, '"real"', '"PT1S"', "1")).toEqual([
+      false,
+      true,
+      true,
+    ]);
     expect(accepts({ const: "a", enum: ["b", "a"] }, '"a"', '"b"')).toEqual([true, false]);
   });
 
