@@ -1,4 +1,4 @@
-/** One turn of a chat, whatever endpoint asked for it: from messages and tools to a running generation. */
+/** One turn of a chat, whatever endpoint asked for it: from messages and tools to what is to be generated. */
 import { EngineError } from "../engine/errors.ts";
 import type { RenderedPrompt, RenderRequest } from "../models/chat-template.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
@@ -12,14 +12,12 @@ import type { ReasoningMarkers } from "../models/text/reasoning-splitter.ts";
 import { keptControls } from "../models/tools/kept-controls.ts";
 import type { ToolFormat } from "../models/tools/tool-format.ts";
 import { compileOutput, endlessConflict, endlessField } from "./constrain.ts";
-import { generate } from "./generate.ts";
-import type { GenerateDeps, GenerateRequest, Generation, ThinkingLimit } from "./generate.ts";
+import type { GenerateRequest, ThinkingLimit } from "./generate.ts";
 import { fromEngineError } from "./openai/api-error.ts";
 import type { GenerationSettings } from "./openai/generation-fields.ts";
 import { verifierOf } from "./verify-output.ts";
 import { mayOpenThinking, renderChat, toolFormatOf } from "./routes/render-chat.ts";
 
-export type { ToolDefinition } from "../models/tools/tool-format.ts";
 export type { OutputFormat } from "../models/output-constraint.ts";
 
 /** A function that the model may call; `param` is the path of its parameters in the request. */
@@ -58,10 +56,6 @@ export interface TurnIds {
   readonly owner: string;
   /** A new id for each tool call. */
   readonly nextCallId: () => string;
-}
-
-export interface TurnRun extends TurnIds {
-  readonly signal: AbortSignal;
 }
 
 /** A turn whose prompt and grammar are made: any number of answers may be generated from it. */
@@ -115,22 +109,6 @@ export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promi
       owner,
     }),
   };
-}
-
-/**
- * Resolves when the engine has accepted the request.
- *
- * @throws {ApiError} 4xx for what the turn asks for, 5xx for what the server cannot do; `client_closed` when the
- * signal aborts first.
- */
-export async function startChatTurn(
-  deps: GenerateDeps,
-  model: LoadedModel,
-  turn: ChatTurn,
-  run: TurnRun,
-): Promise<Generation> {
-  const prepared = await prepareChatTurn(model, turn);
-  return generate(model, prepared.request(run), deps, run.signal);
 }
 
 /** @throws {ApiError} 503 when the engine is gone. */
