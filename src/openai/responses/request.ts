@@ -3,6 +3,7 @@ import { z } from "zod";
 import type { ChatTurn, OutputFormat } from "../../chat-turn.ts";
 import { MAX_TOP_LOGPROBS } from "../../http/limits.ts";
 import { ApiError } from "../api-error.ts";
+import { formatShape, readFormat } from "../format-fields.ts";
 import { generationShape, prepareBody, readGeneration } from "../generation-fields.ts";
 import type { GenerationSettings } from "../generation-fields.ts";
 import { readReasoning, reasoningShape } from "../reasoning-fields.ts";
@@ -25,6 +26,8 @@ const {
   ...sharedShape
 } = generationShape;
 
+const { response_format: _responseFormat, ...otherFormats } = formatShape;
+
 const SUMMARIES = ["auto", "concise", "detailed"] as const;
 
 /** OpenAI's bounds. */
@@ -34,6 +37,7 @@ const MAX_METADATA_VALUE = 512;
 
 const schema = z.object({
   ...sharedShape,
+  ...otherFormats,
   enable_thinking: reasoningShape.enable_thinking,
   thinking_budget_tokens: reasoningShape.thinking_budget_tokens,
   thinking_token_budget: reasoningShape.thinking_token_budget,
@@ -120,7 +124,7 @@ export function readResponseRequest(
   checkMetadata(fields.metadata);
   const tools = readResponseTools(fields.tools, strict);
   refuseHostedChoice(fields.tool_choice);
-  const format = readFormat(fields);
+  const format = readOneFormat(fields, present);
   const reasoning = readReasoning(fields);
   const store = fields.store ?? true;
   const background = fields.background ?? false;
@@ -174,7 +178,20 @@ function readSettings(fields: Fields, logprobs: boolean): GenerationSettings {
   );
 }
 
-function readFormat({ text }: Fields): OutputFormat {
+/** The format of the text, or one in the words of other servers. */
+function readOneFormat(fields: Fields, body: Readonly<Record<string, unknown>>): OutputFormat {
+  const own = readTextFormat(fields);
+  const other = readFormat(body);
+  if (other.kind === "text") return own;
+  if (own.kind === "text") return other;
+  throw new ApiError(
+    "invalid_value",
+    `'text.format' and '${other.param}' cannot be used together.`,
+    other.param,
+  );
+}
+
+function readTextFormat({ text }: Fields): OutputFormat {
   const format = text?.format;
   if (format == null || format.type === "text") return { kind: "text" };
   if (format.type === "json_object") return { kind: "json_object", param: "text.format" };

@@ -177,6 +177,37 @@ describe("the fields of a request", () => {
     });
   });
 
+  it("hold the text to a format, also in the words of other servers, one at a time", async () => {
+    const { ask, engine } = createResponsesApp();
+    const format = { type: "json_schema", name: "x", schema: { type: "boolean" } };
+    const grammars: unknown[] = [];
+    for (const fields of [
+      { text: { format } },
+      { guided_json: format.schema },
+      { guided_choice: ["true", "false"] },
+    ]) {
+      expect((await ask(fields)).headers.get("x-weft-ignored-params")).toBeNull();
+      grammars.push(engine.submits.at(-1)?.params.grammar);
+    }
+    expect(grammars[0]).toMatch(/true/);
+    expect(grammars[1]).toBe(grammars[0]);
+    expect(grammars[2]).toMatch(/true/);
+    expect(await errorOf(ask({ text: { format }, guided_regex: "a" }))).toMatchObject({
+      status: 400,
+      param: "guided_regex",
+      message: "'text.format' and 'guided_regex' cannot be used together.",
+    });
+    expect(
+      await errorOf(ask({ text: { format: { ...format, strict: true, schema: { not: {} } } } })),
+    ).toEqual({
+      status: 400,
+      type: "invalid_request_error",
+      param: "text.format",
+      code: null,
+      message: expect.stringContaining("'x'"),
+    });
+  });
+
   it("that belong to the chat API say where they have moved", async () => {
     const { ask } = createResponsesApp();
     expect((await errorOf(ask({ response_format: { type: "json_object" } }))).message).toBe(
