@@ -16,7 +16,6 @@ export {
   optional,
   repeat,
   sequence,
-  type CodePointRange,
   type Expr,
   type RuleReference,
 } from "./expressions.ts";

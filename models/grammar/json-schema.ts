@@ -26,7 +26,7 @@ import type { WorkBudget } from "./regular.ts";
 import type { GrammarBuilder } from "./grammar.ts";
 import type { Type } from "./schema-keywords.ts";
 
-export { anyJsonObject, anyJsonValue } from "./json-text.ts";
+export { anyJsonObject } from "./json-text.ts";
 export { SchemaError } from "./schema-error.ts";
 
 export interface CompileOptions {

@@ -4,11 +4,6 @@ import { FORMATS } from "../../models/grammar/formats.ts";
 type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 export type TestSchema = { [key: string]: Json };
 
-export interface RandomSchemaOptions {
-  /** Levels of objects and arrays. */
-  readonly depth: number;
-}
-
 const NAMES = [
   "a",
   "b",
