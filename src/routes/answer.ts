@@ -39,8 +39,11 @@ function sendStream(c: AppContext, deps: AppDeps, choices: Choices, plan: Answer
     onFinish: (usage) => noteFinish(c, usage),
     onFailure: (error) => {
       if (error === undefined) return;
-      notes.outcome = "server_error";
-      notes.error = error instanceof ApiError ? error.code : internalError().code;
+      const shown = error instanceof ApiError ? error : internalError();
+      notes.error = shown.code;
+      // What a client asked for may turn out to be impossible only on the way.
+      notes.outcome = shown.status < 500 ? "client_error" : "server_error";
+      if (shown.status < 500) return;
       deps.log.error({ requestId, err: error }, "stream failed");
     },
   });

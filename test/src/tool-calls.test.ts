@@ -43,7 +43,23 @@ async function streamOf(script: Script, fields: object = {}) {
   expect(raw.endsWith("data: [DONE]\n\n")).toBe(true);
   const chunks = [...raw.matchAll(/^data: (\{.*)$/gm)].map(([, json = ""]) => JSON.parse(json) as ChunkJson);
   const choices = chunks.flatMap((chunk) => chunk.choices);
-  return { deltas: choices.map(({ delta }) => delta), finish: choices.at(-1)?.finish_reason, raw };
+  return { deltas: joined(choices.map(({ delta }) => delta)), finish: choices.at(-1)?.finish_reason, raw };
+}
+
+/** Stretches of the same text as one: each token has a chunk of its own. Deltas with anything else stay apart. */
+function joined(deltas: readonly object[]): object[] {
+  const stretch =
+    /^(\{"(?:content"|tool_calls":\[\{"index":\d+,"function":\{"arguments"|function_call":\{"arguments"):")(.*)("[}\]]+)$/;
+  const texts: string[] = [];
+  for (const delta of deltas) {
+    const text = JSON.stringify(delta);
+    const [, head, body = "", tail = ""] = stretch.exec(text) ?? [];
+    const last = stretch.exec(texts.at(-1) ?? "");
+    if (head !== undefined && last?.[1] === head)
+      texts.push(texts.pop()?.replace(/"[}\]]+$/, "") + body + tail);
+    else texts.push(text);
+  }
+  return texts.map((text) => JSON.parse(text) as object);
 }
 
 async function choiceOf(script: Script, fields: object = {}): Promise<unknown> {
@@ -80,16 +96,15 @@ describe("a call in a stream", () => {
       'ty": "Par',
       'is"}}\n</tool_call>',
     ];
-    const { deltas, finish } = await streamOf(say(...pieces));
+    const { deltas, finish, raw } = await streamOf(say(...pieces));
     expect(deltas).toEqual([
       { role: "assistant", content: null, refusal: null },
       start(0, "call_3", "get_weather"),
-      more(0, '{"ci'),
-      more(0, 'ty": "Par'),
-      more(0, 'is"}'),
+      more(0, '{"city": "Paris"}'),
       {},
     ]);
     expect(finish).toBe("tool_calls");
+    expect(raw.split('"arguments":').length).toBeGreaterThan(10);
   });
 
   it("comes after the text before it, and before a second one with the next index", async () => {
@@ -406,6 +421,21 @@ describe("an engine that cannot follow", () => {
       400,
       { error: { param, code: "invalid_value" } },
     ]);
+  });
+
+  it("is the client's error also when the stream has begun", async () => {
+    const { chat, engine, log, app } = createTestApp();
+    const answer = chat({ tools: TOOLS, stream: true });
+    await engine.until(() => engine.submits.length > 0);
+    const [submit] = engine.submits;
+    if (submit === undefined) throw new Error("nothing was submitted");
+    engine.accept(submit);
+    engine.step(submit, { tokens: idsOf("Hel") }, true);
+    engine.fail(submit, "no_token_allowed");
+    expect(await (await answer).text()).toContain('"param":"logit_bias"');
+    expect(log.filter(({ level }) => level === "error")).toEqual([]);
+    const metrics = await (await app.request("/metrics", { headers: { host: "localhost" } })).text();
+    expect(metrics).toContain('weft_requests_total{endpoint="chat",outcome="client_error"} 1');
   });
 });
 
