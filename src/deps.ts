@@ -35,6 +35,7 @@ export interface AppConfig {
 
 /** The part of pino that is used. */
 export interface Log {
+  debug(fields: object, message: string): void;
   info(fields: object, message: string): void;
   warn(fields: object, message: string): void;
   error(fields: object, message: string): void;

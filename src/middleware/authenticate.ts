@@ -6,7 +6,13 @@ import { ApiError } from "../openai/api-error.ts";
 import type { AppContext, AppEnv } from "../routes/env.ts";
 
 /** What load balancers ask without a key; they tell a state and nothing else. */
-const OPEN_PATHS: ReadonlySet<string> = new Set(["/health", "/healthz", "/livez", "/ready", "/readyz"]);
+export const OPEN_PATHS: ReadonlySet<string> = new Set([
+  "/health",
+  "/healthz",
+  "/livez",
+  "/ready",
+  "/readyz",
+]);
 
 export const authenticate = (keys: readonly ApiKey[]) => {
   const known = keys.map(({ name, sha256 }) => ({ name, digest: Buffer.from(sha256, "hex") }));

@@ -4,6 +4,7 @@ import type { AppDeps } from "../deps.ts";
 import { errorReply } from "../http/reply.ts";
 import { RequestScope } from "../http/request-signal.ts";
 import type { Outcome } from "../metrics/metrics.ts";
+import { OPEN_PATHS } from "./authenticate.ts";
 import { ApiError } from "../openai/api-error.ts";
 import type { AppContext, AppEnv, RequestNotes } from "../routes/env.ts";
 
@@ -61,7 +62,9 @@ function report(c: AppContext, deps: AppDeps, startMs: number): void {
   deps.metrics.countRequest(notes.endpoint, outcome);
   if (notes.error !== undefined && status >= 400) deps.metrics.countRejection(notes.error);
   const { model, promptTokens, outputTokens, error } = notes;
-  deps.log.info(
+  // Probes come every few seconds and would bury the requests.
+  const level = OPEN_PATHS.has(c.req.path) ? "debug" : "info";
+  deps.log[level](
     {
       requestId: c.get("requestId"),
       method: c.req.method,

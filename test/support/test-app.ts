@@ -16,7 +16,7 @@ import { ScriptedEngine } from "./scripted-engine.ts";
 import { tinyFacts } from "./tiny-vocabulary.ts";
 
 export interface LogLine {
-  readonly level: "info" | "warn" | "error";
+  readonly level: "debug" | "info" | "warn" | "error";
   readonly fields: Record<string, unknown>;
   readonly message: string;
 }
@@ -117,7 +117,7 @@ export function createTestApp(options: TestAppOptions = {}) {
       loopback: true,
       ...options.config,
     },
-    log: { info: line("info"), warn: line("warn"), error: line("error") },
+    log: { debug: line("debug"), info: line("info"), warn: line("warn"), error: line("error") },
     metrics: new Metrics("0.0.0-test"),
     clock: { nowMs: () => 1000, epochSeconds: () => 1_730_000_000 },
     ids: { next: (prefix) => `${prefix}${++serial}` },

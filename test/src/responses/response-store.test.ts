@@ -177,7 +177,7 @@ describe("the file", () => {
   });
 
   it("is opened for a serving process, or refused before it starts", async () => {
-    const log = { info: () => {}, warn: () => {}, error: () => {} };
+    const log = { debug: () => undefined, info: () => {}, warn: () => {}, error: () => {} };
     const options = { log, epochSeconds: () => 100 };
     const path = await newPath();
     const opened = await openResponses(path, options);
