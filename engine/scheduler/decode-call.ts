@@ -14,7 +14,6 @@ const PLUG_TOKEN = 0;
 
 /** Numbers of guessed tokens that are weighed against each other; a device pass needs the same in every slot. */
 const DRAFT_LENGTHS = [1, 2, 3, 4, 6, 8] as const;
-export const MOST_DRAFTS = 8;
 
 /** Guesses must promise this much more than none: predictions are rough, and draws and cuts cost time too. */
 const WORTH_GUESSING = 1.1;
