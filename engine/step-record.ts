@@ -41,7 +41,8 @@ export class StepRecord {
   addOutput(output: StepOutput): void {
     this.outputTokens += output.tokens.length;
     const { guessed = 0, tokens } = output;
-    const right = Math.min(guessed, tokens.length - 1);
+    // A request that wanted no token has none at all.
+    const right = Math.max(0, Math.min(guessed, tokens.length - 1));
     this.#guessesRight += right;
     this.#guessesWrong += guessed - right;
     this.#outputs.push(output);
