@@ -135,9 +135,11 @@ export class ScriptedEngine implements EnginePort {
   }
 
   /** @param first Whether these are the request's first tokens. */
-  step({ id }: SubmitCommand, step: ScriptedStep, first: boolean): void {
+  step({ id, prompt }: SubmitCommand, step: ScriptedStep, first: boolean): void {
+    // No more than there is.
+    const cachedTokens = Math.min(1, tokensOf(prompt).length);
     const start = first
-      ? { slot: 0, cachedTokens: 1, queueMs: 0, prefillMs: 10, promptLogprobs: step.promptLogprobs }
+      ? { slot: 0, cachedTokens, queueMs: 0, prefillMs: 10, promptLogprobs: step.promptLogprobs }
       : undefined;
     const { tokens, logprobs, finish } = step;
     this.#receive({ type: "step", outputs: [{ id, tokens, logprobs, start, finish }], report: IDLE_REPORT });
