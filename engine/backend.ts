@@ -98,6 +98,13 @@ export interface Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   /** Whether `truncate` can keep a part of a slot. */
   readonly canRewind: boolean;
+  /** Where checking several tokens at a time gives the same bits as one by one. */
+  readonly exactTogether: {
+    /** False where no call of several tokens does. */
+    readonly anywhere: boolean;
+    /** A slot that decodes alone with more cells runs in another kernel. */
+    readonly aloneTokens: number;
+  };
   /** What calls cost, where that is known without measuring; undefined for a real device. */
   readonly cost: CostModel | undefined;
   /** @throws {EngineError} `invalid_request` for a token outside the vocabulary. */

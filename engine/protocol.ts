@@ -113,8 +113,11 @@ export interface LoadOptions {
   readonly maxQueued: number;
   /** Exact reuse only, so that outputs never depend on what was cached. */
   readonly deterministic: boolean;
-  /** Guesses tokens from what a request has said before and checks several at a time, where that saves time. */
-  readonly speculate: boolean;
+  /**
+   * Guesses tokens from what a request has said before and checks several at a time, where that saves time;
+   * undefined: where a token's result does not depend on how many are computed together.
+   */
+  readonly speculate: boolean | undefined;
 }
 
 /** Most inputs of one `embed`, or documents of one `rank`; and most tokens of all of them together. */

@@ -53,6 +53,7 @@ export interface FakeOptions {
 export class FakeBackend implements Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
+  readonly exactTogether = { anywhere: true, aloneTokens: Infinity };
   /** A pass costs 10 ms and 1 ms a slot, a prompt token 2 ms, a copy 5 ms, a guess a quarter of a millisecond. */
   readonly cost: CostModel;
   readonly drawsInOrder: boolean;

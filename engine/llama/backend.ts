@@ -19,6 +19,7 @@ const LAST_POSITION = Uint32Array.of(0);
 const NO_LOGITS = new Uint32Array(0);
 
 export interface LlamaBackendParts extends SamplerHost {
+  readonly exactTogether: Backend["exactTogether"];
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
   readonly embedder: Embedder;
@@ -29,6 +30,7 @@ export interface LlamaBackendParts extends SamplerHost {
 export class LlamaBackend implements Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
+  readonly exactTogether: Backend["exactTogether"];
   readonly cost = undefined;
   /** One pool thread works through what it is given in order; several would draw while a batch computes. */
   readonly drawsInOrder = process.env["UV_THREADPOOL_SIZE"] === "1";
@@ -42,6 +44,7 @@ export class LlamaBackend implements Backend {
     this.facts = parts.facts;
     this.embedder = parts.embedder;
     this.canRewind = parts.canRewind;
+    this.exactTogether = parts.exactTogether;
   }
 
   tokenize(parts: readonly PromptPart[], addBos: boolean): Uint32Array {

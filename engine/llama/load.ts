@@ -16,7 +16,7 @@ import { LlamaEmbedder, generatesText, isEmbeddingModel } from "./embedder.ts";
 import { GrammarCache } from "./grammar.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
-import type { BackendLoader } from "../backend.ts";
+import type { Backend, BackendLoader } from "../backend.ts";
 import type { FillInMiddleTokens, LoadOptions, ModelFacts } from "../protocol.ts";
 import type { AddonBindings } from "./addon.ts";
 
@@ -88,6 +88,7 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     facts,
     vocabulary,
     canRewind,
+    exactTogether: exactTogether(gpu, metadata.general.file_type),
     bindings,
     model: addonModel,
     context: addonContext,
@@ -208,6 +209,18 @@ function cannotRewind(bindings: AddonBindings, model: LlamaModel): boolean {
     bindings.getIsArchHybrid(architecture) === true ||
     (model.fileInsights.swaSize ?? 0) > 0
   );
+}
+
+/** `general.file_type` of models with F32, F16 and BF16 weights (llama.h `llama_ftype`). */
+const UNQUANTIZED: ReadonlySet<number | undefined> = new Set([0, 1, 32]);
+
+/**
+ * On a CPU, F16 weights use another matrix kernel for one row than for several, and a lone row with more than 256
+ * cells of context is split between threads. GPUs do not promise the same bits for any two batches.
+ */
+function exactTogether(gpu: boolean, fileType: number | undefined): Backend["exactTogether"] {
+  if (gpu) return { anywhere: true, aloneTokens: Infinity };
+  return { anywhere: !UNQUANTIZED.has(fileType), aloneTokens: 256 };
 }
 
 async function deviceName(llama: Llama, model: LlamaModel, threads: number): Promise<string> {

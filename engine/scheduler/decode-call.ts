@@ -82,11 +82,14 @@ function planDrafts(
   let best: DraftPlan = { layout: layoutOf(state, decoding, length, 0), drafts: 0 };
   if (!config.speculate || !config.canRewind || config.deterministic) return best;
   if (decoding.some((r) => !isLastKnown(r.request, r.length))) return best;
+  const longest = Math.max(...decoding.map((r) => r.length));
+  const alone = decoding.length === 1 && best.layout.plugs.length === 0;
+  const asked = decoding.some(({ request }) => request.predicted.length > 0);
+  if (alone && longest > config.speculateAloneTokens && !asked) return best;
   const hitRates = decoding.map(({ request }) => request.drafts?.hitRate ?? 0);
   const rate = ({ layout, drafts }: DraftPlan, tokens: number): number =>
     tokens / decodeCallMs(cost, layout.passWidths, drafts);
   let bestRate = rate(best, decoding.length) * WORTH_GUESSING;
-  const longest = Math.max(...decoding.map((r) => r.length));
   for (const drafts of DRAFT_LENGTHS) {
     if (longest + 1 + drafts > config.contextTokens) break;
     const layout = layoutOf(state, decoding, length, drafts);

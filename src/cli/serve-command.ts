@@ -177,7 +177,7 @@ function loadOptions(model: ResolvedModel, values: ServeValues): LoadOptions {
     itlTargetMs: values["itl-target"],
     maxQueued: values["max-queued"],
     deterministic: values.deterministic,
-    speculate: values.speculation === "auto",
+    speculate: values.speculation === "auto" ? undefined : values.speculation === "on",
   };
 }
 

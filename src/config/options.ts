@@ -94,7 +94,7 @@ export const serveOptions = {
     "most choices (`n`) of one prompt; each is a request of its own to the queue",
   ),
   speculation: option(
-    choice("auto", "off"),
+    choice("auto", "on", "off"),
     "auto",
     "guess tokens from what was said before and check several at a time, where that saves time",
   ),

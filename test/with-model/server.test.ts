@@ -37,7 +37,9 @@ const prompts = readFileSync("test/fixtures/pocket-prompts.jsonl", "utf8")
   .split("\n")
   .map((line) => JSON.parse(line) as PocketPrompt)
   .filter(({ tools, suffix }) => tools === undefined && suffix === undefined);
-const chats = prompts.filter(({ messages }) => messages !== undefined);
+/** Two tokens are so close there that the processor's kernels decide which one comes. */
+const CLOSE_CALLS: ReadonlySet<string> = new Set(["story-long"]);
+const chats = prompts.filter(({ name, messages }) => messages !== undefined && !CLOSE_CALLS.has(name));
 const raws = prompts.filter(({ prompt }) => prompt !== undefined);
 
 const SLOTS = 4;

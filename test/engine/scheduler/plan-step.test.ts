@@ -31,6 +31,7 @@ const CONFIG: SchedulerConfig = {
   maxQueued: 3,
   deterministic: false,
   speculate: false,
+  speculateAloneTokens: Infinity,
   canRewind: true,
 };
 /** A decode pass costs `passMs` and 1 ms a slot, a prefill call 10 ms and 2 ms a token. */
@@ -279,6 +280,7 @@ describe("guesses", () => {
     ["speculation is off", { speculate: false }],
     ["outputs must be deterministic", { speculate: true, deterministic: true }],
     ["the model cannot rewind", { speculate: true, canRewind: false }],
+    ["a slot alone would leave its kernel for it", { speculate: true, speculateAloneTokens: 5 }],
   ])("are not made when %s", (_case, config) => {
     const state = newState(config);
     enqueue(state, "a", loop, 60);
