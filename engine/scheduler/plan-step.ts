@@ -3,7 +3,7 @@
  *
  * Decode comes first, for every request that can. Prefill gets the time that the inter-token target leaves,
  * in whole cells of a fixed grid, so that no output depends on who else is being served. When decode leaves
- * no room, prefill earns a share of the time as credit and spends it a cell at a time.
+ * no room for a cell, prefill saves up the room that there is, or a share of the time, and spends it a cell at a time.
  */
 import { admit, runningRequests } from "./admission.ts";
 import { prefillCallMs } from "./cost-model.ts";
@@ -59,7 +59,8 @@ function planPrefill(
     }
     if (cell.predictedMs > roomMs || calls.length === MOST_CELLS_PER_STEP) {
       if (calls.length > 0) break;
-      creditMs += state.config.minPrefillShare * decodeMs;
+      // A cell that is a little too long comes every other step rather than never: steps keep the target on average.
+      creditMs += Math.max(state.config.minPrefillShare * decodeMs, roomMs);
       if (creditMs < cell.predictedMs) {
         why.push(
           `prefill waits: ${cell.predictedMs.toFixed(1)} ms do not fit, credit ${creditMs.toFixed(1)}`,

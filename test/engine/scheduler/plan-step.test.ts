@@ -170,15 +170,23 @@ describe("prefill", () => {
     expect(shape(step(state))).toEqual(["decode 0@1x1", "prefill 1@0x10", "prefill 1@10x10"]);
   });
 
-  test("when decode leaves no room, prefill runs a cell as soon as its share has paid for it", () => {
-    const state = newState({ itlTargetMs: 20 });
-    enqueue(state, "a", prompt(1));
-    step(state);
-    enqueue(state, "b", prompt(100));
-    const kinds = Array.from({ length: 12 }, () => shape(step(state)).length);
-    // Half of 11 ms a step: a cell of 30 ms every sixth step.
-    expect(kinds).toEqual([1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 2]);
-  });
+  test.each([
+    // Half of 11 ms a step.
+    ["its share, where decode leaves no room at all", 11, [1, 1, 1, 1, 1, 2, 1, 1, 1, 1, 1, 2]],
+    // 9 ms a step.
+    ["the room that decode leaves", 20, [1, 1, 1, 2, 1, 1, 1, 2, 1, 1, 1, 2]],
+    // 29 ms a step: a cell that is a millisecond too long still comes every other step.
+    ["the room, of which a cell needs a little more", 40, [1, 2, 1, 2, 1, 2, 1, 2, 1, 2, 1, 2]],
+  ])(
+    "a cell of 30 ms that does not fit runs as soon as it is paid for by %s",
+    (_case, itlTargetMs, calls) => {
+      const state = newState({ itlTargetMs });
+      enqueue(state, "a", prompt(1));
+      step(state);
+      enqueue(state, "b", prompt(100));
+      expect(Array.from({ length: 12 }, () => shape(step(state)).length)).toEqual(calls);
+    },
+  );
 
   test("the oldest request is prefilled first, and the next one uses what room is left", () => {
     const state = newState();
