@@ -84,8 +84,7 @@ function planDrafts(
   if (decoding.some((r) => !isLastKnown(r.request, r.length))) return best;
   const longest = Math.max(...decoding.map((r) => r.length));
   const alone = decoding.length === 1 && best.layout.plugs.length === 0;
-  const asked = decoding.some(({ request }) => request.predicted.length > 0);
-  if (alone && longest > config.speculateAloneTokens && !asked) return best;
+  if (alone && longest > config.speculateAloneTokens) return best;
   const hitRates = decoding.map(({ request }) => request.drafts?.hitRate ?? 0);
   const rate = ({ layout, drafts }: DraftPlan, tokens: number): number =>
     tokens / decodeCallMs(cost, layout.passWidths, drafts);

@@ -25,7 +25,7 @@ export interface SchedulerConfig {
   readonly deterministic: boolean;
   /** Whether tokens may be guessed and checked several at a time. */
   readonly speculate: boolean;
-  /** A slot that decodes alone with more cells is guessed for only when the client has predicted its output. */
+  /** A slot that decodes alone with more cells is not guessed for. */
   readonly speculateAloneTokens: number;
   /** Whether cells can be dropped from the end of a slot (not so for recurrent and sliding-window models). */
   readonly canRewind: boolean;

@@ -31,7 +31,8 @@ const NOTES: Readonly<Record<string, string>> = {
   modalities: '`["text"]`',
   n: "up to `--max-choices`; choice k draws with `seed` + k",
   parallel_tool_calls: CALLS,
-  prediction: "checked several tokens at a time; the answer is what it would be without; counted in `usage`",
+  prediction:
+    "checked several tokens at a time where that cannot change the answer (`--speculation`); counted in `usage`",
   presence_penalty: PENALTIES,
   reasoning_format: "`<think>` blocks become `reasoning_content`",
   repeat_last_n: "not together with `frequency_penalty` or `presence_penalty`",
