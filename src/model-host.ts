@@ -142,7 +142,16 @@ class HostedModel implements ServedModel {
         deps.log.error({ model: id, silenceMs }, "the engine is silent; it is killed");
       },
     });
-    this.#client = new EngineClient(this.#supervisor, { onStep: (report) => deps.onStep(id, report) });
+    this.#client = new EngineClient(this.#supervisor, { onStep: (report) => this.#observe(report) });
+  }
+
+  /** A step that cannot be counted is still a step: its tokens must reach their clients. */
+  #observe(report: StepReport): void {
+    try {
+      this.#deps.onStep(this.id, report);
+    } catch (err) {
+      this.#deps.log.error({ model: this.id, err }, "a step could not be counted");
+    }
   }
 
   get state(): ServedModelState {

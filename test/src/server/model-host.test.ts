@@ -1,5 +1,7 @@
 import { describe, expect, it } from "vitest";
+import { createEngine } from "../../../engine/engine.ts";
 import { EngineError } from "../../../engine/errors.ts";
+import { FakeBackend, fakeOutput } from "../../../engine/fake/backend.ts";
 import { hostEngine } from "../../../engine/process/in-process.ts";
 import type { EngineFactory } from "../../../engine/process/serve.ts";
 import type { EngineEvent, LoadOptions } from "../../../engine/protocol.ts";
@@ -8,6 +10,7 @@ import { createLog } from "../../../src/log.ts";
 import { ModelHost } from "../../../src/model-host.ts";
 import type { EngineTrouble } from "../../../src/model-host.ts";
 import { createProbeEngine } from "../../engine/process/probe-engine.ts";
+import { GREEDY } from "../../support/engine.ts";
 import { CRASH, KILL, MortalEngine } from "../../support/mortal-engines.ts";
 
 const LOAD: LoadOptions = {
@@ -39,7 +42,11 @@ const createBrokenEngine: EngineFactory = (emit: (event: EngineEvent) => void) =
   },
 });
 
-function hostOf(models: readonly ResolvedModel[], engines: EngineFactory[]) {
+function hostOf(
+  models: readonly ResolvedModel[],
+  engines: EngineFactory[],
+  onStep: () => void = () => undefined,
+) {
   const waits: number[] = [];
   const troubles: EngineTrouble[] = [];
   let nowMs = 0;
@@ -53,7 +60,7 @@ function hostOf(models: readonly ResolvedModel[], engines: EngineFactory[]) {
     },
     loadOptions: (which) => ({ ...LOAD, modelPath: which.path }),
     createTemplate: () => undefined,
-    onStep: () => undefined,
+    onStep,
     onTrouble: (trouble) => troubles.push(trouble),
     stuckAfterMs: 30_000,
     log: createLog({ level: "silent", format: "json" }),
@@ -83,6 +90,29 @@ describe("a model host", () => {
     // An id is stronger than another model's alias.
     expect(host.find("two")?.id).toBe("two");
     expect(host.find("three")).toBeUndefined();
+    await host.stop();
+  });
+
+  it("passes tokens on even when their step cannot be counted", async () => {
+    const engine: EngineFactory = (emit) => createEngine(async () => new FakeBackend(), emit);
+    const { host } = hostOf([model("one")], [engine], () => {
+      throw new Error("a counter went down");
+    });
+    await host.start();
+    const prompt = [5, 6, 7];
+    const request = {
+      id: "a",
+      prompt: [{ tokens: prompt }],
+      addBos: false,
+      owner: "o",
+      promptLogprobs: undefined,
+    };
+    const stream = await host
+      .find("one")
+      ?.loaded?.engine.submit({ ...request, params: { ...GREEDY, maxTokens: 4 } });
+    const tokens: number[] = [];
+    for await (const output of stream ?? []) tokens.push(...output.tokens);
+    expect(tokens).toEqual(fakeOutput(prompt, 4));
     await host.stop();
   });
 
