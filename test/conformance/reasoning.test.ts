@@ -29,7 +29,10 @@ describe("a thinking model", () => {
       whole.choices[0]?.message.content,
       reasoningOf(whole.choices[0]?.message),
     ]);
-    expect([content.trim(), reasoning.trim()]).toEqual(["12", "7 + 5 = 12."]);
+    // What is cached decides the last bits of an F16 model, and with them, at times, its sum; not where each text goes.
+    const [, sum] = /^7 \+ 5 = (\d+)\.$/.exec(reasoning.trim()) ?? [];
+    expect(sum).toBeDefined();
+    expect(content.trim()).toBe(sum);
   });
 
   test("T47 that is cut off while it thinks has empty content, no null, and finishes with length", async () => {
