@@ -9,6 +9,7 @@ export default defineConfig({
           name: "unit",
           include: ["test/**/*.test.ts"],
           exclude: ["test/with-model/**", "test/faults/with-model/**", "test/conformance/**"],
+          setupFiles: ["test/support/watchdog.ts", "test/support/seeds.ts"],
           pool: "forks",
           // Forked engine processes inherit the loader that runs TypeScript.
           execArgv: ["--import", "tsx"],
@@ -21,6 +22,7 @@ export default defineConfig({
           name: "with-model",
           include: ["test/{with-model,faults/with-model,conformance}/**/*.test.ts"],
           globalSetup: ["test/support/build.ts", "test/conformance/server-setup.ts"],
+          setupFiles: ["test/support/watchdog.ts", "test/support/seeds.ts"],
           pool: "forks",
           fileParallelism: false,
           env: { WEFT_CHECK_INVARIANTS: "1" },
