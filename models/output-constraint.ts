@@ -2,6 +2,7 @@
 import { createHash } from "node:crypto";
 import {
   charClass,
+  empty,
   GrammarBuilder,
   GrammarError,
   literal,
@@ -61,6 +62,8 @@ export interface OutputConstraint {
   readonly reasoning: (ReasoningMarkers & { readonly opened: boolean }) | undefined;
   readonly calls: CallConstraint | undefined;
   readonly answer: OutputFormat;
+  /** What the model writes before an answer that is not free text, from the format of its template. */
+  readonly answerHeader: Expr | undefined;
 }
 
 export interface CompiledConstraint {
@@ -116,10 +119,10 @@ function sizeOf({ grammar, relaxed }: CompiledConstraint): number {
   return relaxed.reduce((sum, path) => sum + path.length, grammar.length);
 }
 
-function keyOf({ reasoning, calls, answer }: OutputConstraint): string {
+function keyOf({ reasoning, calls, answer, answerHeader }: OutputConstraint): string {
   const format = calls && { ...calls, format: calls.format.key };
   return createHash("sha256")
-    .update(JSON.stringify([reasoning, format, answer]))
+    .update(JSON.stringify([reasoning, format, answer, answerHeader]))
     .digest("base64");
 }
 
@@ -157,18 +160,21 @@ function withReasoning(
   return sequence(optional(sequence(literal(reasoning.start), thought)), said);
 }
 
-function sayOrCall(builder: GrammarBuilder, { calls, answer }: OutputConstraint, relaxed: string[]): Expr {
-  if (calls === undefined) return answerExpr(builder, answer, relaxed);
+function sayOrCall(
+  builder: GrammarBuilder,
+  { calls, answer, answerHeader = empty }: OutputConstraint,
+  relaxed: string[],
+): Expr {
+  const held = (): Expr => sequence(answerHeader, answerExpr(builder, answer, relaxed));
+  if (calls === undefined) return held();
   if (calls.mode === "none") {
-    return answer.kind === "text"
-      ? textWithout(builder, calls.format.triggersFor(calls.names))
-      : answerExpr(builder, answer, relaxed);
+    return answer.kind === "text" ? textWithout(builder, calls.format.triggersFor(calls.names)) : held();
   }
   const called = callsExpr(builder, calls, relaxed);
   if (calls.mode === "required") return called;
   return answer.kind === "text"
     ? sequence(textWithout(builder, calls.format.triggersFor(calls.names)), optional(called))
-    : oneOf(called, answerExpr(builder, answer, relaxed));
+    : oneOf(called, held());
 }
 
 function callsExpr(builder: GrammarBuilder, calls: CallConstraint, relaxed: string[]): Expr {

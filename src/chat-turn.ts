@@ -79,12 +79,15 @@ export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promi
     turn,
     format,
     reasoning && (await expectedThinking(model, turn, reasoning)),
+    // An answer that the prompt has begun has its header there.
+    turn.render.continueFinalMessage && !prompt.reasoningOpened ? undefined : syntax.answerHeader,
   );
   const compiled = constraint && compileOutput(constraint);
   const verify = verifierOf(turn, compiled?.relaxed ?? []);
   const split = turn.splitReasoning ? reasoning : undefined;
   const thinking = split && (await thinkingLimit(model, turn, split));
-  const parses = syntax.framesText || (format !== undefined && turn.toolChoice.mode !== "none");
+  const parses =
+    syntax.answerHeader !== undefined || (format !== undefined && turn.toolChoice.mode !== "none");
   return {
     prompt,
     relaxed: compiled?.relaxed ?? [],
@@ -163,6 +166,7 @@ function constraintOf(
   turn: ChatTurn,
   format: ToolFormat | undefined,
   reasoning: OpenedReasoning | undefined,
+  answerHeader: OutputConstraint["answerHeader"],
 ): OutputConstraint | undefined {
   const calls = format && callConstraint(turn, format);
   if (calls === undefined && turn.format.kind === "text") return undefined;
@@ -171,7 +175,7 @@ function constraintOf(
     if (!mustHold(turn)) return undefined;
     throw endlessConflict(endless, constraintParam(turn));
   }
-  return { reasoning, calls, answer: turn.format };
+  return { reasoning, calls, answer: turn.format, answerHeader };
 }
 
 function callConstraint(turn: ChatTurn, format: ToolFormat): CallConstraint {

@@ -45,7 +45,12 @@ export function holdText(format: OutputFormat, settings: GenerationSettings): He
   if (format.kind === "text") return undefined;
   const endless = endlessField(settings);
   if (endless !== undefined) throw endlessConflict(endless, format.param);
-  const { grammar, relaxed } = compileOutput({ reasoning: undefined, calls: undefined, answer: format });
+  const { grammar, relaxed } = compileOutput({
+    reasoning: undefined,
+    calls: undefined,
+    answer: format,
+    answerHeader: undefined,
+  });
   const verify = verifierOf({ format, tools: [], toolChoice: { mode: "none" } }, relaxed);
   return { constraint: { grammar, param: format.param }, verify, relaxed };
 }

@@ -25,6 +25,14 @@ const MESSAGE = "<|message|>";
 const ENDS = ["<|end|>", "<|call|>", "<|return|>"];
 const RECIPIENT = " to=functions.";
 
+/** The channel of thoughts comes before it, in a message of its own, so that this one may have to begin. */
+const ANSWER_HEADER = sequence(
+  optional(literal(`${START}assistant`)),
+  literal(`${CHANNEL}final`),
+  optional(literal(` ${CONSTRAIN}json`)),
+  literal(MESSAGE),
+);
+
 /** Longer ones are text. */
 const HEADER_LIMIT = 512;
 
@@ -43,7 +51,7 @@ export function harmonyFormat(shows: ShownTools): ToolFormat {
     key: "harmony",
     triggersFor: () => [RECIPIENT],
     markup: [START, CHANNEL, CONSTRAIN, MESSAGE, ...ENDS],
-    framesText: true,
+    answerHeader: ANSWER_HEADER,
     shows,
     callsGrammar: callGrammar,
     createParser: () => new HarmonyParser(),

@@ -11,7 +11,7 @@ export function formatOf(syntax: CallSyntax, shows: ShownTools): ToolFormat {
     key: JSON.stringify(syntax),
     triggersFor: (names) => triggersOf(syntax, names),
     markup: [...markupOf(syntax), ...callStarts(syntax).map((start) => start.text)],
-    framesText: false,
+    answerHeader: undefined,
     shows,
     callsGrammar: (builder, tools, options) => callsGrammar(builder, syntax, tools, options),
     createParser: (tools = []) => new SyntaxParser(syntax, tools),

@@ -50,8 +50,11 @@ export interface ToolFormat {
   triggersFor(names: readonly string[]): readonly string[];
   /** All fixed texts of the syntax. A control token within one of them has to stay visible for the parser. */
   readonly markup: readonly string[];
-  /** Text stands in markup, too: the parser has to read every output, whether tools are offered or not. */
-  readonly framesText: boolean;
+  /**
+   * What stands before an answer, up to its first character, where text is in markup, too; the parser has to read
+   * every output then, whether tools are offered or not.
+   */
+  readonly answerHeader: Expr | undefined;
   /** What the template shows of tools by itself; the rest is written into the messages. */
   readonly shows: ShownTools;
   /**

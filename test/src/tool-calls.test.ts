@@ -461,4 +461,30 @@ describe("a model whose answers stand in markup, too", () => {
     });
     await renderer.close();
   });
+
+  it("writes an answer with a format behind its header, unless the prompt has begun it", async () => {
+    const renderer = new TemplateRenderer();
+    const schema = { type: "object", properties: { a: { type: "integer" } }, required: ["a"] };
+    const takenBy = async (fields: object): Promise<boolean[]> => {
+      const { chat, engine, template } = createTestApp();
+      template.callsOf = templateOf("harmony", renderer);
+      engine.script = say('<|channel|>final<|message|>{"a": 1}');
+      const body = (await (await chat({ guided_json: schema, ...fields })).json()) as {
+        choices: { message: object }[];
+      };
+      expect(body.choices[0]?.message).toMatchObject({ content: '{"a": 1}' });
+      const grammar = new GrammarMatcher(parseGbnf(engine.submits[0]?.params.grammar ?? ""));
+      return ['{"a": 1}', '<|channel|>final<|message|>{"a": 1}'].map((text) => grammar.accepts(text));
+    };
+    expect(await takenBy({})).toEqual([false, true]);
+    expect(await takenBy({ tools: TOOLS })).toEqual([false, true]);
+    expect(await takenBy({ tools: TOOLS, tool_choice: "none" })).toEqual([false, true]);
+    const begun = [
+      { role: "user", content: "?" },
+      { role: "assistant", content: "" },
+    ];
+    const continued = { messages: begun, continue_final_message: true, add_generation_prompt: false };
+    expect(await takenBy(continued)).toEqual([true, false]);
+    await renderer.close();
+  });
 });
