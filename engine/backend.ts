@@ -120,7 +120,10 @@ export interface Backend {
    * @throws {EngineError} `internal` for entries that native code must not see.
    */
   run(entries: readonly BatchEntry[]): BatchRun;
-  /** @throws {EngineError} `invalid_request` for a token outside the vocabulary, `grammar_rejected`. */
+  /**
+   * @throws {EngineError} `invalid_request` for a token outside the vocabulary, `grammar_rejected`,
+   * `no_token_allowed` when the request can be seen to leave nothing even for its first draw.
+   */
   createSampler(params: GenerationParams): Sampler;
   /** @param top Number of alternatives to read with each token. */
   createLogprobReader(top: number): LogprobReader;

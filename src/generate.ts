@@ -22,6 +22,7 @@ import type { Clock, Lifecycle, Log } from "./deps.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import { ApiError, fromEngineError } from "./openai/api-error.ts";
 import type { PromptField } from "./openai/api-error.ts";
+import { banningField } from "./openai/generation-fields.ts";
 import { singleTokens } from "./single-tokens.ts";
 import { assertWorthTokenizing, submitOf } from "./submit-request.ts";
 import type { GenerationSettings } from "./openai/generation-fields.ts";
@@ -182,7 +183,8 @@ function asShown(error: unknown, request: GenerateRequest, { draining }: Lifecyc
     return new ApiError("server_draining", "The server shut down before this request was finished.");
   }
   if (error instanceof EngineError) {
-    return fromEngineError(error, request.promptField, request.constraint?.param);
+    const narrowing = { grammar: request.constraint?.param, bans: banningField(request.settings) };
+    return fromEngineError(error, request.promptField, narrowing);
   }
   return error instanceof Error
     ? error

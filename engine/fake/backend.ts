@@ -138,7 +138,8 @@ export class FakeBackend implements Backend {
   }
 
   createSampler(params: GenerationParams): Sampler {
-    this.#allowedAfter([], params);
+    if (this.#allowedAfter([], params)?.length === 0)
+      throw new EngineError("no_token_allowed", "Nothing is left to draw.");
     this.openSamplers += 1;
     let open = true;
     return {

@@ -5,9 +5,11 @@
  * made again from the tokens.
  */
 import { EngineError } from "../errors.ts";
+import { FirstTokens } from "./first-token.ts";
 import { NativeGarbage } from "./native-garbage.ts";
 import type { TokenId } from "../protocol.ts";
 import type { AddonBindings, AddonGrammarState, AddonModel } from "./addon.ts";
+import type { Vocabulary } from "./vocabulary.ts";
 
 /** Parsed grammars kept for the next request with the same text; together at most so many characters. */
 const MOST_CACHED = 32;
@@ -24,12 +26,15 @@ const BYTES_PER_REPETITION = 256;
 export interface GrammarHost {
   readonly bindings: AddonBindings;
   readonly model: AddonModel;
-  readonly endTokens: readonly TokenId[];
+  readonly vocabulary: Vocabulary;
 }
+
+const NO_BANS: ReadonlySet<TokenId> = new Set();
 
 export class GrammarCache {
   readonly #host: GrammarHost;
   readonly #garbage = new NativeGarbage();
+  readonly #firstTokens: FirstTokens;
   /** States at the beginning of their grammars, the least recently used first. */
   readonly #beginnings = new Map<string, AddonGrammarState>();
   readonly #endTokens: ReadonlySet<TokenId>;
@@ -37,7 +42,8 @@ export class GrammarCache {
 
   constructor(host: GrammarHost) {
     this.#host = host;
-    this.#endTokens = new Set(host.endTokens);
+    this.#firstTokens = new FirstTokens(host.vocabulary);
+    this.#endTokens = new Set(host.vocabulary.endTokens);
   }
 
   /**
@@ -59,9 +65,10 @@ export class GrammarCache {
     return state;
   }
 
-  /** @throws {EngineError} `grammar_rejected`. */
-  check(text: string): void {
-    this.#beginningOf(text);
+  /** @throws {EngineError} `grammar_rejected`; `no_token_allowed` when every token it could begin with is banned. */
+  check(text: string, banned: ReadonlySet<TokenId>): void {
+    const beginning = this.#beginningOf(text);
+    if (banned.size > 0) this.#checkFirst(beginning, banned);
   }
 
   /** Whether the output may end in this state, or go on with this token. */
@@ -74,10 +81,17 @@ export class GrammarCache {
     this.#garbage.add(estimatedBytes(text));
   }
 
+  #checkFirst(beginning: AddonGrammarState, banned: ReadonlySet<TokenId>): void {
+    if (!this.#firstTokens.some((token) => this.allows(beginning, token), banned)) throw nothingLeft();
+  }
+
   #beginningOf(text: string): AddonGrammarState {
     const known = this.#beginnings.get(text);
     const beginning = known ?? this.#parse(text);
-    if (known === undefined) this.#chars += text.length;
+    if (known === undefined) {
+      this.#checkFirst(beginning, NO_BANS);
+      this.#chars += text.length;
+    }
     this.#beginnings.delete(text);
     this.#beginnings.set(text, beginning);
     for (const oldest of this.#beginnings.keys()) {
@@ -114,12 +128,15 @@ export class GrammarGuide {
   /** Tokens of the output that the state has taken; undefined while it is not known. */
   #taken: number | undefined;
 
-  /** @throws {EngineError} `grammar_rejected`. */
-  constructor(cache: GrammarCache, text: string) {
+  /**
+   * @param banned What the first draw may not bring.
+   * @throws {EngineError} `grammar_rejected`, `no_token_allowed`.
+   */
+  constructor(cache: GrammarCache, text: string, banned: ReadonlySet<TokenId>) {
     this.#cache = cache;
     this.#text = text;
     // The state itself waits for the first draw: a queued request holds no more than its text.
-    cache.check(text);
+    cache.check(text, banned);
   }
 
   /** The state after this output, made anew where draws that came to nothing have left it elsewhere. */
@@ -152,6 +169,13 @@ export class GrammarGuide {
     this.#taken = undefined;
     this.#cache.discard(this.#text);
   }
+}
+
+export function nothingLeft(): EngineError {
+  return new EngineError(
+    "no_token_allowed",
+    "Grammar, bans and biases of the request leave no token to draw.",
+  );
 }
 
 function estimatedBytes(text: string): number {

@@ -92,7 +92,7 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     bindings,
     model: addonModel,
     context: addonContext,
-    grammars: new GrammarCache({ bindings, model: addonModel, endTokens: vocabulary.endTokens }),
+    grammars: new GrammarCache({ bindings, model: addonModel, vocabulary }),
     contextTokens,
     embedder,
     dispose: async () => {

@@ -6,7 +6,7 @@
  */
 import { EngineError } from "../errors.ts";
 import { drawSeed } from "../sampling-seed.ts";
-import { GrammarGuide } from "./grammar.ts";
+import { GrammarGuide, nothingLeft } from "./grammar.ts";
 import { LlamaLogprobReader } from "./logprobs.ts";
 import type { LogitsHandle, Sampled, Sampler } from "../backend.ts";
 import type { GenerationParams, TokenId } from "../protocol.ts";
@@ -58,16 +58,19 @@ export class LlamaSampler implements Sampler {
   #drawnPosition = -1;
   #disposed = false;
 
+  /** @throws {EngineError} `grammar_rejected`; `no_token_allowed` when not even the first draw can bring a token. */
   constructor(host: SamplerHost, params: GenerationParams) {
     this.#host = host;
     this.#params = params;
-    this.#guide = params.grammar === undefined ? undefined : new GrammarGuide(host.grammars, params.grammar);
-    this.#sampler = new host.bindings.AddonSampler(host.model);
-    if (params.topLogprobs !== undefined) this.#observer = new LlamaLogprobReader(host, params.topLogprobs);
-    const { sampling, stopTokenIds, ignoreEos, minTokens } = params;
-    const { endTokens } = host.vocabulary;
+    const { sampling, stopTokenIds, ignoreEos, minTokens, grammar } = params;
+    const { endTokens, vocabSize } = host.vocabulary;
     this.#bias = biasOf(sampling.logitBias, ignoreEos ? endTokens : []);
     this.#biasBeforeMinTokens = biasOf(sampling.logitBias, [...endTokens, ...stopTokenIds]);
+    const { banned } = this.#biasAfter([]);
+    if (banned.size >= vocabSize) throw nothingLeft();
+    this.#guide = grammar === undefined ? undefined : new GrammarGuide(host.grammars, grammar, banned);
+    this.#sampler = new host.bindings.AddonSampler(host.model);
+    if (params.topLogprobs !== undefined) this.#observer = new LlamaLogprobReader(host, params.topLogprobs);
     this.#varies = sampling.temperature > 0 || minTokens > 0 || usesPenalties(params);
   }
 
@@ -164,13 +167,6 @@ export class LlamaSampler implements Sampler {
 
 function usesPenalties({ sampling }: GenerationParams): boolean {
   return sampling.frequencyPenalty !== 0 || sampling.presencePenalty !== 0 || sampling.repeatPenalty !== 1;
-}
-
-function nothingLeft(): EngineError {
-  return new EngineError(
-    "no_token_allowed",
-    "Grammar, bans and biases of the request leave no token to draw.",
-  );
 }
 
 function biasOf(logitBias: readonly (readonly [TokenId, number])[], ends: readonly TokenId[]): Bias {

@@ -160,11 +160,20 @@ export function emptyPrompt(param: string): ApiError {
   return new ApiError("empty_string", `Invalid '${param}': it must hold at least one token.`, param);
 }
 
-/**
- * Says what an engine's error means to a client. The engine's own words stay in the log.
- * @param grammarField What asked for a grammar, if anything did.
- */
-export function fromEngineError(error: EngineError, field: PromptField, grammarField?: string): ApiError {
+/** The fields of a request that narrow what can be drawn; undefined where it has none. */
+export interface NarrowingFields {
+  /** What asks for a grammar. */
+  readonly grammar: string | undefined;
+  /** What bans tokens. */
+  readonly bans: string | undefined;
+}
+
+/** Says what an engine's error means to a client. The engine's own words stay in the log. */
+export function fromEngineError(
+  error: EngineError,
+  field: PromptField,
+  narrowing?: NarrowingFields,
+): ApiError {
   switch (error.code) {
     case "context_exceeded":
       return contextExceeded(field, error.details?.["contextTokens"] ?? 0, error.details?.["promptTokens"]);
@@ -176,13 +185,13 @@ export function fromEngineError(error: EngineError, field: PromptField, grammarF
       return new ApiError(
         "invalid_value",
         "The model's engine cannot use the grammar of this request.",
-        grammarField,
+        narrowing?.grammar,
       );
     case "no_token_allowed":
       return new ApiError(
         "invalid_value",
         "The grammar and the banned tokens of this request leave the model nothing to generate.",
-        "logit_bias",
+        narrowing?.bans ?? narrowing?.grammar,
       );
     case "queue_full":
       return new ApiError("server_overloaded", "The server's queue is full. Please try again later.");

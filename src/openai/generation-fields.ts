@@ -193,6 +193,13 @@ export function toEngineParams(
   };
 }
 
+/** The field that bans tokens; undefined when nothing is banned. */
+export function banningField({ sampling, ignoreEos, minTokens }: GenerationSettings): string | undefined {
+  if (sampling.logitBias.length > 0) return "logit_bias";
+  if (ignoreEos) return "ignore_eos";
+  return minTokens > 0 ? "min_tokens" : undefined;
+}
+
 /** @throws {ApiError} 400 unless `0 <= token < vocabSize` and whole. */
 export function checkToken(token: unknown, vocabSize: number, param: string): asserts token is TokenId {
   if (typeof token !== "number" || !Number.isInteger(token)) throw wrongType(param, "an integer", token);

@@ -49,6 +49,23 @@ describe("a prompt that does not fit", () => {
   });
 });
 
+describe("a request that leaves nothing to generate", () => {
+  test.each([true, false])("is a 400 before any stream: stream %s", async (stream) => {
+    const { tokens } = await bodyOf<{ tokens: number[] }>(await server.post("/tokenize", { content: "yn" }));
+    const bans = Object.fromEntries(tokens.map((token) => [token, -100]));
+    const fields = { model: MODEL, ...HELLO, stream, grammar: 'root ::= "y" | "n"' };
+    const refused = await server.post("/v1/chat/completions", { ...fields, logit_bias: bans });
+    expect(await bodyOf<ErrorJson>(refused, 400)).toMatchObject({
+      error: { code: "invalid_value", type: "invalid_request_error", param: "logit_bias" },
+    });
+    const fine = await server.post("/v1/chat/completions", {
+      ...fields,
+      logit_bias: { [tokens[0] ?? 0]: -100 },
+    });
+    expect([fine.status, await fine.text()]).toEqual([200, expect.stringContaining('"content":"n"')]);
+  });
+});
+
 describe("every error", () => {
   const json = { method: "POST", headers: { "content-type": "application/json" } };
   const chat = (fields: object): RequestInit => ({

@@ -379,4 +379,14 @@ describe("grammars", () => {
     expect(engine.tokens("other")).toEqual(fakeOutput(prompt(20), 8));
     expect([engine.backend.openSamplers, refusing.backend.openSamplers]).toEqual([0, 0]);
   });
+
+  test("one that leaves not even a first token fails before it is accepted", async () => {
+    const engine = await fakeEngine({ allowedTokens: () => [] });
+    engine.send(submitCommand("stuck", prompt(4), { grammar: "nothing" }));
+    await engine.drained();
+    expect(engine.events.filter((event) => "id" in event)).toMatchObject([
+      { type: "failed", id: "stuck", code: "no_token_allowed" },
+    ]);
+    expect(engine.backend.openSamplers).toBe(0);
+  });
 });

@@ -4,6 +4,7 @@ import { TemplateRenderer } from "../../models/chat-template.ts";
 import { templateOf } from "../models/tools/fixture-templates.ts";
 import { GrammarMatcher } from "../../models/grammar/matcher.ts";
 import { parseGbnf } from "../../models/grammar/parse-gbnf.ts";
+import type { EngineErrorCode } from "../../engine/errors.ts";
 import type { Script } from "../support/scripted-engine.ts";
 import { createTestApp } from "../support/test-app.ts";
 import { EOS, idsOf } from "../support/tiny-vocabulary.ts";
@@ -410,13 +411,16 @@ describe("wrong tools and choices", () => {
 });
 
 describe("an engine that cannot follow", () => {
-  it.each([
-    ["grammar_rejected", "tools"],
-    ["no_token_allowed", "logit_bias"],
-  ] as const)("%s is a 400 that names %s", async (code, param) => {
+  it.each<[EngineErrorCode, string, object]>([
+    ["grammar_rejected", "tools", {}],
+    ["no_token_allowed", "tools", {}],
+    ["no_token_allowed", "logit_bias", { logit_bias: { 1: -100 } }],
+    ["no_token_allowed", "min_tokens", { tools: [], min_tokens: 3 }],
+    ["no_token_allowed", "ignore_eos", { tools: [], ignore_eos: true }],
+  ])("%s is a 400 that names %s", async (code, param, fields) => {
     const { chat, engine } = createTestApp();
     engine.script = { kind: "fail", code };
-    const response = await chat({ tools: TOOLS });
+    const response = await chat({ tools: TOOLS, ...fields });
     expect([response.status, await response.json()]).toMatchObject([
       400,
       { error: { param, code: "invalid_value" } },
@@ -432,7 +436,7 @@ describe("an engine that cannot follow", () => {
     engine.accept(submit);
     engine.step(submit, { tokens: idsOf("Hel") }, true);
     engine.fail(submit, "no_token_allowed");
-    expect(await (await answer).text()).toContain('"param":"logit_bias"');
+    expect(await (await answer).text()).toContain('"param":"tools"');
     expect(log.filter(({ level }) => level === "error")).toEqual([]);
     const metrics = await (await app.request("/metrics", { headers: { host: "localhost" } })).text();
     expect(metrics).toContain('weft_requests_total{endpoint="chat",outcome="client_error"} 1');

@@ -182,6 +182,49 @@ describe("refusals", () => {
   });
 });
 
+describe("a request that cannot even begin", () => {
+  const banning = (tokens: Iterable<number>): Partial<GenerationParams> => ({
+    sampling: withSampling({ logitBias: [...tokens].map((token) => [token, -100] as const) }),
+  });
+  const submitting = (params: Partial<GenerationParams>): Promise<unknown> =>
+    engine
+      .submit({
+        id: `g${requests++}`,
+        prompt: chat("Hello"),
+        addBos: true,
+        params: { ...GREEDY, maxTokens: 1, ...params },
+        promptLogprobs: undefined,
+        owner: "tester",
+      })
+      .then(
+        () => "accepted",
+        (error: { readonly code: string }) => error.code,
+      );
+  const tokensFor = (text: string): number[] =>
+    Array.from({ length: facts.vocabSize }, (_, token) => token).filter((token) => {
+      const piece = table.piece(token);
+      return piece !== "" && text.startsWith(piece);
+    });
+
+  test("is refused instead of accepted", async () => {
+    const parisian = tokensFor("Paris");
+    const cases: [Partial<GenerationParams>, string][] = [
+      [{ grammar: `root ::= "Paris"`, ...banning(parisian) }, "no_token_allowed"],
+      [{ grammar: `root ::= "Paris"`, ...banning(parisian.slice(1)) }, "accepted"],
+      [{ grammar: `root ::= "Paris" | "Rome"`, ...banning(parisian) }, "accepted"],
+      [{ grammar: `root ::= ""`, ...banning(facts.endTokens) }, "no_token_allowed"],
+      [{ grammar: `root ::= ""` }, "accepted"],
+      [{ grammar: `root ::= ""`, ignoreEos: true }, "no_token_allowed"],
+      [{ grammar: `root ::= "" | "a"`, ignoreEos: true }, "accepted"],
+      [banning(Array.from({ length: facts.vocabSize }, (_, token) => token)), "no_token_allowed"],
+      [banning(Array.from({ length: facts.vocabSize - 1 }, (_, token) => token)), "accepted"],
+      [{ grammar: JSON_OBJECT }, "accepted"],
+      [{ grammar: TEXT_THEN_DIGIT, ...banning(parisian) }, "accepted"],
+    ];
+    for (const [params, outcome] of cases) expect(await submitting(params)).toBe(outcome);
+  });
+});
+
 describe("the state of a grammar", () => {
   let backend: Backend;
   beforeAll(async () => {
