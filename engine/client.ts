@@ -17,6 +17,7 @@ import type {
   StepReport,
   SubmitCommand,
 } from "./protocol.ts";
+import type { Timeline } from "./timeline.ts";
 
 /** What a caller says of a request, a new one if nothing is to be resumed; the client adds the message type. */
 export type SubmitRequest = Omit<SubmitCommand, "type" | "resume"> & Partial<Pick<SubmitCommand, "resume">>;
@@ -158,6 +159,12 @@ export class EngineClient {
     return answer.type === "stats" ? answer.stats : unexpectedAnswer(answer);
   }
 
+  /** @param steps Of the last steps, so many at most. */
+  async timeline(steps: number): Promise<Timeline> {
+    const answer = await this.#call((call) => ({ type: "timeline", call, steps }));
+    return answer.type === "timeline" ? answer.timeline : unexpectedAnswer(answer);
+  }
+
   /** Resolves when nothing runs or waits any more; new requests fail with `draining` from now on. */
   async drain(): Promise<void> {
     await this.#call((call) => ({ type: "drain", call }));
@@ -225,6 +232,7 @@ export class EngineClient {
       case "embedded":
       case "ranked":
       case "stats":
+      case "timeline":
       case "drained":
       case "call_failed":
         return this.#answer(event);

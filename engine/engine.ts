@@ -8,6 +8,7 @@ import { performance } from "node:perf_hooks";
 import { calibrate } from "./calibrate.ts";
 import { EmbeddingQueue } from "./embedding-queue.ts";
 import { EngineError } from "./errors.ts";
+import { FlightRecorder } from "./flight-recorder.ts";
 import { PromptLogprobCollector, checkPromptLogprobs } from "./prompt-logprobs.ts";
 import { cancel, checkRoom, createState, submit } from "./scheduler/transitions.ts";
 import { engineStats } from "./stats.ts";
@@ -17,6 +18,8 @@ import type { EngineCommand, EngineEvent, LoadOptions, SubmitCommand } from "./p
 
 /** A third of decode's time: a waiting prompt is slowed down fourfold at the worst, not stopped. */
 const MIN_PREFILL_SHARE = 0.3;
+/** A minute or more of a CPU's steps, in about a megabyte. */
+const DEFAULT_TIMELINE_STEPS = 2000;
 
 export interface Engine {
   receive(command: EngineCommand): void;
@@ -28,6 +31,7 @@ interface Loaded {
   readonly backend: Backend;
   readonly embeddings: EmbeddingQueue;
   readonly loop: StepLoop;
+  readonly recorder: FlightRecorder;
 }
 
 export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEvent) => void): Engine {
@@ -63,7 +67,9 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
         cost,
       );
       const embeddings = new EmbeddingQueue(backend, options.maxQueued, emit);
-      loaded = { backend, embeddings, loop: new StepLoop(state, backend, emit, embeddings) };
+      const recorder = new FlightRecorder(options.timelineSteps ?? DEFAULT_TIMELINE_STEPS);
+      const loop = new StepLoop(state, backend, { emit, sideWork: embeddings, recorder });
+      loaded = { backend, embeddings, loop, recorder };
       emit({ type: "loaded", facts: { ...facts, loadMs: performance.now() - startMs } });
     } catch (error) {
       await backend?.close();
@@ -101,6 +107,12 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           type: "stats",
           call: command.call,
           stats: engineStats(loop),
+        }));
+      case "timeline":
+        return answer(command.call, ({ loop, recorder }) => ({
+          type: "timeline",
+          call: command.call,
+          timeline: recorder.timeline(loop.state, command.steps),
         }));
       case "drain":
         draining = true;

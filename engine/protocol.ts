@@ -5,6 +5,7 @@
  * child process. Text becomes tokens only inside the engine; tokens become text only outside it.
  */
 import type { EngineErrorCode } from "./errors.ts";
+import type { Timeline } from "./timeline.ts";
 
 /** Vocabulary index, `0 <= id < vocabSize`. */
 export type TokenId = number;
@@ -118,6 +119,8 @@ export interface LoadOptions {
    * undefined: where a token's result does not depend on how many are computed together.
    */
   readonly speculate: boolean | undefined;
+  /** Steps that the flight recorder keeps; 0 records nothing, absent lets the engine choose. */
+  readonly timelineSteps?: number;
 }
 
 /** Most inputs of one `embed`, or documents of one `rank`; and most tokens of all of them together. */
@@ -167,6 +170,8 @@ export type EngineCommand =
   /** Takes back an `embed` or `rank`: it gets no answer. */
   | { readonly type: "cancel_call"; readonly call: number }
   | { readonly type: "stats"; readonly call: number }
+  /** What the flight recorder kept of so many of the last steps. */
+  | { readonly type: "timeline"; readonly call: number; readonly steps: number }
   /** Answered with `drained` when nothing runs or waits any more; submits after it fail with `draining`. */
   | { readonly type: "drain"; readonly call: number }
   /** Ignored by every engine whose process was not started for tests. */
@@ -392,6 +397,7 @@ export type EngineEvent =
       readonly tokenCounts: readonly number[];
     }
   | { readonly type: "stats"; readonly call: number; readonly stats: EngineStats }
+  | { readonly type: "timeline"; readonly call: number; readonly timeline: Timeline }
   | { readonly type: "drained"; readonly call: number }
   | {
       readonly type: "call_failed";

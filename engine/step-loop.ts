@@ -6,6 +6,7 @@
  */
 import { performance } from "node:perf_hooks";
 import { EngineError } from "./errors.ts";
+import type { FlightRecorder } from "./flight-recorder.ts";
 import { checkPlan, checkState } from "./scheduler/invariants.ts";
 import { planStep } from "./scheduler/plan-step.ts";
 import {
@@ -20,6 +21,7 @@ import {
 import type { PromptLogprobCollector } from "./prompt-logprobs.ts";
 import { StepRecord } from "./step-record.ts";
 import type { Backend, BatchRun, LogitsHandle, Sampled, Sampler } from "./backend.ts";
+import type { RequestEnd } from "./timeline.ts";
 import type { EngineEvent, Finish, GenerationParams, RequestId, StartInfo } from "./protocol.ts";
 import type {
   BoundaryOperation,
@@ -45,6 +47,14 @@ export interface SideWork {
   runPiece(): Promise<void>;
 }
 
+/** Whom a step loop tells of its work. */
+export interface StepLoopLinks {
+  readonly emit: (event: EngineEvent) => void;
+  /** Gets a turn between steps. */
+  readonly sideWork: SideWork;
+  readonly recorder: FlightRecorder;
+}
+
 interface Generation extends Readers {
   readonly stopTokens: ReadonlySet<number>;
 }
@@ -57,7 +67,8 @@ export class StepLoop {
   readonly record: StepRecord;
   readonly #backend: Backend;
   readonly #emit: (event: EngineEvent) => void;
-  readonly #sideWork: SideWork | undefined;
+  readonly #sideWork: SideWork;
+  readonly #recorder: FlightRecorder;
   readonly #endTokens: ReadonlySet<number>;
   readonly #generations = new Map<RequestId, Generation>();
   #wake: (() => void) | undefined;
@@ -67,17 +78,12 @@ export class StepLoop {
   #stopping = false;
   readonly #done: Promise<void>;
 
-  /** @param sideWork Gets a turn between steps. */
-  constructor(
-    state: SchedulerState,
-    backend: Backend,
-    emit: (event: EngineEvent) => void,
-    sideWork?: SideWork,
-  ) {
+  constructor(state: SchedulerState, backend: Backend, { emit, sideWork, recorder }: StepLoopLinks) {
     this.state = state;
     this.#backend = backend;
     this.#emit = emit;
     this.#sideWork = sideWork;
+    this.#recorder = recorder;
     this.#endTokens = new Set(backend.facts.endTokens);
     this.record = new StepRecord(state);
     this.#done = this.#run();
@@ -96,6 +102,8 @@ export class StepLoop {
     const stopTokens = new Set(params.stopTokenIds);
     if (!params.ignoreEos) for (const token of this.#endTokens) stopTokens.add(token);
     this.#generations.set(id, { ...readers, stopTokens });
+    const request = this.state.requests.get(id);
+    if (request !== undefined) this.#recorder.arrived(request);
   }
 
   /** Resolves when nothing runs or waits. */
@@ -138,21 +146,26 @@ export class StepLoop {
       return this.#runSideWork();
     }
     beginStep(this.state, plan, startMs);
+    this.#recorder.beginStep(this.state, plan, startMs);
     for (const operation of plan.boundary) await this.#changeCells(operation);
+    const planMs = performance.now() - startMs;
     this.record.steps += 1;
-    this.record.planMs += performance.now() - startMs;
+    this.record.planMs += planMs;
+    this.#recorder.planned(planMs);
     for (const call of plan.calls) {
       const wanted = call.entries.filter((entry) => isCurrent(this.state, entry));
       if (wanted.length > 0) await this.#runCall(callWith(call, wanted));
       if (this.#stopping) break;
     }
-    await this.#runSideWork();
+    const sideStartMs = performance.now();
+    const worked = await this.#runSideWork();
+    this.#recorder.endStep(worked ? performance.now() - sideStartMs : 0);
     return true;
   }
 
   /** @returns False when there was nothing to do. */
   async #runSideWork(): Promise<boolean> {
-    if (this.#stopping || this.#sideWork?.pending !== true) return false;
+    if (this.#stopping || !this.#sideWork.pending) return false;
     const piece = this.#sideWork.runPiece();
     this.#send();
     await piece;
@@ -166,6 +179,7 @@ export class StepLoop {
 
   async #runCall(call: PlannedCall): Promise<void> {
     const startMs = performance.now();
+    this.#recorder.beginCall(this.state, call, startMs);
     const run = this.#backend.run(call.entries);
     const early = this.#backend.drawsInOrder ? this.#startDraws(call, run) : undefined;
     this.#send();
@@ -177,6 +191,7 @@ export class StepLoop {
     }
     const endMs = performance.now();
     this.record.addCall(call, endMs - startMs);
+    this.#recorder.endCall(endMs - startMs);
     completeCall(this.state, call, endMs - startMs);
     if (call.kind === "prefill") return this.#readPrompt(call, run, endMs);
     const drawing = call.entries.filter((entry) => entry.sample);
@@ -185,7 +200,12 @@ export class StepLoop {
     this.#takeDraws(drawing, draws);
     for (const plug of call.entries)
       if (plug.request === undefined) this.#backend.truncate(plug.slot, plug.position);
-    this.record.sampleMs += performance.now() - endMs;
+    this.#noteSampling(performance.now() - endMs);
+  }
+
+  #noteSampling(ms: number): void {
+    this.record.sampleMs += ms;
+    this.#recorder.sampled(ms);
   }
 
   /** Reads the logits of prompt tokens, where somebody wants them; a request whose logits cannot be read fails. */
@@ -201,7 +221,7 @@ export class StepLoop {
         if (request !== undefined) this.#failRequest(request, asEngineError(error));
       }
     }
-    if (reading.length > 0) this.record.sampleMs += performance.now() - startMs;
+    if (reading.length > 0) this.#noteSampling(performance.now() - startMs);
   }
 
   /** Never rejects. */
@@ -284,7 +304,7 @@ export class StepLoop {
       guessed,
     });
     if (start !== undefined) this.record.addPrompt(request);
-    if (finish !== undefined) this.#release(request);
+    if (finish !== undefined) this.#release(request, finish.stopToken === undefined ? "length" : "stop");
   }
 
   /** Of a request that wanted no tokens the prompt has been computed; what was drawn behind it is thrown away. */
@@ -297,7 +317,7 @@ export class StepLoop {
       finish: { reason: "length", stopToken: undefined },
     });
     this.record.addPrompt(request);
-    this.#release(request);
+    this.#release(request, "length");
   }
 
   #startOf(request: ScheduledRequest, nowMs: number): StartInfo {
@@ -345,7 +365,7 @@ export class StepLoop {
 
   #failRequest(request: ScheduledRequest, error: EngineError): void {
     this.#send();
-    this.#release(request);
+    this.#release(request, "failed");
     this.#emit({
       type: "failed",
       id: request.id,
@@ -370,15 +390,21 @@ export class StepLoop {
     if (releaseCancelled(this.state, performance.now()).length > 0) this.#collectReleased();
   }
 
-  #release(request: ScheduledRequest): void {
-    release(this.state, request, performance.now());
+  #release(request: ScheduledRequest, end: RequestEnd): void {
+    const nowMs = performance.now();
+    release(this.state, request, nowMs);
+    this.#recorder.ended(request.id, end, nowMs);
     this.#dropGeneration(request.id);
   }
 
   /** Frees the samplers of requests that left the state. */
   #collectReleased(): void {
     if (this.#generations.size === this.state.requests.size) return;
-    for (const id of this.#generations.keys()) if (!this.state.requests.has(id)) this.#dropGeneration(id);
+    for (const id of this.#generations.keys()) {
+      if (this.state.requests.has(id)) continue;
+      this.#recorder.ended(id, "cancelled", performance.now());
+      this.#dropGeneration(id);
+    }
   }
 
   #dropGeneration(id: RequestId): void {

@@ -24,6 +24,7 @@ import {
   getResponse,
   listInputItems,
 } from "./routes/responses.ts";
+import { debugTimeline } from "./routes/timeline.ts";
 import { applyTemplate, detokenize, tokenize } from "./routes/tokenize.ts";
 
 type Method = "GET" | "POST" | "DELETE";
@@ -49,6 +50,7 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["GET", "/slots", slots],
   ["GET", "/props", props],
   ["GET", "/metrics", metrics],
+  ["GET", "/debug/timeline", debugTimeline],
   ["GET", "/version", version],
   ["GET", "/openapi.json", openApi],
   ["GET", "/health", health],

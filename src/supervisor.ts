@@ -10,7 +10,6 @@ import type {
   EngineEvent,
   EngineExit,
   EnginePort,
-  EngineStats,
   LoadOptions,
   ModelFacts,
   RequestId,
@@ -43,6 +42,7 @@ interface Kept {
   readonly suspicion: Suspicion;
 }
 
+type CallAnswer = Extract<EngineEvent, { call: number }>;
 type CallCommand = Exclude<Extract<EngineCommand, { call: number }>, { type: "cancel_call" }>;
 
 /** A question that has not been answered. */
@@ -299,9 +299,8 @@ export class Supervisor implements EnginePort {
 
   #ask(command: CallCommand): void {
     const held: HeldCall = { command, sent: false, crashes: 0 };
-    const up = this.#ready && (this.#trial === undefined || command.type === "stats");
-    // What an engine is doing cannot be asked of the next one.
-    if (!up && command.type === "stats") return this.#refuseCall(command.call, "engine_exited", "No engine.");
+    const up = this.#ready && (this.#trial === undefined || asksOfNow(command));
+    if (!up && asksOfNow(command)) return this.#refuseCall(command.call, "engine_exited", "No engine.");
     if (!up && this.#calls.size >= MOST_HELD_CALLS)
       return this.#refuseCall(command.call, "queue_full", "Too many calls are waiting already.");
     this.#calls.set(command.call, held);
@@ -325,7 +324,7 @@ export class Supervisor implements EnginePort {
     held.sent = false;
     held.crashes += death === "crash" ? 1 : 0;
     const guilty = held.crashes >= GUILTY_CRASHES;
-    if (!guilty && command.type !== "stats") return false;
+    if (!guilty && !asksOfNow(command)) return false;
     this.#calls.delete(command.call);
     const code = guilty ? "engine_crashed" : "engine_exited";
     this.#refuseCall(command.call, code, "The engine ended before it answered.");
@@ -342,9 +341,7 @@ export class Supervisor implements EnginePort {
     if ("call" in event) {
       if (this.#present.size === 0) this.#watch.heard();
       if (!this.#calls.delete(event.call)) return;
-      return this.#receiver(
-        event.type === "stats" ? { ...event, stats: this.#withOwnIds(event.stats) } : event,
-      );
+      return this.#receiver(this.#withOwnIds(event));
     }
     switch (event.type) {
       case "load_progress":
@@ -377,13 +374,21 @@ export class Supervisor implements EnginePort {
     }
   }
 
-  /** The requests of the slots by the names that their clients know. */
-  #withOwnIds(stats: EngineStats): EngineStats {
-    const slots = stats.slots.map((slot) => {
-      const kept = this.#present.get(slot.requestId ?? "");
-      return kept === undefined ? slot : { ...slot, requestId: kept.command.id };
+  /** Open requests by the names that their clients know. */
+  #withOwnIds(event: CallAnswer): CallAnswer {
+    if (event.type === "stats") {
+      const slots = event.stats.slots.map((slot) => {
+        const kept = this.#present.get(slot.requestId ?? "");
+        return kept === undefined ? slot : { ...slot, requestId: kept.command.id };
+      });
+      return { ...event, stats: { ...event.stats, slots } };
+    }
+    if (event.type !== "timeline") return event;
+    const requests = event.timeline.requests.map((request) => {
+      const kept = this.#present.get(request.id);
+      return kept === undefined ? request : { ...request, id: kept.command.id };
     });
-    return { ...stats, slots };
+    return { ...event, timeline: { ...event.timeline, requests } };
   }
 
   #takeFacts(facts: ModelFacts): void {
@@ -416,6 +421,11 @@ export class Supervisor implements EnginePort {
     this.#receiver({ ...event, outputs });
     this.#reviewTrial();
   }
+}
+
+/** What an engine is doing, or has done, cannot be asked of the next one. */
+function asksOfNow({ type }: CallCommand): boolean {
+  return type === "stats" || type === "timeline";
 }
 
 /** Whatever was chosen at first is asked for now: the memory of the dead engine may not be free yet. */

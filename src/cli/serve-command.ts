@@ -178,6 +178,7 @@ function loadOptions(model: ResolvedModel, values: ServeValues): LoadOptions {
     maxQueued: values["max-queued"],
     deterministic: values.deterministic,
     speculate: values.speculation === "auto" ? undefined : values.speculation === "on",
+    timelineSteps: values.timeline,
   };
 }
 

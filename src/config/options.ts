@@ -35,6 +35,9 @@ const DEFAULT_MAX_QUEUED = 256;
 /** A busy machine may stop an engine for seconds; nobody waits much longer than this for a token. */
 const DEFAULT_STUCK_AFTER_SECONDS = 30;
 
+/** Enough for hours of a CPU's steps; each takes a few hundred bytes. */
+const MAX_TIMELINE_STEPS = 100_000;
+
 /** Keys are the names: `--max-queued`, `WEFT_MAX_QUEUED` and `"max-queued"` are the same option. */
 export const serveOptions = {
   model: option(
@@ -141,6 +144,11 @@ export const serveOptions = {
   "drain-timeout": option(amount("seconds", 0, 86_400), 30, "time that running requests get at shutdown"),
   "allowed-hosts": option(list("name"), [], "Host names accepted on loopback beside localhost"),
   "cors-origins": option(list("origin"), [], "browser origins let in beside localhost; * is all"),
+  timeline: option(
+    integer("steps", 0, MAX_TIMELINE_STEPS),
+    2000,
+    "engine steps that /debug/timeline can tell of, without any prompt; 0 records nothing",
+  ),
   "log-level": option(
     choice("debug", "info", "warn", "error", "silent"),
     "info",

@@ -11,6 +11,7 @@ import type {
   StepOutput,
   SubmitCommand,
 } from "../../engine/protocol.ts";
+import type { Timeline } from "../../engine/timeline.ts";
 
 export const LOAD_OPTIONS: LoadOptions = {
   modelPath: "fake.gguf",
@@ -76,6 +77,8 @@ export interface FakeEngine {
   /** Resolves when nothing runs or waits; the engine takes no more requests afterwards. */
   drained(): Promise<void>;
   stats(): Promise<EngineStats>;
+  /** What the flight recorder kept of the last steps. */
+  timeline(steps?: number): Promise<Timeline>;
   stop(): Promise<void>;
   /** All outputs of a request, in order. */
   outputs(id: string): StepOutput[];
@@ -131,6 +134,15 @@ export async function fakeEngine(
       );
       engine.receive({ type: "stats", call: own });
       return (await answer).stats;
+    },
+    timeline: async (steps = 1000) => {
+      const own = ++call;
+      const answer = next(
+        (event): event is Extract<EngineEvent, { type: "timeline" }> =>
+          event.type === "timeline" && event.call === own,
+      );
+      engine.receive({ type: "timeline", call: own, steps });
+      return (await answer).timeline;
     },
     stop: async () => {
       engine.receive({ type: "stop" });

@@ -16,6 +16,7 @@ import type {
   TokenLogprobs,
 } from "../../engine/protocol.ts";
 import type { EngineErrorCode } from "../../engine/errors.ts";
+import type { Timeline } from "../../engine/timeline.ts";
 import { idsOf } from "./tiny-vocabulary.ts";
 
 /** What the engine does with a request by itself; `hold` leaves everything to the test. */
@@ -80,6 +81,8 @@ export class ScriptedEngine implements EnginePort {
   /** Answers an `embed` or a `rank`; undefined leaves them unanswered. */
   vectorOf: ((tokens: readonly TokenId[]) => Float32Array) | undefined;
   scoreOf: ((query: readonly TokenId[], document: readonly TokenId[]) => number) | undefined;
+  /** Answers a `timeline`; undefined leaves it unanswered. */
+  timeline: Timeline | undefined;
   #exit: (exit: EngineExit) => void = () => {};
   #receive: (event: EngineEvent) => void = () => {};
   #watchers: (() => void)[] = [];
@@ -114,6 +117,8 @@ export class ScriptedEngine implements EnginePort {
     if (command.type === "embed") this.#embed(command);
     if (command.type === "rank") this.#rank(command);
     if (command.type === "stats") this.#answer({ type: "stats", call: command.call, stats: STATS });
+    if (command.type === "timeline" && this.timeline !== undefined)
+      this.#answer({ type: "timeline", call: command.call, timeline: this.timeline });
     if (command.type === "tokenize") {
       const tokens = tokensOf(command.parts);
       this.#answer({
