@@ -28,6 +28,7 @@ export interface Engine {
 }
 
 interface Loaded {
+  readonly maxPromptTokens: number;
   readonly backend: Backend;
   readonly embeddings: EmbeddingQueue;
   readonly loop: StepLoop;
@@ -69,7 +70,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       const embeddings = new EmbeddingQueue(backend, options.maxQueued, emit);
       const recorder = new FlightRecorder(options.timelineSteps ?? DEFAULT_TIMELINE_STEPS);
       const loop = new StepLoop(state, backend, { emit, sideWork: embeddings, recorder });
-      loaded = { backend, embeddings, loop, recorder };
+      loaded = { maxPromptTokens: options.maxPromptTokens ?? Infinity, backend, embeddings, loop, recorder };
       emit({ type: "loaded", facts: { ...facts, loadMs: performance.now() - startMs } });
     } catch (error) {
       await backend?.close();
@@ -133,12 +134,16 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
     try {
       if (loaded === undefined) throw new EngineError("internal", "No model is loaded.");
       if (draining) throw new EngineError("draining", "The engine takes no new requests.");
-      const { backend, loop } = loaded;
+      const { maxPromptTokens, backend, loop } = loaded;
       if (!backend.facts.generates)
         throw new EngineError("invalid_request", "This model gives vectors or scores and does not generate.");
       // Before the work of tokenizing a prompt that would be refused.
       checkRoom(loop.state);
       const prompt = backend.tokenize(command.prompt, command.addBos);
+      if (prompt.length > maxPromptTokens) {
+        const details = { promptTokens: prompt.length, maxPromptTokens };
+        throw new EngineError("prompt_too_long", "The prompt is longer than this engine takes.", details);
+      }
       // Needs no word of what is resumed: each draw is told the whole output so far.
       const sampler = backend.createSampler(command.params);
       // A resumed request has brought those of its prompt with its first token.

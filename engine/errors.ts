@@ -11,6 +11,8 @@ export type EngineErrorCode =
   | "gpu_unavailable"
   /** Prompt does not fit the slot. Details: promptTokens, contextTokens. */
   | "context_exceeded"
+  /** Prompt is longer than the operator allows. Details: promptTokens, maxPromptTokens. */
+  | "prompt_too_long"
   | "empty_prompt"
   | "invalid_request"
   /** The runtime refuses the grammar. */

@@ -112,6 +112,8 @@ export interface LoadOptions {
   readonly itlTargetMs: number | undefined;
   /** Most requests that may wait for a slot. */
   readonly maxQueued: number;
+  /** Longest prompt that is taken, whatever a slot can hold; undefined is no further bound. */
+  readonly maxPromptTokens?: number | undefined;
   /** Exact reuse only, so that outputs never depend on what was cached. */
   readonly deterministic: boolean;
   /**

@@ -1,4 +1,5 @@
 /** What the HTTP application needs from the process around it, so that a test can hand it anything. */
+import type { Limits } from "./config/limits.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import type { Responses } from "./responses/responses.ts";
 import type { ModelDirectory } from "./model-directory.ts";
@@ -18,8 +19,7 @@ export interface AppConfig {
   readonly apiKeys: readonly ApiKey[];
   /** Refuses unknown request fields instead of reporting them in a header. */
   readonly strictParams: boolean;
-  /** Most choices (`n`) of one prompt. */
-  readonly maxChoices: number;
+  readonly limits: Limits;
   /** Any model name, or none, means the default model. */
   readonly anyModel: boolean;
   readonly reasoningField: ReasoningField;

@@ -4,17 +4,15 @@ import type { Server, ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
+import type { Limits } from "./config/limits.ts";
 import type { Lifecycle } from "./deps.ts";
+import { connectionErrorAnswer } from "./http/connection-errors.ts";
 import { StalledWrites } from "./http/stalled-writes.ts";
 
-/** A client that sends its headers a byte at a time holds a socket no longer than this. */
-const HEADERS_TIMEOUT_MS = 10_000;
-/** Time for headers and body together; eight megabytes in it are 140 kB/s. */
-const REQUEST_TIMEOUT_MS = 60_000;
+/** How often the sockets are looked at for clients that send too slowly. */
+const SLOW_TICK_MS = 1000;
 /** Longer than the 60 s after which common proxies close idle connections, so that they close first. */
 const KEEP_ALIVE_TIMEOUT_MS = 75_000;
-/** Each socket costs a file descriptor; common limits start at 4096 above what else a process needs. */
-const MAX_CONNECTIONS = 4096;
 /** While draining, idle sockets are closed this often: a keep-alive client may become idle at any time. */
 const IDLE_SWEEP_MS = 200;
 
@@ -49,6 +47,14 @@ export interface HttpApp {
   fetch(request: Request, env: object): Response | Promise<Response>;
 }
 
+export interface HttpServerOptions {
+  /** Time after which a client that reads nothing of its answer is cut off. */
+  readonly writeTimeoutMs: number;
+  readonly limits: Limits;
+  /** Called for each connection that is closed at once because there are too many. */
+  readonly onDrop?: () => void;
+}
+
 export interface ListenOptions {
   readonly host: string;
   /** 0 takes a free one. */
@@ -64,10 +70,10 @@ export class HttpServer {
   readonly #stallTimer: NodeJS.Timeout;
   #onQuiet: (() => void) | undefined;
 
-  /** @param writeTimeoutMs Time after which a client that reads nothing of its answer is cut off. */
-  constructor(app: HttpApp, lifecycle: ServerLifecycle, writeTimeoutMs: number) {
+  constructor(app: HttpApp, lifecycle: ServerLifecycle, options: HttpServerOptions) {
+    const { limits } = options;
     this.#lifecycle = lifecycle;
-    const stalled = new StalledWrites<Socket>(writeTimeoutMs);
+    const stalled = new StalledWrites<Socket>(options.writeTimeoutMs);
     this.#stallTimer = setInterval(() => {
       for (const socket of stalled.tick(this.#sockets, STALL_TICK_MS)) socket.destroy();
     }, STALL_TICK_MS).unref();
@@ -76,9 +82,11 @@ export class HttpServer {
     });
     this.#server = createServer(
       {
-        headersTimeout: HEADERS_TIMEOUT_MS,
-        requestTimeout: REQUEST_TIMEOUT_MS,
+        headersTimeout: Math.min(limits["max-header-seconds"], limits["max-request-seconds"]) * 1000,
+        requestTimeout: limits["max-request-seconds"] * 1000,
+        connectionsCheckingInterval: SLOW_TICK_MS,
         keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
+        maxHeaderSize: limits["max-header-bytes"],
       },
       (request, response) => {
         this.#track(response);
@@ -87,7 +95,14 @@ export class HttpServer {
         void listener(request, response);
       },
     );
-    this.#server.maxConnections = MAX_CONNECTIONS;
+    this.#server.maxConnections = limits["max-connections"];
+    this.#server.on("drop", () => options.onDrop?.());
+    this.#server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
+      // Behind the beginning of another answer it would be read as more of that.
+      const isAnswering = [...this.#open].some((open) => open.socket === socket && open.headersSent);
+      if (socket.writable && !isAnswering) socket.write(connectionErrorAnswer(error.code, limits));
+      socket.destroySoon();
+    });
     this.#server.on("connection", (socket) => {
       this.#sockets.add(socket);
       socket.once("close", () => this.#sockets.delete(socket));

@@ -15,6 +15,7 @@ import type { TokenTable } from "../../models/text/token-table.ts";
 import { createApp } from "../app.ts";
 import { parseApiKeys } from "../config/api-keys.ts";
 import { ConfigError } from "../config/config-error.ts";
+import { pickLimits } from "../config/limits.ts";
 import { isLoopback, loadConfig } from "../config/load-config.ts";
 import type { ConfigInputs, LoadedConfig } from "../config/load-config.ts";
 import type { ServeValues } from "../config/options.ts";
@@ -52,9 +53,10 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   // Not before the models are there: until then a signal ends the process as usual.
   const signals = new Signals();
 
+  const limits = pickLimits(values);
   const version = packageVersion();
   const metrics = new Metrics(version);
-  const renderer = new TemplateRenderer();
+  const renderer = new TemplateRenderer({ deadlineMs: limits["max-template-ms"] });
   const models = new ModelHost(resolved, {
     startEngine: (model) => forkEngine({ onStderr: (line) => log.debug({ model: model.id }, line) }),
     loadOptions: (model) => loadOptions(model, values),
@@ -83,7 +85,11 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     ids: randomIds,
     lifecycle,
   });
-  const server = new HttpServer(app, lifecycle, values["write-timeout"] * 1000);
+  const server = new HttpServer(app, lifecycle, {
+    writeTimeoutMs: values["write-timeout"] * 1000,
+    limits,
+    onDrop: () => metrics.countDrop(),
+  });
   try {
     const port = await listen(server, values);
     const loading = models.start();
@@ -176,6 +182,7 @@ function loadOptions(model: ResolvedModel, values: ServeValues): LoadOptions {
     prefillChunk: values["prefill-chunk"],
     itlTargetMs: values["itl-target"],
     maxQueued: values["max-queued"],
+    maxPromptTokens: values["max-prompt-tokens"],
     deterministic: values.deterministic,
     speculate: values.speculation === "auto" ? undefined : values.speculation === "on",
     timelineSteps: values.timeline,
@@ -187,7 +194,7 @@ function appConfig({ values }: LoadedConfig, version: string): AppConfig {
     version,
     apiKeys: parseApiKeys(values["api-key"]),
     strictParams: values["strict-params"],
-    maxChoices: values["max-choices"],
+    limits: pickLimits(values),
     anyModel: values["any-model"],
     reasoningField: values["reasoning-field"],
     sseKeepAliveSeconds: values["keep-alive"],

@@ -1,8 +1,9 @@
 /** The command line's view of the option table: flags for commander, and what was given of them. */
 import { Option } from "commander";
 import type { Command } from "commander";
+import type { OptionSpec } from "../config/option-spec.ts";
 import { environmentName, serveOptionNames, serveOptions } from "../config/options.ts";
-import type { OptionSpec, ServeOptionName } from "../config/options.ts";
+import type { ServeOptionName } from "../config/options.ts";
 
 /** Adds every option of the table, and `--config`. */
 export function addServeFlags(command: Command): Command {

@@ -2,7 +2,8 @@
 import { readFileSync } from "node:fs";
 import { ConfigError } from "./config-error.ts";
 import { environmentName, serveOptionNames, serveOptions } from "./options.ts";
-import type { OptionSpec, ServeOptionName, ServeValues } from "./options.ts";
+import type { OptionSpec } from "./option-spec.ts";
+import type { ServeOptionName, ServeValues } from "./options.ts";
 
 type ValueSource = "flag" | "env" | "file" | "default";
 

@@ -2,35 +2,15 @@
  * Every option of the server: one table that the command line, `--help`, the environment and the configuration
  * file are derived from.
  */
+import { limitOptions } from "./limits.ts";
+import { option } from "./option-spec.ts";
+import type { OptionSpec } from "./option-spec.ts";
 import { amount, choice, flag, integer, list, text } from "./value-kinds.ts";
-import type { ValueKind } from "./value-kinds.ts";
-
-export interface OptionSpec<T, D extends T | undefined = T | undefined> {
-  readonly kind: ValueKind<T>;
-  readonly default: D;
-  /** Meaning, unit and what the default does. */
-  readonly description: string;
-  /** Where the environment variable is not `WEFT_` and the name. */
-  readonly env?: string;
-}
-
-function option<T>(kind: ValueKind<T>, fallback: T, description: string, env?: string): OptionSpec<T, T>;
-function option<T>(kind: ValueKind<T>, fallback: undefined, description: string): OptionSpec<T, undefined>;
-function option<T>(
-  kind: ValueKind<T>,
-  fallback: T | undefined,
-  description: string,
-  env?: string,
-): OptionSpec<T> {
-  return { kind, default: fallback, description, ...(env === undefined ? {} : { env }) };
-}
 
 /** Slots cost memory for their context; eight keep most of a CPU's batching gain. */
 const DEFAULT_SLOTS = 8;
 /** llama.cpp's own bound on parallel sequences. */
 const MAX_SLOTS = 256;
-/** At 8 slots and 5 s an answer, the last of 256 waits under three minutes; clients give up later than that. */
-const DEFAULT_MAX_QUEUED = 256;
 
 /** A busy machine may stop an engine for seconds; nobody waits much longer than this for a token. */
 const DEFAULT_STUCK_AFTER_SECONDS = 30;
@@ -85,16 +65,6 @@ export const serveOptions = {
     amount("ms", 1, 60_000),
     undefined,
     "longest wanted time between two tokens of a stream (default: 100 on a GPU, 400 on a CPU)",
-  ),
-  "max-queued": option(
-    integer("count", 0, 100_000),
-    DEFAULT_MAX_QUEUED,
-    "most requests that wait for a slot; more are answered 503",
-  ),
-  "max-choices": option(
-    integer("count", 1, 128),
-    16,
-    "most choices (`n`) of one prompt; each is a request of its own to the queue",
   ),
   speculation: option(
     choice("auto", "on", "off"),
@@ -159,6 +129,7 @@ export const serveOptions = {
     "auto",
     "form of the log on stderr; auto is text on a terminal",
   ),
+  ...limitOptions,
 } as const;
 
 export type ServeOptionName = keyof typeof serveOptions;

@@ -1,16 +1,17 @@
 /** Reads a request's JSON body: right kind, bounded size, never more in memory than the limit. */
+import type { Limits } from "../config/limits.ts";
 import { ApiError } from "../openai/api-error.ts";
 import { parseJsonObject } from "./json.ts";
-import { DISCARD_SILENCE_MS, MAX_BODY_BYTES, MAX_DISCARDED_BYTES } from "./limits.ts";
+import { DISCARD_SILENCE_MS, MAX_DISCARDED_BYTES } from "./limits.ts";
 
 const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json$/;
 
 /** @throws {ApiError} 413, 415, or what `parseJsonObject` throws. */
-export async function readJsonObject(request: Request): Promise<Record<string, unknown>> {
+export async function readJsonObject(request: Request, limits: Limits): Promise<Record<string, unknown>> {
   checkHeaders(request.headers);
-  const bytes = await readBounded(request);
+  const bytes = await readBounded(request, limits["max-body-bytes"]);
   if (bytes.length === 0) throw new ApiError("invalid_json", "The body of your request is empty.");
-  return parseJsonObject(bytes);
+  return parseJsonObject(bytes, limits);
 }
 
 function checkHeaders(headers: Headers): void {
@@ -26,24 +27,24 @@ function checkHeaders(headers: Headers): void {
   }
 }
 
-async function readBounded(request: Request): Promise<Uint8Array> {
+async function readBounded(request: Request, maxBytes: number): Promise<Uint8Array> {
   if (request.body === null) return new Uint8Array();
   const chunks: Uint8Array[] = [];
   let length = 0;
   const reader = request.body.getReader();
-  if (Number(request.headers.get("content-length") ?? 0) > MAX_BODY_BYTES) {
+  if (Number(request.headers.get("content-length") ?? 0) > maxBytes) {
     await discard(reader);
-    throw tooLarge();
+    throw tooLarge(maxBytes);
   }
   try {
     for (;;) {
       const { done, value } = await reader.read();
       if (done) break;
       length += value.length;
-      if (length > MAX_BODY_BYTES) {
+      if (length > maxBytes) {
         chunks.length = 0;
         await discard(reader);
-        throw tooLarge();
+        throw tooLarge(maxBytes);
       }
       chunks.push(value);
     }
@@ -76,10 +77,10 @@ async function discard(reader: ReadableStreamDefaultReader<Uint8Array>): Promise
   }
 }
 
-function tooLarge(): ApiError {
+function tooLarge(maxBytes: number): ApiError {
   return new ApiError(
     "request_too_large",
-    `The body is larger than ${MAX_BODY_BYTES} bytes, the most this server accepts.`,
+    `The body is larger than ${maxBytes} bytes, the most this server accepts (--max-body-bytes).`,
     undefined,
     // The rest of the body is still coming: the connection cannot be used again.
     { headers: { connection: "close" } },

@@ -1,6 +1,6 @@
 /** Bytes to a JSON value, with the bounds that keep the parser and everything behind it safe. */
+import type { Limits } from "../config/limits.ts";
 import { ApiError } from "../openai/api-error.ts";
-import { MAX_JSON_DEPTH } from "./limits.ts";
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -9,13 +9,14 @@ const BACKSLASH = 0x5c;
 const SURROGATE_ESCAPE = /\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}/;
 const LONE_SURROGATE = /\p{Surrogate}/gu;
 
-/**
- * @throws {ApiError} 400 for bytes that are not UTF-8, not JSON, nested deeper than `MAX_JSON_DEPTH`, or not an
- * object.
- */
-export function parseJsonObject(bytes: Uint8Array): Record<string, unknown> {
-  if (isDeeperThan(bytes, MAX_JSON_DEPTH)) {
-    throw new ApiError("invalid_json", `The JSON body is nested deeper than ${MAX_JSON_DEPTH} levels.`);
+/** @throws {ApiError} 400 for bytes that are not UTF-8, not JSON, nested too deeply, or not an object. */
+export function parseJsonObject(bytes: Uint8Array, limits: Limits): Record<string, unknown> {
+  const depth = limits["max-json-depth"];
+  if (isDeeperThan(bytes, depth)) {
+    throw new ApiError(
+      "invalid_json",
+      `The JSON body is nested deeper than ${depth} levels, the most this server accepts (--max-json-depth).`,
+    );
   }
   const value = parse(decode(bytes));
   if (!isObject(value)) throw new ApiError("invalid_json", "The body must be a JSON object.");

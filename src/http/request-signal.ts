@@ -6,7 +6,6 @@
  */
 import type { HttpBindings } from "@hono/node-server";
 import type { Socket } from "node:net";
-import { MAX_IN_FLIGHT_PER_SOCKET } from "./limits.ts";
 
 const inFlight = new WeakMap<Socket, number>();
 
@@ -38,9 +37,9 @@ export class RequestScope {
     return this.#controller.signal;
   }
 
-  /** Whether this socket carries more unanswered requests than it may. */
-  get crowded(): boolean {
-    return this.#socket !== undefined && (inFlight.get(this.#socket) ?? 0) > MAX_IN_FLIGHT_PER_SOCKET;
+  /** Unanswered requests of this socket, this one among them; 0 without a socket. */
+  get onSocket(): number {
+    return this.#socket === undefined ? 0 : (inFlight.get(this.#socket) ?? 0);
   }
 
   /** Whether the answer is still being made after its handler has returned. */

@@ -95,6 +95,11 @@ export class Metrics {
   readonly #disconnects = this.#counter("weft_client_disconnects_total", "Clients that left early.", [
     "phase",
   ]);
+  readonly #drops = this.#counter(
+    "weft_connections_dropped_total",
+    "Connections closed at once because there were too many.",
+    [],
+  );
   readonly #invalidOutputs = this.#counter(
     "weft_invalid_outputs_total",
     "Finished answers that are not what their schema says.",
@@ -191,6 +196,10 @@ export class Metrics {
 
   countDisconnect(phase: DisconnectPhase): void {
     this.#disconnects.inc({ phase });
+  }
+
+  countDrop(): void {
+    this.#drops.inc();
   }
 
   countInvalidOutput(model: string): void {

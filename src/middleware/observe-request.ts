@@ -33,7 +33,8 @@ export const observeRequest = (deps: AppDeps) =>
     c.set("notes", notes);
     scope.onEnd(() => report(c, deps, startMs));
     try {
-      if (scope.crowded) refuseCrowd(c);
+      const most = deps.config.limits["max-requests-per-connection"];
+      if (scope.onSocket > most) refuseCrowd(c, most);
       else await next();
       c.res.headers.set("x-request-id", requestId);
       c.res.headers.set("openai-version", OPENAI_VERSION);
@@ -44,10 +45,11 @@ export const observeRequest = (deps: AppDeps) =>
   });
 
 /** One client that pipelines may not fill the queue for everybody. */
-function refuseCrowd(c: AppContext): void {
+function refuseCrowd(c: AppContext, most: number): void {
   const error = new ApiError(
     "too_many_requests_on_connection",
-    "Too many requests at once on one connection. Please open more connections.",
+    `More than ${most} requests at once on one connection (--max-requests-per-connection). Please open more ` +
+      "connections.",
     undefined,
     { headers: { connection: "close" } },
   );

@@ -32,6 +32,7 @@ const KINDS = {
   invalid_schema: { status: 400, type: REQUEST, codeOnWire: false },
   invalid_type: { status: 400, type: REQUEST },
   invalid_value: { status: 400, type: REQUEST },
+  malformed_request: { status: 400, type: REQUEST },
   missing_required_parameter: { status: 400, type: REQUEST },
   previous_response_not_found: { status: 400, type: REQUEST },
   string_above_max_length: { status: 400, type: REQUEST },
@@ -46,8 +47,10 @@ const KINDS = {
   unknown_url: { status: 404, type: REQUEST, codeOnWire: false },
   method_not_allowed: { status: 405, type: REQUEST, codeOnWire: false },
   response_not_found: { status: 404, type: REQUEST, codeOnWire: false },
+  request_timeout: { status: 408, type: REQUEST },
   request_too_large: { status: 413, type: REQUEST },
   unsupported_media_type: { status: 415, type: REQUEST },
+  headers_too_large: { status: 431, type: REQUEST },
   /** Nobody reads it: the client has gone. The number is the one nginx logs. */
   client_closed: { status: 499, type: REQUEST },
   internal_error: { status: 500, type: SERVER },
@@ -156,6 +159,17 @@ export function contextExceeded(
   );
 }
 
+/** The same, for a bound that the operator has set below the model's. */
+function promptTooLong(field: PromptField, most: number, promptTokens: number): ApiError {
+  return new ApiError(
+    "context_length_exceeded",
+    `This server's maximum prompt length is ${most} tokens (--max-prompt-tokens). However, your ${field} resulted ` +
+      `in ${promptTokens} tokens. Please reduce the length of the ${field}.`,
+    field,
+    { fields: { n_prompt_tokens: promptTokens, n_ctx: most } },
+  );
+}
+
 export function emptyPrompt(param: string): ApiError {
   return new ApiError("empty_string", `Invalid '${param}': it must hold at least one token.`, param);
 }
@@ -177,6 +191,12 @@ export function fromEngineError(
   switch (error.code) {
     case "context_exceeded":
       return contextExceeded(field, error.details?.["contextTokens"] ?? 0, error.details?.["promptTokens"]);
+    case "prompt_too_long":
+      return promptTooLong(
+        field,
+        error.details?.["maxPromptTokens"] ?? 0,
+        error.details?.["promptTokens"] ?? 0,
+      );
     case "empty_prompt":
       return emptyPrompt(field);
     case "invalid_request":
@@ -194,7 +214,10 @@ export function fromEngineError(
         narrowing?.bans ?? narrowing?.grammar,
       );
     case "queue_full":
-      return new ApiError("server_overloaded", "The server's queue is full. Please try again later.");
+      return new ApiError(
+        "server_overloaded",
+        "The server's queue is full (--max-queued). Please try again later.",
+      );
     case "draining":
       return new ApiError("server_draining", "The server is shutting down and takes no new requests.");
     case "engine_exited":

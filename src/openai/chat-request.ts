@@ -2,7 +2,7 @@
 import { z } from "zod";
 import type { RenderRequest } from "../../models/chat-template.ts";
 import type { ChatTurn } from "../chat-turn.ts";
-import { MAX_TOP_LOGPROBS } from "../http/limits.ts";
+import type { Limits } from "../config/limits.ts";
 import { ApiError } from "./api-error.ts";
 import { formatShape, readFormat } from "./format-fields.ts";
 import {
@@ -19,7 +19,7 @@ import type { ReasoningSettings } from "./reasoning-fields.ts";
 import type { CallStyle } from "./tool-calls.ts";
 import { readTools, toolShape } from "./tool-fields.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
-import { emptyArray, integer, parseWith } from "./validation.ts";
+import { checkMaximum, emptyArray, integer, parseWith } from "./validation.ts";
 
 const predictionSchema = z.looseObject({
   type: z.literal("content"),
@@ -36,7 +36,7 @@ const schema = z.object({
   ...toolShape,
   messages: messagesSchema,
   logprobs: z.boolean().optional(),
-  top_logprobs: integer(0, MAX_TOP_LOGPROBS).optional(),
+  top_logprobs: integer(0).optional(),
   chat_template_kwargs: z.record(z.string(), z.unknown()).optional(),
   add_generation_prompt: z.boolean().optional(),
   continue_final_message: z.boolean().optional(),
@@ -65,14 +65,17 @@ export interface ChatRequest {
 }
 
 /** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
-export function readChatRequest(body: Readonly<Record<string, unknown>>, limits: RequestLimits): ChatRequest {
-  const present = prepareBody(body);
-  boundMessages(present["messages"]);
+export function readChatRequest(
+  body: Readonly<Record<string, unknown>>,
+  { strictParams, limits }: RequestLimits,
+): ChatRequest {
+  const present = prepareBody(body, limits);
+  boundMessages(present["messages"], limits);
   const fields = parseWith(schema, present);
   refuseUnsupported(present, "chat");
-  const { tools, choice, parallel, style } = readTools(present);
+  const { tools, choice, parallel, style } = readTools(present, limits);
   const known = tools.length === 0 ? KNOWN : KNOWN_WITH_TOOLS;
-  const ignored = ignoredFields(present, known, { endpoint: "chat", strict: limits.strictParams });
+  const ignored = ignoredFields(present, known, { endpoint: "chat", strict: strictParams });
   const reasoning = readReasoning(fields);
   return {
     model: fields.model,
@@ -81,14 +84,14 @@ export function readChatRequest(body: Readonly<Record<string, unknown>>, limits:
       tools,
       toolChoice: choice,
       parallelToolCalls: parallel,
-      format: readFormat(present),
+      format: readFormat(present, limits),
       splitReasoning: reasoning.split,
       thinkingBudget: reasoning.budget,
       predicted: predictedText(fields),
-      generation: readGeneration(fields, readTopLogprobs(fields), undefined),
+      generation: readGeneration(fields, readTopLogprobs(fields, limits), undefined, limits),
     },
     delivery: readDelivery(fields),
-    choices: readChoices(fields, limits.maxChoices),
+    choices: readChoices(fields, limits),
     callStyle: style,
     showReasoning: reasoning.show,
     ignoredFields: ignored,
@@ -130,7 +133,8 @@ function predictedText({ prediction }: ChatFields): string | undefined {
   return content.map(({ text }) => text).join("");
 }
 
-function readTopLogprobs({ logprobs, top_logprobs: top }: ChatFields): number | undefined {
+function readTopLogprobs({ logprobs, top_logprobs: top }: ChatFields, limits: Limits): number | undefined {
+  checkMaximum(top ?? 0, limits["max-top-logprobs"], "top_logprobs", "max-top-logprobs");
   if (logprobs === true) return top ?? 0;
   if (top === undefined) return undefined;
   throw new ApiError(

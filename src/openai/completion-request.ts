@@ -1,7 +1,7 @@
 /** What a legacy completion request asks for, read from its JSON body. */
 import { z } from "zod";
 import type { OutputFormat } from "../../models/output-constraint.ts";
-import { MAX_ANSWER_CHOICES, MAX_TOP_LOGPROBS } from "../http/limits.ts";
+import type { Limits } from "../config/limits.ts";
 import { ApiError } from "./api-error.ts";
 import { formatShape, readFormat } from "./format-fields.ts";
 import {
@@ -15,7 +15,7 @@ import type { DeliverySettings, GenerationSettings, RequestLimits } from "./gene
 import { readTextInputs, textInputs } from "./text-inputs.ts";
 import type { TextInput } from "./text-inputs.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
-import { aboveMaximum, checkLength, integer, parseWith } from "./validation.ts";
+import { checkLength, checkMaximum, integer, parseWith } from "./validation.ts";
 
 /** OpenAI's default of this endpoint alone. */
 const DEFAULT_MAX_TOKENS = 16;
@@ -26,7 +26,7 @@ const schema = z.object({
   prompt: textInputs,
   suffix: z.string().optional(),
   echo: z.boolean().optional(),
-  logprobs: integer(0, MAX_TOP_LOGPROBS).optional(),
+  logprobs: integer(0).optional(),
   best_of: integer(1).optional(),
   add_special_tokens: z.boolean().optional(),
 });
@@ -61,19 +61,30 @@ export interface CompletionRequest {
 /** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
 export function readCompletionRequest(
   body: Readonly<Record<string, unknown>>,
-  limits: RequestLimits,
+  { strictParams, limits }: RequestLimits,
 ): CompletionRequest {
-  const present = prepareBody(body);
+  const present = prepareBody(body, limits);
   const fields = parseWith(schema, present);
   refuseUnsupported(present, "completions");
-  const ignored = ignoredFields(present, KNOWN, { endpoint: "completions", strict: limits.strictParams });
-  const prompts = readTextInputs(present["prompt"], "prompt", MAX_ANSWER_CHOICES);
+  const ignored = ignoredFields(present, KNOWN, { endpoint: "completions", strict: strictParams });
+  const prompts = readTextInputs(
+    present["prompt"],
+    "prompt",
+    limits["max-answer-choices"],
+    "max-answer-choices",
+  );
   const echo = fields.echo ?? false;
   const suffix = fields.suffix === "" ? undefined : fields.suffix;
   if (echo && suffix !== undefined) throw exclusive("echo", "suffix");
-  const choices = readChoices(fields, limits.maxChoices);
-  const bestOf = readBestOf(fields, choices, limits.maxChoices);
-  checkLength(prompts, Math.max(1, Math.floor(MAX_ANSWER_CHOICES / bestOf)), "prompt");
+  const choices = readChoices(fields, limits);
+  const bestOf = readBestOf(fields, choices, limits);
+  checkLength(
+    prompts,
+    Math.max(1, Math.floor(limits["max-answer-choices"] / bestOf)),
+    "prompt",
+    "max-answer-choices",
+  );
+  checkMaximum(fields.logprobs ?? 0, limits["max-top-logprobs"], "logprobs", "max-top-logprobs");
   // Choosing the best needs the probabilities also where they are not shown.
   const topLogprobs = fields.logprobs ?? (bestOf > choices ? 0 : undefined);
   const scoring = echo && fields.max_tokens === 0;
@@ -81,6 +92,7 @@ export function readCompletionRequest(
     scoring ? { ...fields, max_tokens: undefined } : fields,
     topLogprobs,
     DEFAULT_MAX_TOKENS,
+    limits,
   );
   return {
     model: fields.model,
@@ -89,7 +101,7 @@ export function readCompletionRequest(
     echo,
     logprobs: fields.logprobs,
     addSpecialTokens: fields.add_special_tokens,
-    format: readFormat(present),
+    format: readFormat(present, limits),
     generation: scoring ? { ...generation, maxTokens: 0 } : generation,
     delivery: readDelivery(fields),
     choices,
@@ -98,9 +110,9 @@ export function readCompletionRequest(
   };
 }
 
-function readBestOf({ best_of, stream }: CompletionFields, choices: number, max: number): number {
+function readBestOf({ best_of, stream }: CompletionFields, choices: number, limits: Limits): number {
   if (best_of === undefined) return choices;
-  if (best_of > max) throw aboveMaximum("best_of", max, best_of);
+  checkMaximum(best_of, limits["max-choices"], "best_of", "max-choices");
   if (best_of < choices) {
     throw new ApiError(
       "invalid_value",

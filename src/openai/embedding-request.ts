@@ -31,9 +31,9 @@ export interface EmbeddingRequest {
 /** @throws {ApiError} 400 for what is wrong. */
 export function readEmbeddingRequest(
   body: Readonly<Record<string, unknown>>,
-  { strictParams }: RequestLimits,
+  { strictParams, limits }: RequestLimits,
 ): EmbeddingRequest {
-  const present = prepareBody(body);
+  const present = prepareBody(body, limits);
   const fields = parseWith(embeddingSchema, present);
   const ignored = ignoredFields(present, KNOWN, { endpoint: "embeddings", strict: strictParams });
   const inputs = readTextInputs(present["input"], "input", MOST_INPUTS);

@@ -1,13 +1,15 @@
 /** What the answer must look like, in the words of OpenAI, of llama.cpp and of vLLM. */
 import { z } from "zod";
+import type { Limits } from "../config/limits.ts";
 import { isObject } from "../http/json.ts";
 import { MAX_CHOICES_OF_TEXT } from "../http/limits.ts";
 import type { OutputFormat } from "../chat-turn.ts";
 import { ApiError } from "./api-error.ts";
-import { checkLength, emptyArray, missing, notOneOf, wrongType } from "./validation.ts";
+import { checkSchemaSize } from "./schema-size.ts";
+import { checkLength, checkTextLength, emptyArray, missing, notOneOf, wrongType } from "./validation.ts";
 
 type JsonObject = Readonly<Record<string, unknown>>;
-type Reader = (value: unknown, param: string) => OutputFormat;
+type Reader = (value: unknown, param: string, limits: Limits) => OutputFormat;
 
 const TEXT: OutputFormat = { kind: "text" };
 
@@ -28,7 +30,7 @@ export const formatShape = {
 
 const READERS: Readonly<Record<keyof typeof formatShape, Reader>> = {
   response_format: readResponseFormat,
-  json_schema: (value, param) => schemaFormat(value, param, param),
+  json_schema: (value, param, limits) => schemaFormat(value, { at: param, param }, limits),
   grammar: readGrammar,
   guided_json: readGuidedJson,
   guided_regex: readRegex,
@@ -41,14 +43,14 @@ const READERS: Readonly<Record<keyof typeof formatShape, Reader>> = {
  * @param body The request without nulls.
  * @throws {ApiError} 400 for a value that is not as it must be, and for several that ask for a format.
  */
-export function readFormat(body: JsonObject): OutputFormat {
+export function readFormat(body: JsonObject, limits: Limits): OutputFormat {
   let format = TEXT;
   let field: string | undefined;
   for (const [name, read] of Object.entries(READERS)) {
     const value = body[name];
     // Clients that always send every field mean nothing by an empty one.
     if (value === undefined || value === "") continue;
-    const asked = read(value, name);
+    const asked = read(value, name, limits);
     if (asked.kind === "text") continue;
     if (field !== undefined) {
       throw new ApiError("invalid_value", `'${field}' and '${name}' cannot be used together.`, name);
@@ -59,7 +61,7 @@ export function readFormat(body: JsonObject): OutputFormat {
   return format;
 }
 
-function readResponseFormat(value: unknown, param: string): OutputFormat {
+function readResponseFormat(value: unknown, param: string, limits: Limits): OutputFormat {
   if (!isObject(value)) throw wrongType(param, "an object", value);
   const { type } = value;
   switch (type) {
@@ -68,18 +70,18 @@ function readResponseFormat(value: unknown, param: string): OutputFormat {
     case "json_object":
       return value["schema"] == null
         ? { kind: "json_object", param }
-        : schemaFormat(value["schema"], `${param}.schema`, param);
+        : schemaFormat(value["schema"], { at: `${param}.schema`, param }, limits);
     case "json_schema":
       return value["json_schema"] == null
-        ? schemaFormat(value["schema"], `${param}.schema`, param)
-        : readJsonSchema(value["json_schema"], param);
+        ? schemaFormat(value["schema"], { at: `${param}.schema`, param }, limits)
+        : readJsonSchema(value["json_schema"], param, limits);
     default:
       if (type === undefined) throw missing(`${param}.type`);
       throw notOneOf(`${param}.type`, ["text", "json_object", "json_schema"], type);
   }
 }
 
-function readJsonSchema(value: unknown, param: string): OutputFormat {
+function readJsonSchema(value: unknown, param: string, limits: Limits): OutputFormat {
   const at = `${param}.json_schema`;
   if (!isObject(value)) throw wrongType(at, "an object", value);
   const name = value["name"] ?? UNNAMED;
@@ -87,29 +89,43 @@ function readJsonSchema(value: unknown, param: string): OutputFormat {
   const strict = value["strict"] ?? false;
   if (typeof strict !== "boolean") throw wrongType(`${at}.strict`, "a boolean", strict);
   if (value["schema"] == null) return { kind: "json_object", param };
-  const format = schemaFormat(value["schema"], `${at}.schema`, param);
-  return format.kind === "json_schema" ? { ...format, name: name.slice(0, 64), strict } : format;
+  const shown = name.slice(0, 64);
+  const format = schemaFormat(value["schema"], { at: `${at}.schema`, param, name: shown }, limits);
+  return format.kind === "json_schema" ? { ...format, strict } : format;
 }
 
-/** @param at The path of the schema itself; `param` is the field that errors name. */
-function schemaFormat(schema: unknown, at: string, param: string): OutputFormat {
+/** Where a schema stands: its own path, and the field that errors name. */
+interface SchemaPlace {
+  readonly at: string;
+  readonly param: string;
+  readonly name?: string;
+}
+
+function schemaFormat(
+  schema: unknown,
+  { at, param, name = UNNAMED }: SchemaPlace,
+  limits: Limits,
+): OutputFormat {
   if (schema === undefined) throw missing(at);
   if (!isObject(schema) && typeof schema !== "boolean") throw wrongType(at, "an object", schema);
-  return { kind: "json_schema", name: UNNAMED, schema, strict: false, at, param };
+  checkSchemaSize({ schema, owner: `${param} '${name}'`, param, code: "invalid_schema" }, limits);
+  return { kind: "json_schema", name, schema, strict: false, at, param };
 }
 
-function readGuidedJson(value: unknown, param: string): OutputFormat {
-  if (typeof value !== "string") return schemaFormat(value, param, param);
+function readGuidedJson(value: unknown, param: string, limits: Limits): OutputFormat {
+  if (typeof value !== "string") return schemaFormat(value, { at: param, param }, limits);
   try {
-    return schemaFormat(JSON.parse(value), param, param);
+    return schemaFormat(JSON.parse(value), { at: param, param }, limits);
   } catch (error) {
     if (error instanceof ApiError) throw error;
     throw new ApiError("invalid_value", `Invalid '${param}': it is not valid JSON.`, param);
   }
 }
 
-function readGrammar(value: unknown, param: string): OutputFormat {
-  return { kind: "grammar", text: stringOf(value, param), param };
+function readGrammar(value: unknown, param: string, limits: Limits): OutputFormat {
+  const text = stringOf(value, param);
+  checkTextLength(text.length, limits["max-grammar-characters"], param, "max-grammar-characters");
+  return { kind: "grammar", text, param };
 }
 
 function readRegex(value: unknown, param: string): OutputFormat {
@@ -135,7 +151,7 @@ const STRUCTURED: Readonly<Record<string, Reader>> = {
   },
 };
 
-function readStructuredOutputs(value: unknown, param: string): OutputFormat {
+function readStructuredOutputs(value: unknown, param: string, limits: Limits): OutputFormat {
   if (!isObject(value)) throw wrongType(param, "an object", value);
   if (value["structural_tag"] != null) {
     throw new ApiError(
@@ -146,7 +162,7 @@ function readStructuredOutputs(value: unknown, param: string): OutputFormat {
   }
   const asked = Object.entries(STRUCTURED).flatMap(([name, read]) => {
     const given = value[name];
-    const format = given == null ? TEXT : read(given, `${param}.${name}`);
+    const format = given == null ? TEXT : read(given, `${param}.${name}`, limits);
     return format.kind === "text" ? [] : [{ format, name }];
   });
   const [first, second] = asked;

@@ -2,19 +2,15 @@
 import { z } from "zod";
 import type { SamplingDefaults } from "../../models/catalogue.ts";
 import type { GenerationParams, SamplingParams, TokenId } from "../../engine/protocol.ts";
-import {
-  MAX_LOGIT_BIAS,
-  MAX_MODEL_NAME,
-  MAX_STOP_BYTES,
-  MAX_STOP_TOKENS,
-  MAX_STOPS,
-} from "../http/limits.ts";
+import type { Limits } from "../config/limits.ts";
+import { MAX_MODEL_NAME } from "../http/limits.ts";
 import { isObject } from "../http/json.ts";
 import { ApiError } from "./api-error.ts";
 import {
-  aboveMaximum,
   belowMinimum,
   checkLength,
+  checkMaximum,
+  checkTextLength,
   decimal,
   integer,
   withoutNulls,
@@ -105,26 +101,28 @@ export interface DeliverySettings {
 export interface RequestLimits {
   /** Whether unknown fields are refused. */
   readonly strictParams: boolean;
-  /** Most choices of one prompt. */
-  readonly maxChoices: number;
+  readonly limits: Limits;
 }
 
 /** The request without nulls, its long arrays bounded before a schema walks through them. */
-export function prepareBody(body: Readonly<Record<string, unknown>>): Record<string, unknown> {
+export function prepareBody(
+  body: Readonly<Record<string, unknown>>,
+  limits: Limits,
+): Record<string, unknown> {
   const present = withoutNulls(body);
-  checkLength(present["stop"], MAX_STOPS, "stop");
-  checkLength(present["stop_token_ids"], MAX_STOP_TOKENS, "stop_token_ids");
+  checkLength(present["stop"], limits["max-stops"], "stop", "max-stops");
+  checkLength(present["stop_token_ids"], limits["max-stop-tokens"], "stop_token_ids", "max-stop-tokens");
   const bias = present["logit_bias"];
-  if (isObject(bias) && Object.keys(bias).length > MAX_LOGIT_BIAS) {
+  const mostBiases = limits["max-logit-bias"];
+  if (isObject(bias) && Object.keys(bias).length > mostBiases) {
     throw new ApiError(
       "invalid_value",
-      `Invalid 'logit_bias': at most ${MAX_LOGIT_BIAS} tokens.`,
+      `Invalid 'logit_bias': at most ${mostBiases} tokens (--max-logit-bias).`,
       "logit_bias",
     );
   }
   const model = present["model"];
-  if (typeof model === "string" && model.length > MAX_MODEL_NAME)
-    throw stringTooLong("model", MAX_MODEL_NAME, model);
+  if (typeof model === "string") checkTextLength(model.length, MAX_MODEL_NAME, "model");
   return present;
 }
 
@@ -137,6 +135,7 @@ export function readGeneration(
   fields: GenerationFields,
   topLogprobs: number | undefined,
   defaultMaxTokens: number | undefined,
+  limits: Limits,
 ): GenerationSettings {
   return {
     sampling: readSampling(fields),
@@ -144,7 +143,7 @@ export function readGeneration(
     minTokens: fields.min_tokens ?? 0,
     ignoreEos: fields.ignore_eos ?? false,
     stopTokenIds: readStopTokens(fields),
-    stops: readStops(fields.stop),
+    stops: readStops(fields.stop, limits),
     includeStop: fields.include_stop_str_in_output ?? false,
     skipControl: fields.skip_special_tokens ?? true,
     topLogprobs,
@@ -163,9 +162,9 @@ export function readDelivery(fields: GenerationFields): DeliverySettings {
   };
 }
 
-/** @throws {ApiError} 400 for more than `max`. */
-export function readChoices({ n = 1 }: GenerationFields, max: number): number {
-  if (n > max) throw aboveMaximum("n", max, n);
+/** @throws {ApiError} 400 for too many. */
+export function readChoices({ n = 1 }: GenerationFields, limits: Limits): number {
+  checkMaximum(n, limits["max-choices"], "n", "max-choices");
   return n;
 }
 
@@ -259,13 +258,12 @@ function readMaxTokens(fields: GenerationFields, byDefault: number | undefined):
   return value;
 }
 
-function readStops(stop: GenerationFields["stop"]): string[] {
+function readStops(stop: GenerationFields["stop"], limits: Limits): string[] {
   const stops = typeof stop === "string" ? [stop] : (stop ?? []);
   return stops.flatMap((text, i) => {
     if (typeof text === "number") return [];
-    if (Buffer.byteLength(text) > MAX_STOP_BYTES) {
-      throw stringTooLong(typeof stop === "string" ? "stop" : `stop[${i}]`, MAX_STOP_BYTES, text);
-    }
+    const param = typeof stop === "string" ? "stop" : `stop[${i}]`;
+    checkTextLength(Buffer.byteLength(text), limits["max-stop-bytes"], param, "max-stop-bytes");
     return text === "" ? [] : [text];
   });
 }
@@ -274,13 +272,4 @@ function readStops(stop: GenerationFields["stop"]): string[] {
 function readStopTokens({ stop, stop_token_ids: ids = [] }: GenerationFields): TokenId[] {
   const listed = Array.isArray(stop) ? stop.filter((item) => typeof item === "number") : [];
   return [...ids, ...listed];
-}
-
-function stringTooLong(param: string, max: number, text: string): ApiError {
-  return new ApiError(
-    "string_above_max_length",
-    `Invalid '${param}': string too long. Expected a string with maximum length ${max}, but got a string with ` +
-      `length ${Buffer.byteLength(text)} instead.`,
-    param,
-  );
 }

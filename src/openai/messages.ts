@@ -1,8 +1,8 @@
 /** A chat history on the wire, and the same history as a template reads it. */
 import { z } from "zod";
 import type { TemplateMessage } from "../../models/chat-template.ts";
+import type { Limits } from "../config/limits.ts";
 import { isObject } from "../http/json.ts";
-import { MAX_MESSAGES, MAX_PARTS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
 import { checkLength, missing, notOneOf, wrongType } from "./validation.ts";
 
@@ -35,13 +35,14 @@ export type WireMessage = z.infer<typeof message>;
 type WirePart = z.infer<typeof part>;
 
 /** @throws {ApiError} 400 for lists too long to be walked through. */
-export function boundMessages(messages: unknown): void {
-  checkLength(messages, MAX_MESSAGES, "messages");
+export function boundMessages(messages: unknown, limits: Limits): void {
+  checkLength(messages, limits["max-messages"], "messages", "max-messages");
+  const most = limits["max-message-parts"];
   if (!Array.isArray(messages)) return;
   for (const [i, item] of (messages as unknown[]).entries()) {
     if (!isObject(item)) continue;
-    checkLength(item["content"], MAX_PARTS, `messages[${i}].content`);
-    checkLength(item["tool_calls"], MAX_PARTS, `messages[${i}].tool_calls`);
+    checkLength(item["content"], most, `messages[${i}].content`, "max-message-parts");
+    checkLength(item["tool_calls"], most, `messages[${i}].tool_calls`, "max-message-parts");
   }
 }
 

@@ -32,9 +32,9 @@ export interface RerankRequest {
 /** @throws {ApiError} 400 for what is wrong. */
 export function readRerankRequest(
   body: Readonly<Record<string, unknown>>,
-  { strictParams }: RequestLimits,
+  { strictParams, limits }: RequestLimits,
 ): RerankRequest {
-  const present = prepareBody(body);
+  const present = prepareBody(body, limits);
   checkLength(present["documents"], MOST_INPUTS, "documents");
   const fields = parseWith(rerankSchema, present);
   const ignored = ignoredFields(present, KNOWN, { endpoint: "rerank", strict: strictParams });

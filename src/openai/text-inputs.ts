@@ -1,6 +1,7 @@
 /** Fields that hold a text, a list of texts, a list of token ids, or a list of lists of ids. */
 import { z } from "zod";
 import type { TokenId } from "../../engine/protocol.ts";
+import type { LimitName } from "../config/limits.ts";
 import { checkLength, emptyArray, missing, wrongType } from "./validation.ts";
 
 /** `param` is what errors call it, such as `prompt[1]`. */
@@ -23,10 +24,11 @@ export const textInputs = z.unknown().meta({
 
 /**
  * @param max Most texts or lists of ids.
+ * @param option The limit that `max` is, if it is one.
  * @returns At least one.
  * @throws {ApiError} 400 for anything else.
  */
-export function readTextInputs(value: unknown, param: string, max: number): TextInput[] {
+export function readTextInputs(value: unknown, param: string, max: number, option?: LimitName): TextInput[] {
   if (value === undefined) throw missing(param);
   if (typeof value === "string") return [{ kind: "text", param, text: value }];
   if (!Array.isArray(value)) throw wrongType(param, "a string or an array", value);
@@ -34,7 +36,7 @@ export function readTextInputs(value: unknown, param: string, max: number): Text
   const first = items[0];
   if (first === undefined) throw emptyArray(param);
   if (typeof first === "number") return [{ kind: "tokens", param, tokens: readTokens(items, param) }];
-  checkLength(items, max, param);
+  checkLength(items, max, param, option);
   return items.map((item, i) => readItem(item, `${param}[${i}]`));
 }
 

@@ -1,11 +1,13 @@
 /** Tools and the choice among them on the wire: `tools`, `tool_choice`, and what they were called before. */
 import { z } from "zod";
+import type { Limits } from "../config/limits.ts";
 import { isObject } from "../http/json.ts";
-import { MAX_TOOL_NAME, MAX_TOOLS } from "../http/limits.ts";
+import { MAX_TOOL_NAME } from "../http/limits.ts";
 import type { ToolChoice, TurnTool } from "../chat-turn.ts";
 import { ApiError } from "./api-error.ts";
 import type { CallStyle } from "./tool-calls.ts";
-import { checkLength, missing, notOneOf, wrongType } from "./validation.ts";
+import { checkSchemaSize } from "./schema-size.ts";
+import { checkLength, checkTextLength, missing, notOneOf, wrongType } from "./validation.ts";
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -32,21 +34,21 @@ const TOOL_NAME = /^[\w.:/-]+$/;
  * @param body The request without nulls.
  * @throws {ApiError} 400 for tools and choices that are not as they must be.
  */
-export function readTools(body: JsonObject): RequestedTools {
-  const functions = listOf(body, "functions");
-  const given = listOf(body, "tools");
+export function readTools(body: JsonObject, limits: Limits): RequestedTools {
+  const functions = listOf(body, "functions", limits);
+  const given = listOf(body, "tools", limits);
   if (functions.length > 0) {
     if (given.length > 0) {
       throw new ApiError("invalid_value", "'functions' and 'tools' cannot be used together.", "functions");
     }
-    const tools = functions.map((item, i) => readFunction(item, `functions[${i}]`));
+    const tools = functions.map((item, i) => readFunction(item, `functions[${i}]`, limits));
     refuseDuplicates(tools);
     const choice = readFunctionCall(body["function_call"], tools);
     return { tools, choice, parallel: false, style: styleOf(tools, choice, true) };
   }
-  const tools = given.map((item, i) => readTool(item, `tools[${i}]`));
+  const tools = given.map((item, i) => readTool(item, `tools[${i}]`, limits));
   refuseDuplicates(tools);
-  const choice = readChoice(body["tool_choice"], tools);
+  const choice = readChoice(body["tool_choice"], tools, limits);
   const parallel = body["parallel_tool_calls"] ?? true;
   if (typeof parallel !== "boolean") throw wrongType("parallel_tool_calls", "a boolean", parallel);
   return { tools, choice, parallel, style: styleOf(tools, choice, false) };
@@ -57,24 +59,24 @@ function styleOf(tools: readonly TurnTool[], choice: ToolChoice, legacy: boolean
   return { custom, legacy, named: choice.mode === "named" };
 }
 
-function listOf(body: JsonObject, field: string): readonly unknown[] {
+function listOf(body: JsonObject, field: string, limits: Limits): readonly unknown[] {
   const value = body[field];
   if (value === undefined) return [];
   if (!Array.isArray(value)) throw wrongType(field, "an array of objects", value);
-  checkLength(value, MAX_TOOLS, field);
+  checkLength(value, limits["max-tools"], field, "max-tools");
   return value as unknown[];
 }
 
-function readTool(item: unknown, at: string): TurnTool {
+function readTool(item: unknown, at: string, limits: Limits): TurnTool {
   if (!isObject(item)) throw wrongType(at, "an object", item);
   const type = item["type"] ?? "function";
-  if (type === "function") return readFunction(item["function"], `${at}.function`);
+  if (type === "function") return readFunction(item["function"], `${at}.function`, limits);
   if (type === "custom") return readCustom(item["custom"], `${at}.custom`);
   throw notOneOf(`${at}.type`, ["function", "custom"], type);
 }
 
 /** @param at The path of `item`. */
-export function readFunction(item: unknown, at: string): TurnTool {
+export function readFunction(item: unknown, at: string, limits: Limits): TurnTool {
   if (item === undefined || item === null) throw missing(at);
   if (!isObject(item)) throw wrongType(at, "an object", item);
   const parameters = item["parameters"] ?? undefined;
@@ -82,7 +84,13 @@ export function readFunction(item: unknown, at: string): TurnTool {
     throw wrongType(`${at}.parameters`, "an object", parameters);
   const strict = item["strict"] ?? false;
   if (typeof strict !== "boolean") throw wrongType(`${at}.strict`, "a boolean", strict);
-  return { ...readNamed(item, at), parameters, strict, custom: false, param: `${at}.parameters` };
+  const named = readNamed(item, at);
+  const param = `${at}.parameters`;
+  if (parameters !== undefined) {
+    const owner = `function '${named.name}'`;
+    checkSchemaSize({ schema: parameters, owner, param, code: "invalid_function_parameters" }, limits);
+  }
+  return { ...named, parameters, strict, custom: false, param };
 }
 
 /** A custom tool is shown to the model as a function of one text, which is what templates know. */
@@ -129,14 +137,7 @@ function readNamed(item: JsonObject, at: string): Pick<TurnTool, "name" | "descr
   const { name } = item;
   if (name === undefined || name === null) throw missing(`${at}.name`);
   if (typeof name !== "string") throw wrongType(`${at}.name`, "a string", name);
-  if (name.length > MAX_TOOL_NAME) {
-    throw new ApiError(
-      "string_above_max_length",
-      `Invalid '${at}.name': string too long. Expected a string with maximum length ${MAX_TOOL_NAME}, but got a ` +
-        `string with length ${name.length} instead.`,
-      `${at}.name`,
-    );
-  }
+  checkTextLength(name.length, MAX_TOOL_NAME, `${at}.name`);
   if (!TOOL_NAME.test(name)) {
     throw new ApiError(
       "invalid_value",
@@ -167,10 +168,10 @@ export function refuseDuplicates(tools: readonly TurnTool[]): void {
 }
 
 /** @throws {ApiError} 400 for a choice among tools that are not there. */
-export function readChoice(value: unknown, tools: readonly TurnTool[]): ToolChoice {
+export function readChoice(value: unknown, tools: readonly TurnTool[], limits: Limits): ToolChoice {
   if (value === undefined)
     return tools.length === 0 ? { mode: "none" } : { mode: "auto", allowed: undefined };
-  const choice = typeof value === "string" ? readMode(value) : readChoiceObject(value);
+  const choice = typeof value === "string" ? readMode(value) : readChoiceObject(value, limits);
   if (tools.length === 0) {
     if (choice.mode === "none" || (choice.mode === "auto" && choice.allowed === undefined)) {
       return { mode: "none" };
@@ -205,7 +206,7 @@ function readMode(value: string): ToolChoice {
 }
 
 /** The Responses API writes the same objects without the inner one. */
-function readChoiceObject(value: unknown): ToolChoice {
+function readChoiceObject(value: unknown, limits: Limits): ToolChoice {
   if (!isObject(value)) throw wrongType("tool_choice", "a string or an object", value);
   const { type } = value;
   switch (type) {
@@ -220,7 +221,7 @@ function readChoiceObject(value: unknown): ToolChoice {
       if (mode !== "auto" && mode !== "required") throw notOneOf(`${at}.mode`, ["auto", "required"], mode);
       if (tools === undefined || tools === null) throw missing(`${at}.tools`);
       if (!Array.isArray(tools)) throw wrongType(`${at}.tools`, "an array of objects", tools);
-      checkLength(tools, MAX_TOOLS, `${at}.tools`);
+      checkLength(tools, limits["max-tools"], `${at}.tools`, "max-tools");
       const names = (tools as unknown[]).map((tool, i) => {
         const path = `${at}.tools[${i}]`;
         if (!isObject(tool)) throw wrongType(path, "an object", tool);

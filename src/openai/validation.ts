@@ -1,5 +1,6 @@
 /** Says what zod found wrong in OpenAI's words, with the field's path and OpenAI's error code. */
 import { z } from "zod";
+import type { LimitName } from "../config/limits.ts";
 import { isObject } from "../http/json.ts";
 import { ApiError } from "./api-error.ts";
 
@@ -33,18 +34,49 @@ export function withoutNulls(object: Readonly<Record<string, unknown>>): Record<
   return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== null));
 }
 
-/** @throws {ApiError} 400 when `value` is an array longer than `max`; checked before anything walks through it. */
-export function checkLength(value: unknown, max: number, param: string): void {
-  if (Array.isArray(value) && value.length > max) throw arrayTooLong(param, max, value.length);
+/**
+ * @param option The limit that `max` is, if it is one.
+ * @throws {ApiError} 400 when `value` is an array longer than `max`; checked before anything walks through it.
+ */
+export function checkLength(value: unknown, max: number, param: string, option?: LimitName): void {
+  if (Array.isArray(value) && value.length > max) throw arrayTooLong(param, max, value.length, option);
 }
 
-function arrayTooLong(param: string, max: number, length: number): ApiError {
+function arrayTooLong(param: string, max: number, length: number, option?: LimitName): ApiError {
   return new ApiError(
     "array_above_max_length",
     `Invalid '${param}': array too long. Expected an array with maximum length ${max}, but got an array ` +
-      `with length ${length} instead.`,
+      `with length ${length} instead${inBrackets(option)}.`,
     param,
   );
+}
+
+/**
+ * @param max Unit of `length`.
+ * @param option The limit that `max` is, if it is one.
+ * @throws {ApiError} 400 when `length` is larger than `max`.
+ */
+export function checkTextLength(length: number, max: number, param: string, option?: LimitName): void {
+  if (length <= max) return;
+  throw new ApiError(
+    "string_above_max_length",
+    `Invalid '${param}': string too long. Expected a string with maximum length ${max}, but got a string with ` +
+      `length ${length} instead${inBrackets(option)}.`,
+    param,
+  );
+}
+
+/**
+ * @param option The limit that `max` is, if it is one.
+ * @throws {ApiError} 400 when the whole number `value` is larger than `max`.
+ */
+export function checkMaximum(value: number, max: number, param: string, option?: LimitName): void {
+  if (value > max) throw outOfRange(INTEGER, "above", param, { limit: max, got: value, option });
+}
+
+/** How an operator finds what a client has met. */
+function inBrackets(option: LimitName | undefined): string {
+  return option === undefined ? "" : ` (--${option})`;
 }
 
 export function emptyArray(param: string): ApiError {
@@ -57,10 +89,6 @@ export function emptyArray(param: string): ApiError {
 
 export function belowMinimum(param: string, min: number, got: number): ApiError {
   return outOfRange(INTEGER, "below", param, { limit: min, got });
-}
-
-export function aboveMaximum(param: string, max: number, got: number): ApiError {
-  return outOfRange(INTEGER, "above", param, { limit: max, got });
 }
 
 export function missing(param: string): ApiError {
@@ -132,7 +160,11 @@ function outOfRange(
   type: string,
   side: "above" | "below",
   param: string,
-  { limit, got }: { readonly limit: number; readonly got: number },
+  {
+    limit,
+    got,
+    option,
+  }: { readonly limit: number; readonly got: number; readonly option?: LimitName | undefined },
 ): ApiError {
   const kind = type === INTEGER ? "integer" : "decimal";
   const [bound, sign] = side === "above" ? (["max", "<="] as const) : (["min", ">="] as const);
@@ -143,7 +175,7 @@ function outOfRange(
       | "decimal_above_max_value"
       | "decimal_below_min_value",
     `Invalid '${param}': ${kind} ${side} ${bound}imum value. Expected a value ${sign} ${limit}, but got ${got} ` +
-      "instead.",
+      `instead${inBrackets(option)}.`,
     param,
   );
 }

@@ -13,7 +13,7 @@ import { assertOpen, findModel } from "./find-model.ts";
 
 export async function chatCompletions(c: AppContext, deps: AppDeps): Promise<Response> {
   c.get("notes").endpoint = "chat";
-  const request = readChatRequest(await readJsonObject(c.req.raw), deps.config);
+  const request = readChatRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
   assertOpen(deps);
   const model = findModel(deps, request.model);
   c.get("notes").model = model.id;

@@ -19,7 +19,7 @@ import { assertOpen, findModel } from "./find-model.ts";
 
 export async function completions(c: AppContext, deps: AppDeps): Promise<Response> {
   c.get("notes").endpoint = "completions";
-  const request = readCompletionRequest(await readJsonObject(c.req.raw), deps.config);
+  const request = readCompletionRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
   assertOpen(deps);
   const model = findModel(deps, request.model);
   c.get("notes").model = model.id;

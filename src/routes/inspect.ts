@@ -1,7 +1,7 @@
 /** `GET /slots`, `/props` and `/metrics`: what the server is doing and what it allows. */
 import type { SlotStats } from "../../engine/protocol.ts";
+import { limitNames } from "../config/limits.ts";
 import type { AppDeps } from "../deps.ts";
-import * as limits from "../http/limits.ts";
 import { jsonReply } from "../http/reply.ts";
 import { statsWithin } from "../metrics/metrics.ts";
 import { ApiError } from "../openai/api-error.ts";
@@ -41,17 +41,9 @@ export function props(c: AppContext, deps: AppDeps): Response {
     modalities: { vision: false, audio: false },
     build_info: `weft ${deps.config.version}`,
     device: facts.device,
-    limits: {
-      body_bytes: limits.MAX_BODY_BYTES,
-      json_depth: limits.MAX_JSON_DEPTH,
-      messages: limits.MAX_MESSAGES,
-      content_parts: limits.MAX_PARTS,
-      stop: limits.MAX_STOPS,
-      stop_bytes: limits.MAX_STOP_BYTES,
-      logit_bias: limits.MAX_LOGIT_BIAS,
-      top_logprobs: limits.MAX_TOP_LOGPROBS,
-      requests_per_connection: limits.MAX_IN_FLIGHT_PER_SOCKET,
-    },
+    limits: Object.fromEntries(
+      limitNames.map((name) => [name.slice("max-".length).replaceAll("-", "_"), deps.config.limits[name]]),
+    ),
   });
 }
 

@@ -60,7 +60,11 @@ function fromTemplateError(error: TemplateError): ApiError {
         "messages",
       );
     case "template_timeout":
-      return new ApiError("template_limit", "The chat template took too long on these messages.", "messages");
+      return new ApiError(
+        "template_limit",
+        "The chat template took too long on these messages (--max-template-ms).",
+        "messages",
+      );
     case "template_too_large":
       return new ApiError(
         "template_limit",

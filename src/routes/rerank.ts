@@ -12,7 +12,7 @@ import { assertOpen, findModel } from "./find-model.ts";
 export async function rerank(c: AppContext, deps: AppDeps): Promise<Response> {
   const notes = c.get("notes");
   notes.endpoint = "rerank";
-  const request = readRerankRequest(await readJsonObject(c.req.raw), deps.config);
+  const request = readRerankRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
   assertOpen(deps);
   const model = findModel(deps, request.model);
   notes.model = model.id;

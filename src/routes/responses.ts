@@ -3,7 +3,6 @@ import type { LoadedModel } from "../../models/loaded-model.ts";
 import type { AppDeps } from "../deps.ts";
 import { clientClosed } from "../generate.ts";
 import { readJsonObject } from "../http/body.ts";
-import { MAX_MESSAGES } from "../http/limits.ts";
 import { jsonReply } from "../http/reply.ts";
 import { ApiError } from "../openai/api-error.ts";
 import { assertSomething, readInput } from "../openai/responses/input.ts";
@@ -49,7 +48,7 @@ export async function countInputTokens(c: AppContext, deps: AppDeps): Promise<Re
   const id = newResponseId(deps.ids);
   const context = readContext(deps, request, { id, owner: c.get("owner") });
   const { prompt, relaxed } = await prepareResponse(model, request, context);
-  const tokens = await countedTokens(model, prompt.parts, true);
+  const tokens = await countedTokens(model, prompt.parts, true, deps.config.limits);
   return jsonReply(
     { object: "response.input_tokens", input_tokens: tokens.length },
     200,
@@ -103,7 +102,7 @@ async function readRequest(
 ): Promise<{ readonly request: ResponseRequest; readonly model: LoadedModel }> {
   const notes = c.get("notes");
   notes.endpoint = "responses";
-  const request = readResponseRequest(await readJsonObject(c.req.raw), deps.config.strictParams);
+  const request = readResponseRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
   assertOpen(deps);
   const { served } = deps.models;
   const model = findModel(deps, request.model ?? (served.length === 1 ? served[0]?.id : undefined));
@@ -126,9 +125,10 @@ function readContext(
       : readInput(input, {
           newId: (type, index) => inputItemId(id, type, index),
           resolve: deps.responses.itemFinder(owner),
+          limits: deps.config.limits,
         });
   const items = [...before, ...own];
-  checkLength(items, MAX_MESSAGES, "input");
+  checkLength(items, deps.config.limits["max-messages"], "input", "max-messages");
   assertSomething(items);
   return items;
 }

@@ -3,9 +3,9 @@ import { z } from "zod";
 import { EngineError } from "../../engine/errors.ts";
 import type { PromptPart, TokenId } from "../../engine/protocol.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
+import type { Limits } from "../config/limits.ts";
 import type { AppDeps } from "../deps.ts";
 import { readJsonObject } from "../http/body.ts";
-import { MAX_DETOKENIZE_TOKENS, MAX_TOKENIZE_BYTES } from "../http/limits.ts";
 import { jsonReply } from "../http/reply.ts";
 import { ApiError, fromEngineError } from "../openai/api-error.ts";
 import { readChatRequest } from "../openai/chat-request.ts";
@@ -36,14 +36,16 @@ export const detokenizeSchema = z.object({
 });
 
 /** Of a chat request only the prompt matters here. */
-const PROMPT_ONLY: RequestLimits = { strictParams: false, maxChoices: Number.POSITIVE_INFINITY };
+function promptOnly({ config }: AppDeps): RequestLimits {
+  return { strictParams: false, limits: { ...config.limits, "max-choices": Number.POSITIVE_INFINITY } };
+}
 
 export async function tokenize(c: AppContext, deps: AppDeps): Promise<Response> {
-  const body = withoutNulls(await readJsonObject(c.req.raw));
+  const body = withoutNulls(await readJsonObject(c.req.raw, deps.config.limits));
   const fields = parseWith(tokenizeSchema, body);
   const model = modelFor(deps, fields.model);
-  const { parts, addBos } = await tokenizeInput(model, body, fields);
-  const tokens = await countedTokens(model, parts, addBos);
+  const { parts, addBos } = await tokenizeInput(model, body, fields, promptOnly(deps));
+  const tokens = await countedTokens(model, parts, addBos, deps.config.limits);
   const pieces =
     fields.with_pieces === true ? tokens.map((id) => ({ id, piece: piece(id, model) })) : undefined;
   return jsonReply({
@@ -55,12 +57,12 @@ export async function tokenize(c: AppContext, deps: AppDeps): Promise<Response> 
 }
 
 export async function detokenize(c: AppContext, deps: AppDeps): Promise<Response> {
-  const body = withoutNulls(await readJsonObject(c.req.raw));
+  const body = withoutNulls(await readJsonObject(c.req.raw, deps.config.limits));
   const model = modelFor(deps, parseWith(detokenizeSchema, body).model);
   const tokens = body["tokens"];
   if (tokens === undefined) throw missing("tokens");
   if (!Array.isArray(tokens)) throw wrongType("tokens", "an array of integers", tokens);
-  checkLength(tokens, MAX_DETOKENIZE_TOKENS, "tokens");
+  checkLength(tokens, deps.config.limits["max-detokenize-tokens"], "tokens", "max-detokenize-tokens");
   const bytes = (tokens as unknown[]).map((token, i) => {
     checkToken(token, model.facts.vocabSize, `tokens[${i}]`);
     return model.tokens.bytes(token);
@@ -70,7 +72,7 @@ export async function detokenize(c: AppContext, deps: AppDeps): Promise<Response
 }
 
 export async function applyTemplate(c: AppContext, deps: AppDeps): Promise<Response> {
-  const request = readChatRequest(await readJsonObject(c.req.raw), PROMPT_ONLY);
+  const request = readChatRequest(await readJsonObject(c.req.raw, deps.config.limits), promptOnly(deps));
   const rendered = await renderChat(modelFor(deps, request.model), request.turn.render);
   return jsonReply({ prompt: rendered.text });
 }
@@ -84,6 +86,7 @@ async function tokenizeInput(
   model: LoadedModel,
   body: Body,
   fields: z.infer<typeof tokenizeSchema>,
+  limits: RequestLimits,
 ): Promise<{ readonly parts: readonly PromptPart[]; readonly addBos: boolean }> {
   const text = fields.content ?? fields.prompt;
   const asked = fields.add_special ?? fields.add_special_tokens;
@@ -93,7 +96,7 @@ async function tokenizeInput(
     return { parts: [{ text, special: fields.parse_special ?? true }], addBos };
   }
   if (body["messages"] === undefined) throw missing("content");
-  const { turn } = readChatRequest(body, PROMPT_ONLY);
+  const { turn } = readChatRequest(body, limits);
   return { parts: (await renderChat(model, turn.render)).parts, addBos: asked ?? true };
 }
 
@@ -102,12 +105,14 @@ export async function countedTokens(
   model: LoadedModel,
   parts: readonly PromptPart[],
   addBos: boolean,
+  limits: Limits,
 ): Promise<readonly TokenId[]> {
+  const most = limits["max-tokenize-bytes"];
   const bytes = parts.reduce((sum, part) => sum + ("text" in part ? Buffer.byteLength(part.text) : 0), 0);
-  if (bytes > MAX_TOKENIZE_BYTES) {
+  if (bytes > most) {
     throw new ApiError(
       "string_above_max_length",
-      `The text has ${bytes} bytes; at most ${MAX_TOKENIZE_BYTES} can be tokenized in one request.`,
+      `The text has ${bytes} bytes; at most ${most} can be tokenized in one request (--max-tokenize-bytes).`,
       "content",
     );
   }

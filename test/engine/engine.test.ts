@@ -249,6 +249,20 @@ describe("failures", () => {
     expect(engine.backend.openSamplers).toBe(0);
   });
 
+  test("a prompt may be as long as the operator allows, and no longer", async () => {
+    const engine = await fakeEngine({}, { maxPromptTokens: 20 });
+    engine.send(submitCommand("a", prompt(20), { maxTokens: 3 }));
+    engine.send(submitCommand("b", prompt(21), { maxTokens: 3 }));
+    expect(engine.events.at(-1)).toMatchObject({
+      type: "failed",
+      id: "b",
+      code: "prompt_too_long",
+      details: { promptTokens: 21, maxPromptTokens: 20 },
+    });
+    await engine.drained();
+    expect(engine.tokens("a")).toHaveLength(3);
+  });
+
   test("a draining engine finishes what it has and refuses what comes", async () => {
     const engine = await fakeEngine();
     engine.send(submitCommand("a", prompt(20), { maxTokens: 5 }));

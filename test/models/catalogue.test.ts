@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { Template } from "@huggingface/jinja";
 import { expect, test } from "vitest";
 import { DEFAULT_SAMPLING, findCatalogueEntry } from "../../models/catalogue.ts";
+import { DEFAULT_LIMITS } from "../../src/config/limits.ts";
 import { readGeneration, toEngineParams } from "../../src/openai/generation-fields.ts";
 
 const smollm2 = findCatalogueEntry("smollm2");
@@ -28,11 +29,11 @@ test("smollm2's template is the file's without its default system message", () =
 test("a model's sampling defaults hold where a request says nothing, and yield where it does", () => {
   const sampling = smollm2?.overrides?.sampling ?? DEFAULT_SAMPLING;
   const paramsOf = (fields: object): { temperature: number; topP: number } =>
-    toEngineParams(readGeneration(fields, undefined, undefined), 10, sampling).sampling;
+    toEngineParams(readGeneration(fields, undefined, undefined, DEFAULT_LIMITS), 10, sampling).sampling;
   expect(paramsOf({})).toMatchObject({ temperature: 0.2, topP: 0.9 });
   expect(paramsOf({ temperature: 0, top_p: 1 })).toMatchObject({ temperature: 0, topP: 1 });
   expect(
-    toEngineParams(readGeneration({}, undefined, undefined), 10, DEFAULT_SAMPLING).sampling,
+    toEngineParams(readGeneration({}, undefined, undefined, DEFAULT_LIMITS), 10, DEFAULT_SAMPLING).sampling,
   ).toMatchObject({
     temperature: 1,
     topP: 1,

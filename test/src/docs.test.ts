@@ -4,7 +4,7 @@ import { describe, expect, it } from "vitest";
 import { ROUTES } from "../../src/app.ts";
 import { ENDPOINT_FIELDS, fieldSupport } from "../../src/openai/request-fields.ts";
 import type { DescribedEndpoint } from "../../src/openai/request-fields.ts";
-import { withFieldTable } from "../support/readme.ts";
+import { withTables } from "../support/readme.ts";
 import { createTestApp, MODEL_ID } from "../support/test-app.ts";
 
 interface Document {
@@ -64,9 +64,9 @@ async function documentOf(): Promise<Document> {
 }
 
 describe("the README", () => {
-  it("has the request fields as they are; `npm run docs` writes them", () => {
+  it("has the request fields and the limits as they are; `npm run docs` writes them", () => {
     const readme = readFileSync("README.md", "utf8");
-    expect(readme).toBe(withFieldTable(readme));
+    expect(readme).toBe(withTables(readme));
   });
 });
 

@@ -137,7 +137,11 @@ describe("embeddings", () => {
       undefined,
       [400, "input", `Invalid 'input': one request may have at most ${MOST_INPUT_TOKENS} tokens.`],
     ],
-    ["queue_full", undefined, [503, null, "The server's queue is full. Please try again later."]],
+    [
+      "queue_full",
+      undefined,
+      [503, null, "The server's queue is full (--max-queued). Please try again later."],
+    ],
     ["decode_failed", undefined, [500, null, "The model's engine failed to compute this request."]],
   ] as const)("that the engine refuses with %s say so", async (code, details, expected) => {
     const { ask, engine } = createEmbeddings();

@@ -73,7 +73,7 @@ const REFUSED: readonly (readonly [object, string, string, string])[] = [
   ],
   [
     { top_logprobs: 21, logprobs: true },
-    "Invalid 'top_logprobs': integer above maximum value. Expected a value <= 20, but got 21 instead.",
+    "Invalid 'top_logprobs': integer above maximum value. Expected a value <= 20, but got 21 instead (--max-top-logprobs).",
     "top_logprobs",
     "integer_above_max_value",
   ],
@@ -199,7 +199,7 @@ const REFUSED: readonly (readonly [object, string, string, string])[] = [
   ],
   [
     { n: 17 },
-    "Invalid 'n': integer above maximum value. Expected a value <= 16, but got 17 instead.",
+    "Invalid 'n': integer above maximum value. Expected a value <= 16, but got 17 instead (--max-choices).",
     "n",
     "integer_above_max_value",
   ],
@@ -406,6 +406,21 @@ describe("an engine that refuses", () => {
       code: "context_length_exceeded",
       n_prompt_tokens: 5000,
       n_ctx: 256,
+    });
+  });
+
+  it("a prompt longer than the operator allows names the limit", async () => {
+    const { chat, engine } = createTestApp();
+    const details = { promptTokens: 5000, maxPromptTokens: 100 };
+    engine.script = { kind: "fail", code: "prompt_too_long", details };
+    expect(await errorOf(await chat())).toEqual({
+      message:
+        "This server's maximum prompt length is 100 tokens (--max-prompt-tokens). However, your messages resulted in 5000 tokens. Please reduce the length of the messages.",
+      type: "invalid_request_error",
+      param: "messages",
+      code: "context_length_exceeded",
+      n_prompt_tokens: 5000,
+      n_ctx: 100,
     });
   });
 

@@ -7,6 +7,7 @@ import { DEFAULT_SAMPLING } from "../../models/catalogue.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import { TokenTable } from "../../models/text/token-table.ts";
 import { createApp } from "../../src/app.ts";
+import { DEFAULT_LIMITS } from "../../src/config/limits.ts";
 import type { AppConfig, AppDeps } from "../../src/deps.ts";
 import { Metrics } from "../../src/metrics/metrics.ts";
 import type { ModelDirectory, ServedModel } from "../../src/model-directory.ts";
@@ -108,7 +109,7 @@ export function createTestApp(options: TestAppOptions = {}) {
       version: "0.0.0-test",
       apiKeys: [],
       strictParams: false,
-      maxChoices: 16,
+      limits: DEFAULT_LIMITS,
       anyModel: false,
       reasoningField: "reasoning_content",
       sseKeepAliveSeconds: 0,

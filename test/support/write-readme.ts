@@ -1,5 +1,5 @@
-/** `npm run docs`: writes the table of request fields into the README. */
+/** `npm run docs`: writes the generated tables into the README. */
 import { readFileSync, writeFileSync } from "node:fs";
-import { withFieldTable } from "./readme.ts";
+import { withTables } from "./readme.ts";
 
-writeFileSync("README.md", withFieldTable(readFileSync("README.md", "utf8")));
+writeFileSync("README.md", withTables(readFileSync("README.md", "utf8")));

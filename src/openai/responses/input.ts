@@ -1,6 +1,6 @@
 /** Reads the `input` of a request: a text, or items in the many forms that clients send them in. */
+import type { Limits } from "../../config/limits.ts";
 import { isObject } from "../../http/json.ts";
-import { MAX_MESSAGES, MAX_PARTS } from "../../http/limits.ts";
 import { ApiError } from "../api-error.ts";
 import { checkLength, emptyArray, missing, notOneOf, wrongType } from "../validation.ts";
 import { ITEM_PREFIX } from "./items.ts";
@@ -21,6 +21,7 @@ export interface InputReading {
   newId(type: Item["type"], index: number): string;
   /** The item that an `item_reference` means; undefined when it is not known here. */
   resolve(id: string): Item | undefined;
+  readonly limits: Limits;
 }
 
 const ROLES = ["user", "assistant", "system", "developer"] as const;
@@ -32,7 +33,7 @@ const PART_TYPES = ["input_text", "output_text", "refusal"] as const;
 export function readInput(input: unknown, reading: InputReading): Item[] {
   if (typeof input === "string") return [readItem({ role: "user", content: input }, 0, reading)];
   if (!Array.isArray(input)) throw wrongType("input", "a string or an array of objects", input);
-  checkLength(input, MAX_MESSAGES, "input");
+  checkLength(input, reading.limits["max-messages"], "input", "max-messages");
   return (input as unknown[]).map((item, i) => readItem(item, i, reading));
 }
 
@@ -50,7 +51,7 @@ function readItem(item: unknown, index: number, reading: InputReading): Item {
   const status = STATUSES.find((name) => name === item["status"]) ?? "completed";
   switch (type) {
     case "message":
-      return readMessage(item, at, { id, status });
+      return readMessage(item, at, { id, status }, reading);
     case "function_call":
       return {
         id,
@@ -71,9 +72,15 @@ function readItem(item: unknown, index: number, reading: InputReading): Item {
       };
     case "function_call_output":
     case "custom_tool_call_output":
-      return { id, type, status, call_id: stringOf(item, "call_id", at), output: readOutput(item, at) };
+      return {
+        id,
+        type,
+        status,
+        call_id: stringOf(item, "call_id", at),
+        output: readOutput(item, at, reading),
+      };
     case "reasoning":
-      return readReasoning(item, at, { id, status });
+      return readReasoning(item, at, { id, status }, reading);
   }
 }
 
@@ -108,19 +115,31 @@ function readMessage(
   item: Json,
   at: string,
   { id, status }: { readonly id: string; readonly status: ItemStatus },
+  reading: InputReading,
 ): MessageItem {
   const role = ROLES.find((name) => name === item["role"]);
   if (role === undefined) {
     throw item["role"] == null ? missing(`${at}.role`) : notOneOf(`${at}.role`, ROLES, item["role"]);
   }
-  return { id, type: "message", status, role, content: readContent(item["content"], `${at}.content`, role) };
+  return {
+    id,
+    type: "message",
+    status,
+    role,
+    content: readContent(item["content"], `${at}.content`, role, reading),
+  };
 }
 
-function readContent(content: unknown, at: string, role: MessageItem["role"]): ContentPart[] {
+function readContent(
+  content: unknown,
+  at: string,
+  role: MessageItem["role"],
+  reading: InputReading,
+): ContentPart[] {
   if (typeof content === "string") return [textPart(content, role)];
   if (content == null) throw missing(at);
   if (!Array.isArray(content)) throw wrongType(at, "a string or an array of objects", content);
-  checkLength(content, MAX_PARTS, at);
+  checkParts(content, at, reading);
   return (content as unknown[]).map((part, i) => readPart(part, `${at}[${i}]`, role));
 }
 
@@ -156,12 +175,12 @@ function readPart(part: unknown, at: string, role: MessageItem["role"]): Content
   }
 }
 
-function readOutput(item: Json, at: string): CallOutputItem["output"] {
+function readOutput(item: Json, at: string, reading: InputReading): CallOutputItem["output"] {
   const output = item["output"];
   if (typeof output === "string") return output;
   if (output == null) throw missing(`${at}.output`);
   if (!Array.isArray(output)) throw wrongType(`${at}.output`, "a string or an array of objects", output);
-  checkLength(output, MAX_PARTS, `${at}.output`);
+  checkParts(output, `${at}.output`, reading);
   return (output as unknown[]).map((part, i): InputTextPart => {
     const read = readPart(part, `${at}.output[${i}]`, "user");
     return { type: "input_text", text: read.type === "refusal" ? read.refusal : read.text };
@@ -173,9 +192,10 @@ function readReasoning(
   item: Json,
   at: string,
   { id, status }: { readonly id: string; readonly status: ItemStatus },
+  reading: InputReading,
 ): ReasoningItem {
-  const summary = readTexts(item["summary"], `${at}.summary`);
-  const content = readTexts(item["content"], `${at}.content`);
+  const summary = readTexts(item["summary"], `${at}.summary`, reading);
+  const content = readTexts(item["content"], `${at}.content`, reading);
   const packed = item["encrypted_content"];
   if (packed != null && typeof packed !== "string") {
     throw wrongType(`${at}.encrypted_content`, "a string", packed);
@@ -192,15 +212,20 @@ function readReasoning(
   };
 }
 
-function readTexts(parts: unknown, at: string): string[] {
+function readTexts(parts: unknown, at: string, reading: InputReading): string[] {
   if (parts == null) return [];
   if (typeof parts === "string") return parts === "" ? [] : [parts];
   if (!Array.isArray(parts)) throw wrongType(at, "an array of objects", parts);
-  checkLength(parts, MAX_PARTS, at);
+  checkParts(parts, at, reading);
   return (parts as unknown[]).map((part, i) => {
     if (!isObject(part)) throw wrongType(`${at}[${i}]`, "an object", part);
     return stringOf(part, "text", `${at}[${i}]`);
   });
+}
+
+/** @throws {ApiError} 400 for lists too long to be walked through. */
+function checkParts(parts: unknown, at: string, { limits }: InputReading): void {
+  checkLength(parts, limits["max-message-parts"], at, "max-message-parts");
 }
 
 function stringOf(item: Json, key: string, at: string): string {

@@ -1,14 +1,15 @@
 /** What a response request asks for, read from its JSON body. */
 import { z } from "zod";
 import type { ChatTurn, OutputFormat } from "../../chat-turn.ts";
-import { MAX_TOP_LOGPROBS } from "../../http/limits.ts";
+import type { Limits } from "../../config/limits.ts";
 import { ApiError } from "../api-error.ts";
 import { formatShape, readFormat } from "../format-fields.ts";
 import { generationShape, prepareBody, readGeneration } from "../generation-fields.ts";
-import type { GenerationSettings } from "../generation-fields.ts";
+import type { GenerationSettings, RequestLimits } from "../generation-fields.ts";
 import { readReasoning, reasoningShape } from "../reasoning-fields.ts";
 import { readChoice } from "../tool-fields.ts";
-import { integer, missing, notOneOf, parseWith, wrongType } from "../validation.ts";
+import { checkSchemaSize } from "../schema-size.ts";
+import { checkMaximum, integer, missing, notOneOf, parseWith, wrongType } from "../validation.ts";
 import { isObject } from "../../http/json.ts";
 import { refuseFields, withoutEffect } from "./fields.ts";
 import type { OutputStyle } from "./response-object.ts";
@@ -53,7 +54,7 @@ const schema = z.object({
   max_output_tokens: integer(1).optional(),
   max_tool_calls: integer(0).optional(),
   parallel_tool_calls: z.boolean().optional(),
-  top_logprobs: integer(0, MAX_TOP_LOGPROBS).optional(),
+  top_logprobs: integer(0).optional(),
   text: z
     .looseObject({
       format: z.looseObject({ type: z.string() }).nullish(),
@@ -115,16 +116,16 @@ export interface RequestEcho {
 /** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
 export function readResponseRequest(
   body: Readonly<Record<string, unknown>>,
-  strict: boolean,
+  limits: RequestLimits,
 ): ResponseRequest {
-  const present = prepareBody(body);
+  const present = prepareBody(body, limits.limits);
   refuseFields(present);
   const fields = parseWith(schema, present);
-  const ignored = withoutEffect(present, KNOWN, strict);
+  const ignored = withoutEffect(present, KNOWN, limits.strictParams);
   checkMetadata(fields.metadata);
-  const tools = readResponseTools(fields.tools, strict);
+  const tools = readResponseTools(fields.tools, limits);
   refuseHostedChoice(fields.tool_choice);
-  const format = readOneFormat(fields, present);
+  const format = readOneFormat(fields, present, limits.limits);
   const reasoning = readReasoning(fields);
   const store = fields.store ?? true;
   const background = fields.background ?? false;
@@ -148,12 +149,12 @@ export function readResponseRequest(
     truncate: fields.truncation === "auto",
     turn: {
       tools: tools.tools,
-      toolChoice: readChoice(fields.tool_choice, tools.tools),
+      toolChoice: readChoice(fields.tool_choice, tools.tools, limits.limits),
       parallelToolCalls: fields.parallel_tool_calls ?? true,
       format,
       splitReasoning: true,
       thinkingBudget: reasoning.budget,
-      generation: readSettings(fields, logprobs),
+      generation: readSettings(fields, logprobs, limits.limits),
     },
     kwargs: { ...reasoning.kwargs, ...fields.chat_template_kwargs },
     customTools: new Set(tools.tools.filter(({ custom }) => custom).map(({ name }) => name)),
@@ -168,20 +169,21 @@ export function readResponseRequest(
   };
 }
 
-function readSettings(fields: Fields, logprobs: boolean): GenerationSettings {
-  const { max_output_tokens: max } = fields;
+function readSettings(fields: Fields, logprobs: boolean, limits: Limits): GenerationSettings {
+  const { max_output_tokens: max, top_logprobs: top = 0 } = fields;
+  checkMaximum(top, limits["max-top-logprobs"], "top_logprobs", "max-top-logprobs");
   const bound = max === undefined ? {} : { max_completion_tokens: max };
-  return readGeneration(
-    { ...fields, ...bound },
-    logprobs ? (fields.top_logprobs ?? 0) : undefined,
-    undefined,
-  );
+  return readGeneration({ ...fields, ...bound }, logprobs ? top : undefined, undefined, limits);
 }
 
 /** The format of the text, or one in the words of other servers. */
-function readOneFormat(fields: Fields, body: Readonly<Record<string, unknown>>): OutputFormat {
-  const own = readTextFormat(fields);
-  const other = readFormat(body);
+function readOneFormat(
+  fields: Fields,
+  body: Readonly<Record<string, unknown>>,
+  limits: Limits,
+): OutputFormat {
+  const own = readTextFormat(fields, limits);
+  const other = readFormat(body, limits);
   if (other.kind === "text") return own;
   if (own.kind === "text") return other;
   throw new ApiError(
@@ -191,7 +193,7 @@ function readOneFormat(fields: Fields, body: Readonly<Record<string, unknown>>):
   );
 }
 
-function readTextFormat({ text }: Fields): OutputFormat {
+function readTextFormat({ text }: Fields, limits: Limits): OutputFormat {
   const format = text?.format;
   if (format == null || format.type === "text") return { kind: "text" };
   if (format.type === "json_object") return { kind: "json_object", param: "text.format" };
@@ -206,6 +208,8 @@ function readTextFormat({ text }: Fields): OutputFormat {
   if (!isObject(wanted)) throw wrongType("text.format.schema", "an object", wanted);
   if (strict != null && typeof strict !== "boolean")
     throw wrongType("text.format.strict", "a boolean", strict);
+  const owner = `text.format '${name}'`;
+  checkSchemaSize({ schema: wanted, owner, param: "text.format", code: "invalid_schema" }, limits);
   return {
     kind: "json_schema",
     name,

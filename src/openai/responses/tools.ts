@@ -1,7 +1,7 @@
 /** Reads `tools` in the flat form of the Responses API, where some are not for this server to run. */
 import type { TurnTool } from "../../chat-turn.ts";
+import type { RequestLimits } from "../generation-fields.ts";
 import { isObject } from "../../http/json.ts";
-import { MAX_TOOLS } from "../../http/limits.ts";
 import { ApiError } from "../api-error.ts";
 import { readCustom, readFunction, refuseDuplicates } from "../tool-fields.ts";
 import { checkLength, missing, notOneOf, wrongType } from "../validation.ts";
@@ -37,13 +37,15 @@ export interface ReadTools {
 /**
  * A hosted tool cannot be offered. Beside tools that can, it is left out and reported, because agents offer
  * it to every model and live without it; alone it is what the request is about, and refused.
- * @param strict Refuses whatever would be left out.
  * @throws {ApiError} 400 with the path of what is wrong.
  */
-export function readResponseTools(value: unknown, strict: boolean): ReadTools {
+export function readResponseTools(
+  value: unknown,
+  { strictParams: strict, limits }: RequestLimits,
+): ReadTools {
   if (value === undefined) return { tools: [], echo: [], leftOut: [] };
   if (!Array.isArray(value)) throw wrongType("tools", "an array of objects", value);
-  checkLength(value, MAX_TOOLS, "tools");
+  checkLength(value, limits["max-tools"], "tools", "max-tools");
   const tools: TurnTool[] = [];
   const echo: object[] = [];
   const leftOut: string[] = [];
@@ -56,7 +58,7 @@ export function readResponseTools(value: unknown, strict: boolean): ReadTools {
       hosted ??= unsupportedTool(`${at}.type`, type);
       leftOut.push(at);
     } else if (type === "function") {
-      const read = readFunction(tool, at);
+      const read = readFunction(tool, at, limits);
       tools.push(read);
       const { name, description = null, parameters = null } = read;
       echo.push({ type, name, description, parameters, strict: read.strict });

@@ -4,6 +4,7 @@ import type { ClientRequest, IncomingMessage } from "node:http";
 import { connect } from "node:net";
 import { afterEach, describe, expect, it } from "vitest";
 import { shutDown } from "../../../src/cli/shutdown.ts";
+import { DEFAULT_LIMITS } from "../../../src/config/limits.ts";
 import { HttpServer, ServerLifecycle } from "../../../src/server.ts";
 import { createLog } from "../../../src/log.ts";
 
@@ -39,7 +40,7 @@ async function scriptedServer(writeTimeoutMs = 60_000) {
       return new Response(body);
     },
   };
-  const server = new HttpServer(app, lifecycle, writeTimeoutMs);
+  const server = new HttpServer(app, lifecycle, { writeTimeoutMs, limits: DEFAULT_LIMITS });
   servers.push(server);
   const port = await server.listen({ host: "127.0.0.1", port: 0 });
   return { server, lifecycle, port, open };
@@ -188,7 +189,10 @@ describe("a server", () => {
 
   it("says that its port is in use", async () => {
     const { port } = await scriptedServer();
-    const second = new HttpServer({ fetch: () => new Response() }, new ServerLifecycle(), 60_000);
+    const second = new HttpServer({ fetch: () => new Response() }, new ServerLifecycle(), {
+      writeTimeoutMs: 60_000,
+      limits: DEFAULT_LIMITS,
+    });
     await expect(second.listen({ host: "127.0.0.1", port })).rejects.toMatchObject({ code: "EADDRINUSE" });
   });
 });
