@@ -13,6 +13,7 @@ import type {
   LoadOptions,
   ModelFacts,
   PromptPart,
+  RequestChange,
   RequestId,
   StepReport,
   SubmitCommand,
@@ -124,6 +125,11 @@ export class EngineClient {
       start: undefined,
       finish: { reason: "abort", stopToken: undefined },
     });
+  }
+
+  /** Pauses, resumes or reprioritises a request in any phase; does nothing to one that has ended. */
+  control(id: RequestId, change: RequestChange): void {
+    if (this.#submitting.has(id) || this.#streams.has(id)) this.#port.send({ type: "control", id, change });
   }
 
   /** Token ids of the parts, special text parsed where a part allows it. */

@@ -10,11 +10,12 @@ import { EmbeddingQueue } from "./embedding-queue.ts";
 import { EngineError } from "./errors.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
 import { PromptLogprobCollector, checkPromptLogprobs } from "./prompt-logprobs.ts";
-import { cancel, checkRoom, createState, submit } from "./scheduler/transitions.ts";
+import { cancel, checkRoom, createState, setPaused, setPriority, submit } from "./scheduler/transitions.ts";
 import { engineStats } from "./stats.ts";
 import { StepLoop } from "./step-loop.ts";
 import type { Backend, BackendLoader } from "./backend.ts";
-import type { EngineCommand, EngineEvent, LoadOptions, SubmitCommand } from "./protocol.ts";
+import { PriorityClass } from "./protocol.ts";
+import type { EngineCommand, EngineEvent, LoadOptions, RequestChange, SubmitCommand } from "./protocol.ts";
 
 /** A third of decode's time: a waiting prompt is slowed down fourfold at the worst, not stopped. */
 const MIN_PREFILL_SHARE = 0.3;
@@ -87,6 +88,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
         return admit(command);
       case "cancel":
         return loaded?.loop.change((state, nowMs) => cancel(state, command.id, nowMs));
+      case "control":
+        return control(command.id, command.change);
       case "tokenize":
         return answer(command.call, ({ backend }) => ({
           type: "tokenized",
@@ -117,6 +120,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
         }));
       case "drain":
         draining = true;
+        for (const id of loaded?.loop.state.requests.keys() ?? []) control(id, { paused: false });
         return answer(command.call, ({ embeddings, loop }) => {
           const idle = Promise.all([loop.idle(), embeddings.idle()]);
           void idle.then(() => emit({ type: "drained", call: command.call }));
@@ -160,7 +164,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
             {
               id,
               tenant: command.owner,
-              priority: 0,
+              priority: command.priority ?? PriorityClass.normal,
+              paused: command.paused ?? false,
               prompt,
               resume: backend.tokenize([{ tokens: command.resume }], false),
               maxTokens: command.params.maxTokens,
@@ -183,6 +188,14 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       const details = error instanceof EngineError ? error.details : undefined;
       emit({ type: "failed", id, ...describe(error), details });
     }
+  }
+
+  function control(id: string, { priority, paused }: RequestChange): void {
+    loaded?.loop.change((state) => {
+      if (priority !== undefined) setPriority(state, id, priority);
+      // Who is to leave must come to an end.
+      if (paused !== undefined) setPaused(state, id, paused && !draining);
+    });
   }
 
   function answer(call: number, make: (loaded: Loaded) => EngineEvent | undefined): void {

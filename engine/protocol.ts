@@ -88,8 +88,23 @@ export interface SubmitCommand {
    * if it had never stopped: positions, seeds, penalties and limits count them. They are not sent again.
    */
   readonly resume: readonly TokenId[];
-  /** Label of who asked (an API key's name), shown in slot listings; never a secret. */
+  /** Label of who asked (an API key's name), shown in slot listings; never a secret. Owners share the slots. */
   readonly owner: string;
+  /** Absent is `PriorityClass.normal`. */
+  readonly priority?: PriorityClass;
+  /** Whether it waits until a `control` resumes it; absent is no. */
+  readonly paused?: boolean;
+}
+
+/** Who goes first; the lower number does. A running request gives way to a higher class only. */
+export const PriorityClass = { high: 0, normal: 1, low: 2, background: 3 } as const;
+export type PriorityClass = (typeof PriorityClass)[keyof typeof PriorityClass];
+
+/** What may change of a request that is open; what is absent stays. */
+export interface RequestChange {
+  readonly priority?: PriorityClass;
+  /** A paused request gets no tokens. It keeps its slot while nobody else needs it, and in any case its output. */
+  readonly paused?: boolean;
 }
 
 export interface LoadOptions {
@@ -161,6 +176,8 @@ export type EngineCommand =
   | { readonly type: "load"; readonly options: LoadOptions }
   | SubmitCommand
   | { readonly type: "cancel"; readonly id: RequestId }
+  /** Of a request that has ended it changes nothing. */
+  | { readonly type: "control"; readonly id: RequestId; readonly change: RequestChange }
   | {
       readonly type: "tokenize";
       readonly call: number;
@@ -174,7 +191,10 @@ export type EngineCommand =
   | { readonly type: "stats"; readonly call: number }
   /** What the flight recorder kept of so many of the last steps. */
   | { readonly type: "timeline"; readonly call: number; readonly steps: number }
-  /** Answered with `drained` when nothing runs or waits any more; submits after it fail with `draining`. */
+  /**
+   * Answered with `drained` when nothing runs or waits any more; submits after it fail with `draining`, and what is
+   * paused goes on.
+   */
   | { readonly type: "drain"; readonly call: number }
   /** Ignored by every engine whose process was not started for tests. */
   | { readonly type: "fault"; readonly fault: Fault }
@@ -334,9 +354,11 @@ export interface StepReport {
   /** Guessed tokens that turned out right, and wrong; absent is none. */
   readonly guessesRight?: number;
   readonly guessesWrong?: number;
+  /** Requests that lost their slot to others; absent is none. */
+  readonly evictions?: number;
 }
 
-export type SlotState = "empty" | "resident" | "prefill" | "decode";
+export type SlotState = "empty" | "resident" | "prefill" | "decode" | "paused";
 
 export interface SlotStats {
   readonly id: number;

@@ -1,6 +1,6 @@
 /** A snapshot of slots, queue and totals, for listings and metrics. */
-import type { EngineStats, SlotStats } from "./protocol.ts";
-import type { SchedulerState, Slot } from "./scheduler/types.ts";
+import type { EngineStats, SlotState, SlotStats } from "./protocol.ts";
+import type { ScheduledRequest, SchedulerState, Slot } from "./scheduler/types.ts";
 import type { StepLoop } from "./step-loop.ts";
 
 export function engineStats({ state, record }: StepLoop): EngineStats {
@@ -22,7 +22,7 @@ function slotStats(state: SchedulerState, slot: Slot): SlotStats {
   const idle = slot.length > 0 ? "resident" : "empty";
   return {
     id: slot.id,
-    state: request === undefined ? idle : request.phase === "decode" ? "decode" : "prefill",
+    state: request === undefined ? idle : busyState(request),
     tokens: slot.length,
     requestId: request?.id,
     owner: request?.tenant,
@@ -30,4 +30,9 @@ function slotStats(state: SchedulerState, slot: Slot): SlotStats {
     cachedTokens: request?.cachedTokens ?? 0,
     outputTokens: request?.output.length ?? 0,
   };
+}
+
+function busyState({ paused, phase }: ScheduledRequest): SlotState {
+  if (paused) return "paused";
+  return phase === "decode" ? "decode" : "prefill";
 }

@@ -147,6 +147,7 @@ export class StepLoop {
     }
     beginStep(this.state, plan, startMs);
     this.#recorder.beginStep(this.state, plan, startMs);
+    this.record.addEvictions(plan.evictions.length);
     for (const operation of plan.boundary) await this.#changeCells(operation);
     const planMs = performance.now() - startMs;
     this.record.steps += 1;

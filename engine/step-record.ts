@@ -10,6 +10,7 @@ export class StepRecord {
   promptTokens = 0;
   reusedTokens = 0;
   outputTokens = 0;
+  evictions = 0;
   /** Since the last message, in ms. */
   planMs = 0;
   sampleMs = 0;
@@ -20,10 +21,16 @@ export class StepRecord {
   #passes = 0;
   #guessesRight = 0;
   #guessesWrong = 0;
+  #evictions = 0;
   #outputs: StepOutput[] = [];
 
   constructor(state: SchedulerState) {
     this.#state = state;
+  }
+
+  addEvictions(count: number): void {
+    this.evictions += count;
+    this.#evictions += count;
   }
 
   addCall(call: PlannedCall, ms: number): void {
@@ -73,6 +80,7 @@ export class StepRecord {
         usedCells: this.#state.slots.reduce((cells, slot) => cells + slot.length, 0),
         guessesRight: this.#guessesRight,
         guessesWrong: this.#guessesWrong,
+        evictions: this.#evictions,
       },
     };
     this.#outputs = [];
@@ -85,6 +93,7 @@ export class StepRecord {
     this.#passes = 0;
     this.#guessesRight = 0;
     this.#guessesWrong = 0;
+    this.#evictions = 0;
     return event;
   }
 }

@@ -12,6 +12,7 @@ import type {
   EnginePort,
   LoadOptions,
   ModelFacts,
+  RequestChange,
   RequestId,
   SubmitCommand,
   TokenId,
@@ -113,6 +114,8 @@ export class Supervisor implements EnginePort {
         return this.#keep(command);
       case "cancel":
         return this.#cancel(command.id);
+      case "control":
+        return this.#control(command.id, command.change);
       case "fault":
       case "stop":
         return this.#port?.send(command);
@@ -202,7 +205,9 @@ export class Supervisor implements EnginePort {
     if (this.#reloading !== undefined) return "load";
     // Other calls may take as long as they need.
     const asked = [...this.#calls.values()].some(({ sent, command }) => sent && command.type === "tokenize");
-    return this.#present.size > 0 || asked ? "requests" : undefined;
+    // Of those who are paused nothing is heard.
+    const running = [...this.#present.values()].some(({ command }) => command.paused !== true);
+    return running || asked ? "requests" : undefined;
   }
 
   // Requests.
@@ -242,6 +247,14 @@ export class Supervisor implements EnginePort {
     this.#kept.delete(id);
     this.#withdraw(kept);
     this.#reviewTrial();
+  }
+
+  /** An engine that comes later is told what the request has become. */
+  #control(id: RequestId, change: RequestChange): void {
+    const kept = this.#kept.get(id);
+    if (kept === undefined) return;
+    kept.command = { ...kept.command, ...change };
+    if (kept.engineId !== undefined) this.#port?.send({ type: "control", id: kept.engineId, change });
   }
 
   /** Takes a request out of the engine. */

@@ -1,17 +1,20 @@
 /**
  * Who of the waiting requests gets a slot in this step, and which cells it starts from.
  *
- * In order of arrival, with one exception: a request whose prompt begins like one that is being computed right now
- * waits for that prefix and copies it. The wait costs it nothing, because prompts are computed one at a time in
- * order of arrival, and its slot is kept free for it.
+ * In the order of `WaitingOrder`, with one exception: a request whose prompt begins like one that is being computed
+ * right now waits for that prefix and copies it. The wait costs it next to nothing, because prompts are computed one
+ * at a time, and its slot is kept free for it. Without a free slot, a running request may have to give up its own.
  */
+import { chooseEviction } from "./eviction.ts";
 import { commonPrefixLength } from "./prefix-reuse.ts";
 import { chooseSlot } from "./slot-choice.ts";
 import type { SlotChoice } from "./slot-choice.ts";
+import { WaitingOrder } from "./waiting-order.ts";
 import type { RequestId } from "../protocol.ts";
 import type {
   Assignment,
   BoundaryOperation,
+  Eviction,
   ScheduledRequest,
   SchedulerState,
   SlotId,
@@ -35,45 +38,114 @@ export function runningRequests(state: SchedulerState): Running[] {
   return running;
 }
 
-/** Gives free slots to waiting requests; adds them to `running`. */
+/** Bounds the work of one plan, since each exchange looks at every slot. */
+const MOST_EVICTIONS_PER_STEP = 4;
+
+/** Gives slots to waiting requests; adds them to `running`, and takes those out that lose theirs. */
 export function admit(
   state: SchedulerState,
   running: Running[],
   nowMs: number,
   why: string[],
-): Pick<StepPlan, "assignments" | "held" | "boundary"> {
-  const assignments: Assignment[] = [];
-  const copies: BoundaryOperation[] = [];
-  const cuts: BoundaryOperation[] = [];
-  const overwritten = new Set<SlotId>();
-  const busy = state.slots.filter((slot) => slot.owner !== undefined).map((slot) => slot.id);
-  const held: RequestId[] = [];
-  for (const request of state.queue.values()) {
-    if (busy.length + held.length === state.slots.length) break;
-    const choice = chooseSlot(request, state, { busy, overwritten }, nowMs);
-    if (choice === undefined) break;
-    const leader = prefixInTheMaking(request, choice, running, state);
-    if (leader !== undefined) {
-      held.push(request.id);
-      why.push(`hold ${request.id} for the prefix of ${leader.id}`);
-      continue;
-    }
-    const { slot, reuse, copyFrom } = choice;
-    assignments.push({ request: request.id, slot, reuse, copyFrom });
-    if (copyFrom !== undefined) {
-      copies.push({ type: "copy", from: copyFrom, to: slot });
-      overwritten.add(slot);
-    }
-    const length = state.slots[copyFrom ?? slot]?.length ?? 0;
-    if (length > reuse) cuts.push({ type: "truncate", slot, length: reuse });
-    running.push({ request, slot, length: reuse });
-    busy.push(slot);
-    busy.sort((a, b) => a - b);
-    const source = copyFrom === undefined ? "" : ` copied from slot ${copyFrom}`;
-    why.push(`admit ${request.id} to slot ${slot}, reuse ${reuse}${source}`);
+): Pick<StepPlan, "evictions" | "assignments" | "held" | "boundary"> {
+  if (state.queue.size === 0) return { evictions: [], assignments: [], held: [], boundary: [] };
+  const round = new AdmissionRound(state, running, nowMs, why);
+  while (round.hasFree && round.admitNext()) continue;
+  while (!round.hasFree && round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeNext()) continue;
+  return round.result;
+}
+
+class AdmissionRound {
+  readonly evictions: Eviction[] = [];
+  readonly #state: SchedulerState;
+  readonly #running: Running[];
+  readonly #nowMs: number;
+  readonly #why: string[];
+  readonly #order: WaitingOrder;
+  readonly #assignments: Assignment[] = [];
+  readonly #held: RequestId[] = [];
+  readonly #copies: BoundaryOperation[] = [];
+  readonly #cuts: BoundaryOperation[] = [];
+  readonly #overwritten = new Set<SlotId>();
+  #busy: SlotId[];
+
+  constructor(state: SchedulerState, running: Running[], nowMs: number, why: string[]) {
+    this.#state = state;
+    this.#running = running;
+    this.#nowMs = nowMs;
+    this.#why = why;
+    this.#order = new WaitingOrder(state, nowMs);
+    this.#busy = state.slots.filter((slot) => slot.owner !== undefined).map((slot) => slot.id);
   }
-  // Copies first: the cells that one of them takes may be cut for another request.
-  return { assignments, held, boundary: [...copies, ...cuts] };
+
+  get hasFree(): boolean {
+    return this.#busy.length + this.#held.length < this.#state.slots.length;
+  }
+
+  get result(): Pick<StepPlan, "evictions" | "assignments" | "held" | "boundary"> {
+    return {
+      evictions: this.evictions,
+      assignments: this.#assignments,
+      held: this.#held,
+      // Copies first: the cells that one of them takes may be cut for another request.
+      boundary: [...this.#copies, ...this.#cuts],
+    };
+  }
+
+  /** Gives a free slot to the next request, or keeps one for it. @returns False when nobody is next. */
+  admitNext(): boolean {
+    const request = this.#order.next();
+    const choice = request && this.#choose(request, this.#busy);
+    if (request === undefined || choice === undefined) return false;
+    const leader = prefixInTheMaking(request, choice, this.#running, this.#state);
+    if (leader === undefined) {
+      this.#assign(request, choice);
+    } else {
+      this.#held.push(request.id);
+      this.#order.take(request, request.prompt.length);
+      this.#why.push(`hold ${request.id} for the prefix of ${leader.id}`);
+    }
+    return true;
+  }
+
+  /** Gives a running request's slot to one that waits. @returns False when there is no reason to. */
+  exchangeNext(): boolean {
+    const exchange = chooseEviction(this.#state, this.#order, this.#running, this.#nowMs);
+    if (exchange === undefined) return false;
+    const { waiter, victim } = exchange;
+    const busy = this.#busy.filter((slot) => slot !== victim.slot);
+    const others = this.#running.filter((running) => running !== victim);
+    const choice = this.#choose(waiter, busy);
+    if (choice === undefined || prefixInTheMaking(waiter, choice, others, this.#state) !== undefined)
+      return false;
+    this.#busy = busy;
+    this.#running.splice(this.#running.indexOf(victim), 1);
+    this.#order.evict(victim.request);
+    this.evictions.push({ request: victim.request.id, slot: victim.slot });
+    this.#why.push(`evict ${victim.request.id} from slot ${victim.slot} for ${waiter.id}`);
+    this.#assign(waiter, choice);
+    return true;
+  }
+
+  #choose(request: ScheduledRequest, busy: readonly SlotId[]): SlotChoice | undefined {
+    return chooseSlot(request, this.#state, { busy, overwritten: this.#overwritten }, this.#nowMs);
+  }
+
+  #assign(request: ScheduledRequest, { slot, reuse, copyFrom }: SlotChoice): void {
+    this.#assignments.push({ request: request.id, slot, reuse, copyFrom });
+    if (copyFrom !== undefined) {
+      this.#copies.push({ type: "copy", from: copyFrom, to: slot });
+      this.#overwritten.add(slot);
+    }
+    const length = this.#state.slots[copyFrom ?? slot]?.length ?? 0;
+    if (length > reuse) this.#cuts.push({ type: "truncate", slot, length: reuse });
+    this.#running.push({ request, slot, length: reuse });
+    this.#busy.push(slot);
+    this.#busy.sort((a, b) => a - b);
+    this.#order.take(request, reuse);
+    const source = copyFrom === undefined ? "" : ` copied from slot ${copyFrom}`;
+    this.#why.push(`admit ${request.id} to slot ${slot}, reuse ${reuse}${source}`);
+  }
 }
 
 /**
@@ -90,7 +162,7 @@ function prefixInTheMaking(
   const copyMs = copyFrom === undefined ? cost.copyMs : 0;
   for (const { request: leader, length } of running) {
     const prefillEnd = leader.prompt.length - 1;
-    if (length >= prefillEnd || leader.cacheKey !== request.cacheKey) continue;
+    if (leader.paused || length >= prefillEnd || leader.cacheKey !== request.cacheKey) continue;
     const most = Math.min(prefillEnd, request.prompt.length - 1);
     const common = commonPrefixLength(request.prompt, leader.prompt, most);
     // What is there already can be copied now.

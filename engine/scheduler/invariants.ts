@@ -3,7 +3,7 @@ import { EngineError } from "../errors.ts";
 import { devicePasses } from "./passes.ts";
 import { prefillCellEnd } from "./prefill-cells.ts";
 import { knownTokens } from "./plan-step.ts";
-import type { PlannedCall, SchedulerState, Slot, StepPlan } from "./types.ts";
+import type { OwnerState, PlannedCall, ScheduledRequest, SchedulerState, Slot, StepPlan } from "./types.ts";
 
 /** @throws {EngineError} `internal`, naming the broken invariant. Call between native calls. */
 export function checkState(state: SchedulerState): void {
@@ -24,6 +24,31 @@ export function checkState(state: SchedulerState): void {
     expect(knownTokens(request) <= state.config.contextTokens, "prompt and output fit the context");
   }
   for (const id of state.queue.keys()) expect(state.requests.has(id), "the queue holds known requests");
+  for (const owner of state.owners.values()) checkOwnerAccount(state, owner);
+}
+
+function checkOwnerAccount(state: SchedulerState, owner: OwnerState): void {
+  const own = [...state.requests.values()].filter(({ tenant }) => tenant === owner.name);
+  const waiting = own.filter(({ phase }) => phase === "queued");
+  expect(owner.waiting === waiting.length, "an owner's waiting requests are counted");
+  expect(owner.running === own.length - waiting.length, "an owner's slots are counted");
+  expect(owner.running <= owner.policy.maxRunning, "no owner has more slots than it may");
+  expect(
+    owner.waitingTokens === waiting.reduce((sum, { prompt }) => sum + prompt.length, 0),
+    "an owner's waiting tokens are counted",
+  );
+  expect(owner.served >= 0 && Number.isFinite(owner.served), "service is a number");
+  let lined = 0;
+  owner.heaps.forEach((heap, priority) => {
+    lined += heap.length;
+    heap.forEach((request, i) => {
+      expect(request.heapIndex === i && request.priority === priority, "a request knows its place");
+      expect(state.queue.get(request.id) === request && !request.paused, "who is in line waits");
+      const parent = heap[(i - 1) >> 1];
+      expect(i === 0 || (parent?.arrival ?? 0) < request.arrival, "the first in line came first");
+    });
+  });
+  expect(lined === waiting.filter(({ paused }) => !paused).length, "who waits and may run is in line");
 }
 
 function checkOwner(state: SchedulerState, slot: Slot): void {
@@ -42,8 +67,9 @@ function checkOwner(state: SchedulerState, slot: Slot): void {
 export function checkPlan(state: SchedulerState, plan: StepPlan): void {
   const lengths = new Map(state.slots.map((slot) => [slot.id, slot.length]));
   const given = new Set<number>();
+  const lost = new Map(plan.evictions.map(({ slot, request }) => [slot, request]));
   for (const { slot, reuse, copyFrom } of plan.assignments) {
-    expect(state.slots[slot]?.owner === undefined && !given.has(slot), "only free slots are given away");
+    expect(state.slots[slot]?.owner === lost.get(slot) && !given.has(slot), "only free slots are given away");
     given.add(slot);
     expect(reuse <= (state.slots[copyFrom ?? slot]?.length ?? 0), "no more is reused than there is");
     lengths.set(slot, reuse);
@@ -62,11 +88,43 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
     decodes.length <= 1 && (decodes.length === 0 || plan.calls[0] === decodes[0]),
     "decode comes first, once",
   );
-  const free = state.slots.filter((slot) => slot.owner === undefined).length - plan.assignments.length;
-  const waiting = state.queue.size - plan.assignments.length;
+  for (const [slot, request] of lost) {
+    expect(given.has(slot) && state.slots[slot]?.owner === request, "who loses a slot loses it to somebody");
+    const victim = state.requests.get(request);
+    expect(
+      plan.assignments.some(({ request: id, slot: to }) => to === slot && mayTake(state, id, victim)),
+      "a slot is lost to a higher class or for a fair share only",
+    );
+  }
+  checkWork(state, plan);
+}
+
+/** Nobody waits beside a free slot who may have it. */
+function checkWork(state: SchedulerState, plan: StepPlan): void {
+  const owners = [...state.owners.values()];
+  const taken = (name: string): number =>
+    [...plan.assignments.map(({ request }) => request), ...plan.held].filter(
+      (id) => state.requests.get(id)?.tenant === name,
+    ).length;
+  const busy = state.slots.filter((slot) => slot.owner !== undefined).length;
+  const free = state.slots.length - busy + plan.evictions.length - plan.assignments.length;
   const held = plan.held.length;
   expect(held <= free, "what is held has a slot kept for it");
-  expect(held === free || held === waiting, "nobody waits beside a free slot");
+  const able = owners.some(({ name, heaps, running, policy }) => {
+    const inLine = heaps.reduce((sum, heap) => sum + heap.length, 0);
+    return inLine > taken(name) && running + taken(name) < policy.maxRunning;
+  });
+  expect(held === free || !able, "nobody waits beside a free slot");
+}
+
+function mayTake(state: SchedulerState, id: string, victim: ScheduledRequest | undefined): boolean {
+  const waiter = state.requests.get(id);
+  if (waiter === undefined || victim === undefined) return false;
+  return (
+    victim.paused ||
+    waiter.priority < victim.priority ||
+    (waiter.priority === victim.priority && waiter.tenant !== victim.tenant)
+  );
 }
 
 function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number, number>): void {
@@ -80,6 +138,7 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
     const plug = request === undefined;
     if (!plug) lengths.set(slot, position + tokens.length);
     const owner = state.requests.get(request ?? "");
+    expect(owner?.paused !== true, "who is paused is not computed");
     const isLast = owner !== undefined && position === knownTokens(owner) - 1;
     expect(
       everyLogit !== true || owner?.readsPrompt === true || (sample && call.drafts > 0),

@@ -9,6 +9,7 @@ import { admit, runningRequests } from "./admission.ts";
 import { prefillCallMs } from "./cost-model.ts";
 import { decodeCall } from "./decode-call.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
+import { CLASSES } from "./types.ts";
 import type { Running } from "./admission.ts";
 import type { PlannedCall, ScheduledRequest, SchedulerState, StepPlan } from "./types.ts";
 
@@ -21,19 +22,23 @@ const READING_COST = 2;
 export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const why: string[] = [];
   const running = runningRequests(state);
-  const { assignments, held, boundary } = admit(state, running, nowMs, why);
+  const { evictions, assignments, held, boundary } = admit(state, running, nowMs, why);
   running.sort((a, b) => a.slot - b.slot);
 
   const calls: PlannedCall[] = [];
   const grid = state.config.prefillChunk;
   const decodes = ({ request, length }: Running): boolean => length >= prefillEnd(request, grid);
-  const decoding = running.filter(decodes);
+  const active = running.filter(({ request }) => !request.paused);
+  const decoding = active.filter(decodes);
   if (decoding.length > 0) calls.push(decodeCall(state, decoding, running));
 
-  const prefilling = running.filter((r) => !decodes(r)).sort((a, b) => a.request.arrival - b.request.arrival);
+  const prefilling = inTurn(
+    state,
+    active.filter((r) => !decodes(r)),
+  );
   const prefill = planPrefill(state, prefilling, calls[0]?.predictedMs, why);
   calls.push(...prefill.calls);
-  return { assignments, held, boundary, calls, prefillCreditMs: prefill.creditMs, why };
+  return { evictions, assignments, held, boundary, calls, prefillCreditMs: prefill.creditMs, why };
 }
 
 /** Prompt and output tokens so far. */
@@ -41,7 +46,25 @@ export function knownTokens(request: ScheduledRequest): number {
   return request.prompt.length + request.output.length;
 }
 
-/** Whole grid cells, oldest request first, as many as the inter-token target or the credit allows. */
+/**
+ * In the order in which prompts are computed: by class, owners in turn, and of one owner by arrival. Of each other
+ * owner, whoever sends one prompt waits for the one that has begun at most.
+ */
+function inTurn(state: SchedulerState, prefilling: Running[]): Running[] {
+  const byArrival = prefilling.sort((a, b) => a.request.arrival - b.request.arrival);
+  if (byArrival.length < 2) return byArrival;
+  const before = Array.from({ length: CLASSES }, () => new Map<string, number>());
+  const turns = byArrival.map((running) => {
+    const { priority, tenant } = running.request;
+    const turn = before[priority]?.get(tenant) ?? 0;
+    before[priority]?.set(tenant, turn + 1);
+    return { running, priority, turn, served: state.owners.get(tenant)?.served ?? 0 };
+  });
+  turns.sort((a, b) => a.priority - b.priority || a.turn - b.turn || a.served - b.served);
+  return turns.map(({ running }) => running);
+}
+
+/** Whole grid cells, first request first, as many as the inter-token target or the credit allows. */
 function planPrefill(
   state: SchedulerState,
   prefilling: readonly Running[],

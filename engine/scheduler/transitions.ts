@@ -1,5 +1,5 @@
 /**
- * Every change of the scheduler's state: submit, cancel, begin a step, complete a call, release.
+ * Every change of the scheduler's state: submit, pause, cancel, begin a step, complete a call, release.
  *
  * Deterministic and free of effects outside the state; times and sampled tokens come in as arguments. Each
  * request leaves through `release`, so a slot cannot be leaked or freed twice.
@@ -7,6 +7,15 @@
 import { EngineError } from "../errors.ts";
 import { refinedCostModel } from "./cost-model.ts";
 import { DraftIndex } from "./draft-index.ts";
+import {
+  chargeOutput,
+  makeEligible,
+  makeIneligible,
+  startRunning,
+  startWaiting,
+  stopRunning,
+  stopWaiting,
+} from "./owners.ts";
 import { knownTokens } from "./plan-step.ts";
 import type { RequestId, TokenId } from "../protocol.ts";
 import type {
@@ -38,6 +47,8 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     slots,
     requests: new Map(),
     queue: new Map(),
+    owners: new Map(),
+    virtualFloor: 0,
     cost,
     prefillCreditMs: 0,
     nextArrival: 0,
@@ -54,15 +65,17 @@ export type NewRequest = Pick<
   readonly resume: Uint32Array;
   /** What the client expects as the output; absent when it has not said. */
   readonly predicted?: Uint32Array;
+  /** Whether it is to wait until it is resumed; absent is no. */
+  readonly paused?: boolean;
 };
 
 /**
- * Puts a request at the end of the queue.
+ * Puts a request at the end of its owner's line.
  * @returns Requests that are ahead of it in the queue and not about to get a free slot.
  * @throws {EngineError} `invalid_request` for a known id and for a resumed request that has all its tokens, `empty_prompt`, `context_exceeded`, `queue_full`.
  */
 export function submit(state: SchedulerState, request: NewRequest, nowMs: number): number {
-  const { config, queue, requests } = state;
+  const { config, requests } = state;
   if (requests.has(request.id))
     throw new EngineError("invalid_request", `Request id "${request.id}" is in use.`);
   const promptTokens = request.prompt.length;
@@ -93,9 +106,14 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     admittedMs: undefined,
     cachedTokens: 0,
     cancelled: false,
+    paused: request.paused ?? false,
+    charged: resume.length > 0,
+    evictions: 0,
+    evictedMs: -Infinity,
+    heapIndex: -1,
   };
   requests.set(request.id, scheduled);
-  queue.set(request.id, scheduled);
+  startWaiting(state, scheduled);
   return Math.max(0, ahead - 1);
 }
 
@@ -123,6 +141,36 @@ export function cancel(state: SchedulerState, id: RequestId, nowMs: number): voi
   if (request.phase === "queued") release(state, request, nowMs);
 }
 
+/**
+ * Leaves a request out of every step from now on, or takes it in again. It keeps its slot while nobody needs it, and
+ * its output in any case.
+ * @returns Whether there is such a request.
+ */
+export function setPaused(state: SchedulerState, id: RequestId, paused: boolean): boolean {
+  const request = state.requests.get(id);
+  if (request === undefined) return false;
+  request.paused = paused;
+  if (request.phase !== "queued") return true;
+  if (paused) makeIneligible(state, request);
+  else makeEligible(state, request);
+  return true;
+}
+
+/**
+ * Moves a request to another class, where it keeps its place by arrival.
+ * @param priority 0 to `CLASSES - 1`.
+ * @returns Whether there is such a request.
+ */
+export function setPriority(state: SchedulerState, id: RequestId, priority: number): boolean {
+  const request = state.requests.get(id);
+  if (request === undefined) return false;
+  const eligible = request.heapIndex >= 0;
+  if (eligible) makeIneligible(state, request);
+  request.priority = priority;
+  if (eligible) makeEligible(state, request);
+  return true;
+}
+
 /** Releases what was cancelled while a native call ran. Only between calls. */
 export function releaseCancelled(state: SchedulerState, nowMs: number): RequestId[] {
   const released: RequestId[] = [];
@@ -137,8 +185,9 @@ export function releaseCancelled(state: SchedulerState, nowMs: number): RequestI
 
 /** Takes a request out of the state; its slot keeps its cells as a resident prefix. */
 export function release(state: SchedulerState, request: ScheduledRequest, nowMs: number): void {
-  state.requests.delete(request.id);
-  state.queue.delete(request.id);
+  if (!state.requests.delete(request.id)) return;
+  if (request.phase === "queued") stopWaiting(state, request);
+  else stopRunning(state, request);
   const slot = request.slot === undefined ? undefined : state.slots[request.slot];
   request.slot = undefined;
   request.drafts = undefined;
@@ -147,9 +196,30 @@ export function release(state: SchedulerState, request: ScheduledRequest, nowMs:
   slot.lastUseMs = nowMs;
 }
 
-/** Carries out the assignments of a plan. The caller applies `plan.boundary` to the cells. */
+/** Takes a running request's slot away: it waits again, with its place by arrival and its output kept. */
+function evict(state: SchedulerState, request: ScheduledRequest, nowMs: number): void {
+  const slot = request.slot === undefined ? undefined : state.slots[request.slot];
+  if (slot === undefined || slot.owner !== request.id)
+    throw new EngineError("internal", `Request "${request.id}" has no slot to lose.`);
+  slot.owner = undefined;
+  slot.lastUseMs = nowMs;
+  request.slot = undefined;
+  request.drafts = undefined;
+  request.phase = "queued";
+  request.evictions += 1;
+  request.evictedMs = nowMs;
+  // Waiting first, or its owner would be idle in between.
+  startWaiting(state, request);
+  stopRunning(state, request);
+}
+
+/** Carries out the evictions and assignments of a plan. The caller applies `plan.boundary` to the cells. */
 export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number): void {
   state.prefillCreditMs = plan.prefillCreditMs;
+  for (const { request: id } of plan.evictions) {
+    const request = state.requests.get(id);
+    if (request !== undefined) evict(state, request, nowMs);
+  }
   for (const operation of plan.boundary)
     if (operation.type === "copy") copySlot(state, operation.from, operation.to);
   for (const { request: id, slot: slotId, reuse } of plan.assignments) {
@@ -157,7 +227,8 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     const slot = state.slots[slotId];
     if (request === undefined || slot === undefined || slot.owner !== undefined)
       throw new EngineError("internal", `Slot ${slotId} cannot be given to request "${id}".`);
-    state.queue.delete(id);
+    startRunning(state, request, reuse);
+    stopWaiting(state, request);
     // A template's first tokens kept out of a long conversation say nothing of its worth.
     const reused = reuse > 0 && reuse * 2 >= slot.length;
     const hits = reused ? slot.hits + 1 : 0;
@@ -206,8 +277,10 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
 /** Adds a sampled token. The caller decides whether it ends the request. */
 export function appendToken(state: SchedulerState, id: RequestId, token: TokenId): void {
   const request = state.requests.get(id);
-  request?.output.push(token);
-  request?.drafts?.push(token);
+  if (request === undefined) return;
+  request.output.push(token);
+  request.drafts?.push(token);
+  chargeOutput(state, request);
 }
 
 /** The copied cells were computed in the same shapes, and whoever copies a prefix shows that it is wanted. */

@@ -29,6 +29,29 @@ export interface SchedulerConfig {
   readonly speculateAloneTokens: number;
   /** Whether cells can be dropped from the end of a slot (not so for recurrent and sliding-window models). */
   readonly canRewind: boolean;
+  /** How slots are shared between owners and classes; absent: equally, as `DEFAULT_FAIRNESS` says. */
+  readonly fairness?: FairnessConfig;
+}
+
+export interface FairnessConfig {
+  /** By name; everybody else has the policy `others`. */
+  readonly owners: ReadonlyMap<string, OwnerPolicy>;
+  readonly others: OwnerPolicy;
+  /** Wait after which a class competes with the one above it, in ms. */
+  readonly agingQuantumMs: number;
+  /** Whether a running request may lose its slot to a higher class or to an owner that has less than its share. */
+  readonly evict: boolean;
+}
+
+/** What an owner may have. Infinity is no limit. */
+export interface OwnerPolicy {
+  /** Its share of the service relative to the others'; above 0. */
+  readonly weight: number;
+  /** Most slots at a time; further requests wait. */
+  readonly maxRunning: number;
+  /** Most requests that wait, and prompt tokens of all of those. */
+  readonly maxQueued: number;
+  readonly maxQueuedTokens: number;
 }
 
 /**
@@ -41,8 +64,8 @@ export interface ScheduledRequest {
   readonly id: RequestId;
   /** Who asked: an API key's name. */
   readonly tenant: string;
-  /** Priority class, 0 is the highest. */
-  readonly priority: number;
+  /** Class, 0 to `CLASSES - 1`; 0 is the highest. */
+  priority: number;
   readonly prompt: Uint32Array;
   /** Most tokens to generate; `prompt.length + maxNew <= contextTokens`. */
   readonly maxNew: number;
@@ -67,6 +90,33 @@ export interface ScheduledRequest {
   cachedTokens: number;
   /** Set when nobody wants it any more; it is released at the next boundary between native calls. */
   cancelled: boolean;
+  /** Neither computed nor given a slot until it is resumed; keeps the slot it has while nobody needs it. */
+  paused: boolean;
+  /** Whether its prompt has been charged to its owner: computing it again is not the owner's doing. */
+  charged: boolean;
+  /** How often it lost its slot, and when last, in ms; `-Infinity` before that. */
+  evictions: number;
+  evictedMs: number;
+  /** Its place in its owner's heap; -1 while it is in none: it runs or is paused. */
+  heapIndex: number;
+}
+
+/** Priority classes: high, normal, low, background. */
+export const CLASSES = 4;
+
+/** Everything of one owner: what it has been given, what it has, and who of its requests waits. */
+export interface OwnerState {
+  readonly name: string;
+  readonly policy: OwnerPolicy;
+  /** Service so far, in token costs over the weight: its virtual counter. */
+  served: number;
+  /** Requests that hold a slot. */
+  running: number;
+  /** Requests that wait, paused ones included, and their prompt tokens. */
+  waiting: number;
+  waitingTokens: number;
+  /** Of each class those that may be given a slot, as a heap by arrival. */
+  readonly heaps: readonly ScheduledRequest[][];
 }
 
 export interface Slot {
@@ -108,8 +158,12 @@ export interface SchedulerState {
   readonly config: SchedulerConfig;
   readonly slots: readonly Slot[];
   readonly requests: Map<RequestId, ScheduledRequest>;
-  /** Waiting requests in order of arrival; at most `config.maxQueued` beyond the free slots. */
+  /** Waiting requests, in no order that matters; at most `config.maxQueued` beyond the free slots. */
   readonly queue: Map<RequestId, ScheduledRequest>;
+  /** Those who have requests, and those of the past whose counters still say something. */
+  readonly owners: Map<string, OwnerState>;
+  /** The least counter that an owner starts with when it comes back. */
+  virtualFloor: number;
   cost: CostModel;
   /** Device time owed to prefill because decode left no room, in ms. */
   prefillCreditMs: number;
@@ -164,7 +218,15 @@ export interface Assignment {
   readonly copyFrom: SlotId | undefined;
 }
 
+/** A running request that loses its slot and waits again, its output kept. */
+export interface Eviction {
+  readonly request: RequestId;
+  readonly slot: SlotId;
+}
+
 export interface StepPlan {
+  /** Carried out first: their slots are among those that are given away. */
+  readonly evictions: readonly Eviction[];
   readonly assignments: readonly Assignment[];
   /** Waiting requests with a free slot kept for them, until a prefix that they share is computed. */
   readonly held: readonly RequestId[];

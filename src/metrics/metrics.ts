@@ -1,7 +1,7 @@
 /** What the server counts and times, as Prometheus reads it: own names first, then the names vLLM's readers know. */
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { EngineStats, StepReport } from "../../engine/protocol.ts";
+import type { EngineStats, SlotState, StepReport } from "../../engine/protocol.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import { STATS_WAIT_MS } from "../http/limits.ts";
 import type { ModelDirectory } from "../model-directory.ts";
@@ -12,6 +12,8 @@ import { VllmAliases } from "./vllm-aliases.ts";
 const MODEL = ["model"] as const;
 const SECONDS_PER_MS = 1e-3;
 const SECONDS_PER_NS = 1e-9;
+
+const SLOT_STATES: readonly SlotState[] = ["empty", "resident", "prefill", "decode", "paused"];
 
 /** How often the event loop is looked at. Node reports this time as part of each delay. */
 const LOOP_SAMPLE_MS = 20;
@@ -73,6 +75,11 @@ export class Metrics {
   readonly #e2eSeconds = this.#histogram("weft_e2e_seconds", "Submitted to last token.", LATENCY_SECONDS);
 
   readonly #passes = this.#counter("weft_device_passes_total", "Device passes of all calls.", MODEL);
+  readonly #evictions = this.#counter(
+    "weft_evictions_total",
+    "Requests that lost their slot to a higher class or to an owner with less than its share, and went on later.",
+    MODEL,
+  );
   readonly #guesses = this.#counter("weft_guessed_tokens_total", "Tokens guessed and checked together.", [
     "model",
     "outcome",
@@ -145,6 +152,7 @@ export class Metrics {
       if (ms > 0) this.#stepSeconds.observe({ model, kind }, ms * SECONDS_PER_MS);
     }
     this.#passes.inc({ model }, report.passes);
+    this.#evictions.inc({ model }, report.evictions ?? 0);
     this.#guesses.inc({ model, outcome: "right" }, report.guessesRight ?? 0);
     this.#guesses.inc({ model, outcome: "wrong" }, report.guessesWrong ?? 0);
   }
@@ -233,7 +241,7 @@ export class Metrics {
     this.#running.set({ model: model.id }, running);
     this.#waiting.set({ model: model.id }, waiting);
     this.#kvUsage.set({ model: model.id }, usage);
-    for (const state of stats === undefined ? [] : (["empty", "resident", "prefill", "decode"] as const)) {
+    for (const state of stats === undefined ? [] : SLOT_STATES) {
       const count = stats?.slots.filter((slot) => slot.state === state).length ?? 0;
       this.#slots.set({ model: model.id, state }, count);
     }

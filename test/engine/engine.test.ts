@@ -5,6 +5,7 @@ import { EngineError } from "../../engine/errors.ts";
 import { FAKE_END, fakeOutput, fakePromptLogprobs } from "../../engine/fake/backend.ts";
 import { promptLogprobsAt } from "../../engine/prompt-logprobs.ts";
 import { GREEDY, fakeEngine, submitCommand } from "../support/engine.ts";
+import { PriorityClass } from "../../engine/protocol.ts";
 import type { GenerationParams } from "../../engine/protocol.ts";
 
 const prompt = (length: number, first = 0): number[] => Array.from({ length }, (_, i) => (first + i) % 90);
@@ -20,6 +21,10 @@ interface PlannedRequest {
   readonly atCall: number;
   /** Native calls after which it is cancelled; undefined: never. */
   readonly cancelAfter: number | undefined;
+  readonly owner: string;
+  readonly priority: PriorityClass;
+  /** Native calls after which it is paused, and so many later goes on; undefined: never. */
+  readonly pauseAfter: number | undefined;
 }
 
 const plannedRequest: fc.Arbitrary<PlannedRequest> = fc
@@ -33,6 +38,9 @@ const plannedRequest: fc.Arbitrary<PlannedRequest> = fc
     promptLogprobs: fc.option(fc.nat(3), { nil: undefined, freq: 2 }),
     atCall: fc.nat(30),
     cancelAfter: fc.option(fc.nat(10), { nil: undefined, freq: 3 }),
+    owner: fc.constantFrom("a", "b"),
+    priority: fc.constantFrom(PriorityClass.high, PriorityClass.normal, PriorityClass.background),
+    pauseAfter: fc.option(fc.integer({ min: 1, max: 6 }), { nil: undefined, freq: 2 }),
   })
   .map(({ resumedShare, ...request }) => ({
     ...request,
@@ -73,7 +81,12 @@ test("every request gets exactly the output it would get alone, whoever else com
               engine?.send({
                 ...submitCommand(`r${i}`, request.prompt, paramsOf(request), request.promptLogprobs),
                 resume: truthOf(request, sizes.memory).slice(0, request.resumed),
+                owner: request.owner,
+                priority: request.priority,
               });
+            const pauseAt = request.atCall + (request.pauseAfter ?? Infinity);
+            if (calls === pauseAt || calls === 2 * pauseAt)
+              engine?.send({ type: "control", id: `r${i}`, change: { paused: calls === pauseAt } });
             if (request.cancelAfter !== undefined && request.atCall + request.cancelAfter === calls)
               engine?.send({ type: "cancel", id: `r${i}` });
           });

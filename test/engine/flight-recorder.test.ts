@@ -142,6 +142,7 @@ test("drops old steps when their calls are wide, however many steps it may keep"
     unscaledMs: 1,
   };
   const plan: StepPlan = {
+    evictions: [],
     assignments: [],
     held: [],
     boundary: [],

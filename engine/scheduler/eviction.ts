@@ -1,0 +1,101 @@
+/**
+ * Whether a waiting request is worth taking a slot from a running one, and from which.
+ *
+ * Only for a strictly higher class, or for an owner that has fewer slots than its share, of an owner that keeps at
+ * least as many afterwards: no two requests can take each other's slot in turn. The loser waits with its output
+ * kept and computes it again, so it must be cheaper than the wait that is saved.
+ */
+import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
+import { fairnessOf } from "./owners.ts";
+import { CLASSES } from "./types.ts";
+import type { Running } from "./admission.ts";
+import type { ScheduledRequest, SchedulerState } from "./types.ts";
+import type { WaitingOrder } from "./waiting-order.ts";
+
+/** A request that has lost its slot keeps the next one for at least so long, and is not asked more often. */
+const COOLDOWN_MS = 10_000;
+const MOST_EVICTIONS = 3;
+/** A request that has generated more than this share of its tokens may finish. */
+const NEARLY_DONE = 0.8;
+
+export interface Exchange {
+  readonly waiter: ScheduledRequest;
+  readonly victim: Running;
+}
+
+/** @param running Everything that holds a slot, what this plan has admitted included. */
+export function chooseEviction(
+  state: SchedulerState,
+  order: WaitingOrder,
+  running: readonly Running[],
+  nowMs: number,
+): Exchange | undefined {
+  // Whoever is paused waits for nothing.
+  const pausedOne = running.find(({ request }) => request.paused && mayReplay(request));
+  const next = pausedOne === undefined ? undefined : order.next();
+  if (pausedOne !== undefined && next !== undefined) return { waiter: next, victim: pausedOne };
+  if (!fairnessOf(state.config).evict) return undefined;
+  const candidates = running.filter(({ request }) => mayLose(state, request, nowMs));
+  if (candidates.length === 0) return undefined;
+  const freeMs = soonestFreeMs(state, running);
+  for (let priority = 0; priority < CLASSES; priority++) {
+    const waiter = order.nextOf(priority);
+    if (waiter === undefined) continue;
+    const victim =
+      leastWorth(candidates, ({ request }) => request.priority > priority) ??
+      leastWorth(candidates, ({ request }) => hasMore(order, request, waiter));
+    if (victim !== undefined && freeMs > replayMs(state, victim.request)) return { waiter, victim };
+  }
+  return undefined;
+}
+
+/** Whether the victim's owner has a slot more than its share, seen from the waiter's owner. */
+function hasMore(order: WaitingOrder, victim: ScheduledRequest, waiter: ScheduledRequest): boolean {
+  const from = order.account(victim.tenant);
+  const to = order.account(waiter.tenant);
+  if (from === undefined || to === undefined || from === to || victim.priority < waiter.priority)
+    return false;
+  const left = (from.running - 1) / from.owner.policy.weight;
+  return left >= (to.running + 1) / to.owner.policy.weight && to.owner.served <= from.owner.served;
+}
+
+function mayLose(state: SchedulerState, request: ScheduledRequest, nowMs: number): boolean {
+  const done = request.output.length / Math.max(1, request.maxNew);
+  // What this very plan has admitted holds no slot yet.
+  const holds = request.slot !== undefined && state.slots[request.slot]?.owner === request.id;
+  const rested = nowMs - request.evictedMs >= COOLDOWN_MS && request.evictions < MOST_EVICTIONS;
+  return holds && rested && done <= NEARLY_DONE && mayReplay(request);
+}
+
+/** The logits of a prompt are read once. */
+function mayReplay(request: ScheduledRequest): boolean {
+  return !request.readsPrompt && request.slot !== undefined;
+}
+
+/** Of those that qualify: lowest class, then what is cheapest to compute again, then the latest. */
+function leastWorth(
+  candidates: readonly Running[],
+  qualifies: (candidate: Running) => boolean,
+): Running | undefined {
+  let least: Running | undefined;
+  for (const candidate of candidates)
+    if (qualifies(candidate) && (least === undefined || isLess(candidate, least))) least = candidate;
+  return least;
+}
+
+function isLess(a: Running, b: Running): boolean {
+  if (a.request.priority !== b.request.priority) return a.request.priority > b.request.priority;
+  if (a.length !== b.length) return a.length < b.length;
+  return a.request.arrival > b.request.arrival;
+}
+
+/** How long at most until a slot comes free by itself, in ms. */
+function soonestFreeMs(state: SchedulerState, running: readonly Running[]): number {
+  let tokens = Infinity;
+  for (const { request } of running) tokens = Math.min(tokens, request.maxNew - request.output.length);
+  return tokens * decodeCallMs(state.cost, [running.length], 0);
+}
+
+function replayMs({ cost }: SchedulerState, { prompt, output }: ScheduledRequest): number {
+  return prefillCallMs(cost, prompt.length + output.length);
+}

@@ -1,0 +1,68 @@
+/** Requests that are paused, moved to another class or give way, through the whole engine and over the death of one. */
+import { expect, test } from "vitest";
+import { fakeOutput } from "../../engine/fake/backend.ts";
+import { PriorityClass } from "../../engine/protocol.ts";
+import { fakeEngine, submitCommand } from "../support/engine.ts";
+import { CRASH, mortalEngines } from "../support/mortal-engines.ts";
+
+const prompt = (length: number, first = 0): number[] => Array.from({ length }, (_, i) => (first + i) % 90);
+
+test("a request that gives way to a higher class gets all its tokens, each once, and is told its start once", async () => {
+  let calls = 0;
+  let engine: Awaited<ReturnType<typeof fakeEngine>> | undefined = undefined;
+  const onRun = (): void => {
+    if (calls++ === 5)
+      engine?.send({ ...submitCommand("high", prompt(9, 40)), priority: PriorityClass.high });
+  };
+  engine = await fakeEngine({ slots: 1, onRun: () => engine && onRun() });
+  engine.send({ ...submitCommand("low", prompt(9), { maxTokens: 60 }), priority: PriorityClass.low });
+  await expect.poll(() => engine?.outputs("low").at(-1)?.finish).toBeDefined();
+  await engine.drained();
+  expect(engine.tokens("low")).toEqual(fakeOutput(prompt(9), 60));
+  expect(engine.tokens("high")).toEqual(fakeOutput(prompt(9, 40), 8));
+  expect(engine.outputs("low").filter(({ start }) => start !== undefined)).toHaveLength(1);
+  const steps = engine.events.filter((event) => event.type === "step");
+  expect(steps.reduce((sum, { report }) => sum + (report.evictions ?? 0), 0)).toBe(1);
+  const finished = steps.flatMap(({ outputs }) => outputs.filter(({ finish }) => finish).map(({ id }) => id));
+  expect(finished).toEqual(["high", "low"]);
+  await engine.stop();
+});
+
+test("a paused request is silent and shown as paused until it is resumed; draining resumes it", async () => {
+  let calls = 0;
+  let engine: Awaited<ReturnType<typeof fakeEngine>> | undefined = undefined;
+  const onRun = (): void => {
+    if (++calls === 6) engine?.send({ type: "control", id: "b", change: { paused: true } });
+  };
+  engine = await fakeEngine({ slots: 2, onRun: () => engine && onRun() });
+  engine.send({ ...submitCommand("a", prompt(9)), paused: true });
+  engine.send(submitCommand("b", prompt(9, 40), { maxTokens: 100 }));
+  await expect.poll(() => calls).toBe(6);
+  const { slots, queued, running } = await engine.stats();
+  expect([queued, running]).toEqual([1, 1]);
+  expect(slots.filter(({ state }) => state === "paused").map(({ requestId }) => requestId)).toEqual(["b"]);
+  expect(engine.outputs("a")).toEqual([]);
+  engine.send({ type: "control", id: "nobody", change: { paused: true, priority: PriorityClass.high } });
+  await engine.drained();
+  expect(engine.tokens("a")).toEqual(fakeOutput(prompt(9), 8));
+  expect(engine.tokens("b")).toEqual(fakeOutput(prompt(9, 40), 100));
+  await engine.stop();
+});
+
+test("a request that is paused stays so over the death of its engine, whose silence is none", async () => {
+  const engines = await mortalEngines({ stuckAfterMs: 3000 });
+  const answer = engines.submit("a", prompt(9), { maxTokens: 40 });
+  engines.client.control("a", { paused: true, priority: PriorityClass.low });
+  for (let second = 1; second <= 100; second++) engines.supervisor.tick(1000);
+  expect(engines.events).toEqual([]);
+  engines.current().die(CRASH);
+  await expect.poll(() => engines.current().submits.length).toBe(1);
+  expect(engines.engines).toHaveLength(2);
+  expect(engines.current().submits[0]).toMatchObject({ paused: true, priority: PriorityClass.low });
+  engines.client.control("a", { paused: false });
+  const outputs = await answer;
+  expect(outputs.flatMap(({ tokens }) => [...tokens])).toEqual(fakeOutput(prompt(9), 40));
+  engines.client.control("a", { paused: true });
+  expect(engines.current().commands.at(-1)).toMatchObject({ change: { paused: false } });
+  await engines.stop();
+});

@@ -1,0 +1,344 @@
+/** Who of many goes first, and who gives way: owners, classes, pauses, evictions, in literals and for random traffic. */
+import * as fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import { planStep } from "../../../engine/scheduler/plan-step.ts";
+import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
+import { cancel, setPaused, setPriority } from "../../../engine/scheduler/transitions.ts";
+import type { FairnessConfig, OwnerPolicy, SchedulerState } from "../../../engine/scheduler/types.ts";
+import { addRequest, planMs, runStep, schedulerState } from "../../support/scheduler.ts";
+
+function fairness(
+  owners: Readonly<Record<string, Partial<OwnerPolicy>>>,
+  more: Partial<FairnessConfig> = {},
+): FairnessConfig {
+  const { others } = DEFAULT_FAIRNESS;
+  const policies = Object.entries(owners).map(([name, policy]) => [name, { ...others, ...policy }] as const);
+  return { ...DEFAULT_FAIRNESS, owners: new Map(policies), ...more };
+}
+
+/** Ids in the order in which they get slots, one request at a time. */
+function admissions(state: SchedulerState, nowMs = 0): string[] {
+  const order: string[] = [];
+  while (state.requests.size > 0) order.push(...runStep(state, nowMs).assignments.map((a) => a.request));
+  return order;
+}
+
+const admitted = (state: SchedulerState, nowMs: number): string[] =>
+  runStep(state, nowMs).assignments.map((a) => a.request);
+
+const one = { slots: 1, fairness: fairness({}, { evict: false }) };
+
+describe("order", () => {
+  test("of one owner and class is that of arrival", () => {
+    const state = schedulerState(one);
+    for (const id of ["1", "2", "3", "4"]) addRequest(state, id, { maxTokens: 2 });
+    cancel(state, "2", 0);
+    addRequest(state, "5", { maxTokens: 2 });
+    expect(admissions(state)).toEqual(["1", "3", "4", "5"]);
+  });
+
+  test("between owners is by the service they have had, so that few requests go ahead of many", () => {
+    const state = schedulerState(one);
+    for (let i = 0; i < 6; i++) addRequest(state, `many${i}`, { tenant: "many", maxTokens: 3 });
+    runStep(state, 0);
+    addRequest(state, "few0", { tenant: "few", maxTokens: 3 });
+    addRequest(state, "few1", { tenant: "few", maxTokens: 3 });
+    expect(admissions(state)).toEqual(["few0", "many1", "few1", "many2", "many3", "many4", "many5"]);
+  });
+
+  test("of owners with weights gives the heavier one more turns", () => {
+    const state = schedulerState({ ...one, fairness: fairness({ big: { weight: 3 } }, { evict: false }) });
+    for (let i = 0; i < 6; i++) {
+      addRequest(state, `big${i}`, { tenant: "big", maxTokens: 1 });
+      addRequest(state, `small${i}`, { tenant: "small", maxTokens: 1 });
+    }
+    const turns = admissions(state).slice(0, 8);
+    expect(turns.filter((id) => id.startsWith("big"))).toHaveLength(6);
+  });
+
+  test("of classes is strict, whoever asks, and within a class by service", () => {
+    const state = schedulerState(one);
+    addRequest(state, "low", { priority: 2, maxTokens: 1 });
+    addRequest(state, "background", { priority: 3, maxTokens: 1 });
+    addRequest(state, "normal", { tenant: "b", maxTokens: 1 });
+    addRequest(state, "high", { priority: 0, maxTokens: 1 });
+    expect(admissions(state)).toEqual(["high", "normal", "low", "background"]);
+  });
+
+  test("of classes gives way to age: after a quantum a class competes with the one above it", () => {
+    const state = schedulerState({ ...one, fairness: fairness({}, { evict: false, agingQuantumMs: 1000 }) });
+    addRequest(state, "low", { priority: 2, maxTokens: 1 }, 0);
+    addRequest(state, "normal", { tenant: "b", maxTokens: 1 }, 999);
+    expect(planStep(state, 999).assignments[0]?.request).toBe("normal");
+    expect(planStep(state, 1000).assignments[0]?.request).toBe("low");
+  });
+
+  test("within a class knows no age: a long line does not get ahead of an owner that comes later", () => {
+    const state = schedulerState({ ...one, fairness: fairness({}, { evict: false, agingQuantumMs: 10 }) });
+    for (let i = 0; i < 4; i++) addRequest(state, `many${i}`, { tenant: "many", maxTokens: 3 }, 0);
+    runStep(state, 0);
+    addRequest(state, "few", { tenant: "few", maxTokens: 3 }, 100_000);
+    expect(admissions(state, 100_000)[0]).toBe("few");
+  });
+
+  test("changes with the class of a request, which keeps its place by arrival", () => {
+    const state = schedulerState(one);
+    for (const id of ["1", "2", "3"]) addRequest(state, id, { maxTokens: 1 });
+    for (const id of ["4", "5"]) addRequest(state, id, { priority: 0, maxTokens: 1 });
+    expect([setPriority(state, "3", 0), setPriority(state, "nobody", 0)]).toEqual([true, false]);
+    expect(admissions(state)).toEqual(["3", "4", "5", "1", "2"]);
+  });
+
+  test("nobody saves up service while idle", () => {
+    const state = schedulerState(one);
+    addRequest(state, "early", { tenant: "rare", maxTokens: 1 });
+    for (let i = 0; i < 8; i++) addRequest(state, `busy${i}`, { tenant: "busy", maxTokens: 20 });
+    for (let i = 0; i < 100; i++) runStep(state, 0);
+    for (let i = 0; i < 4; i++) addRequest(state, `rare${i}`, { tenant: "rare", maxTokens: 20 });
+    const order = admissions(state).map((id) => id.slice(0, -1));
+    expect(order.slice(0, 4)).toEqual(["rare", "busy", "rare", "busy"]);
+  });
+
+  test("an owner at its cap waits, and nobody waits for it", () => {
+    const state = schedulerState({ fairness: fairness({ capped: { maxRunning: 1 } }) });
+    for (let i = 0; i < 3; i++) addRequest(state, `capped${i}`, { tenant: "capped" });
+    addRequest(state, "free", { tenant: "free" });
+    expect(admitted(state, 0)).toEqual(["capped0", "free"]);
+  });
+
+  test("prompts of different owners are computed in turn", () => {
+    const state = schedulerState();
+    for (let i = 0; i < 3; i++) {
+      const prompt = Uint32Array.from({ length: 11 }, (_, k) => 100 * i + k);
+      addRequest(state, `many${i}`, { tenant: "many", prompt });
+    }
+    addRequest(state, "few", { tenant: "few", prompt: Uint32Array.from({ length: 11 }, (_, k) => 900 + k) });
+    const prefilled: (string | undefined)[] = [];
+    for (let i = 0; i < 8; i++)
+      for (const call of runStep(state, 0).calls)
+        if (call.kind === "prefill") prefilled.push(call.entries[0]?.request);
+    expect(prefilled).toEqual(["many0", "few", "many1", "many2"]);
+  });
+});
+
+describe("pause", () => {
+  test("leaves a request out of the steps and keeps its slot while nobody needs it", () => {
+    const state = schedulerState({ slots: 2 });
+    addRequest(state, "a");
+    addRequest(state, "b");
+    for (let i = 0; i < 5; i++) runStep(state, 0);
+    const before = state.requests.get("a")?.output.length;
+    expect(setPaused(state, "a", true)).toBe(true);
+    for (let i = 0; i < 5; i++) runStep(state, 0);
+    expect([state.requests.get("a")?.output.length, state.slots[0]?.owner]).toEqual([before, "a"]);
+    setPaused(state, "a", false);
+    runStep(state, 0);
+    expect(state.requests.get("a")?.output.length).toBe((before ?? 0) + 1);
+  });
+
+  test("gives the slot to whoever waits, and the request goes on behind its output", () => {
+    const state = schedulerState({ slots: 1 });
+    addRequest(state, "a", { maxTokens: 10 });
+    for (let i = 0; i < 4; i++) runStep(state, 0);
+    const output = [...(state.requests.get("a")?.output ?? [])];
+    setPaused(state, "a", true);
+    addRequest(state, "b", { maxTokens: 2 });
+    expect(runStep(state, 0)).toMatchObject({
+      evictions: [{ request: "a", slot: 0 }],
+      assignments: [{ request: "b", slot: 0 }],
+    });
+    while (state.requests.has("b")) runStep(state, 0);
+    expect(planStep(state, 0).calls).toEqual([]);
+    expect(state.requests.get("a")?.output).toEqual(output);
+    setPaused(state, "a", false);
+    let steps = 0;
+    while (state.requests.has("a")) steps += runStep(state, 0).calls[0]?.entries[0]?.sample === true ? 1 : 0;
+    expect(output.length + steps).toBe(10);
+  });
+
+  test("of a waiting request keeps its place", () => {
+    const state = schedulerState(one);
+    for (const id of ["1", "2", "3"]) addRequest(state, id, { maxTokens: 1 });
+    setPaused(state, "1", true);
+    expect(admitted(state, 0)).toEqual(["2"]);
+    setPaused(state, "1", false);
+    expect(admissions(state)).toEqual(["1", "3"]);
+  });
+
+  test("can be asked for from the start, and nobody waits for a paused one's prefix", () => {
+    const state = schedulerState({ slots: 2 });
+    const prompt = Uint32Array.from({ length: 35 }, (_, i) => i);
+    addRequest(state, "paused", { paused: true });
+    addRequest(state, "a", { prompt });
+    runStep(state, 0);
+    setPaused(state, "a", true);
+    addRequest(state, "b", { prompt });
+    expect(admitted(state, 0)).toEqual(["b"]);
+  });
+});
+
+describe("eviction", () => {
+  const full = (): SchedulerState => {
+    const state = schedulerState();
+    for (let i = 0; i < 4; i++) addRequest(state, `normal${i}`, {});
+    for (let i = 0; i < 6; i++) runStep(state, 0);
+    return state;
+  };
+
+  test("a strictly higher class takes the slot that is cheapest to compute again, of the latest among equals", () => {
+    const state = full();
+    addRequest(state, "equal", {});
+    expect(runStep(state, 0).evictions).toEqual([]);
+    const kept = [...(state.requests.get("normal3")?.output ?? [])];
+    addRequest(state, "high", { priority: 0 });
+    expect(runStep(state, 0)).toMatchObject({
+      evictions: [{ request: "normal3", slot: 3 }],
+      assignments: [{ request: "high", slot: 3 }],
+    });
+    expect(state.requests.get("normal3")).toMatchObject({ phase: "queued", output: kept, evictions: 1 });
+    // It has come before the one that has waited beside it.
+    cancel(state, "high", 0);
+    expect(admitted(state, 0)).toEqual(["normal3"]);
+  });
+
+  test("an owner with less than its share takes slots of one with more, down to equal shares and no further", () => {
+    const state = full();
+    for (let i = 0; i < 4; i++) addRequest(state, `few${i}`, { tenant: "few" });
+    expect(runStep(state, 0).evictions).toHaveLength(2);
+    for (let i = 0; i < 50; i++) expect(runStep(state, i).evictions).toEqual([]);
+    expect(state.slots.map(({ owner }) => owner?.slice(0, 3))).toEqual(["nor", "nor", "few", "few"]);
+  });
+
+  test.each([
+    ["it is switched off", { fairness: fairness({}, { evict: false }) }, {}],
+    ["a slot comes free sooner than the output could be computed again", {}, { maxTokens: 8 }],
+  ])("nobody is evicted where %s", (_case, config, request) => {
+    const state = schedulerState(config);
+    for (let i = 0; i < 4; i++) addRequest(state, `n${i}`, request);
+    while ((state.requests.get("n0")?.output.length ?? 0) < 7) runStep(state, 0);
+    addRequest(state, "high", { priority: 0 });
+    expect(runStep(state, 0).evictions).toEqual([]);
+  });
+
+  test("who has lost a slot keeps the next one for a while, and who is nearly done keeps it", () => {
+    const state = schedulerState({ slots: 1, contextTokens: 2000 });
+    addRequest(state, "low", { priority: 3, maxTokens: 1000 }, 0);
+    runStep(state, 0);
+    for (const atMs of [0, 100, 20_000]) {
+      addRequest(state, `high${atMs}`, { priority: 0, maxTokens: 1 }, atMs);
+      const { evictions } = runStep(state, atMs);
+      expect([atMs, evictions.length]).toEqual([atMs, atMs === 100 ? 0 : 1]);
+      cancel(state, `high${atMs}`, atMs);
+      for (let i = 0; i < 4; i++) runStep(state, atMs);
+    }
+    const nearly = schedulerState({ slots: 1 });
+    addRequest(nearly, "low", { priority: 3, maxTokens: 10 });
+    while ((nearly.requests.get("low")?.output.length ?? 0) < 9) runStep(nearly, 0);
+    addRequest(nearly, "high", { priority: 0 });
+    expect(runStep(nearly, 0).evictions).toEqual([]);
+  });
+});
+
+type Command =
+  | { readonly type: "submit"; readonly owner: number; readonly priority: number; readonly size: number }
+  | { readonly type: "cancel" | "pause" | "resume"; readonly which: number }
+  | { readonly type: "class"; readonly which: number; readonly priority: number }
+  | { readonly type: "step"; readonly count: number };
+
+const which = fc.nat(30);
+const command: fc.Arbitrary<Command> = fc.oneof(
+  {
+    weight: 4,
+    arbitrary: fc.record({
+      type: fc.constant("submit" as const),
+      owner: fc.nat(3),
+      priority: fc.nat(3),
+      size: fc.integer({ min: 1, max: 40 }),
+    }),
+  },
+  {
+    weight: 2,
+    arbitrary: fc.record({
+      type: fc.constantFrom("cancel" as const, "pause" as const, "resume" as const),
+      which,
+    }),
+  },
+  { weight: 1, arbitrary: fc.record({ type: fc.constant("class" as const), which, priority: fc.nat(3) }) },
+  {
+    weight: 4,
+    arbitrary: fc.record({ type: fc.constant("step" as const), count: fc.integer({ min: 1, max: 6 }) }),
+  },
+);
+
+describe("for any traffic", () => {
+  test("every plan and state keeps the invariants, planning is pure, and everybody ends", () => {
+    fc.assert(
+      fc.property(fc.array(command, { maxLength: 40 }), fc.boolean(), (commands, canRewind) => {
+        const policies = fairness({ o1: { maxRunning: 1 }, o2: { weight: 3 } }, { agingQuantumMs: 500 });
+        const state = schedulerState({ slots: 3, canRewind, fairness: policies });
+        let nowMs = 0;
+        let serial = 0;
+        const at = (index: number): string => [...state.requests.keys()][index] ?? "";
+        const step = (): void => {
+          expect(planStep(state, nowMs)).toEqual(planStep(state, nowMs));
+          nowMs += planMs(runStep(state, nowMs)) + 1;
+        };
+        for (const given of commands) {
+          if (given.type === "submit") {
+            const { priority, size } = given;
+            const prompt = Uint32Array.from({ length: size }, (_, i) => i % 7);
+            const request = { tenant: `o${given.owner}`, priority, prompt, maxTokens: size };
+            addRequest(state, `r${serial++}`, request, nowMs);
+          } else if (given.type === "cancel") cancel(state, at(given.which), nowMs);
+          else if (given.type === "class") setPriority(state, at(given.which), given.priority);
+          else if (given.type === "step") for (let i = 0; i < given.count; i++) step();
+          else setPaused(state, at(given.which), given.type === "pause");
+        }
+        for (const id of state.requests.keys()) setPaused(state, id, false);
+        for (let i = 0; i < 5000 && state.requests.size > 0; i++) step();
+        expect([state.requests.size, state.queue.size]).toEqual([0, 0]);
+        expect(state.slots.every(({ owner }) => owner === undefined)).toBe(true);
+        const owners = [...state.owners.values()];
+        expect(
+          owners.every(({ running, waiting, heaps }) => running + waiting + heaps.flat().length === 0),
+        ).toBe(true);
+      }),
+      { numRuns: 40 },
+    );
+  });
+
+  test("owners that always have something waiting get the same service, whatever they ask for", () => {
+    const size = fc.integer({ min: 1, max: 60 });
+    fc.assert(
+      fc.property(size, size, size, size, (promptA, outA, promptB, outB) => {
+        const state = schedulerState();
+        const work = { a: 0, b: 0 };
+        let serial = 0;
+        let nowMs = 0;
+        const fill = (tenant: "a" | "b", prompt: number, maxTokens: number): void => {
+          while ((state.owners.get(tenant)?.waiting ?? 0) < 5) {
+            const tokens = Uint32Array.from({ length: prompt }, (_, i) => 100 * serial + i);
+            addRequest(state, `${tenant}${serial++}`, { tenant, prompt: tokens, maxTokens }, nowMs);
+          }
+        };
+        for (let i = 0; i < 200; i++) {
+          fill("a", promptA, outA);
+          fill("b", promptB, outB);
+          const plan = runStep(state, nowMs);
+          nowMs += planMs(plan);
+          for (const { request } of plan.assignments) {
+            const owner = request.startsWith("a") ? "a" : "b";
+            work[owner] += owner === "a" ? promptA : promptB;
+          }
+          for (const { entries } of plan.calls)
+            for (const entry of entries)
+              if (entry.sample) work[entry.request?.startsWith("a") === true ? "a" : "b"] += 2;
+        }
+        // Twice what all slots may have in work of one owner while the other one is not looked at.
+        const bound = 2 * 4 * (60 + 2 * 60);
+        expect(Math.abs(work.a - work.b)).toBeLessThanOrEqual(bound);
+      }),
+      { numRuns: 8 },
+    );
+  });
+});

@@ -1,0 +1,92 @@
+/** The scheduler without an engine: a state over a made-up cost model, requests for it, and steps with checked invariants. */
+import { checkPlan, checkState } from "../../engine/scheduler/invariants.ts";
+import { planStep } from "../../engine/scheduler/plan-step.ts";
+import {
+  appendToken,
+  beginStep,
+  completeCall,
+  createState,
+  release,
+  releaseCancelled,
+  submit,
+} from "../../engine/scheduler/transitions.ts";
+import type { NewRequest } from "../../engine/scheduler/transitions.ts";
+import type { CostModel, SchedulerConfig, SchedulerState, StepPlan } from "../../engine/scheduler/types.ts";
+
+/** A decode pass costs 10 ms and 1 ms a slot, a prefill call 10 ms and 2 ms a token. */
+export function schedulerState(config: Partial<SchedulerConfig> = {}): SchedulerState {
+  const whole: SchedulerConfig = {
+    slots: 4,
+    contextTokens: 200,
+    batchTokens: 64,
+    prefillChunk: 10,
+    itlTargetMs: 100,
+    minPrefillShare: 0.5,
+    maxQueued: 1000,
+    deterministic: false,
+    speculate: false,
+    speculateAloneTokens: Infinity,
+    canRewind: true,
+    ...config,
+  };
+  const cost: CostModel = {
+    decodePassMs: Array.from({ length: whole.slots + 1 }, (_, width) => (width === 0 ? 0 : 10 + width)),
+    prefillCallMs: 10,
+    prefillTokenMs: 2,
+    copyMs: 5,
+    decodeScale: 1,
+    prefillScale: 1,
+    checkPassMs: Array.from({ length: 41 }, (_, tokens) => tokens / 4),
+    draftScale: 1,
+  };
+  return createState(whole, cost);
+}
+
+/** Prompts have nothing in common unless they are given. */
+export function addRequest(
+  state: SchedulerState,
+  id: string,
+  request: Partial<NewRequest> = {},
+  nowMs = 0,
+): number {
+  const first = 1000 * state.nextArrival;
+  return submit(
+    state,
+    {
+      id,
+      tenant: "a",
+      priority: 1,
+      prompt: Uint32Array.from({ length: 5 }, (_, i) => first + i),
+      cacheKey: "",
+      reusePrefix: true,
+      readsPrompt: false,
+      resume: new Uint32Array(0),
+      maxTokens: undefined,
+      ...request,
+    },
+    nowMs,
+  );
+}
+
+/** Runs one step; every decoded request gets the token 7, and leaves with its last one. */
+export function runStep(state: SchedulerState, nowMs: number): StepPlan {
+  releaseCancelled(state, nowMs);
+  checkState(state);
+  const plan = planStep(state, nowMs);
+  checkPlan(state, plan);
+  if (plan.calls.length === 0) return plan;
+  beginStep(state, plan, nowMs);
+  for (const call of plan.calls) {
+    completeCall(state, call, call.predictedMs);
+    if (call.kind === "prefill") continue;
+    for (const { request, sample } of call.entries) if (sample) appendToken(state, request ?? "", 7);
+  }
+  for (const request of state.requests.values())
+    if (request.output.length >= request.maxNew) release(state, request, nowMs);
+  checkState(state);
+  return plan;
+}
+
+export function planMs(plan: StepPlan): number {
+  return plan.calls.reduce((sum, call) => sum + call.predictedMs, 0);
+}
