@@ -7,9 +7,6 @@
 import type { TokenId } from "../protocol.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
-/** Questions after which the draw itself is left to find out: about the time of one token on a small model. */
-const MOST_QUESTIONS = 4096;
-
 export class FirstTokens {
   readonly #vocabulary: Vocabulary;
   #groups: readonly Group[] | undefined;
@@ -21,8 +18,9 @@ export class FirstTokens {
   /**
    * Whether a token that is not banned is accepted.
    * @param accepts Whether the output may begin with this token, or end before it has begun with an end token.
+   * @param most Questions after which it is taken to be so, and the draw itself left to find out.
    */
-  some(accepts: (token: TokenId) => boolean, banned: ReadonlySet<TokenId>): boolean {
+  some(accepts: (token: TokenId) => boolean, banned: ReadonlySet<TokenId>, most: number): boolean {
     const { endTokens } = this.#vocabulary;
     if (endTokens.some((token) => !banned.has(token) && accepts(token))) return true;
     this.#groups ??= this.#group(this.#texts(), 0);
@@ -30,7 +28,7 @@ export class FirstTokens {
     const search = (groups: readonly Group[], depth: number): boolean => {
       for (const { exact, longer } of groups) {
         const [first] = exact;
-        if (questions++ >= MOST_QUESTIONS) return true;
+        if (questions++ >= most) return true;
         if (first !== undefined && !accepts(first)) continue;
         if (exact.some((token) => !banned.has(token))) return true;
         if (longer.length > 0 && search(this.#group(longer, depth), depth + 1)) return true;

@@ -29,6 +29,13 @@ export interface GrammarHost {
   readonly vocabulary: Vocabulary;
 }
 
+/**
+ * Questions for a first token, and characters of the grammar for all of them together: each question goes through
+ * every way the grammar can begin, 70 ms in all at the worst.
+ */
+const MOST_QUESTIONS = 4096;
+const MOST_QUESTIONED_CHARS = 1 << 20;
+
 const NO_BANS: ReadonlySet<TokenId> = new Set();
 
 export class GrammarCache {
@@ -68,7 +75,7 @@ export class GrammarCache {
   /** @throws {EngineError} `grammar_rejected`; `no_token_allowed` when every token it could begin with is banned. */
   check(text: string, banned: ReadonlySet<TokenId>): void {
     const beginning = this.#beginningOf(text);
-    if (banned.size > 0) this.#checkFirst(beginning, banned);
+    if (banned.size > 0) this.#checkFirst(text, beginning, banned);
   }
 
   /** Whether the output may end in this state, or go on with this token. */
@@ -81,15 +88,16 @@ export class GrammarCache {
     this.#garbage.add(estimatedBytes(text));
   }
 
-  #checkFirst(beginning: AddonGrammarState, banned: ReadonlySet<TokenId>): void {
-    if (!this.#firstTokens.some((token) => this.allows(beginning, token), banned)) throw nothingLeft();
+  #checkFirst(text: string, beginning: AddonGrammarState, banned: ReadonlySet<TokenId>): void {
+    const most = Math.min(MOST_QUESTIONS, Math.ceil(MOST_QUESTIONED_CHARS / text.length));
+    if (!this.#firstTokens.some((token) => this.allows(beginning, token), banned, most)) throw nothingLeft();
   }
 
   #beginningOf(text: string): AddonGrammarState {
     const known = this.#beginnings.get(text);
     const beginning = known ?? this.#parse(text);
     if (known === undefined) {
-      this.#checkFirst(beginning, NO_BANS);
+      this.#checkFirst(text, beginning, NO_BANS);
       this.#chars += text.length;
     }
     this.#beginnings.delete(text);

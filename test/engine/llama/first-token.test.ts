@@ -37,7 +37,7 @@ test("it is what asking every token says", () => {
         return text !== "" && sentences.some((sentence) => sentence.startsWith(text));
       };
       const every = [...texts, "</s>"].some((_, token) => accepts(token) && !banned.has(token));
-      expect(new FirstTokens(vocabulary).some(accepts, banned)).toBe(every);
+      expect(new FirstTokens(vocabulary).some(accepts, banned, Infinity)).toBe(every);
     },
   );
   fc.assert(property, { numRuns: 500 });
@@ -50,7 +50,7 @@ test("what begins with something that is not accepted is not asked for", () => {
     asked.push(token);
     return texts[token] === "y";
   };
-  expect(new FirstTokens(vocabularyOf(texts, [])).some(accepts, new Set([1]))).toBe(false);
+  expect(new FirstTokens(vocabularyOf(texts, [])).some(accepts, new Set([1]), 4)).toBe(false);
   expect(asked).toEqual([0, 1]);
 });
 
@@ -61,6 +61,6 @@ test("it gives the benefit of the doubt rather than ask for ever", () => {
     asked++;
     return false;
   };
-  expect(new FirstTokens(vocabularyOf(texts, [])).some(refuse, new Set([1]))).toBe(true);
-  expect(asked).toBeLessThan(5000);
+  expect(new FirstTokens(vocabularyOf(texts, [])).some(refuse, new Set([1]), 100)).toBe(true);
+  expect(asked).toBeLessThanOrEqual(100);
 });
