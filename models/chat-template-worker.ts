@@ -2,6 +2,7 @@
 import { parentPort } from "node:worker_threads";
 import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
 import { TEMPLATE_GLOBALS, TemplateRefusal } from "./chat-template-globals.ts";
+import type { ThreadReady } from "./job-thread.ts";
 import { stringsOf } from "./prompt-parts.ts";
 
 export interface RenderJob {
@@ -10,8 +11,6 @@ export interface RenderJob {
 }
 
 export type RenderReply =
-  /** Sent once, when the thread can take its first job. */
-  | { readonly type: "ready" }
   | { readonly type: "rendered"; readonly text: string }
   | { readonly type: "too_large"; readonly limit: number }
   /** The template called `raise_exception`. */
@@ -58,7 +57,7 @@ function render(job: RenderJob): RenderReply {
   }
 }
 
-function reply(message: RenderReply): void {
+function reply(message: RenderReply | ThreadReady): void {
   parentPort?.postMessage(message, []);
 }
 

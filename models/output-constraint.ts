@@ -1,5 +1,4 @@
 /** The one grammar that a whole output follows: what the model thinks, what it says, and the calls it makes. */
-import { createHash } from "node:crypto";
 import {
   charClass,
   empty,
@@ -19,6 +18,7 @@ import { parseGbnf } from "./grammar/parse-gbnf.ts";
 import { compileRegex } from "./grammar/regex.ts";
 import { textUntil, textWithout } from "./grammar/text-without.ts";
 import type { ReasoningMarkers } from "./text/reasoning-splitter.ts";
+import { formatOfKey } from "./tools/format-of-key.ts";
 import type { ToolDefinition, ToolFormat } from "./tools/tool-format.ts";
 
 /** What the answer must look like. `param` is the request field that says so, for errors. */
@@ -90,40 +90,27 @@ export class ConstraintError extends Error {
 /** White space that models write between their thinking and what follows. */
 const MAX_SPACE = 8;
 
-/** Compiled constraints kept for requests that ask for the same; together at most so many characters. */
-const MAX_CACHED = 64;
-const MAX_CACHED_CHARACTERS = 4_000_000;
-
-/** Remembers what was compiled: agents send the same tools with every request. */
-export class ConstraintCache {
-  readonly #compiled = new Map<string, CompiledConstraint>();
-  #characters = 0;
-
-  /** @throws {ConstraintError} For what cannot be held. */
-  compile(constraint: OutputConstraint): CompiledConstraint {
-    const key = keyOf(constraint);
-    const compiled = this.#compiled.get(key) ?? compileConstraint(constraint);
-    if (this.#compiled.delete(key)) this.#characters -= sizeOf(compiled);
-    this.#compiled.set(key, compiled);
-    this.#characters += sizeOf(compiled);
-    for (const [oldest, value] of this.#compiled) {
-      if (this.#compiled.size <= MAX_CACHED && this.#characters <= MAX_CACHED_CHARACTERS) break;
-      this.#compiled.delete(oldest);
-      this.#characters -= sizeOf(value);
-    }
-    return compiled;
-  }
+/** The constraint as a text that says all of it. */
+export function writeConstraint({ reasoning, calls, answer, answerHeader }: OutputConstraint): string {
+  return JSON.stringify([reasoning, calls && { ...calls, format: calls.format.key }, answer, answerHeader]);
 }
 
-function sizeOf({ grammar, relaxed }: CompiledConstraint): number {
-  return relaxed.reduce((sum, path) => sum + path.length, grammar.length);
-}
+type WrittenConstraint = readonly [
+  reasoning: NonNullable<OutputConstraint["reasoning"]> | null,
+  calls: (Omit<CallConstraint, "format"> & { readonly format: string }) | null,
+  answer: OutputFormat,
+  answerHeader: Expr | null,
+];
 
-function keyOf({ reasoning, calls, answer, answerHeader }: OutputConstraint): string {
-  const format = calls && { ...calls, format: calls.format.key };
-  return createHash("sha256")
-    .update(JSON.stringify([reasoning, format, answer, answerHeader]))
-    .digest("base64");
+/** @param text What `writeConstraint` wrote. */
+export function readConstraint(text: string): OutputConstraint {
+  const [reasoning, calls, answer, answerHeader] = JSON.parse(text) as WrittenConstraint;
+  return {
+    reasoning: reasoning ?? undefined,
+    calls: calls === null ? undefined : { ...calls, format: formatOfKey(calls.format) },
+    answer,
+    answerHeader: answerHeader ?? undefined,
+  };
 }
 
 /** @throws {ConstraintError} For what cannot be held. */
@@ -141,7 +128,7 @@ export function compileConstraint(constraint: OutputConstraint): CompiledConstra
 }
 
 /** The field to name for what is wrong with the whole. */
-function fieldOf({ answer, calls }: OutputConstraint): string {
+export function fieldOf({ answer, calls }: OutputConstraint): string {
   if (answer.kind !== "text") return answer.param;
   return calls === undefined ? "response_format" : "tools";
 }

@@ -82,7 +82,7 @@ export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promi
     // An answer that the prompt has begun has its header there.
     turn.render.continueFinalMessage && !prompt.reasoningOpened ? undefined : syntax.answerHeader,
   );
-  const compiled = constraint && compileOutput(constraint);
+  const compiled = constraint && (await compileOutput(constraint));
   const verify = verifierOf(turn, compiled?.relaxed ?? []);
   const split = turn.splitReasoning ? reasoning : undefined;
   const thinking = split && (await thinkingLimit(model, turn, split));

@@ -1,5 +1,7 @@
 /** Makes the grammar that an output is held to, and tells a client what cannot be held. */
-import { ConstraintCache, ConstraintError } from "../models/output-constraint.ts";
+import { ConstraintCompiler } from "../models/constraint-compiler.ts";
+import { JobError } from "../models/job-thread.ts";
+import { ConstraintError } from "../models/output-constraint.ts";
 import type { CompiledConstraint, OutputConstraint, OutputFormat } from "../models/output-constraint.ts";
 import type { GenerationConstraint } from "./generate.ts";
 import { ApiError } from "./openai/api-error.ts";
@@ -7,15 +9,24 @@ import type { GenerationSettings } from "./openai/generation-fields.ts";
 import { verifierOf } from "./verify-output.ts";
 import type { OutputVerifier } from "./verify-output.ts";
 
-const constraints = new ConstraintCache();
+const compiler = new ConstraintCompiler();
 
-/** @throws {ApiError} 400 for a schema, pattern or grammar that cannot be held. */
-export function compileOutput(constraint: OutputConstraint): CompiledConstraint {
+/** @throws {ApiError} 400 for a schema, pattern or grammar that cannot be held; 503 when too many are waiting. */
+export async function compileOutput(constraint: OutputConstraint): Promise<CompiledConstraint> {
   try {
-    return constraints.compile(constraint);
+    return await compiler.compile(constraint);
   } catch (error) {
-    throw error instanceof ConstraintError ? toApiError(error, constraint.answer) : error;
+    if (error instanceof ConstraintError) throw toApiError(error, constraint.answer);
+    if (error instanceof JobError && error.code === "busy")
+      throw new ApiError("server_overloaded", "The server's queue is full. Please try again later.");
+    throw error;
   }
+}
+
+/** Starts the compiler with what is asked for most, so that nobody has to wait for its start. */
+export async function warmUpCompiler(): Promise<void> {
+  const answer = { kind: "json_object", param: "response_format" } as const;
+  await compiler.compile({ reasoning: undefined, calls: undefined, answer, answerHeader: undefined });
 }
 
 /** The field that keeps an output going where a grammar may have ended it. */
@@ -39,13 +50,16 @@ export interface HeldText {
 
 /**
  * Undefined for any text.
- * @throws {ApiError} 400 for what cannot be held, and for fields that cannot be honoured together with it.
+ * @throws {ApiError} 400 for what cannot be held, and for fields that cannot be honoured together with it; 503.
  */
-export function holdText(format: OutputFormat, settings: GenerationSettings): HeldText | undefined {
+export async function holdText(
+  format: OutputFormat,
+  settings: GenerationSettings,
+): Promise<HeldText | undefined> {
   if (format.kind === "text") return undefined;
   const endless = endlessField(settings);
   if (endless !== undefined) throw endlessConflict(endless, format.param);
-  const { grammar, relaxed } = compileOutput({
+  const { grammar, relaxed } = await compileOutput({
     reasoning: undefined,
     calls: undefined,
     answer: format,

@@ -18,6 +18,9 @@ import type {
   ToolPiece,
 } from "./tool-format.ts";
 
+/** Of the one syntax that is no data. */
+export const HARMONY_KEY = "harmony";
+
 const START = "<|start|>";
 const CHANNEL = "<|channel|>";
 const CONSTRAIN = "<|constrain|>";
@@ -48,7 +51,7 @@ export function isHarmony({ before, body }: CallSyntax): boolean {
 export function harmonyFormat(shows: ShownTools): ToolFormat {
   return {
     name: "harmony",
-    key: "harmony",
+    key: HARMONY_KEY,
     triggersFor: () => [RECIPIENT],
     markup: [START, CHANNEL, CONSTRAIN, MESSAGE, ...ENDS],
     answerHeader: ANSWER_HEADER,

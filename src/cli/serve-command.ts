@@ -19,6 +19,7 @@ import { pickLimits } from "../config/limits.ts";
 import { isLoopback, loadConfig } from "../config/load-config.ts";
 import type { ConfigInputs, LoadedConfig } from "../config/load-config.ts";
 import type { ServeValues } from "../config/options.ts";
+import { warmUpCompiler } from "../constrain.ts";
 import type { AppConfig } from "../deps.ts";
 import { createLog } from "../log.ts";
 import { Metrics } from "../metrics/metrics.ts";
@@ -96,6 +97,8 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     // A signal while models load ends the wait for them; their failure then says nothing new.
     const started = await Promise.race([loading.then(() => "loaded" as const), signals.first]);
     if (started === "loaded") {
+      // A thread that cannot be started is told to whom it concerns.
+      await warmUpCompiler().catch(() => undefined);
       const loaded = models.served.map((model) => model.loaded).filter((model) => model !== undefined);
       process.stdout.write(bannerText(loaded, { values, version, port }));
       await signals.first;

@@ -24,7 +24,7 @@ export async function completions(c: AppContext, deps: AppDeps): Promise<Respons
   const model = findModel(deps, request.model);
   c.get("notes").model = model.id;
   const id = deps.ids.next("cmpl-");
-  const held = holdText(request.format, request.generation);
+  const held = await holdText(request.format, request.generation);
   const prompts = generateRequests(request, model, held, { id, owner: c.get("owner") });
   const asked = { prompts, perPrompt: request.bestOf };
   const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
