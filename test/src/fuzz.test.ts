@@ -1,6 +1,9 @@
-/** Thousands of bodies that no client means: each is answered in good order, none with a 5xx, none never. */
+/** Thousands of bodies that no client means: each is answered in good order, none with a 5xx, none never, none for ever. */
 import { expect, test } from "vitest";
+import { ResponseStore } from "../../src/responses/response-store.ts";
+import { Responses } from "../../src/responses/responses.ts";
 import { BodyMutator, seededRandom } from "../support/body-mutator.ts";
+import { heapInUse } from "../support/garbage.ts";
 import { REQUEST_BODIES } from "../support/request-bodies.ts";
 import { sayThenStop } from "../support/scripted-engine.ts";
 import { createTestApp } from "../support/test-app.ts";
@@ -10,11 +13,18 @@ import { EOS } from "../support/tiny-vocabulary.ts";
 const BODIES = Number(process.env["WEFT_FUZZ_BODIES"] ?? 2000);
 const SEED = Number(process.env["WEFT_FUZZ_SEED"] ?? 1);
 
-test("mutated bodies never get a 5xx, and what is refused is refused in OpenAI's shape", async () => {
-  const { engine, post, log } = createTestApp();
+/** So few stored responses that the store is full long before the heap is looked at. */
+const STORED = { responses: 20, size: 1 << 16 };
+/** More than code that V8 compiles late takes, and less than a leak of one small object a body in a long run. */
+const MOST_GROWTH_BYTES = 4 << 20;
+
+test("mutated bodies get no 5xx, are refused in OpenAI's shape, and leave nothing behind", async (context) => {
+  const store = new ResponseStore(STORED, () => 1_730_000_000);
+  const { engine, post, log } = createTestApp({ responses: new Responses(store) });
   const random = seededRandom(SEED);
   const mutator = new BodyMutator(random);
   const statuses = new Map<number, number>();
+  const heaps: number[] = [];
   for (let i = 0; i < BODIES; i++) {
     const [path, body] = mutator.pick(REQUEST_BODIES);
     engine.script = sayThenStop(
@@ -35,10 +45,16 @@ test("mutated bodies never get a 5xx, and what is refused is refused in OpenAI's
     }
     log.length = 0;
     engine.commands.length = 0;
+    if ((i + 1) % Math.ceil(BODIES / 3) === 0 || i + 1 === BODIES) heaps.push(await heapInUse());
   }
   // The mutations must not be so wild that nothing is ever served.
   expect(statuses.get(200) ?? 0).toBeGreaterThan(BODIES / 20);
   expect(statuses.get(400) ?? 0).toBeGreaterThan(BODIES / 20);
+  await context.annotate(
+    `heap after each third, MB: ${heaps.map((bytes) => (bytes / 1e6).toFixed(1)).join(", ")}`,
+  );
+  const [afterFirst = 0, , afterLast = Infinity] = heaps;
+  expect(afterLast - afterFirst).toBeLessThan(MOST_GROWTH_BYTES);
 }, 600_000);
 
 function isErrorBody(text: string): boolean {
