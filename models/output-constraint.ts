@@ -13,13 +13,14 @@ import {
 } from "./grammar/grammar.ts";
 import type { Expr } from "./grammar/grammar.ts";
 import { grammarForChoice } from "./grammar/choice.ts";
-import { anyJsonObject, compileJsonSchema, SchemaError } from "./grammar/json-schema.ts";
+import { anyJsonObject, compileJsonSchema, compileProperties, SchemaError } from "./grammar/json-schema.ts";
+import type { CompiledSchema } from "./grammar/json-schema.ts";
 import { parseGbnf } from "./grammar/parse-gbnf.ts";
 import { compileRegex } from "./grammar/regex.ts";
 import { textUntil, textWithout } from "./grammar/text-without.ts";
 import type { ReasoningMarkers } from "./text/reasoning-splitter.ts";
 import { formatOfKey } from "./tools/format-of-key.ts";
-import type { ToolDefinition, ToolFormat } from "./tools/tool-format.ts";
+import type { CallableTool, ToolDefinition, ToolFormat } from "./tools/tool-format.ts";
 
 /** What the answer must look like. `param` is the request field that says so, for errors. */
 export type OutputFormat =
@@ -165,10 +166,7 @@ function sayOrCall(
 }
 
 function callsExpr(builder: GrammarBuilder, calls: CallConstraint, relaxed: string[]): Expr {
-  const tools = calls.callable.map((tool) => {
-    const parameters = objectSchema(tool);
-    return { name: tool.name, arguments: schemaExpr(builder, { ...tool, parameters }, relaxed), parameters };
-  });
+  const tools = calls.callable.map((tool) => callableTool(builder, tool, relaxed));
   return calls.format.callsGrammar(builder, tools, { parallel: calls.parallel });
 }
 
@@ -187,15 +185,23 @@ function objectSchema({ name, parameters, param }: ConstrainedTool): Readonly<Re
   );
 }
 
-function schemaExpr(builder: GrammarBuilder, tool: ConstrainedTool, relaxed: string[]): Expr {
-  const { name, parameters, strict, param } = tool;
-  try {
-    const compiled = compileJsonSchema(builder, parameters, { strict });
-    for (const path of compiled.relaxed) relaxed.push(`${param}.${path}`);
-    return compiled.root;
-  } catch (error) {
-    throw toConstraintError(error, param, name);
-  }
+function callableTool(builder: GrammarBuilder, tool: ConstrainedTool, relaxed: string[]): CallableTool {
+  const { name, strict, param } = tool;
+  const parameters = objectSchema(tool);
+  const held = (compile: () => CompiledSchema): Expr => {
+    try {
+      const compiled = compile();
+      for (const path of compiled.relaxed) relaxed.push(`${param}.${path}`);
+      return compiled.root;
+    } catch (error) {
+      throw toConstraintError(error, param, name);
+    }
+  };
+  return {
+    name,
+    arguments: () => held(() => compileJsonSchema(builder, parameters, { strict })),
+    parameters: (write) => held(() => compileProperties(builder, parameters, { strict, write })),
+  };
 }
 
 function answerExpr(builder: GrammarBuilder, answer: OutputFormat, relaxed: string[]): Expr {

@@ -7,26 +7,29 @@
  * is given; a schema without "type" is of the types that its keywords speak about.
  */
 import { SchemaError } from "./schema-error.ts";
-import { anyJsonArray, anyJsonObject, anyJsonValue, boolean, exactly, integer, number } from "./json-text.ts";
+import { integer, number } from "./json-text.ts";
 import { arrayExpr } from "./schema-array.ts";
 import { checkGrammar } from "./check-grammar.ts";
 import { checkSchemaLimits } from "./schema-limits.ts";
 import { GrammarError } from "./grammar-error.ts";
-import { impliedTypes, listOf, typesOf, unknownKeywords } from "./schema-keywords.ts";
+import { commonTypes, impliedTypes, listOf, typesOf, unknownKeywords } from "./schema-keywords.ts";
 import { InstanceValidator, isEqual } from "./validate-instance.ts";
 import { joinParts, keyOf, PartCollector, withChoiceMade } from "./schema-parts.ts";
+import { anyArray, anyObject, anyValue, boolean, exactly, JSON_NOTATION, oneOfScalars } from "./notation.ts";
 import { literal, oneOf, oneOfTexts } from "./expressions.ts";
 import { numberExpr } from "./schema-number.ts";
-import { objectExpr } from "./schema-object.ts";
+import { objectExpr, objectShape } from "./schema-object.ts";
 import { stringExpr } from "./schema-string.ts";
+import { valueTypes } from "./value-types.ts";
 import { workBudget } from "./regular.ts";
 import type { Conjunction, Disjunction, Located, Part } from "./schema-parts.ts";
 import type { Expr } from "./expressions.ts";
 import type { WorkBudget } from "./regular.ts";
 import type { GrammarBuilder } from "./grammar.ts";
+import type { Notation, Writing } from "./notation.ts";
+import type { ObjectShape } from "./schema-object.ts";
 import type { Type } from "./schema-keywords.ts";
 
-export { anyJsonObject } from "./json-text.ts";
 export { SchemaError } from "./schema-error.ts";
 
 export interface CompileOptions {
@@ -41,8 +44,7 @@ export interface CompiledSchema {
 }
 
 /** What the parts of the compiler need of each other. */
-export interface SchemaContext {
-  readonly builder: GrammarBuilder;
+export interface SchemaContext extends Writing {
   /** For strings with several conditions, all of the schema's together. */
   readonly regularBudget: WorkBudget;
   /** Nothing at all: an option that is removed in the end. */
@@ -57,6 +59,8 @@ export interface SchemaContext {
 
 /** Conjunctions that are compiled; options that are combined with each other multiply. */
 const MAX_CONJUNCTIONS = 12_000;
+/** Of what an object has to be as a whole. */
+const WHOLE_KEYWORDS = ["anyOf", "oneOf", "enum", "const"] as const;
 /** Choices in choices without anything written in between. */
 const MAX_CHOICE_DEPTH = 100;
 
@@ -66,9 +70,49 @@ export function compileJsonSchema(
   schema: unknown,
   options: CompileOptions,
 ): CompiledSchema {
+  return compiled(schema, () => new Compiler(builder, schema, options).compile());
+}
+
+/** Any object, as JSON. */
+export function anyJsonObject(builder: GrammarBuilder): Expr {
+  return anyObject({ builder, notation: JSON_NOTATION });
+}
+
+/** What may stand at one place, in any notation. */
+export interface PropertySchema {
+  /** Undefined when any type is allowed. */
+  readonly types: ReadonlySet<Type> | undefined;
+  /** @param only Values of these types. */
+  value(notation: Notation, only?: readonly Type[]): Expr;
+  /** For what cannot be written at this place. @throws SchemaError when strict. */
+  refuse(why: string): void;
+}
+
+/** An object property by property. */
+export interface PropertySchemas {
+  readonly declared: readonly (PropertySchema & { readonly name: string; readonly required: boolean })[];
+  /** Properties of any name, so many of them; undefined where only the declared ones may be written. */
+  readonly others: (PropertySchema & { readonly min: number; readonly max: number }) | undefined;
+}
+
+/**
+ * An object that is not written as JSON.
+ * @param write Puts the properties together.
+ * @throws SchemaError
+ */
+export function compileProperties(
+  builder: GrammarBuilder,
+  schema: unknown,
+  options: CompileOptions & { readonly write: (properties: PropertySchemas) => Expr },
+): CompiledSchema {
+  return compiled(schema, () => new Compiler(builder, schema, options).compileProperties(options.write));
+}
+
+/** @throws SchemaError */
+function compiled(schema: unknown, compile: () => CompiledSchema): CompiledSchema {
   checkSchemaLimits(schema);
   try {
-    return new Compiler(builder, schema, options).compile();
+    return compile();
   } catch (error) {
     // Sizes that only the grammar shows, and texts that cannot be written.
     if (error instanceof GrammarError) throw new SchemaError([], "", error.message);
@@ -78,6 +122,8 @@ export function compileJsonSchema(
 
 class Compiler implements SchemaContext {
   readonly builder: GrammarBuilder;
+  /** Of the place that is being compiled. */
+  notation: Notation = JSON_NOTATION;
   readonly nothing: Expr;
   readonly regularBudget = workBudget();
   readonly #schema: unknown;
@@ -104,7 +150,66 @@ class Compiler implements SchemaContext {
   }
 
   compile(): CompiledSchema {
-    const whole = this.inner([{ schema: this.#schema, path: [] }], "value");
+    return this.#finished(this.inner([{ schema: this.#schema, path: [] }], "value"));
+  }
+
+  compileProperties(write: (properties: PropertySchemas) => Expr): CompiledSchema {
+    const { parts, forbidden } = this.#collector.conjunction([{ schema: this.#schema, path: [] }]);
+    if (forbidden !== undefined) throw new SchemaError(forbidden, "", "no value is allowed here.");
+    for (const part of parts) {
+      this.#checkKeywords(part);
+      for (const keyword of WHOLE_KEYWORDS) {
+        if (part.schema[keyword] === undefined) continue;
+        this.relax(
+          part.path,
+          keyword,
+          `'${keyword}' is not permitted for an object that is not written as JSON.`,
+        );
+      }
+    }
+    const shape = objectShape(this, parts);
+    return this.#finished(shape === undefined ? this.nothing : write(this.#properties(shape)));
+  }
+
+  #properties({ properties, additional, names, path, min, max }: ObjectShape): PropertySchemas {
+    if (properties.length > 0 && min > 0 && !properties.some((property) => property.required))
+      this.relax(path, "minProperties");
+    if (names.length > 0) this.relax(path, "propertyNames");
+    const declared = properties.map(({ name, schemas, required }) => ({
+      ...this.#place(schemas, [...path, "properties", name]),
+      name,
+      required,
+    }));
+    if (properties.length > 0 || additional === undefined) return { declared, others: undefined };
+    return { declared, others: { ...this.#place(additional, [...path, "additionalProperties"]), min, max } };
+  }
+
+  #place(schemas: readonly Located[], path: readonly string[]): PropertySchema {
+    return {
+      types: this.#typesOf(schemas, path),
+      value: (notation, only) => {
+        const narrowed = only === undefined ? [] : [{ schema: { type: [...only] }, path }];
+        const outer = this.notation;
+        this.notation = notation;
+        const expr = this.inner([...schemas, ...narrowed], path.at(-1) ?? "value");
+        this.notation = outer;
+        return expr;
+      },
+      refuse: (why) => this.relax(path, "", why),
+    };
+  }
+
+  #typesOf(schemas: readonly Located[], path: readonly string[]): ReadonlySet<Type> | undefined {
+    try {
+      return valueTypes(this.#schema, schemas);
+    } catch (error) {
+      if (!(error instanceof SchemaError)) throw error;
+      this.relax(path, "", error.message);
+      return undefined;
+    }
+  }
+
+  #finished(whole: Expr): CompiledSchema {
     for (let next = this.#later.shift(); next !== undefined; next = this.#later.shift()) next();
     const root = this.builder.prune(whole);
     if (root === undefined)
@@ -128,12 +233,12 @@ class Compiler implements SchemaContext {
 
   relax(path: readonly string[], keyword: string, why = `'${keyword}' is not permitted.`): void {
     if (this.#strict) throw new SchemaError(path, keyword, why);
-    this.#relaxed.add([...path, keyword].join("."));
+    this.#relaxed.add([...path, keyword].filter((step) => step !== "").join("."));
   }
 
   #conjunction({ parts, forbidden }: Conjunction, hint: string): Expr {
     if (forbidden !== undefined) return this.contradiction(forbidden, "", "no value is allowed here.");
-    const key = keyOf(parts);
+    const key = `${this.notation.key} ${keyOf(parts)}`;
     const known = this.#done.get(key);
     if (known !== undefined) return known;
     if (this.#open.includes(key)) {
@@ -184,7 +289,7 @@ class Compiler implements SchemaContext {
     const listed = this.#listedValues(parts);
     if (listed !== undefined) return this.builder.rule(hint, listed);
     const types = typesOfAll(parts);
-    if (types === undefined) return anyJsonValue(this.builder);
+    if (types === undefined) return anyValue(this);
     if (types.size === 0) return this.contradiction(parts[0]?.path ?? [], "type", "no type is allowed.");
     const exprs = [...types]
       .map((type) => this.#valueOf(type, parts, hint))
@@ -213,17 +318,22 @@ class Compiler implements SchemaContext {
       return this.contradiction(first.path, "enum", "none of the values of 'enum' or 'const' is allowed.");
     const scalars = values.filter((value) => typeof value !== "object" || value === null);
     const compound = values.filter((value) => typeof value === "object" && value !== null);
-    const options = compound.map((value) => exactly(this.builder, value));
-    if (scalars.length > 0) options.push(oneOfTexts(scalars.map((value) => JSON.stringify(value))));
-    return oneOf(...options);
+    const options = [...compound.map((value) => exactly(this, value)), oneOfScalars(this.notation, scalars)];
+    const known = options.filter((option) => option !== undefined);
+    if (known.length > 0) return oneOf(...known);
+    return this.contradiction(
+      first.path,
+      "enum",
+      "none of the values can be written in a call of this model.",
+    );
   }
 
   #valueOf(type: Type, parts: readonly Part[], hint: string): Expr {
     switch (type) {
       case "null":
-        return literal("null");
+        return literal(this.notation.words.null);
       case "boolean":
-        return boolean(this.builder);
+        return boolean(this);
       case "integer":
       case "number":
         return (
@@ -232,16 +342,20 @@ class Compiler implements SchemaContext {
       case "string":
         return stringExpr(this, parts, hint);
       case "array":
-        return this.#deferred(hint, arrayExpr(this, parts), () => anyJsonArray(this.builder));
+        return this.#deferred(hint, arrayExpr(this, parts), () => anyArray(this));
       case "object":
-        return this.#deferred(hint, objectExpr(this, parts), () => anyJsonObject(this.builder));
+        return this.#deferred(hint, objectExpr(this, parts), () => anyObject(this));
     }
   }
 
   #deferred(hint: string, make: (() => Expr) | undefined, free: () => Expr): Expr {
     if (make === undefined) return free();
     const rule = this.builder.declare(hint);
-    this.#later.push(() => this.builder.define(rule, make()));
+    const { notation } = this;
+    this.#later.push(() => {
+      this.notation = notation;
+      this.builder.define(rule, make());
+    });
     return rule;
   }
 }
@@ -263,18 +377,7 @@ function union(exprs: readonly Expr[]): Expr | undefined {
 /** The types that all parts allow; undefined when none of them speaks about types. */
 function typesOfAll(parts: readonly Part[]): ReadonlySet<Type> | undefined {
   const given = parts.flatMap(({ schema, path }) => typesOf(schema, path) ?? []);
-  if (given.length > 0) {
-    const [first, ...others] = given;
-    const both = [...(first ?? [])].flatMap((type) => narrowed(type, others));
-    // Whole numbers are numbers.
-    return new Set(both.includes("number") ? both.filter((type) => type !== "integer") : both);
-  }
+  if (given.length > 0) return commonTypes(given);
   const implied = new Set(parts.flatMap(({ schema }) => [...impliedTypes(schema)]));
   return implied.size === 0 ? undefined : implied;
-}
-
-function narrowed(type: Type, others: readonly ReadonlySet<Type>[]): Type[] {
-  if (others.every((types) => types.has(type) || (type === "integer" && types.has("number")))) return [type];
-  const asInteger = type === "number" && others.every((types) => types.has("number") || types.has("integer"));
-  return asInteger ? ["integer"] : [];
 }

@@ -15,9 +15,6 @@ import { oneOf, oneOfTexts, optional, repeat, sequence } from "./expressions.ts"
 import type { CharClass, CodePointRange, Expr } from "./expressions.ts";
 import type { GrammarBuilder } from "./grammar.ts";
 
-/** How deep objects and arrays may be nested where a schema allows anything. */
-export const MAX_FREE_DEPTH = 16;
-
 /** Digits before the point where no bound is given: what fits into 64 bits. */
 export const MAX_DIGITS = 19;
 /** Digits behind the point: more than any double needs to be written. */
@@ -223,77 +220,4 @@ export function largeExponent(): Expr {
       sequence(DIGIT, optional(DIGIT)),
     ),
   );
-}
-
-/** Exactly this value, with the white space that is allowed everywhere. */
-export function exactly(builder: GrammarBuilder, value: unknown): Expr {
-  if (Array.isArray(value))
-    return sequence(
-      literal("["),
-      ...separated(
-        builder,
-        value.map((item) => exactly(builder, item)),
-      ),
-      literal("]"),
-    );
-  if (typeof value !== "object" || value === null) return literal(JSON.stringify(value));
-  const pairs = Object.entries(value).map(([key, item]) => pair(builder, key, exactly(builder, item)));
-  return sequence(literal("{"), ...separated(builder, pairs), literal("}"));
-}
-
-export function pair(builder: GrammarBuilder, key: string, value: Expr): Expr {
-  return sequence(literal(`${JSON.stringify(key)}:`), space(builder), value);
-}
-
-function separated(builder: GrammarBuilder, items: readonly Expr[]): readonly Expr[] {
-  return items.flatMap((item, index) => (index === 0 ? [item] : [comma(builder), item]));
-}
-
-/** A JSON value of any kind, objects and arrays in it nested at most `MAX_FREE_DEPTH` deep. */
-export function anyJsonValue(builder: GrammarBuilder): Expr {
-  return valueWithin(builder, MAX_FREE_DEPTH);
-}
-
-export function anyJsonObject(builder: GrammarBuilder): Expr {
-  return objectWithin(builder, MAX_FREE_DEPTH);
-}
-
-export function anyJsonArray(builder: GrammarBuilder): Expr {
-  return arrayWithin(builder, MAX_FREE_DEPTH);
-}
-
-export function boolean(builder: GrammarBuilder): Expr {
-  return builder.shared("boolean", () => builder.rule("boolean", oneOf(literal("true"), literal("false"))));
-}
-
-function scalar(builder: GrammarBuilder): Expr {
-  return builder.shared("scalar", () =>
-    builder.rule("scalar", oneOf(literal("null"), boolean(builder), number(builder), string(builder))),
-  );
-}
-
-function valueWithin(builder: GrammarBuilder, depth: number): Expr {
-  if (depth === 0) return scalar(builder);
-  return builder.shared(`value ${depth}`, () =>
-    builder.rule("value", oneOf(objectWithin(builder, depth), arrayWithin(builder, depth), scalar(builder))),
-  );
-}
-
-function objectWithin(builder: GrammarBuilder, depth: number): Expr {
-  return builder.shared(`object ${depth}`, () => {
-    const member = sequence(string(builder), literal(":"), space(builder), valueWithin(builder, depth - 1));
-    return builder.rule("object", list(builder, "{", member, "}"));
-  });
-}
-
-function arrayWithin(builder: GrammarBuilder, depth: number): Expr {
-  return builder.shared(`array ${depth}`, () =>
-    builder.rule("array", list(builder, "[", valueWithin(builder, depth - 1), "]")),
-  );
-}
-
-function list(builder: GrammarBuilder, open: string, item: Expr, close: string): Expr {
-  const named = builder.rule("item", item);
-  const more = repeat(sequence(comma(builder), named), 0);
-  return sequence(literal(open), optional(sequence(named, more)), literal(close));
 }

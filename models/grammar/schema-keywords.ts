@@ -4,7 +4,7 @@ import { SchemaError } from "./schema-error.ts";
 export type SchemaObject = Readonly<Record<string, unknown>>;
 export type Type = "object" | "array" | "string" | "number" | "integer" | "boolean" | "null";
 
-const TYPES: ReadonlySet<unknown> = new Set<Type>([
+export const TYPES: ReadonlySet<Type> = new Set<Type>([
   "object",
   "array",
   "string",
@@ -116,8 +116,23 @@ export function typesOf(schema: SchemaObject, path: readonly string[]): Set<Type
   return types;
 }
 
+/** The types that all of these allow. */
+export function commonTypes(sets: readonly ReadonlySet<Type>[]): Set<Type> {
+  const [first, ...others] = sets;
+  const both = [...(first ?? [])].flatMap((type) => narrowed(type, others));
+  // Whole numbers are numbers.
+  return new Set(both.includes("number") ? both.filter((type) => type !== "integer") : both);
+}
+
+function narrowed(type: Type, others: readonly ReadonlySet<Type>[]): Type[] {
+  if (others.every((types) => types.has(type) || (type === "integer" && types.has("number")))) return [type];
+  const asInteger = type === "number" && others.every((types) => types.has("number") || types.has("integer"));
+  return asInteger ? ["integer"] : [];
+}
+
 function isType(value: unknown): value is Type {
-  return TYPES.has(value);
+  const names: ReadonlySet<unknown> = TYPES;
+  return names.has(value);
 }
 
 /** A count: of items, characters, properties. */

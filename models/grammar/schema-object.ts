@@ -2,7 +2,8 @@
  * Objects: declared properties in their order, each required or not, and then additional ones. What can follow at a place is a rule
  * of its own where properties may be missing, so that the grammar grows with their number and not with its square.
  */
-import { comma, keyOtherThan, pair, space, string } from "./json-text.ts";
+import { comma, space } from "./json-text.ts";
+import { otherKey, pair } from "./notation.ts";
 import { countOf, impliedTypes, isSchemaObject, listOf, objectOf } from "./schema-keywords.ts";
 import { literal, oneOf, optional, repeat, sequence } from "./expressions.ts";
 import { SchemaError } from "./schema-error.ts";
@@ -16,7 +17,8 @@ interface Property {
   readonly required: boolean;
 }
 
-interface ObjectShape {
+/** What an object's parts say together. */
+export interface ObjectShape {
   readonly properties: readonly Property[];
   /** What other properties have to be; undefined when there are none. */
   readonly additional: readonly Located[] | undefined;
@@ -28,9 +30,12 @@ interface ObjectShape {
   readonly max: number;
 }
 
+/** Each property that may be missing is a way to go on, and llama.cpp tries all of them at every comma. */
+const MAX_OPTIONAL = 500;
+
 /** What is left to do once everything around has been compiled; undefined when any object is valid. */
 export function objectExpr(context: SchemaContext, parts: readonly Part[]): (() => Expr) | undefined {
-  const shape = shapeOf(context, parts);
+  const shape = objectShape(context, parts);
   if (shape === undefined) return () => context.nothing;
   const { properties, additional, names, min, max } = shape;
   const anyValue = additional?.every((one) => one.schema === true) === true;
@@ -40,7 +45,8 @@ export function objectExpr(context: SchemaContext, parts: readonly Part[]): (() 
     properties.length === 0 && additional !== undefined ? record(context, shape) : closed(context, shape);
 }
 
-function shapeOf(context: SchemaContext, parts: readonly Part[]): ObjectShape | undefined {
+/** Undefined when no number of properties is right. */
+export function objectShape(context: SchemaContext, parts: readonly Part[]): ObjectShape | undefined {
   const declared = parts.map(({ schema, path }) => ({
     properties: objectOf(schema, "properties", path),
     additional: schema["additionalProperties"],
@@ -72,6 +78,12 @@ function shapeOf(context: SchemaContext, parts: readonly Part[]): ObjectShape | 
   const additional = open
     ? given.map((one) => ({ schema: one.additional, path: [...one.path, "additionalProperties"] }))
     : undefined;
+  if (properties.filter((property) => !property.required).length > MAX_OPTIONAL)
+    throw new SchemaError(
+      parts[0]?.path ?? [],
+      "properties",
+      `more than ${MAX_OPTIONAL} properties are not required.`,
+    );
   return withCounts(context, parts, { properties, additional });
 }
 
@@ -162,7 +174,7 @@ function record(context: SchemaContext, { additional, names, min, max }: ObjectS
   const { builder } = context;
   if (max === 0) return literal("{}");
   const stringName: Located = { schema: { type: "string" }, path: names[0]?.path ?? [] };
-  const key = names.length === 0 ? string(builder) : context.inner([stringName, ...names], "key");
+  const key = names.length === 0 ? otherKey(context, []) : context.inner([stringName, ...names], "key");
   const member = builder.rule(
     "member",
     sequence(key, literal(":"), space(builder), context.inner(additional ?? [], "value")),
@@ -172,17 +184,12 @@ function record(context: SchemaContext, { additional, names, min, max }: ObjectS
   return sequence(literal("{"), min === 0 ? optional(members) : members, literal("}"));
 }
 
-/** Each property that may be missing is a way to go on, and llama.cpp tries all of them at every comma. */
-const MAX_OPTIONAL = 500;
-
 /** Items of a sequence after which a rule begins: joining long sequences over and over would take quadratic time. */
 const CHUNK = 40;
 
 function closed(context: SchemaContext, shape: ObjectShape): Expr {
   const { builder } = context;
   const { properties, min } = shape;
-  if (properties.filter((property) => !property.required).length > MAX_OPTIONAL)
-    throw new SchemaError(shape.path, "properties", `more than ${MAX_OPTIONAL} properties are not required.`);
   const others = otherProperties(context, shape);
   const end = literal("}");
   /** What may stand behind a property. */
@@ -192,7 +199,7 @@ function closed(context: SchemaContext, shape: ObjectShape): Expr {
   let anyRequired = false;
   for (const property of [...properties].reverse()) {
     const value = context.inner(property.schemas, property.name);
-    const here = sequence(pair(builder, property.name, value), rest);
+    const here = sequence(pair(context, property.name, value), rest);
     anyRequired ||= property.required;
     if (property.required || next === undefined) next = chunked(builder, here);
     else next = builder.rule("next", oneOf(here, next));
@@ -211,8 +218,8 @@ function chunked(builder: SchemaContext["builder"], expr: Expr): Expr {
 function otherProperties(context: SchemaContext, { properties, additional }: ObjectShape): Expr | undefined {
   if (additional === undefined) return undefined;
   const { builder } = context;
-  const key = keyOtherThan(
-    builder,
+  const key = otherKey(
+    context,
     properties.map((property) => property.name),
   );
   return builder.rule(

@@ -43,10 +43,13 @@ const MAX_STEPS = 100_000;
 export class PartCollector {
   readonly #root: unknown;
   readonly #ids = new Map<SchemaObject, number>();
+  readonly #maxSteps: number;
   #steps = 0;
 
-  constructor(root: unknown) {
+  /** @param maxSteps Schemas that are followed before it gives up. */
+  constructor(root: unknown, maxSteps = MAX_STEPS) {
     this.#root = root;
+    this.#maxSteps = maxSteps;
   }
 
   /** @throws SchemaError for references that lead nowhere or round in circles. */
@@ -55,7 +58,7 @@ export class PartCollector {
     let forbidden: readonly string[] | undefined;
     const chain = new Set<unknown>();
     const add = ({ schema, path }: Located): void => {
-      if (++this.#steps > MAX_STEPS) throw new SchemaError(path, "", "the schema is too complex.");
+      if (++this.#steps > this.#maxSteps) throw new SchemaError(path, "", "the schema is too complex.");
       if (schema === true) return;
       if (schema === false) {
         forbidden ??= path;

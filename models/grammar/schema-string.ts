@@ -5,27 +5,16 @@ import { DESCRIPTIVE_FORMATS, FORMATS, IMPLIED_PATTERNS } from "./formats.ts";
 import { GrammarError } from "./grammar-error.ts";
 import { SchemaError } from "./schema-error.ts";
 import { insideString, quote, string, stringChar } from "./json-text.ts";
-import { oneOf, repeat } from "./expressions.ts";
+import { anyString } from "./notation.ts";
+import { literal, oneOf, repeat, sequence } from "./expressions.ts";
+import { rawContent } from "./raw-string.ts";
+import { conditionsOf, withLength } from "./string-conditions.ts";
 import { regularRules } from "./regular.ts";
 import type { Alternative } from "./regex.ts";
-import type { Condition } from "./regular.ts";
+import type { Length, Shape } from "./string-conditions.ts";
 import type { Expr } from "./expressions.ts";
 import type { Part } from "./schema-parts.ts";
 import type { SchemaContext } from "./json-schema.ts";
-
-interface Length {
-  readonly min: number;
-  readonly max: number;
-  /** Where the bound comes from. */
-  readonly path: readonly string[];
-  readonly keyword: string;
-}
-
-interface Shape {
-  readonly keyword: "pattern" | "format";
-  readonly path: readonly string[];
-  readonly alternatives: readonly Alternative[];
-}
 
 export function stringExpr(context: SchemaContext, parts: readonly Part[], hint: string): Expr {
   const { builder } = context;
@@ -34,6 +23,20 @@ export function stringExpr(context: SchemaContext, parts: readonly Part[], hint:
     return context.contradiction(length.path, "minLength", "'minLength' is above 'maxLength'.");
   const shapes = shapesOf(context, parts);
   const [shape] = shapes;
+  const { raw } = context.notation;
+  if (raw !== undefined) {
+    if (shape === undefined && length.min === 0 && length.max === Infinity) return anyString(context);
+    const content = rawContent(context, raw, shapes, length);
+    if (content === undefined) {
+      const { path, keyword } = shape ?? length;
+      return context.contradiction(
+        path,
+        keyword,
+        "no string of this kind can be written in a call of this model.",
+      );
+    }
+    return builder.rule(hint, sequence(literal(raw.quote), content, literal(raw.quote)));
+  }
   if (shape === undefined)
     return string(builder, length.min, Number.isFinite(length.max) ? length.max : undefined);
   const simple = shapes.length === 1 ? simpleExpr(context, shape, length) : undefined;
@@ -87,14 +90,6 @@ function combined(
       );
     return build(first === undefined ? [] : [first], { min: 0, max: Infinity });
   }
-}
-
-/** @throws GrammarError */
-function conditionsOf({ alternatives }: Shape): readonly Condition[] {
-  const expr = oneOf(...alternatives.map((one) => searched(one)));
-  const ahead = alternatives.flatMap((one) => one.ahead);
-  if (ahead.length > 0 && alternatives.length > 1) throw new GrammarError("Lookahead beside alternatives.");
-  return [{ expr, holds: true }, ...ahead];
 }
 
 function lengthOf(parts: readonly Part[]): Length {
@@ -154,42 +149,5 @@ function isRegex(pattern: string): boolean {
     return new RegExp(pattern, "u").unicode;
   } catch {
     return false;
-  }
-}
-
-/** The same texts of these lengths; undefined when that takes more than counting. */
-function withLength(expr: Expr, { min, max }: Length): Expr | undefined {
-  const [shortest, longest] = lengthsOf(expr);
-  if (shortest >= min && longest <= max) return expr;
-  if (expr.kind !== "repeat" || expr.item.kind !== "class") return undefined;
-  const most = Math.min(longest, max);
-  return Math.max(shortest, min) > most
-    ? undefined
-    : repeat(expr.item, Math.max(shortest, min), Number.isFinite(most) ? most : undefined);
-}
-
-/** In characters. */
-function lengthsOf(expr: Expr): readonly [min: number, max: number] {
-  switch (expr.kind) {
-    case "literal": {
-      const { length } = Array.from(expr.text);
-      return [length, length];
-    }
-    case "class":
-      return [1, 1];
-    case "rule":
-      return [0, Infinity];
-    case "repeat": {
-      const [min, max] = lengthsOf(expr.item);
-      return [min * expr.min, max === 0 ? 0 : max * (expr.max ?? Infinity)];
-    }
-    case "sequence":
-      return expr.items
-        .map(lengthsOf)
-        .reduce(([min, max], [itemMin, itemMax]) => [min + itemMin, max + itemMax], [0, 0]);
-    case "choice":
-      return expr.options
-        .map(lengthsOf)
-        .reduce(([min, max], [optionMin, optionMax]) => [Math.min(min, optionMin), Math.max(max, optionMax)]);
   }
 }

@@ -1,7 +1,9 @@
 /** Reads one call: its name and its arguments, in each of the ways that models write them. */
+import { endOfValue, valueFrame } from "./call-syntax.ts";
 import type { CallBody, LiteralBody, NamedBody, ObjectField, TaggedBody } from "./call-syntax.ts";
 import type { PieceSink } from "./content-sink.ts";
-import { jsonOfLiteral, jsonOfText, typesOf } from "./loose-value.ts";
+import { propertyTypes } from "../grammar/value-types.ts";
+import { jsonOfLiteral, jsonOfText } from "./loose-value.ts";
 import { copyNested, parseOrThrow, readString, readValueText } from "./read-json.ts";
 import { NOT_A_CALL } from "./text-reader.ts";
 import type { Step, TextReader } from "./text-reader.ts";
@@ -222,24 +224,42 @@ function* readTagged(body: TaggedBody, context: BodyContext): Step<void> {
       break;
     }
     const key = (yield* reader.until(firstPart(body.afterKey))).text.trim();
-    if ((yield* reader.match(otherParts(body.afterKey))) === "cut") break;
-    const value = yield* reader.until(body.afterValue.trim());
+    const told = yield* readTypes(body, reader);
+    if (told === "cut") break;
+    const value = yield* reader.until(endOfValue(body));
     const text = withoutFrame(value.text, body);
     if (!value.found && context.cutOff()) {
       const open = JSON.stringify(text.trimEnd()).slice(0, -1);
       if (text.trim() !== "") add(key, open);
       return;
     }
-    add(key, jsonOfText(text, typesOf(parameters, key)));
+    add(key, jsonOfText(text, told ?? propertyTypes(parameters, key)));
   }
   if (context.cutOff()) return;
   sink.arguments(opened ? "}" : "{}");
 }
 
+const TEXT: ReadonlySet<string> = new Set(["string"]);
+const JSON_VALUE: ReadonlySet<string> = new Set();
+
+/** The rest of the tag before a value, and what it says of the value's type; undefined when nothing. */
+function* readTypes(body: TaggedBody, reader: TextReader): Step<ReadonlySet<string> | "cut" | undefined> {
+  const from = reader.position;
+  if (body.afterTextKey !== undefined) {
+    const found = yield* reader.match(otherParts(body.afterTextKey));
+    if (found !== "no") return found === "yes" ? TEXT : found;
+    reader.rewind(from);
+  }
+  const found = yield* reader.match(otherParts(body.afterKey));
+  if (found === "cut") return found;
+  return found === "yes" && body.afterTextKey !== undefined ? JSON_VALUE : undefined;
+}
+
 /** The line breaks that belong to the tags, and no other white space. */
 function withoutFrame(text: string, body: TaggedBody): string {
-  const start = body.afterKey.endsWith("\n") && text.startsWith("\n") ? 1 : 0;
-  const end = body.afterValue.startsWith("\n") && text.endsWith("\n") ? 1 : 0;
+  const { open, close } = valueFrame(body);
+  const start = text.startsWith(open) ? open.length : 0;
+  const end = text.endsWith(close) ? close.length : 0;
   return text.slice(start, Math.max(start, text.length - end));
 }
 
@@ -291,7 +311,8 @@ function* readEntries(body: LiteralBody, reader: TextReader, entries: string[]):
       continue;
     }
     entry += reader.take(1);
-    if (body.quote === '"' && (next === '"' || next === "'")) entry += yield* restOfString(next, reader);
+    const quotes = body.quote === '"' ? `"'` : '"';
+    if (quotes.includes(next)) entry += yield* restOfString(next, reader);
     else if ("[{(".includes(next)) depth++;
     else if ("]})".includes(next)) depth--;
     else if (depth === 0 && next === body.separator.trim()) {

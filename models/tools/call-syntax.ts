@@ -1,4 +1,6 @@
 /** The syntax of tool calls as data: what stands around the calls and how one of them is built. */
+import { JSON_NOTATION, keyText, PYTHON_NOTATION, rawNotation, scalarText } from "../grammar/notation.ts";
+import type { Notation } from "../grammar/notation.ts";
 
 export interface CallSyntax {
   /** The family, for people. */
@@ -38,7 +40,10 @@ export interface TaggedBody {
   readonly kind: "tagged";
   readonly afterName: string;
   readonly beforeKey: string;
+  /** Before a value; where `afterTextKey` is given, before one that is JSON. */
   readonly afterKey: string;
+  /** Before a string, in syntaxes that tell strings from other values. */
+  readonly afterTextKey: string | undefined;
   readonly afterValue: string;
 }
 
@@ -87,7 +92,7 @@ export function markupOf(syntax: CallSyntax): string[] {
       case "named":
         return body.afterName;
       case "tagged":
-        return [body.afterName, body.beforeKey, body.afterKey, body.afterValue];
+        return [body.afterName, body.beforeKey, body.afterKey, body.afterTextKey ?? "", body.afterValue];
       case "literal":
         return [body.open, body.assign, body.quote, body.separator, body.close];
     }
@@ -117,13 +122,13 @@ function printBody(body: CallBody, name: string, given: string): string {
       return name + body.afterName.join("0") + json;
     case "tagged": {
       const parameters = Object.entries(objectOf(json)).map(
-        ([key, value]) => body.beforeKey + key + body.afterKey + plainText(value) + body.afterValue,
+        ([key, value]) => body.beforeKey + key + taggedText(value, body) + body.afterValue,
       );
       return name + body.afterName + parameters.join("");
     }
     case "literal": {
       const parameters = Object.entries(objectOf(json)).map(
-        ([key, value]) => key + body.assign + literalText(value, body),
+        ([key, value]) => key + body.assign + valueText(value, notationOf(body)),
       );
       return name + body.open + parameters.join(body.separator) + body.close;
     }
@@ -149,27 +154,38 @@ function printFields(fields: readonly ObjectField[], name: string, json: string)
   return `{${texts.join(", ")}}`;
 }
 
-function plainText(value: unknown): string {
-  return typeof value === "string" ? value : JSON.stringify(value);
+function taggedText(value: unknown, { afterKey, afterTextKey = afterKey }: TaggedBody): string {
+  return typeof value === "string" ? afterTextKey + value : afterKey + JSON.stringify(value);
 }
 
-function literalText(value: unknown, body: LiteralBody): string {
-  if (typeof value === "string" && body.quote !== '"') return body.quote + value + body.quote;
-  if (body.open !== "(") return JSON.stringify(value);
-  return pythonText(value);
+/** White space that belongs to the tags around a value. */
+export function valueFrame({ afterKey, afterValue }: TaggedBody): {
+  readonly open: string;
+  readonly close: string;
+} {
+  return { open: /\s*$/.exec(afterKey)?.[0] ?? "", close: /^\s*/.exec(afterValue)?.[0] ?? "" };
 }
 
-function pythonText(value: unknown): string {
-  if (value === null) return "None";
-  if (typeof value === "boolean") return value ? "True" : "False";
-  if (Array.isArray(value)) return `[${value.map(pythonText).join(", ")}]`;
-  if (typeof value === "object") {
-    const entries = Object.entries(value).map(
-      ([key, entry]) => `${JSON.stringify(key)}: ${pythonText(entry)}`,
-    );
-    return `{${entries.join(", ")}}`;
-  }
-  return JSON.stringify(value);
+/** What a string in tags must not contain. */
+export function endOfValue({ afterValue }: TaggedBody): string {
+  return afterValue.trim();
+}
+
+/** How a call that is like one of Python, or of its kind, writes values. */
+export function notationOf({ open, quote }: LiteralBody): Notation {
+  if (quote !== '"') return rawNotation({ quote, end: quote });
+  return open.trim() === "(" ? PYTHON_NOTATION : JSON_NOTATION;
+}
+
+/** A string that the notation cannot write is written as in JSON. */
+function valueText(value: unknown, notation: Notation): string {
+  if (typeof value !== "object" || value === null)
+    return scalarText(notation, value) ?? JSON.stringify(value);
+  if (Array.isArray(value)) return `[${value.map((entry) => valueText(entry, notation)).join(", ")}]`;
+  const entries = Object.entries(value).map(
+    ([key, entry]) => `${keyText(notation, key)}: ${valueText(entry, notation)}`,
+  );
+  return `{${entries.join(", ")}}`;
 }
 
 /** What is no object becomes the one entry of one, so that nothing is lost. */

@@ -70,7 +70,7 @@ function bodyGrammar(parts: GrammarParts, body: CallBody, tools: readonly Callab
     case "named":
       return oneOf(
         ...tools.map((tool) =>
-          sequence(literal(tool.name), afterName(parts, body), parts.space, tool.arguments),
+          sequence(literal(tool.name), afterName(parts, body), parts.space, tool.arguments()),
         ),
       );
     case "tagged":
@@ -114,7 +114,7 @@ function objectGrammar(
       case "name":
         return literal(JSON.stringify(tool?.name ?? ""));
       case "arguments":
-        return tool?.arguments ?? literal("{}");
+        return tool?.arguments() ?? literal("{}");
       case "anything":
         return anythingGrammar();
       case "constant":

@@ -167,6 +167,7 @@ function taggedBody({
     afterName: toKey.slice(0, toKey.length - beforeKey.length),
     beforeKey,
     afterKey: assignText,
+    afterTextKey: undefined,
     afterValue,
   };
   const closed = rest.indexOf(ending) + ending.length;

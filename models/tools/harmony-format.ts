@@ -82,7 +82,7 @@ function callGrammar(builder: GrammarBuilder, tools: readonly CallableTool[]): E
     optional(literal(`${START}assistant`)),
     channel,
     literal(RECIPIENT),
-    oneOf(...tools.map((tool) => sequence(literal(tool.name), header, literal(MESSAGE), tool.arguments))),
+    oneOf(...tools.map((tool) => sequence(literal(tool.name), header, literal(MESSAGE), tool.arguments()))),
   );
 }
 

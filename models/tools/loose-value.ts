@@ -1,32 +1,5 @@
 /** Parameter values that a model wrote not as JSON: bare text with a schema, or Python's literals. Pure. */
 
-/** Types that a schema names for a property; undefined when it names none that can be read here. */
-export function typesOf(
-  parameters: Readonly<Record<string, unknown>> | undefined,
-  key: string,
-): ReadonlySet<string> | undefined {
-  const properties = parameters?.["properties"];
-  if (!isRecord(properties) || !Object.hasOwn(properties, key)) return undefined;
-  return schemaTypes(properties[key], 0);
-}
-
-function schemaTypes(schema: unknown, depth: number): ReadonlySet<string> | undefined {
-  if (!isRecord(schema) || depth > 8) return undefined;
-  const { type } = schema;
-  if (typeof type === "string") return new Set([type]);
-  if (Array.isArray(type)) return new Set(type.filter((name) => typeof name === "string"));
-  const values: unknown = Array.isArray(schema["enum"])
-    ? schema["enum"]
-    : "const" in schema
-      ? [schema["const"]]
-      : undefined;
-  if (Array.isArray(values)) return new Set(values.map(jsonType));
-  const choices = schema["anyOf"] ?? schema["oneOf"];
-  if (!Array.isArray(choices)) return undefined;
-  const types = choices.map((choice: unknown) => schemaTypes(choice, depth + 1));
-  return types.includes(undefined) ? undefined : new Set(types.flatMap((set) => [...(set ?? [])]));
-}
-
 /**
  * JSON text of a value written without quotes. Text stays text where the schema wants a string; elsewhere JSON
  * and Python's words are read, and what is neither is a string.
@@ -40,7 +13,11 @@ export function jsonOfText(text: string, types: ReadonlySet<string> | undefined)
   return jsonOfLiteral(trimmed, '"') ?? JSON.stringify(text);
 }
 
-const PYTHON_WORDS: Readonly<Record<string, string>> = { True: "true", False: "false", None: "null" };
+const PYTHON_WORDS: ReadonlyMap<string, string> = new Map([
+  ["True", "true"],
+  ["False", "false"],
+  ["None", "null"],
+]);
 
 /** JSON text of a literal of Python or JSON, in which strings stand between `quote`; undefined for others. */
 export function jsonOfLiteral(text: string, quote: string): string | undefined {
@@ -53,10 +30,9 @@ export function jsonOfLiteral(text: string, quote: string): string | undefined {
     rest = rest.slice(token.length).trimStart();
   }
   // Python allows a comma after the last entry.
-  const json = tokens
-    .filter((token, index) => token !== "," || !/^[\]}]/.test(tokens[index + 1] ?? ""))
-    .join(" ");
-  return isJson(json) ? JSON.stringify(JSON.parse(json)) : undefined;
+  const json = tokens.filter((token, index) => token !== "," || !/^[\]}]/.test(tokens[index + 1] ?? ""));
+  // Joined as it stands: digits that no double can hold are kept.
+  return isJson(json.join(" ")) ? json.join("") : undefined;
 }
 
 function literalToken(
@@ -74,10 +50,10 @@ function literalToken(
   if (mark !== undefined) return { json: mark, length: 1 };
   const word = /^[\w.+-]+/.exec(text)?.[0];
   if (word === undefined) return undefined;
-  if (Object.hasOwn(PYTHON_WORDS, word)) return { json: PYTHON_WORDS[word] ?? "", length: word.length };
   // Some formats write the keys of objects without quotes.
-  const isKey = /^\s*:/.test(text.slice(word.length)) || !isJson(word);
-  return { json: isKey ? JSON.stringify(word) : word, length: word.length };
+  const isKey = /^\s*:/.test(text.slice(word.length));
+  const json = isKey ? undefined : (PYTHON_WORDS.get(word) ?? (isJson(word) ? word : undefined));
+  return { json: json ?? JSON.stringify(word), length: word.length };
 }
 
 const ESCAPES: Readonly<Record<string, string>> = {
@@ -110,14 +86,4 @@ function isJson(text: string): boolean {
   } catch {
     return false;
   }
-}
-
-function jsonType(value: unknown): string {
-  if (value === null) return "null";
-  if (Array.isArray(value)) return "array";
-  return typeof value;
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

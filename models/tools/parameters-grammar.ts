@@ -1,96 +1,132 @@
 /** Grammars of parameters that are written one by one: in tags, or as in a Python call. */
-import {
-  charClass,
-  charClassExcept,
-  empty,
-  literal,
-  oneOf,
-  oneOfTexts,
-  optional,
-  repeat,
-  sequence,
-} from "../grammar/grammar.ts";
-import type { Expr, GrammarBuilder } from "../grammar/grammar.ts";
-import { compileJsonSchema, SchemaError } from "../grammar/json-schema.ts";
-import { textWithout } from "../grammar/text-without.ts";
+import { charClass, empty, literal, oneOf, optional, repeat, sequence } from "../grammar/grammar.ts";
+import type { Expr } from "../grammar/grammar.ts";
+import type { PropertySchema, PropertySchemas } from "../grammar/json-schema.ts";
+import { anyString, JSON_NOTATION, rawNotation } from "../grammar/notation.ts";
+import { TYPES } from "../grammar/schema-keywords.ts";
+import { endOfValue, notationOf, valueFrame } from "./call-syntax.ts";
 import type { LiteralBody, TaggedBody } from "./call-syntax.ts";
 import type { GrammarParts } from "./calls-grammar.ts";
-import { typesOf } from "./loose-value.ts";
 import type { CallableTool } from "./tool-format.ts";
 
-interface Parameter {
-  readonly key: string;
-  readonly required: boolean;
-  readonly schema: unknown;
-  /** Undefined when any type is allowed, as far as can be seen. */
-  readonly types: ReadonlySet<string> | undefined;
+type DeclaredProperty = PropertySchemas["declared"][number];
+
+const UNWRITABLE = "its name cannot be written in a call of this model.";
+
+/** Of a name that no schema declares. */
+const MOST_NAME_CHARACTERS = 64;
+
+function anyName(): Expr {
+  const letters = charClass([0x41, 0x5a], [0x61, 0x7a], "_");
+  const others = charClass([0x30, 0x39], [0x41, 0x5a], [0x61, 0x7a], "_");
+  return sequence(letters, repeat(others, 0, MOST_NAME_CHARACTERS - 1));
 }
 
-/** The parameters in the order of the schema; those that are not required may be left out. */
+/** In the order of the schema; those that are not required may be left out. */
 export function taggedParameters(parts: GrammarParts, body: TaggedBody, tool: CallableTool): Expr {
   const { builder, loose } = parts;
-  const end = body.afterValue.trim();
-  const text = builder.shared(`tools:text-without:${end}`, () => textWithout(builder, end));
-  return sequence(
-    ...parametersOf(tool).map((parameter) => {
-      const value = taggedValue(builder, parameter, tool, text);
-      const whole = sequence(
-        loose(body.beforeKey),
-        literal(parameter.key),
-        loose(body.afterKey),
-        value,
-        loose(body.afterValue),
-      );
-      return parameter.required ? whole : optional(builder.rule(parameter.key, whole));
-    }),
-  );
+  const mark = body.afterKey.trim().split(/\s+/)[0] ?? "";
+  const whole = (name: Expr, property: PropertySchema): Expr =>
+    sequence(
+      loose(body.beforeKey),
+      name,
+      taggedValue(parts, body, property),
+      loose(body.afterValue.trimStart()),
+    );
+  const declaredOne = (property: DeclaredProperty): Expr => {
+    const { name, required } = property;
+    if (name.trim() !== name || (name + mark).indexOf(mark) < name.length) property.refuse(UNWRITABLE);
+    const one = whole(literal(name), property);
+    return required ? one : optional(builder.rule(name, one));
+  };
+  return tool.parameters(({ declared, others }) => {
+    if (others === undefined) return sequence(...declared.map(declaredOne));
+    const other = builder.rule("parameter", whole(anyName(), others));
+    return repeat(other, others.min, finite(others.max));
+  });
 }
 
+function finite(max: number): number | undefined {
+  return max === Infinity ? undefined : max;
+}
+
+/**
+ * The rest of the tag before a value, and the value with the white space that belongs to the tags. Where tags do not
+ * tell strings from other values, readers take what may be a string for one, so that no other type is written there.
+ * White space is part of a string: there is exactly as much around it as the syntax has, unless any string will do.
+ */
 function taggedValue(
-  builder: GrammarBuilder,
-  { schema, types }: Parameter,
-  tool: CallableTool,
-  text: Expr,
+  { builder, loose, space }: GrammarParts,
+  body: TaggedBody,
+  property: PropertySchema,
 ): Expr {
-  const choices = choicesOf(schema);
-  if (choices !== undefined) {
-    return oneOfTexts(choices.map((value) => (typeof value === "string" ? value : JSON.stringify(value))));
+  const { afterKey, afterTextKey } = body;
+  const { open, close } = valueFrame(body);
+  const notation = rawNotation({ quote: "", end: endOfValue(body) });
+  const anyText = anyString({ builder, notation });
+  const text = (value: Expr): Expr => {
+    const tag = loose((afterTextKey ?? afterKey).trimEnd());
+    return value === anyText ? sequence(tag, value) : sequence(tag, literal(open), value, literal(close));
+  };
+  const json = (value: Expr): Expr => sequence(loose(afterKey), value, close === "" ? empty : space);
+  const { types } = property;
+  if (types === undefined && afterTextKey === undefined) {
+    // Compiled all the same, for what it refuses.
+    property.value(JSON_NOTATION);
+    return text(anyText);
   }
-  // Text has no quotes, so what a schema says of it cannot be held.
-  if (types === undefined || types.has("string")) return text;
-  return jsonValue(builder, schema, tool) ?? text;
+  if (types?.has("string") === false) return json(property.value(JSON_NOTATION));
+  const others = [...(types ?? TYPES)].filter((type) => type !== "string");
+  if (afterTextKey === undefined) {
+    const nothing = others.filter((type) => type === "null");
+    return text(property.value(notation, ["string", ...nothing]));
+  }
+  const string = text(property.value(notation, ["string"]));
+  return others.length === 0 ? string : oneOf(string, json(property.value(JSON_NOTATION, others)));
 }
 
-/** A value as JSON; undefined when its schema alone cannot be compiled. */
-function jsonValue(builder: GrammarBuilder, schema: unknown, { parameters }: CallableTool): Expr | undefined {
-  const definitions = ["$defs", "definitions"].map((key) => [key, parameters?.[key]] as const);
-  const known = Object.fromEntries(definitions.filter(([, value]) => value !== undefined));
-  try {
-    return compileJsonSchema(builder, { ...known, ...(isRecord(schema) ? schema : {}) }, { strict: false })
-      .root;
-  } catch (error) {
-    if (error instanceof SchemaError) return undefined;
-    throw error;
-  }
-}
-
-/** The parameters in the order of the schema, with separators between those that are there. */
+/** In the order of the schema, with separators between those that are there. */
 export function literalParameters(parts: GrammarParts, body: LiteralBody, tool: CallableTool): Expr {
   const { builder, space } = parts;
-  const parameters = parametersOf(tool);
+  const notation = notationOf(body);
+  const assign = sequence(literal(body.assign.trim()), space);
   const separator = sequence(literal(body.separator.trim()), space);
-  const entry = ({ key, schema, types }: Parameter): Expr =>
-    sequence(literal(key + body.assign.trim()), space, literalValue(builder, body, { schema, types }));
+  const entry = (name: Expr, property: PropertySchema): Expr =>
+    sequence(name, assign, property.value(notation));
+  return tool.parameters(({ declared, others }) => {
+    if (others === undefined) {
+      const entries = declared.map((property) => {
+        if (!LITERAL_NAME.test(property.name)) property.refuse(UNWRITABLE);
+        return { required: property.required, expr: entry(literal(property.name), property) };
+      });
+      return inOrder(parts, entries, separator);
+    }
+    const { min, max } = others;
+    if (max === 0) return empty;
+    const other = builder.rule("parameter", entry(anyName(), others));
+    const more = repeat(sequence(separator, other), Math.max(min - 1, 0), finite(max - 1));
+    return min === 0 ? optional(sequence(other, more)) : sequence(other, more);
+  });
+}
+
+/** Nothing in it may be taken for the end of the name, or of the call. */
+const LITERAL_NAME = /^[^\s"'()[\]{}<>=:,]+$/u;
+
+function inOrder(
+  { builder }: GrammarParts,
+  entries: readonly { readonly required: boolean; readonly expr: Expr }[],
+  separator: Expr,
+): Expr {
   const from = (index: number, begun: boolean): Expr => {
-    const parameter = parameters[index];
-    if (parameter === undefined) return empty;
-    const written = sequence(begun ? separator : empty, entry(parameter), after(index + 1, true));
-    return parameter.required ? written : oneOf(written, after(index + 1, begun));
+    const entry = entries[index];
+    if (entry === undefined) return empty;
+    const written = sequence(begun ? separator : empty, entry.expr, after(index + 1, true));
+    return entry.required ? written : oneOf(written, after(index + 1, begun));
   };
   // As rules, because each tail is needed twice.
   const tails = new Map<string, Expr>();
   function after(index: number, begun: boolean): Expr {
-    if (index === parameters.length) return empty;
+    if (index === entries.length) return empty;
     const key = `${index}:${begun}`;
     const known = tails.get(key);
     if (known !== undefined) return known;
@@ -99,116 +135,4 @@ export function literalParameters(parts: GrammarParts, body: LiteralBody, tool: 
     return tail;
   }
   return after(0, false);
-}
-
-function literalValue(
-  builder: GrammarBuilder,
-  body: LiteralBody,
-  { schema, types }: Pick<Parameter, "schema" | "types">,
-): Expr {
-  const choices = choicesOf(schema);
-  const quoted = (text: string): string =>
-    body.quote === '"' ? JSON.stringify(text) : body.quote + text + body.quote;
-  if (choices?.every((value) => typeof value !== "object") === true) {
-    return oneOfTexts(
-      choices.map((value) => (typeof value === "string" ? quoted(value) : wordOf(value, body))),
-    );
-  }
-  if (types === undefined || types.has("object") || types.has("array")) return anyLiteral(builder, body);
-  return oneOf(
-    ...[...types].map((type) =>
-      type === "string" ? stringGrammar(builder, body.quote) : scalarGrammar(builder, type, body),
-    ),
-  );
-}
-
-function anyLiteral(builder: GrammarBuilder, body: LiteralBody): Expr {
-  return builder.shared(`tools:literal:${body.open}${body.quote}`, () =>
-    builder.recursive("literal", (self) => {
-      const string = stringGrammar(builder, body.quote);
-      const space = repeat(charClass(" \n"), 0, 2);
-      const list = (open: string, item: Expr, close: string): Expr =>
-        sequence(
-          literal(open),
-          optional(sequence(item, repeat(sequence(literal(","), space, item), 0))),
-          literal(close),
-        );
-      const entry = sequence(string, literal(":"), space, self);
-      const scalars = ["boolean", "null", "number"].map((type) => scalarGrammar(builder, type, body));
-      return oneOf(string, ...scalars, list("[", self, "]"), list("{", entry, "}"));
-    }),
-  );
-}
-
-function stringGrammar(builder: GrammarBuilder, quote: string): Expr {
-  return builder.shared(`tools:string:${quote}`, () => {
-    if (quote !== '"') {
-      return builder.rule("string", sequence(literal(quote), textWithout(builder, quote), literal(quote)));
-    }
-    const escaped = sequence(literal("\\"), charClass('"\\nrt'));
-    const character = oneOf(charClassExcept('"\\', [0, 0x1f]), escaped);
-    return builder.rule("string", sequence(literal('"'), repeat(character, 0), literal('"')));
-  });
-}
-
-/** Words as in JSON, or as in Python where the call is one. */
-function scalarGrammar(builder: GrammarBuilder, type: string, body?: LiteralBody): Expr {
-  switch (type) {
-    case "integer":
-      return builder.shared("tools:integer", () => builder.rule("integer", integerGrammar()));
-    case "number":
-      return builder.shared("tools:number", () =>
-        builder.rule(
-          "number",
-          sequence(integerGrammar(), optional(sequence(literal("."), repeat(digit, 1, MOST_DIGITS)))),
-        ),
-      );
-    case "boolean":
-      return oneOf(literal(wordOf(true, body)), literal(wordOf(false, body)));
-    case "null":
-      return literal(wordOf(null, body));
-    default:
-      return builder.shared("tools:line", () =>
-        builder.rule("line", repeat(charClassExcept("\n<"), 1, MOST_DIGITS)),
-      );
-  }
-}
-
-const digit = charClass("0123456789");
-
-/** More digits mean nothing to a JSON number, and a model that writes only digits would never end. */
-const MOST_DIGITS = 15;
-
-function integerGrammar(): Expr {
-  const whole = sequence(charClass("123456789"), repeat(digit, 0, MOST_DIGITS));
-  return sequence(optional(literal("-")), oneOf(literal("0"), whole));
-}
-
-function wordOf(value: unknown, body?: LiteralBody): string {
-  const json = JSON.stringify(value);
-  if (body?.open.trim() !== "(") return json;
-  return { true: "True", false: "False", null: "None" }[json] ?? json;
-}
-
-function parametersOf(tool: CallableTool): Parameter[] {
-  const properties = tool.parameters?.["properties"];
-  if (typeof properties !== "object" || properties === null) return [];
-  const required: unknown = tool.parameters?.["required"];
-  const names: readonly unknown[] = Array.isArray(required) ? required : [];
-  return Object.entries(properties).map(([key, schema]) => ({
-    key,
-    schema,
-    required: names.includes(key),
-    types: typesOf(tool.parameters, key),
-  }));
-}
-
-function choicesOf(schema: unknown): readonly unknown[] | undefined {
-  if (typeof schema !== "object" || schema === null) return undefined;
-  if ("enum" in schema && Array.isArray(schema.enum) && schema.enum.length > 0) return schema.enum;
-  return "const" in schema ? [schema.const] : undefined;
-}
-
-function isRecord(value: unknown): value is Readonly<Record<string, unknown>> {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
 }

@@ -1,5 +1,6 @@
 /** How a model writes tool calls: what the server asks of every format, whatever its syntax. */
 import type { Expr, GrammarBuilder } from "../grammar/grammar.ts";
+import type { PropertySchemas } from "../grammar/json-schema.ts";
 
 export interface ToolDefinition {
   readonly name: string;
@@ -9,13 +10,13 @@ export interface ToolDefinition {
   readonly strict: boolean;
 }
 
-/** A tool that a grammar offers. */
+/** A tool that a grammar offers. Its schema is compiled in the way in which the format writes arguments. */
 export interface CallableTool {
   readonly name: string;
-  /** The arguments as one JSON object. */
-  readonly arguments: Expr;
-  /** JSON Schema, for formats that write parameters one by one and not as JSON. */
-  readonly parameters?: Readonly<Record<string, unknown>> | undefined;
+  /** As one JSON object. */
+  arguments(): Expr;
+  /** One by one, in a notation of the format's own. */
+  parameters(write: (properties: PropertySchemas) => Expr): Expr;
 }
 
 /** What a parser has to know of a tool. */

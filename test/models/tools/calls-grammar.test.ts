@@ -10,6 +10,7 @@ import {
   sequence,
 } from "../../../models/grammar/grammar.ts";
 import type { Expr, Grammar } from "../../../models/grammar/grammar.ts";
+import { compileProperties } from "../../../models/grammar/json-schema.ts";
 import { GrammarMatcher } from "../../../models/grammar/matcher.ts";
 import { textWithout } from "../../../models/grammar/text-without.ts";
 import { detectToolFormat } from "../../../models/tools/detect.ts";
@@ -44,20 +45,26 @@ const SCHEMA = {
   $defs: { hour: { type: "integer", minimum: 0, maximum: 23 } },
 };
 
+const TOOLS = [
+  { name: "get_weather", parameters: SCHEMA },
+  { name: "get_time", parameters: { type: "object", properties: {} } },
+];
+
 /** Arguments of a few kinds, as one JSON object. */
-function tools(): CallableTool[] {
+function tools(builder: GrammarBuilder): CallableTool[] {
   const city = oneOf(...["Paris", "Rome", "O}slo"].map((text) => literal(JSON.stringify(text))));
   const days = sequence(literal(', "days": '), charClass("123456789"));
   const given = sequence(literal('{"city": '), city, oneOf(literal(""), days), literal("}"));
-  return [
-    { name: "get_weather", arguments: given, parameters: SCHEMA },
-    { name: "get_time", arguments: literal("{}"), parameters: { type: "object", properties: {} } },
-  ];
+  return TOOLS.map(({ name, parameters }, index) => ({
+    name,
+    arguments: () => (index === 0 ? given : literal("{}")),
+    parameters: (write) => compileProperties(builder, parameters, { strict: false, write }).root,
+  }));
 }
 
 function grammarOf(name: string, parallel: boolean): Grammar {
   const builder = new GrammarBuilder();
-  return builder.build(format(name).callsGrammar(builder, tools(), { parallel }));
+  return builder.build(format(name).callsGrammar(builder, tools(builder), { parallel }));
 }
 
 const accepts = (grammar: Grammar, text: string): boolean => new GrammarMatcher(grammar).accepts(text);
@@ -143,7 +150,7 @@ describe.each(TEMPLATE_NAMES)("the grammar of %s", (name) => {
       fc.assert(
         fc.property(fc.infiniteStream(fc.nat(1000)), (numbers) => {
           const text = sample(grammar, (options) => (numbers.next().value ?? 0) % options);
-          const { content, calls } = read(format(name), [text], { tools: tools() });
+          const { content, calls } = read(format(name), [text], { tools: TOOLS });
           expect(content).toBe("");
           expect(calls.length).toBeGreaterThan(0);
           if (!parallel) expect(calls).toHaveLength(1);
