@@ -169,7 +169,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
               prompt,
               resume: backend.tokenize([{ tokens: command.resume }], false),
               maxTokens: command.params.maxTokens,
-              cacheKey: "",
+              cacheKey: command.cacheScope ?? "",
               reusePrefix: command.params.reusePrefix && top === undefined,
               readsPrompt: top !== undefined,
               predicted: backend.tokenize(command.predicted ?? [], false),

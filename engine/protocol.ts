@@ -88,6 +88,8 @@ export interface SubmitCommand {
    * if it had never stopped: positions, seeds, penalties and limits count them. They are not sent again.
    */
   readonly resume: readonly TokenId[];
+  /** Cells are shared with requests of the same scope alone; absent is one scope of its own. */
+  readonly cacheScope?: string | undefined;
   /** Label of who asked (an API key's name), shown in slot listings; never a secret. Owners share the slots. */
   readonly owner: string;
   /** Absent is `PriorityClass.normal`. */

@@ -69,7 +69,7 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   app.use(guardHost(deps.config));
   app.use(answerCors(deps.config));
   app.use(guardOrigin(deps.config));
-  app.use(authenticate(deps.config.apiKeys));
+  app.use(authenticate(deps.config));
   for (const [method, path, handler] of ROUTES) app.on(method, path, (c) => handler(c, deps));
   for (const [path, methods] of methodsByPath()) {
     app.all(path, (c) => errorReply(noteError(c, methodNotAllowed(c.req, methods))));

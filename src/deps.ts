@@ -17,6 +17,10 @@ export interface AppConfig {
   readonly version: string;
   /** Empty lets everybody in. */
   readonly apiKeys: readonly ApiKey[];
+  /** Open what the operator looks at, and nothing else; empty leaves that to the keys above. */
+  readonly adminKeys: readonly ApiKey[];
+  /** Whether a prompt's computed part is reused for its own key alone. */
+  readonly isolateKeys: boolean;
   /** Refuses unknown request fields instead of reporting them in a header. */
   readonly strictParams: boolean;
   readonly limits: Limits;

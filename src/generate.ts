@@ -18,7 +18,7 @@ import type {
   ReasoningMarkers,
   TextDelta,
 } from "../models/text/text-pipeline.ts";
-import type { Clock, Lifecycle, Log } from "./deps.ts";
+import type { AppConfig, Clock, Lifecycle, Log } from "./deps.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import { ApiError, fromEngineError } from "./openai/api-error.ts";
 import type { PromptField } from "./openai/api-error.ts";
@@ -77,6 +77,7 @@ export interface GenerateDeps {
   readonly metrics: Metrics;
   readonly lifecycle: Lifecycle;
   readonly log: Log;
+  readonly config: Pick<AppConfig, "isolateKeys">;
 }
 
 /** Token counts so far. */
@@ -167,7 +168,7 @@ export async function generate(
   assertWorthTokenizing(request.prompt, model.facts.contextTokens, request.promptField);
   const submittedMs = deps.clock.nowMs();
   try {
-    const stream = await model.engine.submit(submitOf(model, request), signal);
+    const stream = await model.engine.submit(submitOf(model, request, deps.config.isolateKeys), signal);
     return new Generation(model, request, stream, { ...deps, signal, submittedMs });
   } catch (error) {
     if (signal.aborted) {
@@ -330,7 +331,11 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     this.#count(closing);
     for (const delta of this.#pipeline.push(closing, undefined)) this.#emitDelta(delta);
     this.#engineId = `${this.#request.id}-answer`;
-    const submit = { ...submitOf(this.#model, this.#request), id: this.#engineId, resume };
+    const submit = {
+      ...submitOf(this.#model, this.#request, this.#run.config.isolateKeys),
+      id: this.#engineId,
+      resume,
+    };
     return this.#model.engine.submit(submit, this.#run.signal);
   }
 

@@ -8,16 +8,27 @@ import { contextExceeded } from "./openai/api-error.ts";
 import type { PromptField } from "./openai/api-error.ts";
 import { toEngineParams } from "./openai/generation-fields.ts";
 
-/** @throws {ApiError} 400 for a token outside the vocabulary. */
-export function submitOf(model: LoadedModel, request: GenerateRequest): SubmitRequest {
+/**
+ * @param isolateKeys Whether computed prompts are reused for their own key alone.
+ * @throws {ApiError} 400 for a token outside the vocabulary.
+ */
+export function submitOf(model: LoadedModel, request: GenerateRequest, isolateKeys: boolean): SubmitRequest {
   const { id, prompt, addBos, settings, owner } = request;
   const params = toEngineParams(settings, model.facts.vocabSize, model.sampling);
   const constrained = { ...params, grammar: request.constraint?.grammar };
-  const submit = { id, prompt, addBos, params: constrained, promptLogprobs: request.promptLogprobs, owner };
+  const { promptLogprobs } = request;
+  const cacheScope = cacheScopeOf(owner, settings.cacheSalt, isolateKeys);
+  const submit = { id, prompt, addBos, params: constrained, promptLogprobs, cacheScope, owner };
   if (request.predicted === undefined) return submit;
   // What is longer than any answer helps no more.
   const text = request.predicted.slice(0, model.facts.contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN);
   return { ...submit, predicted: [{ text, special: false }] };
+}
+
+/** As JSON, so that no salt can look like another key's. */
+function cacheScopeOf(owner: string, salt: string | undefined, isolateKeys: boolean): string | undefined {
+  if (!isolateKeys && salt === undefined) return undefined;
+  return JSON.stringify([isolateKeys ? owner : null, salt ?? null]);
 }
 
 /** @throws {ApiError} 400 for a text so long that counting its tokens would only take time. */

@@ -19,6 +19,14 @@ const MAX_LINE_CHARS = 4096;
 /** After its exit a process's last events are still in the pipe; past this wait they are given up. */
 const LAST_EVENTS_MS = 1000;
 
+/** Environment variables that hold keys and tokens; an engine needs none of them. */
+const SECRETS: ReadonlySet<string> = new Set([
+  "WEFT_ADMIN_KEYS",
+  "WEFT_API_KEYS",
+  "HF_TOKEN",
+  "HUGGING_FACE_HUB_TOKEN",
+]);
+
 /** A process that hung up without ending is killed after this time. */
 const HUNG_UP_MS = 2000;
 
@@ -33,9 +41,14 @@ export function forkEngine(options: ForkOptions = {}): EnginePort {
     // A debugger port belongs to one process.
     execArgv: process.execArgv.filter((argument) => !argument.startsWith("--inspect")),
     // With more threads each decode call may run on another one, and llama.cpp's compute threads lose their cores.
-    env: { ...process.env, UV_THREADPOOL_SIZE: "1" },
+    env: { ...withoutSecrets(process.env), UV_THREADPOOL_SIZE: "1" },
   });
   return new ForkedEngine(child, options.onStderr);
+}
+
+/** What native code does not know, no model file can make it tell. */
+function withoutSecrets(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  return Object.fromEntries(Object.entries(env).filter(([name]) => !SECRETS.has(name)));
 }
 
 class ForkedEngine implements EnginePort {

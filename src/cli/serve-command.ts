@@ -47,8 +47,12 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const { values } = config;
   const log = createLog({ level: values["log-level"], format: values["log-format"] });
   guardProcess(log);
-  if (config.sources["api-key"] === "flag") {
-    log.warn({}, "--api-key is visible to every user of this machine; prefer WEFT_API_KEYS");
+  for (const [name, variable] of [
+    ["api-key", "WEFT_API_KEYS"],
+    ["admin-key", "WEFT_ADMIN_KEYS"],
+  ] as const) {
+    if (config.sources[name] !== "flag") continue;
+    log.warn({}, `--${name} is visible to every user of this machine; prefer ${variable}`);
   }
   const resolved = await findModels(values.model);
   // Not before the models are there: until then a signal ends the process as usual.
@@ -193,9 +197,14 @@ function loadOptions(model: ResolvedModel, values: ServeValues): LoadOptions {
 }
 
 function appConfig({ values }: LoadedConfig, version: string): AppConfig {
+  const apiKeys = parseApiKeys(values["api-key"]);
+  const isolation = values["isolate-keys"];
   return {
     version,
-    apiKeys: parseApiKeys(values["api-key"]),
+    apiKeys,
+    adminKeys: parseApiKeys(values["admin-key"], "admin"),
+    isolateKeys:
+      isolation === "auto" ? new Set(apiKeys.map(({ name }) => name)).size > 1 : isolation === "on",
     strictParams: values["strict-params"],
     limits: pickLimits(values),
     anyModel: values["any-model"],

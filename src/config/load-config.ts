@@ -70,7 +70,10 @@ function read(name: ServeOptionName, raw: unknown, where: string): unknown {
   const value = kind.read(raw);
   if (value !== undefined) return value;
   // Whatever was mistyped in place of a key may be one.
-  const shown = name === "api-key" ? "something else" : JSON.stringify(raw).slice(0, MAX_SHOWN_CHARS);
+  const shown =
+    name === "api-key" || name === "admin-key"
+      ? "something else"
+      : JSON.stringify(raw).slice(0, MAX_SHOWN_CHARS);
   throw new ConfigError(`Expected ${where} to be ${kind.expected}, but got ${shown}.`);
 }
 

@@ -75,8 +75,19 @@ export const serveOptions = {
   "api-key": option(
     list("key"),
     [],
-    "key that clients must send, repeatable; `name=key` names its owner in logs. Others on this machine can read arguments: prefer the environment",
+    "key that clients must send, repeatable; `name=key` names its owner in logs, `sha256:HEX` stands for a key. Others on this machine can read arguments: prefer the environment",
     "WEFT_API_KEYS",
+  ),
+  "admin-key": option(
+    list("key"),
+    [],
+    "key for /slots, /metrics, /props and /debug, repeatable, as --api-key; with one, no other key opens them",
+    "WEFT_ADMIN_KEYS",
+  ),
+  "isolate-keys": option(
+    choice("auto", "on", "off"),
+    "auto",
+    "reuse computed prompts only for the key they were computed for; auto is on with several keys",
   ),
   "insecure-no-auth": option(flag, false, "allow a host other than loopback without a key"),
   "any-model": option(flag, false, "answer requests for any model name with the first model"),

@@ -12,6 +12,9 @@ export const MAX_TOOL_NAME = 128;
 /** Texts of which an answer has to be one; OpenAI allows as many values in an enumeration. */
 export const MAX_CHOICES_OF_TEXT = 1000;
 
+/** A salt is a random word; it is compared for each slot of each step. */
+export const MAX_CACHE_SALT = 256;
+
 /** Model ids are names of files or aliases; longer ones only fill logs. */
 export const MAX_MODEL_NAME = 1024;
 

@@ -1,7 +1,10 @@
-/** Lets a request in by its API key and names its owner; without configured keys everybody is let in. */
+/**
+ * Lets a request in by its key and names its owner. What the operator looks at has keys of its own, if there are
+ * any; without configured keys everybody is let in.
+ */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { createMiddleware } from "hono/factory";
-import type { ApiKey } from "../deps.ts";
+import type { ApiKey, AppConfig } from "../deps.ts";
 import { ApiError } from "../openai/api-error.ts";
 import type { AppContext, AppEnv } from "../routes/env.ts";
 
@@ -14,24 +17,52 @@ export const OPEN_PATHS: ReadonlySet<string> = new Set([
   "/readyz",
 ]);
 
-export const authenticate = (keys: readonly ApiKey[]) => {
-  const known = keys.map(({ name, sha256 }) => ({ name, digest: Buffer.from(sha256, "hex") }));
+/** What tells of everybody's requests, or changes the server: state, numbers, settings and what else looks inside. */
+const MANAGEMENT = /^\/(?:slots|metrics|props|debug|admin)(?:\/|$)/;
+
+export const authenticate = ({ apiKeys, adminKeys }: AppConfig) => {
+  const users = withDigests(apiKeys);
+  const admins = withDigests(adminKeys);
   return createMiddleware<AppEnv>(async (c, next) => {
+    const isManagement = admins.length > 0 && MANAGEMENT.test(c.req.path);
+    const known = isManagement ? admins : users;
     if (known.length > 0 && !OPEN_PATHS.has(c.req.path)) {
       const given = givenKey(c);
       if (given === undefined) throw noKey();
       const digest = createHash("sha256").update(given).digest();
-      let owner: string | undefined;
-      // All of them, always: the time tells nothing about which one matched.
-      for (const key of known) {
-        if (key.digest.length === digest.length && timingSafeEqual(key.digest, digest)) owner = key.name;
+      const owner = ownerOf(digest, known);
+      if (owner === undefined) {
+        const others = isManagement ? users : admins;
+        throw ownerOf(digest, others) === undefined ? wrongKey(given) : otherKind(isManagement);
       }
-      if (owner === undefined) throw wrongKey(given);
       c.set("owner", owner);
     }
     await next();
   });
 };
+
+/** Whether a management path may tell who asked for what: among several users, only admins learn it. */
+export function mayShowOwners({ apiKeys, adminKeys }: AppConfig): boolean {
+  return adminKeys.length > 0 || apiKeys.length <= 1;
+}
+
+interface KnownKey {
+  readonly name: string;
+  readonly digest: Buffer;
+}
+
+function withDigests(keys: readonly ApiKey[]): KnownKey[] {
+  return keys.map(({ name, sha256 }) => ({ name, digest: Buffer.from(sha256, "hex") }));
+}
+
+function ownerOf(digest: Buffer, known: readonly KnownKey[]): string | undefined {
+  let owner: string | undefined;
+  // All of them, always: the time tells nothing about which one matched.
+  for (const key of known) {
+    if (key.digest.length === digest.length && timingSafeEqual(key.digest, digest)) owner = key.name;
+  }
+  return owner;
+}
 
 function givenKey(c: AppContext): string | undefined {
   const bearer = /^bearer +(\S.*)$/i.exec(c.req.header("authorization") ?? "")?.[1]?.trim();
@@ -52,6 +83,16 @@ function wrongKey(given: string): ApiError {
   return new ApiError("invalid_api_key", `Incorrect API key provided: ${masked(given)}.`, undefined, {
     headers: { "www-authenticate": "Bearer" },
   });
+}
+
+/** The key is a good one, for something else. */
+function otherKind(isManagement: boolean): ApiError {
+  return new ApiError(
+    "key_not_allowed",
+    isManagement
+      ? "This key is not for the management of the server. You need to use an admin key."
+      : "An admin key is for the management of the server alone. You need to use an API key.",
+  );
 }
 
 /** Enough to recognise one's own key, too little to use it. */

@@ -41,6 +41,7 @@ const KINDS = {
   unsupported_parameter: { status: 400, type: REQUEST },
   unsupported_value: { status: 400, type: REQUEST },
   invalid_api_key: { status: 401, type: REQUEST },
+  key_not_allowed: { status: 403, type: REQUEST },
   host_not_allowed: { status: 403, type: REQUEST },
   origin_not_allowed: { status: 403, type: REQUEST },
   model_not_found: { status: 404, type: REQUEST },

@@ -14,6 +14,7 @@ const BUDGET = "thinking that uses up its budget is ended, and the answer goes o
 /** What a reader has to know beyond the word; fields with the same note and support share a row. */
 const NOTES: Readonly<Record<string, string>> = {
   best_of: "the best by mean log probability; not with `stream`",
+  cache_salt: "requests of other salts reuse nothing of this one, nor it of theirs",
   dimensions: "the first numbers, at unit length again",
   echo: "with `logprobs` and `max_tokens: 0` it scores the prompt",
   frequency_penalty: PENALTIES,

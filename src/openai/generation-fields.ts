@@ -3,7 +3,7 @@ import { z } from "zod";
 import type { SamplingDefaults } from "../../models/catalogue.ts";
 import type { GenerationParams, SamplingParams, TokenId } from "../../engine/protocol.ts";
 import type { Limits } from "../config/limits.ts";
-import { MAX_MODEL_NAME } from "../http/limits.ts";
+import { MAX_CACHE_SALT, MAX_MODEL_NAME } from "../http/limits.ts";
 import { isObject } from "../http/json.ts";
 import { ApiError } from "./api-error.ts";
 import {
@@ -58,6 +58,7 @@ export const generationShape = {
   include_stop_str_in_output: z.boolean().optional(),
   skip_special_tokens: z.boolean().optional(),
   cache_prompt: z.boolean().optional(),
+  cache_salt: z.string().optional(),
   return_token_ids: z.boolean().optional(),
   timings_per_token: z.boolean().optional(),
   n: integer(1).optional(),
@@ -85,6 +86,8 @@ export interface GenerationSettings {
   readonly skipControl: boolean;
   readonly topLogprobs: number | undefined;
   readonly reusePrefix: boolean;
+  /** Cells are shared among requests of the same salt alone. */
+  readonly cacheSalt: string | undefined;
 }
 
 /** How the answer is to be sent. */
@@ -123,6 +126,8 @@ export function prepareBody(
   }
   const model = present["model"];
   if (typeof model === "string") checkTextLength(model.length, MAX_MODEL_NAME, "model");
+  const salt = present["cache_salt"];
+  if (typeof salt === "string") checkTextLength(salt.length, MAX_CACHE_SALT, "cache_salt");
   return present;
 }
 
@@ -148,6 +153,7 @@ export function readGeneration(
     skipControl: fields.skip_special_tokens ?? true,
     topLogprobs,
     reusePrefix: fields.cache_prompt ?? true,
+    cacheSalt: fields.cache_salt,
   };
 }
 

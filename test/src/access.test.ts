@@ -174,6 +174,69 @@ describe("keys", () => {
   });
 });
 
+describe("management paths", () => {
+  const PATHS = [
+    "/slots",
+    "/v1/slots",
+    "//slots/",
+    "/metrics",
+    "/props",
+    "/debug/timeline",
+    "/debug",
+    "/admin/x",
+  ];
+  const bearer = (secret: string) => ({ headers: { authorization: `Bearer ${secret}` } });
+  const managed = (apiKeys = [key("ann", SECRET), key("bob", "other")]) =>
+    createTestApp({ config: { apiKeys, adminKeys: [key("ops", "root")] } });
+
+  it("are open without any key, and to every key where there is no admin key", async () => {
+    const open = createTestApp();
+    const keyed = createTestApp({ config: { apiKeys: [key("ann", SECRET)] } });
+    for (const path of ["/slots", "/metrics", "/props"]) {
+      expect((await open.app.request(path)).status).toBe(200);
+      expect((await keyed.app.request(path)).status).toBe(401);
+      expect((await keyed.app.request(path, bearer(SECRET))).status).toBe(200);
+    }
+  });
+
+  it("are open to admin keys alone where there is one, however they are written", async () => {
+    const { app } = managed();
+    for (const path of PATHS) {
+      expect([path, (await app.request(path)).status]).toEqual([path, 401]);
+      expect((await app.request(path, bearer("wrong"))).status).toBe(401);
+      const refused = await app.request(path, bearer(SECRET));
+      expect(refused.status).toBe(403);
+      expect(await refused.json()).toMatchObject({ error: { code: "key_not_allowed" } });
+      expect([200, 404, 503]).toContain((await app.request(path, bearer("root"))).status);
+    }
+    expect((await app.request("/slots", bearer("root"))).status).toBe(200);
+    expect((await app.request("/%73lots", bearer(SECRET))).status).toBe(404);
+    // What only begins like one of them is none.
+    expect((await app.request("/slotsx", bearer(SECRET))).status).toBe(404);
+  });
+
+  it("are no way to the others: an admin key opens nothing else", async () => {
+    const { app, chat } = managed();
+    for (const path of ["/v1/models", "/version", "/openapi.json"]) {
+      expect((await app.request(path, bearer("root"))).status).toBe(403);
+      expect((await app.request(path, bearer(SECRET))).status).toBe(200);
+    }
+    expect((await chat({}, bearer("root"))).status).toBe(403);
+    const keyless = managed([]);
+    keyless.engine.script = ANSWER;
+    expect((await keyless.chat()).status).toBe(200);
+    expect((await keyless.app.request("/slots")).status).toBe(401);
+  });
+
+  it("tell admins whose each request is, and others not where there are several", async () => {
+    const shown = async (app: ReturnType<typeof createTestApp>["app"], secret: string): Promise<unknown> =>
+      (await app.request("/slots", bearer(secret))).json();
+    expect(await shown(managed().app, "root")).toMatchObject([{ owner: "anonymous" }]);
+    const several = createTestApp({ config: { apiKeys: [key("ann", SECRET), key("bob", "other")] } });
+    expect(JSON.stringify(await shown(several.app, SECRET))).not.toContain("owner");
+  });
+});
+
 describe("browsers", () => {
   it("get their preflight reflected, before any key", async () => {
     const { app } = createTestApp({ config: { apiKeys: [key("ann", SECRET)] } });

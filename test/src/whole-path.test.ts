@@ -3,6 +3,8 @@ import { describe, expect, it } from "vitest";
 import { createEngine } from "../../engine/engine.ts";
 import { FakeBackend, fakeOutput } from "../../engine/fake/backend.ts";
 import { hostEngine } from "../../engine/process/in-process.ts";
+import { parseApiKeys } from "../../src/config/api-keys.ts";
+import type { AppConfig } from "../../src/deps.ts";
 import { createTestApp } from "../support/test-app.ts";
 
 const LOAD = {
@@ -23,10 +25,10 @@ const LOAD = {
 } as const;
 
 /** @param onRun Awaited before each call of the model. */
-async function start(onRun: () => Promise<void> | void = () => {}) {
+async function start(onRun: () => Promise<void> | void = () => {}, config: Partial<AppConfig> = {}) {
   const backend = new FakeBackend({ onRun });
   const port = hostEngine((emit) => createEngine(async () => backend, emit));
-  const test = createTestApp({ port, facts: { ...backend.facts, loadMs: 0 } });
+  const test = createTestApp({ port, facts: { ...backend.facts, loadMs: 0 }, config });
   await test.loaded.engine.load(LOAD);
   return test;
 }
@@ -132,5 +134,37 @@ describe("the whole path", () => {
     expect(refused.every(({ headers }) => headers.get("retry-after") === "2")).toBe(true);
     expect(texts.filter((text) => text.endsWith("data: [DONE]\n\n"))).toHaveLength(9 - refused.length);
     await loaded.engine.stop();
+  });
+
+  it("finds a prompt computed before for the same key and salt alone", async () => {
+    const apiKeys = parseApiKeys(["ann=a", "bob=b"]);
+    const prompt = "a long secret that two people happen to know, word for word, to its end";
+    const reused = async (
+      { post }: Awaited<ReturnType<typeof start>>,
+      secret: string,
+      salt?: string,
+    ): Promise<boolean> => {
+      const headers = { authorization: `Bearer ${secret}` };
+      const body = complete(prompt, salt === undefined ? {} : { cache_salt: salt });
+      const answer = (await (await post("/v1/completions", body, { headers })).json()) as {
+        usage: { prompt_tokens_details: { cached_tokens: number } };
+      };
+      return answer.usage.prompt_tokens_details.cached_tokens > 0;
+    };
+    const isolated = await start(undefined, { apiKeys, isolateKeys: true });
+    expect(await reused(isolated, "a")).toBe(false);
+    expect(await reused(isolated, "b")).toBe(false);
+    expect(await reused(isolated, "b")).toBe(true);
+    expect(await reused(isolated, "a", "s")).toBe(false);
+    expect(await reused(isolated, "b", "s")).toBe(false);
+    expect(await reused(isolated, "b", "s")).toBe(true);
+    expect(await reused(isolated, "b", 's",null]')).toBe(false);
+    await isolated.loaded.engine.stop();
+    const shared = await start(undefined, { apiKeys, isolateKeys: false });
+    expect(await reused(shared, "a")).toBe(false);
+    expect(await reused(shared, "b")).toBe(true);
+    expect(await reused(shared, "a", "s")).toBe(false);
+    expect(await reused(shared, "b", "s")).toBe(true);
+    await shared.loaded.engine.stop();
   });
 });

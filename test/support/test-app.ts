@@ -108,6 +108,8 @@ export function createTestApp(options: TestAppOptions = {}) {
     config: {
       version: "0.0.0-test",
       apiKeys: [],
+      adminKeys: [],
+      isolateKeys: false,
       strictParams: false,
       limits: DEFAULT_LIMITS,
       anyModel: false,

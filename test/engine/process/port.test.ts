@@ -3,7 +3,7 @@ import { once } from "node:events";
 import { readFileSync } from "node:fs";
 import { setTimeout as delay } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
-import { afterEach, describe, expect, it } from "vitest";
+import { afterEach, describe, expect, it, vi } from "vitest";
 import { EngineClient } from "../../../engine/client.ts";
 import { forkEngine } from "../../../engine/process/fork.ts";
 import { hostEngine } from "../../../engine/process/in-process.ts";
@@ -111,6 +111,15 @@ describe.each([
 describe("an engine process", () => {
   it("runs with one libuv thread", async () => {
     expect(await ask(new EngineClient(open(() => forkEngine({ entry }))), "threads")).toEqual([1]);
+  });
+
+  it("knows no keys", async () => {
+    vi.stubEnv("WEFT_API_KEYS", "secret");
+    vi.stubEnv("WEFT_ADMIN_KEYS", "secret");
+    vi.stubEnv("HF_TOKEN", "secret");
+    const client = new EngineClient(open(() => forkEngine({ entry })));
+    vi.unstubAllEnvs();
+    expect(await ask(client, "secrets")).toEqual([0]);
   });
 
   it("does not end by the signals of a terminal", async () => {

@@ -7,7 +7,8 @@ import type { EngineEvent } from "../../../engine/protocol.ts";
 export const PROBE_VOCAB_SIZE = 50_000;
 
 /**
- * `tokenize` with the text "pid" answers the process id, "threads" UV_THREADPOOL_SIZE, "many" a thousand events and
+ * `tokenize` with the text "pid" answers the process id, "threads" UV_THREADPOOL_SIZE, "secrets" how many of the keys
+ * it finds in its environment, "many" a thousand events and
  * then the answer, "throw" dies; `load` answers token tables; `stop` emits one last event before it ends.
  */
 export const createProbeEngine: EngineFactory = (emit) => {
@@ -36,6 +37,10 @@ function answer(
   if (text === "pid") return emit({ type: "tokenized", call, tokens: [process.pid] });
   if (text === "threads") {
     return emit({ type: "tokenized", call, tokens: [Number(process.env["UV_THREADPOOL_SIZE"])] });
+  }
+  if (text === "secrets") {
+    const found = ["WEFT_API_KEYS", "WEFT_ADMIN_KEYS", "HF_TOKEN"].filter((name) => name in process.env);
+    return emit({ type: "tokenized", call, tokens: [found.length] });
   }
   if (text === "throw") throw new Error("engine broke");
   if (text === "loop") for (;;);

@@ -118,6 +118,24 @@ describe("a key", () => {
   ])("%s has a name for logs and is kept as a digest", (entry, name, key) => {
     expect(parseApiKeys([entry])).toEqual([{ name, sha256: digest(key) }]);
   });
+
+  it("may be given as its digest", () => {
+    const sha256 = digest("secret");
+    expect(parseApiKeys([`ann=sha256:${sha256.toUpperCase()}`, `sha256:${sha256}`])).toEqual([
+      { name: "ann", sha256 },
+      { name: "key-2", sha256 },
+    ]);
+  });
+
+  it("without a name has a name that no other key has", () => {
+    expect(parseApiKeys(["key-2=a", "b"], "key").map(({ name }) => name)).toEqual(["key-2", "key-2-unnamed"]);
+    expect(parseApiKeys(["a"], "admin")[0]?.name).toBe("admin-1");
+  });
+
+  it("is not shown when it stands where another option belongs", () => {
+    for (const name of ["api-key", "admin-key"])
+      expect(() => load({ [name]: 5 }, {})).toThrow("but got something else.");
+  });
 });
 
 describe("an address", () => {
