@@ -14,6 +14,7 @@ import type { AppContext, AppEnv } from "./routes/env.ts";
 import { health, live, ready, version } from "./routes/health.ts";
 import { metrics, props, slots } from "./routes/inspect.ts";
 import { getModel, listModels } from "./routes/models.ts";
+import { infill, nativeCompletion } from "./routes/native-completion.ts";
 import { openApi } from "./routes/openapi.ts";
 import { rerank } from "./routes/rerank.ts";
 import {
@@ -25,7 +26,7 @@ import {
   listInputItems,
 } from "./routes/responses.ts";
 import { debugTimeline } from "./routes/timeline.ts";
-import { applyTemplate, detokenize, tokenize } from "./routes/tokenize.ts";
+import { applyTemplate, countChatTokens, detokenize, tokenize } from "./routes/tokenize.ts";
 
 type Method = "GET" | "POST" | "DELETE";
 type Handler = (c: AppContext, deps: AppDeps) => Response | Promise<Response>;
@@ -33,7 +34,10 @@ type Handler = (c: AppContext, deps: AppDeps) => Response | Promise<Response>;
 /** Paths as `routedPath` leaves them: each also answers under `/v1`. */
 export const ROUTES: readonly (readonly [method: Method, path: string, handler: Handler])[] = [
   ["POST", "/chat/completions", chatCompletions],
+  ["POST", "/chat/completions/input_tokens", countChatTokens],
   ["POST", "/completions", completions],
+  ["POST", "/completion", nativeCompletion],
+  ["POST", "/infill", infill],
   ["POST", "/responses", createResponse],
   ["POST", "/responses/input_tokens", countInputTokens],
   ["GET", "/responses/:id", getResponse],

@@ -21,16 +21,22 @@ export function promptParts(prompt: TextInput, model: LoadedModel): PromptPart[]
 
 /**
  * What the model is asked to write the middle of. Both sides are a document, in which nothing is a control token.
+ * @param param The field that holds the suffix.
  * @throws {ApiError} 400 when the model was not made for it.
  */
-export function fillInParts(prompt: TextInput, suffix: string, model: LoadedModel): PromptPart[] {
+export function fillInParts(
+  prompt: TextInput,
+  suffix: string,
+  model: LoadedModel,
+  param = "suffix",
+): PromptPart[] {
   const { fim } = model.facts;
   if (fim === undefined) {
     throw new ApiError(
       "unsupported_parameter",
-      `Unsupported parameter: 'suffix' is not supported with the model '${model.id}', which has no tokens for ` +
+      `Unsupported parameter: '${param}' is not supported with the model '${model.id}', which has no tokens for ` +
         "filling in the middle.",
-      "suffix",
+      param,
     );
   }
   const before: PromptPart[] =

@@ -1,5 +1,6 @@
 /** The OpenAPI description of the server, its request bodies taken from the schemas that read them. */
 import { z } from "zod";
+import { infillBodySchema, nativeBodySchema } from "../llama-cpp/native-request.ts";
 import { ENDPOINT_FIELDS } from "../openai/request-fields.ts";
 import { detokenizeSchema, tokenizeSchema } from "./tokenize.ts";
 
@@ -7,6 +8,8 @@ import { detokenizeSchema, tokenizeSchema } from "./tokenize.ts";
 const BODIES = {
   ChatCompletionRequest: ENDPOINT_FIELDS.chat.schema,
   CompletionRequest: ENDPOINT_FIELDS.completions.schema,
+  NativeCompletionRequest: nativeBodySchema,
+  InfillRequest: infillBodySchema,
   ResponseRequest: ENDPOINT_FIELDS.responses.schema,
   EmbeddingRequest: ENDPOINT_FIELDS.embeddings.schema,
   RerankRequest: ENDPOINT_FIELDS.rerank.schema,
@@ -26,7 +29,21 @@ interface Operation {
 /** By method and path; every route has one. */
 const OPERATIONS: Readonly<Record<string, Operation>> = {
   "POST /chat/completions": { summary: "Answers a chat.", body: "ChatCompletionRequest", streams: true },
+  "POST /chat/completions/input_tokens": {
+    summary: "Counts the tokens of a chat's prompt.",
+    body: "ChatCompletionRequest",
+  },
   "POST /completions": { summary: "Continues a text.", body: "CompletionRequest", streams: true },
+  "POST /completion": {
+    summary: "Continues a text, in llama.cpp's own dialect.",
+    body: "NativeCompletionRequest",
+    streams: true,
+  },
+  "POST /infill": {
+    summary: "Writes the middle of a file, in llama.cpp's own dialect.",
+    body: "InfillRequest",
+    streams: true,
+  },
   "POST /responses": { summary: "Makes a response.", body: "ResponseRequest", streams: true },
   "POST /responses/input_tokens": {
     summary: "Counts the tokens of a response's input.",

@@ -1,9 +1,10 @@
-/** `POST /tokenize`, `/detokenize` and `/apply-template`, in the dialects of llama.cpp and vLLM at once. */
+/** `POST /tokenize`, `/detokenize`, `/apply-template` and the count of a chat's tokens, in the dialects of llama.cpp and vLLM at once. */
 import { z } from "zod";
 import { EngineError } from "../../engine/errors.ts";
 import type { PromptPart, TokenId } from "../../engine/protocol.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import type { Limits } from "../config/limits.ts";
+import { prepareChatTurn } from "../chat-turn.ts";
 import type { AppDeps } from "../deps.ts";
 import { readJsonObject } from "../http/body.ts";
 import { jsonReply } from "../http/reply.ts";
@@ -12,6 +13,8 @@ import { readChatRequest } from "../openai/chat-request.ts";
 import { checkToken } from "../openai/generation-fields.ts";
 import type { RequestLimits } from "../openai/generation-fields.ts";
 import { checkLength, missing, parseWith, withoutNulls, wrongType } from "../openai/validation.ts";
+import { reportedFields } from "../openai/unsupported.ts";
+import { ignoredHeader } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { findModel } from "./find-model.ts";
 import { renderChat } from "./render-chat.ts";
@@ -75,6 +78,16 @@ export async function applyTemplate(c: AppContext, deps: AppDeps): Promise<Respo
   const request = readChatRequest(await readJsonObject(c.req.raw, deps.config.limits), promptOnly(deps));
   const rendered = await renderChat(modelFor(deps, request.model), request.turn.render);
   return jsonReply({ prompt: rendered.text });
+}
+
+/** What the prompt of a chat would cost, without asking for an answer. */
+export async function countChatTokens(c: AppContext, deps: AppDeps): Promise<Response> {
+  const request = readChatRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
+  const model = modelFor(deps, request.model);
+  const { prompt, relaxed } = await prepareChatTurn(model, request.turn);
+  const tokens = await countedTokens(model, prompt.parts, true, deps.config.limits);
+  const ignored = ignoredHeader(reportedFields(request.ignoredFields, relaxed));
+  return jsonReply({ input_tokens: tokens.length }, 200, ignored);
 }
 
 /** llama.cpp's clients name no model here. */

@@ -2,7 +2,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { ChatTemplate, TemplateRenderer } from "../../models/chat-template.ts";
 import { createTestApp } from "../support/test-app.ts";
-import { asking, bodyOf, chat, MODEL, server } from "./harness.ts";
+import { asking, bodyOf, chat, MODEL, server, WEATHER } from "./harness.ts";
 import type { Chat } from "./harness.ts";
 
 const CALL = {
@@ -158,4 +158,12 @@ describe("a trailing assistant message", () => {
     const prefixed = [...begun.slice(0, -1), { role: "assistant", content: "The capital", prefix: true }];
     expect(textOf(await chat({ messages: prefixed }))).toBe(" of France is Paris.");
   });
+});
+
+test("a chat's prompt is counted without being answered", async () => {
+  const fields = { model: MODEL, ...asking("What is the weather in Paris?"), tools: [WEATHER] };
+  const counted = await bodyOf<{ input_tokens: number }>(
+    await server.post("/v1/chat/completions/input_tokens", fields),
+  );
+  expect(counted.input_tokens).toBe((await chat({ ...fields, max_tokens: 1 })).usage?.prompt_tokens);
 });

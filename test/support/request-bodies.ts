@@ -86,6 +86,16 @@ export const REQUEST_BODIES: readonly (readonly [path: string, body: Json])[] = 
     "/v1/responses",
     { model: "tiny", input: "hi", stream: true, max_output_tokens: 20, metadata: { a: "b" } },
   ],
+  ["/completion", { prompt: ["a", { prompt_string: "b" }, [5]], n_predict: 9, n_probs: 2, ...STREAM }],
+  [
+    "/completion",
+    { prompt: "hi", ...SAMPLING, logit_bias: [[5, false]], response_fields: ["content", "timings/x"] },
+  ],
+  [
+    "/infill",
+    { input_prefix: "a", input_suffix: "b", input_extra: [{ filename: "f", text: "x" }], n_predict: 0 },
+  ],
+  ["/v1/chat/completions/input_tokens", { model: "tiny", messages: MESSAGES, tools: [TOOL] }],
   ["/v1/embeddings", { model: "tiny", input: ["red", "blue"], encoding_format: "base64", dimensions: 4 }],
   ["/v1/rerank", { model: "tiny", query: "red", documents: ["red", { text: "blue" }], top_n: 1 }],
   ["/tokenize", { model: "tiny", content: "hi", add_special: true, with_pieces: true }],

@@ -1,0 +1,162 @@
+/** What a request in llama.cpp's own dialect asks for: `/completion` and `/infill`, read as a legacy completion with other names. */
+import { z } from "zod";
+import type { Limits } from "../config/limits.ts";
+import { isObject } from "../http/json.ts";
+import { ApiError } from "../openai/api-error.ts";
+import { completionSchema, readCompletionRequest } from "../openai/completion-request.ts";
+import type { CompletionRequest } from "../openai/completion-request.ts";
+import { prepareBody } from "../openai/generation-fields.ts";
+import type { RequestLimits } from "../openai/generation-fields.ts";
+import { checkLength, integer, missing, parseWith } from "../openai/validation.ts";
+
+type Body = Readonly<Record<string, unknown>>;
+
+/** Most files that `/infill` takes beside the one that is written in, and most keys of `response_fields`. */
+const MOST_LISTED = 256;
+
+const nativeShape = {
+  n_predict: integer(-(2 ** 31)).optional(),
+  n_probs: integer(0).optional(),
+  return_tokens: z.boolean().optional(),
+  response_fields: z.array(z.string()).optional(),
+} as const;
+
+const extraFile = z.object({ filename: z.string().optional(), text: z.string() });
+
+const infillShape = {
+  input_prefix: z.string().optional(),
+  input_suffix: z.string().optional(),
+  input_extra: z.array(extraFile).optional(),
+} as const;
+
+const shared = completionSchema.omit({ best_of: true, echo: true, logprobs: true, n: true, suffix: true });
+const nativeSchema = z.object(nativeShape);
+const infillSchema = z.object({ ...infillShape, prompt: z.string().optional() });
+
+/** With every field that is read, for whoever describes them. */
+export const nativeBodySchema = shared.extend(nativeShape);
+export const infillBodySchema = shared.extend(nativeShape).extend(infillSchema.shape);
+
+/** Their names here, by their names in OpenAI's dialect. */
+const NATIVE_NAMES: Readonly<Record<string, string>> = { max_tokens: "n_predict", logprobs: "n_probs" };
+
+export interface NativeRequest {
+  readonly completion: CompletionRequest;
+  /** Whether a whole answer lists its tokens; a stream always does. */
+  readonly returnTokens: boolean;
+  /** Paths such as `timings/predicted_n`; undefined is everything. */
+  readonly responseFields: readonly string[] | undefined;
+}
+
+export interface ExtraFile {
+  readonly filename?: string | undefined;
+  readonly text: string;
+}
+
+export interface InfillRequest extends NativeRequest {
+  readonly prefix: string;
+  readonly suffix: string;
+  /** Already written behind the gap's beginning. */
+  readonly begun: string;
+  readonly files: readonly ExtraFile[];
+}
+
+/** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
+export function readNativeRequest(body: Body, limits: RequestLimits): NativeRequest {
+  const present = prepareBody(biasById(body, limits.limits), limits.limits);
+  return readNative(present, present["prompt"], limits);
+}
+
+/** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
+export function readInfillRequest(body: Body, limits: RequestLimits): InfillRequest {
+  const { input_prefix, input_suffix, input_extra, prompt, ...rest } = prepareBody(
+    biasById(body, limits.limits),
+    limits.limits,
+  );
+  checkLength(input_extra, MOST_LISTED, "input_extra");
+  const fields = parseWith(
+    infillSchema,
+    withoutUndefined({ input_prefix, input_suffix, input_extra, prompt }),
+  );
+  if (fields.input_prefix === undefined) throw missing("input_prefix");
+  if (fields.input_suffix === undefined) throw missing("input_suffix");
+  return {
+    // What is really asked comes from the fields above.
+    ...readNative(rest, "", limits),
+    prefix: fields.input_prefix,
+    suffix: fields.input_suffix,
+    begun: fields.prompt ?? "",
+    files: fields.input_extra ?? [],
+  };
+}
+
+function withoutUndefined(fields: Body): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
+}
+
+function readNative(body: Body, prompt: unknown, limits: RequestLimits): NativeRequest {
+  checkLength(body["response_fields"], MOST_LISTED, "response_fields");
+  const { n_predict, n_probs, return_tokens, response_fields } = parseWith(nativeSchema, body);
+  const others = Object.entries(body).filter(([name]) => !Object.hasOwn(nativeShape, name));
+  const most = n_predict === undefined || n_predict < 0 ? -1 : n_predict;
+  const translated = {
+    ...Object.fromEntries(others),
+    prompt: withoutPromptObjects(prompt),
+    // Nothing is generated for 0, which llama.cpp's clients ask for to warm the cache up.
+    max_tokens: most === 0 ? 1 : most,
+    ...(n_probs === undefined || n_probs === 0 ? {} : { logprobs: n_probs }),
+  };
+  const completion = inNativeNames(() => readCompletionRequest(translated, limits));
+  const generation = most === 0 ? { ...completion.generation, maxTokens: 0 } : completion.generation;
+  return {
+    completion: { ...completion, generation },
+    returnTokens: return_tokens ?? false,
+    responseFields:
+      response_fields === undefined || response_fields.length === 0 ? undefined : response_fields,
+  };
+}
+
+/** Prompts may be objects that hold the text, made for images beside it. */
+function withoutPromptObjects(prompt: unknown): unknown {
+  if (Array.isArray(prompt)) return prompt.map((item: unknown) => (isObject(item) ? promptText(item) : item));
+  return isObject(prompt) ? promptText(prompt) : prompt;
+}
+
+function promptText(prompt: Body): unknown {
+  const { prompt_string: text, multimodal_data: media } = prompt;
+  if (text === undefined) throw missing("prompt.prompt_string");
+  if (media === undefined || (Array.isArray(media) && media.length === 0)) return text;
+  throw new ApiError(
+    "unsupported_parameter",
+    "Unsupported parameter: 'prompt.multimodal_data' is not supported by this server.",
+    "prompt",
+  );
+}
+
+/** Pairs of token and bias, where `false` bans, as the keys and values of OpenAI's dialect. */
+function biasById(body: Body, limits: Limits): Body {
+  const bias = body["logit_bias"];
+  if (!Array.isArray(bias)) return body;
+  checkLength(bias, limits["max-logit-bias"], "logit_bias", "max-logit-bias");
+  const pairs = (bias as unknown[]).map((pair, i) => {
+    if (!Array.isArray(pair) || pair.length !== 2 || typeof pair[0] !== "number") {
+      throw new ApiError(
+        "invalid_type",
+        `Invalid type for 'logit_bias[${i}]': expected a token id and its bias.`,
+        `logit_bias[${i}]`,
+      );
+    }
+    const [token, value] = pair as [number, unknown];
+    return [String(token), value === false ? -100 : value] as const;
+  });
+  return { ...body, logit_bias: Object.fromEntries(pairs) };
+}
+
+function inNativeNames<T>(read: () => T): T {
+  try {
+    return read();
+  } catch (error) {
+    const native = error instanceof ApiError ? NATIVE_NAMES[error.param ?? ""] : undefined;
+    throw native === undefined || !(error instanceof ApiError) ? error : error.withParam(native);
+  }
+}

@@ -1,0 +1,194 @@
+/** llama.cpp's own dialect: `/completion`, `/infill`, and the count of a chat's tokens. */
+import { describe, expect, it } from "vitest";
+import { sayThenStop } from "../support/scripted-engine.ts";
+import { readSse } from "../../src/conformance/sse-grammar.ts";
+import { createTestApp } from "../support/test-app.ts";
+import type { TestAppOptions } from "../support/test-app.ts";
+import { EOS, idsOf } from "../support/tiny-vocabulary.ts";
+
+const FIM = { prefix: 2, suffix: 3, middle: 4 };
+
+function createNative(options: TestAppOptions = {}) {
+  const app = createTestApp(options);
+  app.engine.script = sayThenStop("Hello", EOS);
+  const json = async (path: string, body: object): Promise<Record<string, unknown>> =>
+    (await (await app.post(path, body)).json()) as Record<string, unknown>;
+  const complete = (fields: object): Promise<Record<string, unknown>> =>
+    json("/completion", { prompt: "hi", ...fields });
+  const refusal = async (path: string, body: object): Promise<unknown[]> => {
+    const response = await app.post(path, body);
+    const { error } = (await response.json()) as { error: { param: unknown } };
+    return [response.status, error.param];
+  };
+  return { ...app, json, complete, refusal };
+}
+
+describe("/completion", () => {
+  it("answers without a model's name, in one flat object", async () => {
+    const { complete, engine } = createNative();
+    const body = await complete({ seed: 7, temperature: 0.5, stop: ["END"] });
+    expect(body).toMatchObject({
+      index: 0,
+      content: "Hello",
+      tokens: [],
+      id_slot: -1,
+      stop: true,
+      model: "org/tiny",
+      tokens_evaluated: engine.submits.length === 1 ? expect.any(Number) : "one submit",
+      prompt: expect.stringContaining("hi"),
+      truncated: false,
+      has_new_line: false,
+      stop_type: "eos",
+      stopping_word: "",
+      generation_settings: { seed: 7, temperature: 0.5, n_predict: -1, stop: ["END"], logit_bias: [] },
+      timings: { predicted_n: body["tokens_predicted"] },
+    });
+    expect(engine.submits[0]?.params.maxTokens).toBeUndefined();
+  });
+
+  it("generates up to n_predict, to the end for -1, and nothing for 0", async () => {
+    const { complete, engine } = createNative();
+    for (const n of [5, -1, 0]) await complete({ n_predict: n });
+    expect(engine.submits.map(({ params }) => params.maxTokens)).toEqual([5, undefined, 0]);
+  });
+
+  it("says which word stopped it", async () => {
+    const { complete } = createNative();
+    expect(await complete({ stop: ["lo"] })).toMatchObject({
+      content: "Hel",
+      stop_type: "word",
+      stopping_word: "lo",
+    });
+  });
+
+  it("answers several prompts with a list, texts, tokens and objects", async () => {
+    const { post } = createNative();
+    const prompt = ["a", idsOf("Hel"), { prompt_string: "b" }];
+    const list = (await (await post("/completion", { prompt })).json()) as {
+      index: number;
+      content: string;
+    }[];
+    expect(list.map(({ index, content }) => [index, content])).toEqual([
+      [0, "Hello"],
+      [1, "Hello"],
+      [2, "Hello"],
+    ]);
+  });
+
+  it("streams pieces, the last of which has what a whole answer has", async () => {
+    const { post } = createNative();
+    const text = await (await post("/completion", { prompt: "hi", stream: true })).text();
+    const { events, problems } = readSse(text);
+    expect(problems).toEqual([]);
+    const pieces = events
+      .filter(({ data }) => data !== "[DONE]")
+      .map(({ data }) => JSON.parse(data) as { content: string; stop: boolean; tokens: number[] });
+    expect(pieces.map(({ content }) => content).join("")).toBe("Hello");
+    expect(pieces.map(({ stop }) => stop)).toEqual([...pieces.slice(1).map(() => false), true]);
+    expect(pieces.flatMap(({ tokens }) => tokens)).toEqual([...idsOf("Hello"), EOS]);
+    expect(pieces.at(-1)).toMatchObject({ stop_type: "eos", timings: {}, generation_settings: {} });
+  });
+
+  it("gives tokens and probabilities when asked for", async () => {
+    const { complete, engine } = createNative();
+    const [hel = 0, lo = 0] = idsOf("Hello");
+    const scored = (token: number) => ({
+      tokens: [token],
+      logprobs: [{ logprob: -1, top: [[token, -1]] as const }],
+    });
+    engine.script = {
+      kind: "answer",
+      steps: [scored(hel), { ...scored(lo), finish: { reason: "length", stopToken: undefined } }],
+    };
+    const body = await complete({ n_probs: 1, return_tokens: true });
+    expect(body["tokens"]).toEqual([hel, lo]);
+    expect(body["stop_type"]).toBe("limit");
+    const hello = { id: hel, token: "Hel", logprob: -1, bytes: [72, 101, 108] };
+    expect(body["completion_probabilities"]).toMatchObject([
+      { ...hello, top_logprobs: [hello] },
+      { id: lo, token: "lo", logprob: -1 },
+    ]);
+  });
+
+  it("gives only the fields asked for, by their paths", async () => {
+    const { complete } = createNative();
+    const fields = ["content", "generation_settings/n_predict", "nosuch/path"];
+    expect(await complete({ n_predict: 9, response_fields: fields })).toEqual({
+      content: "Hello",
+      "generation_settings/n_predict": 9,
+    });
+  });
+
+  it("takes biases as pairs", async () => {
+    const { complete, engine } = createNative();
+    await complete({
+      logit_bias: [
+        [5, 1.5],
+        [6, false],
+      ],
+    });
+    expect(engine.submits[0]?.params.sampling.logitBias).toEqual([
+      [5, 1.5],
+      [6, -100],
+    ]);
+  });
+
+  it.each([
+    [{ prompt: undefined }, "prompt"],
+    [{ n_predict: "many" }, "n_predict"],
+    [{ n_probs: 1000 }, "n_probs"],
+    [{ logit_bias: [["a", 1]] }, "logit_bias[0]"],
+    [{ prompt: { prompt_string: "a", multimodal_data: ["AAAA"] } }, "prompt"],
+    [{ prompt: {} }, "prompt.prompt_string"],
+    [{ prompt: [1, "a"] }, "prompt[1]"],
+    [{ response_fields: "content" }, "response_fields"],
+  ])("refuses %j by the name that was sent", async (fields, param) => {
+    const { refusal } = createNative();
+    expect(await refusal("/completion", { prompt: "hi", ...fields })).toEqual([400, param]);
+  });
+});
+
+describe("/infill", () => {
+  const GAP = { input_prefix: "def f(", input_suffix: "return x\n" };
+
+  it("writes between prefix and suffix, behind the text already begun, with other files in front", async () => {
+    const { json, engine } = createNative({ facts: { fim: FIM } });
+    const extra = [{ filename: "a.py", text: "x = 1" }, { text: "y = 2\n" }];
+    expect(await json("/infill", { ...GAP, prompt: "a,", input_extra: extra, n_predict: 4 })).toMatchObject({
+      content: "Hello",
+    });
+    expect(engine.submits[0]?.prompt).toEqual([
+      { tokens: [2] },
+      { text: "--- a.py ---\nx = 1\n\ny = 2\n\ndef f(", special: false },
+      { tokens: [3] },
+      { text: "return x\n", special: false },
+      { tokens: [4] },
+      { text: "a,", special: false },
+    ]);
+  });
+
+  it.each([
+    [{ input_prefix: undefined }, "input_prefix"],
+    [{ input_suffix: undefined }, "input_suffix"],
+    [{ input_extra: [{ filename: "ok" }] }, "input_extra[0].text"],
+    [{ input_extra: [{ filename: 123, text: "abc" }] }, "input_extra[0].filename"],
+    [{ input_extra: {} }, "input_extra"],
+    [{ prompt: 5 }, "prompt"],
+  ])("refuses %j", async (fields, param) => {
+    const { refusal } = createNative({ facts: { fim: FIM } });
+    expect(await refusal("/infill", { ...GAP, ...fields })).toEqual([400, param]);
+  });
+
+  it("is refused by a model without the tokens for it", async () => {
+    const { refusal } = createNative({ facts: { fim: undefined } });
+    expect(await refusal("/infill", GAP)).toEqual([400, "input_suffix"]);
+  });
+});
+
+it("/chat/completions/input_tokens counts the prompt of a chat", async () => {
+  const { json, engine } = createNative();
+  const messages = [{ role: "user", content: "Hello" }];
+  // The begin token, "Hel", "lo".
+  expect(await json("/v1/chat/completions/input_tokens", { messages })).toEqual({ input_tokens: 3 });
+  expect(engine.submits).toEqual([]);
+});
