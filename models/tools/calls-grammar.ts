@@ -50,7 +50,7 @@ export function callsGrammar(
 export interface GrammarParts {
   readonly builder: GrammarBuilder;
   readonly space: Expr;
-  /** A fixed text; where it has white space there may be other, or none. */
+  /** A fixed text; where it has white space, but not within a tag, there may be other, or none. */
   readonly loose: (text: string) => Expr;
 }
 
@@ -58,9 +58,18 @@ function partsOf(builder: GrammarBuilder): GrammarParts {
   const space = builder.shared("tools:space", () =>
     builder.rule("space", repeat(charClass(" \t\n"), 0, MOST_SPACE)),
   );
-  const loose = (text: string): Expr =>
-    sequence(...text.split(/(\s+)/).map((part) => (/^\s/.test(part) ? space : literal(part))));
+  const loose = (text: string): Expr => {
+    const parts = [...text.matchAll(/\s+|\S+/g)].map(({ 0: part, index }) =>
+      /^\s/.test(part) && !isInTag(text, index) ? space : literal(part),
+    );
+    return sequence(...parts);
+  };
   return { builder, space, loose };
+}
+
+/** Whether a tag is open at this place of a text, which may begin or end within one. */
+function isInTag(text: string, at: number): boolean {
+  return /<[^>]*$/.test(text.slice(0, at)) || /^[^<>]*>/.test(text.slice(at));
 }
 
 function bodyGrammar(parts: GrammarParts, body: CallBody, tools: readonly CallableTool[]): Expr {

@@ -155,7 +155,8 @@ function taggedBody({
   start,
   at,
 }: Gaps): FoundBody | undefined {
-  if (assignText !== assignNumber) return undefined;
+  const told = assignText !== assignNumber;
+  if (told && !sayTypes(assignText, assignNumber)) return undefined;
   const shared = commonEnd(toKey, toNext);
   const tag = shared.lastIndexOf("<");
   const beforeKey = tag === -1 ? shared.trimStart() : shared.slice(tag);
@@ -166,13 +167,19 @@ function taggedBody({
     kind: "tagged",
     afterName: toKey.slice(0, toKey.length - beforeKey.length),
     beforeKey,
-    afterKey: assignText,
-    afterTextKey: undefined,
+    afterKey: assignNumber,
+    afterTextKey: told ? assignText : undefined,
     afterValue,
   };
   const closed = rest.indexOf(ending) + ending.length;
   const space = /\s*$/.exec(afterValue)?.[0] ?? "";
   return { start, end: at + closed + (rest.startsWith(space, closed) ? space.length : 0), body };
+}
+
+/** Whether two ends of a tag differ behind the name of the parameter, as in `" string="true">` and `" string="false">`. */
+function sayTypes(text: string, number: string): boolean {
+  const [end] = text.split(/\s/);
+  return end !== "" && end === number.split(/\s/)[0] && text.endsWith(">") && number.endsWith(">");
 }
 
 /** What two calls have in common stays; the rest may be anything. */
@@ -205,7 +212,9 @@ function mergedFields(first: readonly ObjectField[], second: readonly ObjectFiel
 
 function familyOf(before: string, after: string, body: CallBody): string {
   if (before.includes("[TOOL_CALLS]")) return "mistral";
-  if (before.includes("tool▁call")) return "deepseek";
+  if (before.includes("tool▁call") || before.includes("｜DSML｜")) return "deepseek";
+  if (before.includes("<|tool_calls_section_begin|>")) return "kimi-k2";
+  if (before.includes("<minimax:tool_call>")) return "minimax";
   if (before.includes("<|tool_call|>") || before.includes("functools")) {
     return after.includes("<|/tool_call|>") || before.includes("functools") ? "phi4" : "granite";
   }

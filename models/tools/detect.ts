@@ -34,6 +34,7 @@ async function detect(template: ProbedTemplate): Promise<ToolFormat> {
     definitions: probed.showsDefinitions,
     calls: derived !== undefined,
     severalCalls: derived !== undefined && probed.two !== undefined,
+    namesInIds: derived !== undefined && probed.namesInIds,
   };
   if (derived !== undefined && isHarmony(derived)) {
     return harmonyFormat({ ...shows, results: probed.showsResults });

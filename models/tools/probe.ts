@@ -62,6 +62,8 @@ export interface ProbeResult {
   readonly one: string | undefined;
   /** The same for two calls. */
   readonly two: string | undefined;
+  /** The turns show ids where others show names; they were rendered with ids that have the names in them. */
+  readonly namesInIds: boolean;
   /** Prompt with tools; "" when the template fails. */
   readonly withTools: string;
   readonly showsDefinitions: boolean;
@@ -72,6 +74,7 @@ export interface ProbeResult {
 const NOTHING: ProbeResult = {
   one: undefined,
   two: undefined,
+  namesInIds: false,
   withTools: "",
   showsDefinitions: false,
   showsResults: false,
@@ -91,15 +94,34 @@ export async function probeTools(template: ProbedTemplate): Promise<ProbeResult>
     const turn = turnWithout(rendered, answer, template.endTexts);
     return calls.every((call) => turn.includes(call.name)) ? turn : undefined;
   };
+  const turnsOf = async (first: ProbeCall, second: ProbeCall): Promise<Pick<ProbeResult, "one" | "two">> => ({
+    one: await turnOf([first]),
+    two: await turnOf([first, second]),
+  });
+  const named = await turnsOf(FIRST_CALL, SECOND_CALL);
+  const namesInIds = named.one === undefined;
+  const turns = namesInIds ? await turnsOf(withNamedId(FIRST_CALL, 0), withNamedId(SECOND_CALL, 1)) : named;
   const result = { role: "tool", tool_call_id: FIRST_CALL.id, name: FIRST_CALL.name, content: RESULT };
   const finished = await template.probe([user(), assistant([FIRST_CALL]), result], tools);
   return {
-    one: await turnOf([FIRST_CALL]),
-    two: await turnOf([FIRST_CALL, SECOND_CALL]),
+    ...turns,
+    namesInIds: namesInIds && turns.one !== undefined,
     withTools: withTools ?? "",
     showsDefinitions: withTools?.includes(DESCRIPTION) === true,
     showsResults: finished?.includes(RESULT) === true,
   };
+}
+
+function withNamedId(call: ProbeCall, index: number): ProbeCall {
+  return { ...call, id: namedId(call.name, index) };
+}
+
+/**
+ * The id that models with names in their ids give a call.
+ * @param index Of the call in the conversation.
+ */
+export function namedId(name: string, index: number): string {
+  return `functions.${name}:${index}`;
 }
 
 function user(): TemplateMessage {

@@ -10,7 +10,8 @@ type Reshape = () => ToolConversation;
 /** Tried one after the other, each on top of those before it; the last one leaves nothing but text. */
 export function toolReshapes({ messages, tools: given }: ToolConversation, format: ToolFormat): Reshape[] {
   const tools = given?.map(withDescriptions);
-  const shortIds = (): TemplateMessage[] => withShortIds(messages);
+  const shortIds = (): readonly TemplateMessage[] =>
+    format.shows.namesInIds ? messages : withShortIds(messages);
   const objects = (): TemplateMessage[] => withObjectArguments(shortIds());
   const single = (): TemplateMessage[] => withSingleCalls(objects());
   const forms = [

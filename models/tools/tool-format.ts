@@ -84,5 +84,7 @@ export interface ShownTools {
   readonly calls: boolean;
   /** More than the first call of a message. */
   readonly severalCalls: boolean;
+  /** A call's id in place of its name. */
+  readonly namesInIds: boolean;
   readonly results: boolean;
 }

@@ -2,6 +2,7 @@
 import { textOf } from "../chat-template-messages.ts";
 import type { TemplateMessage } from "../chat-template-messages.ts";
 import { describeTools } from "./describe-tools.ts";
+import { namedId } from "./probe.ts";
 import type { PrintedCall, ToolFormat } from "./tool-format.ts";
 
 /** What of a conversation a template gets to see. */
@@ -24,8 +25,9 @@ export function concernsTools({ messages, tools }: ToolConversation): boolean {
  * @throws {TemplateError} `template_rejected` for a result that is not text.
  */
 export function shapeTools(conversation: ToolConversation, format: ToolFormat): ToolConversation {
-  const { definitions, calls, severalCalls, results } = format.shows;
+  const { definitions, calls, severalCalls, namesInIds, results } = format.shows;
   let messages = inOrderOfCalls(conversation.messages);
+  if (namesInIds) messages = withNamedIds(messages);
   if (calls && !severalCalls) messages = withSingleCalls(messages);
   if (!results) messages = resultsAsUser(messages);
   if (!calls) messages = messages.map((message) => callsAsText(message, format));
@@ -68,6 +70,28 @@ function inOrderOfCalls(messages: readonly TemplateMessage[]): TemplateMessage[]
   }
   settle();
   return shaped;
+}
+
+/** Ids from which models can tell the names, in calls and results. */
+function withNamedIds(messages: readonly TemplateMessage[]): TemplateMessage[] {
+  let count = 0;
+  let ids = new Map<unknown, string>();
+  return messages.map((message) => {
+    if (message.role === "tool") {
+      const id = ids.get(message["tool_call_id"]);
+      return id === undefined ? message : { ...message, tool_call_id: id };
+    }
+    const calls = listOf(message["tool_calls"]);
+    ids = new Map();
+    if (calls.length === 0) return message;
+    const named = calls.map((call) => {
+      const called = call["function"];
+      const id = namedId(isRecord(called) ? String(called["name"]) : "", count++);
+      ids.set(call["id"], id);
+      return { ...call, id };
+    });
+    return { ...message, tool_calls: named };
+  });
 }
 
 /** A message for each call, followed by its result. */

@@ -41,7 +41,7 @@ const HOSTILE = schemaOf({
   })),
 });
 
-const SHOWS = { definitions: true, calls: true, severalCalls: true, results: true };
+const SHOWS = { definitions: true, calls: true, severalCalls: true, namesInIds: false, results: true };
 const calling = (format: ToolFormat): OutputConstraint => ({
   reasoning: { start: "<think>", end: "</think>", opened: false },
   calls: {

@@ -71,6 +71,23 @@ describe("one call, as models of each family write it", () => {
       "deepseek-v31",
       '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>get_weather<｜tool▁sep｜>{"city": "Paris"}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
     ],
+    [
+      "deepseek-v32",
+      '<｜DSML｜function_calls>\n<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" string="true">Paris</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜function_calls>',
+    ],
+    [
+      "deepseek-v4",
+      '<｜DSML｜invoke name="get_weather">\n<｜DSML｜parameter name="city" string="true">Paris</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>',
+    ],
+    [
+      "kimi",
+      '<|tool_calls_section_begin|><|tool_call_begin|>functions.get_weather:12<|tool_call_argument_begin|>{"city": "Paris"}<|tool_call_end|><|tool_calls_section_end|>',
+    ],
+    [
+      "minimax",
+      '<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Paris</parameter>\n</invoke>\n</minimax:tool_call>',
+    ],
+    ["minimax", '<invoke name="get_weather"><parameter name="city">Paris</parameter></invoke>'],
     ["gemma-json", '```tool_call\n{"name": "get_weather", "parameters": {"city": "Paris"}}\n```'],
     [
       "gemma-function",
@@ -217,6 +234,20 @@ describe("arguments", () => {
     ]);
   });
 
+  it("in tags that tell their types have those", () => {
+    const parameter = (key: string, told: string, value: string): string =>
+      `<｜DSML｜parameter name="${key}" string="${told}">${value}</｜DSML｜parameter>\n`;
+    const text = `<｜DSML｜tool_calls>\n<｜DSML｜invoke name="f">\n${parameter("a", "true", "7")}${parameter(
+      "b",
+      "false",
+      "7",
+    )}${parameter("c", "false", '{"x": [null]}')}${parameter("d", "true", "null")}</｜DSML｜invoke>\n</｜DSML｜tool_calls>`;
+    const tools = [{ name: "f", parameters: { type: "object", properties: { a: { type: "integer" } } } }];
+    expect(bothCuts("deepseek-v4", text, { tools }).calls).toEqual([
+      { name: "f", arguments: '{"a": "7", "b": 7, "c": {"x": [null]}, "d": "null"}' },
+    ]);
+  });
+
   it("of Gemma become JSON", () => {
     const text = `<|tool_call>call:f{a:<|"|>it's "x", {y}<|"|>,b:[1,<|"|>z<|"|>],c:{k:true,n:null}}<tool_call|>`;
     expect(bothCuts("gemma4", text, {}).calls).toEqual([
@@ -250,7 +281,13 @@ describe("the end of several calls", () => {
         ],
       },
     } as const;
-    const lines = formatOf(syntax, { definitions: true, calls: true, severalCalls: true, results: true });
+    const lines = formatOf(syntax, {
+      definitions: true,
+      calls: true,
+      severalCalls: true,
+      namesInIds: false,
+      results: true,
+    });
     const text = lines.print([PARIS, ROME]);
     expect(text).toMatch(/^<calls>\n\{.*\}\n\{.*\}\n<\/calls>$/);
     for (const chunks of [[text], characters(text)]) {

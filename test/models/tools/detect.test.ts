@@ -62,6 +62,26 @@ const EXPECTED: Readonly<
     ["<｜tool▁calls▁begin｜>"],
     '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>add<｜tool▁sep｜>{"a": 1}<｜tool▁call▁end｜><｜tool▁call▁begin｜>now<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>',
   ],
+  "deepseek-v32": [
+    "deepseek",
+    ["<｜DSML｜function_calls>", '<｜DSML｜invoke name="'],
+    '\n\n<｜DSML｜function_calls>\n<｜DSML｜invoke name="add">\n<｜DSML｜parameter name="a" string="false">1</｜DSML｜parameter>\n</｜DSML｜invoke>\n<｜DSML｜invoke name="now">\n</｜DSML｜invoke>\n</｜DSML｜function_calls>',
+  ],
+  "deepseek-v4": [
+    "deepseek",
+    ["<｜DSML｜tool_calls>", '<｜DSML｜invoke name="'],
+    '\n\n<｜DSML｜tool_calls>\n<｜DSML｜invoke name="add">\n<｜DSML｜parameter name="a" string="false">1</｜DSML｜parameter>\n</｜DSML｜invoke>\n<｜DSML｜invoke name="now">\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>',
+  ],
+  kimi: [
+    "kimi-k2",
+    ["<|tool_calls_section_begin|>"],
+    '<|tool_calls_section_begin|><|tool_call_begin|>functions.add:0<|tool_call_argument_begin|>{"a": 1}<|tool_call_end|><|tool_call_begin|>functions.now:0<|tool_call_argument_begin|>{}<|tool_call_end|><|tool_calls_section_end|>',
+  ],
+  minimax: [
+    "minimax",
+    ["<minimax:tool_call>", '<invoke name="'],
+    '\n<minimax:tool_call>\n<invoke name="add">\n<parameter name="a">1</parameter>\n</invoke>\n<invoke name="now">\n</invoke>\n</minimax:tool_call>',
+  ],
   "gemma-json": [
     "json-object",
     ["```tool_call"],
@@ -151,6 +171,7 @@ describe("detectToolFormat", () => {
         .join(" ");
     };
     expect(await shows("pocket")).toBe("definitions calls severalCalls results");
+    expect(await shows("kimi")).toBe("definitions calls severalCalls namesInIds results");
     expect(await shows("harmony")).toBe("definitions calls results");
     expect(await shows("granite-silent")).toBe("definitions results");
     expect(await shows("phi4-silent")).toBe("results");

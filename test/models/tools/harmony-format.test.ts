@@ -13,7 +13,13 @@ import { controlToken, cutAt, tableOf, textToken } from "../token-tables.ts";
 import { templateOf } from "./fixture-templates.ts";
 import { characters, read } from "./parse.ts";
 
-const format = harmonyFormat({ definitions: true, calls: true, severalCalls: true, results: true });
+const format = harmonyFormat({
+  definitions: true,
+  calls: true,
+  severalCalls: true,
+  namesInIds: false,
+  results: true,
+});
 const PARIS = { name: "get_weather", arguments: '{"city": "Paris"}' };
 
 function bothCuts(text: string, complete = true) {

@@ -14,7 +14,16 @@ import { templateOf } from "./fixture-templates.ts";
 import { read } from "./parse.ts";
 
 /** One that writes arguments as JSON, and all that do not. */
-const TEMPLATE_NAMES = ["hermes", "qwen3-coder", "glm", "pythonic", "gemma-function", "gemma4"];
+const TEMPLATE_NAMES = [
+  "hermes",
+  "qwen3-coder",
+  "glm",
+  "minimax",
+  "deepseek-v4",
+  "pythonic",
+  "gemma-function",
+  "gemma4",
+];
 
 const renderer = new TemplateRenderer();
 const formats = new Map<string, ToolFormat>();
@@ -165,6 +174,8 @@ const WRITTEN: Readonly<Record<string, (value: string) => string>> = {
   "qwen3-coder": (value) =>
     `<tool_call>\n<function=f>\n<parameter=x>\n${value}\n</parameter>\n</function>\n</tool_call>`,
   glm: (value) => `<tool_call>f\n<arg_key>x</arg_key>\n<arg_value>${value}</arg_value>\n</tool_call>`,
+  "deepseek-v4": (value) =>
+    `<｜DSML｜tool_calls>\n<｜DSML｜invoke name="f">\n<｜DSML｜parameter name="x" string="${value}</｜DSML｜parameter>\n</｜DSML｜invoke>\n</｜DSML｜tool_calls>`,
   pythonic: (value) => `[f(x=${value})]`,
   "gemma-function": (value) => `<start_function_call>call:f{x:${value}}<end_function_call>`,
 };
@@ -185,6 +196,13 @@ describe("a strict parameter", () => {
       ["qwen3-coder", { type: "integer", maximum: 20 }, ["20", " 20 ", "-1"], ["21", "1.5", "twenty"]],
       ["qwen3-coder", { type: "string", format: "uuid" }, ["123e4567-e89b-12d3-a456-426614174000"], ["123"]],
       ["qwen3-coder", { type: "array", items: { maximum: 9 }, minItems: 1 }, ["[1, 2]"], ["[]", "[10]"]],
+      [
+        "deepseek-v4",
+        { type: ["string", "integer"], maxLength: 2 },
+        ['true">ab', 'false">777'],
+        ['true">abc', 'false">"ab"', 'false">ab', 'true">7">'],
+      ],
+      ["deepseek-v4", {}, ['true">ab', 'false">[1]', 'true">[1]'], ['false">"ab"', 'false">ab']],
       ["glm", { type: "string", pattern: "^[a-z]+$" }, ["ab"], ["\nab", "ab\n", "AB"]],
       ["glm", { type: "string" }, ["\nany <b>thing\n", ""], ["</arg_value>"]],
       ["pythonic", { type: "string", pattern: "^[a-z]+$" }, ['"ab"'], ["ab", '"AB"', "'ab'"]],

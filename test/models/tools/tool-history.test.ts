@@ -40,6 +40,35 @@ async function rendered(
   return (await template.render(request)).text;
 }
 
+describe("a template that shows ids in place of names", () => {
+  it("gets ids with the names in them, counted over the conversation", async () => {
+    const messages = [
+      user("Oslo, Bergen?"),
+      calling(["call_a", "{}"], ["call_b", "{}"]),
+      result("call_b", "Sun"),
+      result("call_a", "Rain"),
+      user("Again"),
+      calling(["call_a", '{"city": "Oslo"}']),
+      result("call_a", "Hail"),
+      result("call_x", "Fog"),
+    ];
+    const text = await rendered("kimi", messages, TOOLS);
+    expect(text.match(/functions\.weather:\d|Rain|Sun|Hail|Fog|call_x/g)).toEqual([
+      "functions.weather:0",
+      "functions.weather:1",
+      "functions.weather:0",
+      "Rain",
+      "functions.weather:1",
+      "Sun",
+      "functions.weather:2",
+      "functions.weather:2",
+      "Hail",
+      "call_x",
+      "Fog",
+    ]);
+  });
+});
+
 /** Messages after which no later request of the conversation may fail, and texts that the prompt has to contain. */
 const HISTORIES: Readonly<
   Record<string, { messages: readonly TemplateMessage[]; shown: readonly string[] }>
