@@ -1,6 +1,7 @@
 /** The choices of one answer as one stream: submitted together, told apart by index, ended together. */
 import type { PromptLogprobs, TokenId } from "../engine/protocol.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
+import { Backlog } from "./backlog.ts";
 import { clientClosed, generate } from "./generate.ts";
 import type {
   FinishEvent,
@@ -73,7 +74,7 @@ export async function generateChoices(
     for (const generation of generations) generation.cancel();
     throw refused.reason;
   }
-  return new Choices(generations, perPrompt);
+  return new Choices(generations, perPrompt, deps.config.limits["max-unsent-events"]);
 }
 
 function choiceRequest(prompt: GenerateRequest, index: number, seedOffset: number): GenerateRequest {
@@ -94,7 +95,7 @@ function choiceRequest(prompt: GenerateRequest, index: number, seedOffset: numbe
  * first events of the choices before it: some clients count choices instead of reading their index.
  *
  * Iterate once. Ends without a `last` event when the client has gone; throws when the engine fails a choice, and
- * cancels the others then and when the consumer leaves early. What waits here is what `Generation` lets wait.
+ * cancels the others then and when the consumer leaves early. A choice of which too much waits here is paused.
  */
 export class Choices implements AsyncIterable<ChoiceEvent> {
   readonly #generations: readonly Generation[];
@@ -106,15 +107,21 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
   /** How many choices have sent their first event. */
   #started = 0;
   #ready: (readonly [index: number, event: GenerationEvent])[] = [];
+  /** Per choice, what waits for the consumer. */
+  readonly #backlogs: readonly Backlog[];
   #open: number;
   #error: Error | undefined;
   #wake: (() => void) | undefined;
 
-  constructor(generations: readonly Generation[], perPrompt: number) {
+  /** @param mostUnsent Events of a choice that may wait for the consumer. */
+  constructor(generations: readonly Generation[], perPrompt: number, mostUnsent: number) {
     this.#generations = generations;
     this.#perPrompt = perPrompt;
     this.#open = generations.length;
     this.#held = generations.map(() => []);
+    this.#backlogs = generations.map(
+      (generation) => new Backlog(mostUnsent, (full) => generation.setPaused(full)),
+    );
     this.#usages = generations.map(({ promptTokens }) => ({
       promptTokens: promptTokens.length,
       cachedTokens: 0,
@@ -142,6 +149,7 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
         this.#ready = [];
         for (const [index, event] of ready) {
           this.#usages[index] = event.usage;
+          this.#backlogs[index]?.take();
           if (event.kind === "finish") unfinished--;
           yield { index, event, usage: this.#usage(), last: unfinished === 0 };
         }
@@ -189,6 +197,7 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
   }
 
   #take(index: number, event: GenerationEvent): void {
+    this.#backlogs[index]?.add();
     if (index > this.#started) {
       this.#held[index]?.push(event);
       return;

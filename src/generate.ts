@@ -77,7 +77,7 @@ export interface GenerateDeps {
   readonly metrics: Metrics;
   readonly lifecycle: Lifecycle;
   readonly log: Log;
-  readonly config: Pick<AppConfig, "isolateKeys">;
+  readonly config: Pick<AppConfig, "isolateKeys" | "limits">;
 }
 
 /** Token counts so far. */
@@ -206,7 +206,7 @@ interface RunContext extends GenerateDeps {
  * a finish; one that the engine fails throws an `ApiError`.
  *
  * Tokens are read as fast as they come, so that a stop string frees the slot however slowly the client reads.
- * What waits for the client is bounded by what a slot can hold.
+ * Who passes the events on holds it back with `setPaused` when too many of them wait.
  */
 export class Generation implements AsyncIterable<GenerationEvent> {
   readonly promptTokens: readonly TokenId[];
@@ -238,6 +238,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   #thought = 0;
   /** A call that has begun and has no arguments yet. */
   #bareCall: number | undefined;
+  #paused = false;
 
   constructor(model: LoadedModel, request: GenerateRequest, stream: TokenStream, run: RunContext) {
     this.promptTokens = stream.promptTokens;
@@ -282,6 +283,14 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   /** Frees the slot of a choice that nobody wants any more; does nothing to one that has ended. */
   cancel(): void {
     if (!this.#ended) this.#model.engine.cancel(this.#engineId);
+  }
+
+  /** A paused choice gets no tokens but those on their way; it loses its slot only to somebody who waits for one. */
+  setPaused(paused: boolean): void {
+    if (this.#ended || paused === this.#paused) return;
+    this.#paused = paused;
+    if (paused) this.#run.metrics.countPause();
+    this.#model.engine.control(this.#engineId, { paused });
   }
 
   /** Never rejects: what goes wrong is thrown to the consumer. */
@@ -331,11 +340,8 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     this.#count(closing);
     for (const delta of this.#pipeline.push(closing, undefined)) this.#emitDelta(delta);
     this.#engineId = `${this.#request.id}-answer`;
-    const submit = {
-      ...submitOf(this.#model, this.#request, this.#run.config.isolateKeys),
-      id: this.#engineId,
-      resume,
-    };
+    const asked = submitOf(this.#model, this.#request, this.#run.config.isolateKeys);
+    const submit = { ...asked, id: this.#engineId, resume, paused: this.#paused };
     return this.#model.engine.submit(submit, this.#run.signal);
   }
 

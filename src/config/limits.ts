@@ -101,6 +101,12 @@ export const limitOptions = {
     256,
     "most requests that wait for a slot of a model; more are answered 503",
   ),
+  // Beyond what the system buffers; about 200 kB as chunks. A client that falls so far behind has stopped reading.
+  "max-unsent-events": option(
+    integer("count", 1, 1_000_000),
+    1024,
+    "most pieces of a choice that wait for a client that does not read; its generation pauses meanwhile",
+  ),
 } as const satisfies Readonly<Record<`max-${string}`, OptionSpec<number, number>>>;
 
 export type LimitName = keyof typeof limitOptions;

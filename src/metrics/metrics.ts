@@ -102,6 +102,11 @@ export class Metrics {
   readonly #disconnects = this.#counter("weft_client_disconnects_total", "Clients that left early.", [
     "phase",
   ]);
+  readonly #pauses = this.#counter(
+    "weft_slow_reader_pauses_total",
+    "Generations held back because their client did not read.",
+    [],
+  );
   readonly #drops = this.#counter(
     "weft_connections_dropped_total",
     "Connections closed at once because there were too many.",
@@ -204,6 +209,10 @@ export class Metrics {
 
   countDisconnect(phase: DisconnectPhase): void {
     this.#disconnects.inc({ phase });
+  }
+
+  countPause(): void {
+    this.#pauses.inc();
   }
 
   countDrop(): void {

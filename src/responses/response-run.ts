@@ -1,4 +1,5 @@
 /** A response that is being made: takes in its generation to the end and lets any number of readers follow. */
+import type { Backlog } from "../backlog.ts";
 import type { GenerationEvent } from "../generate.ts";
 import { ApiError, internalError } from "../openai/api-error.ts";
 import type { Item } from "../openai/responses/items.ts";
@@ -16,13 +17,15 @@ export interface RunOptions {
   /** Whether somebody follows the stream, so that every piece is worth keeping by itself. */
   readonly streamed: boolean;
   readonly epochSeconds: () => number;
+  /** Counts what waits for the first one who follows; undefined for a run that nobody may hold back. */
+  readonly backlog: Backlog | undefined;
   /** Ends the generation. */
   readonly abort: () => void;
   /** Before readers learn of the end: what they ask for next must find the response. */
   readonly onEnd: (end: EndEvent, error: unknown) => void;
 }
 
-/** What waits for its readers is bounded by what a slot can hold. */
+/** What is kept for its readers is bounded by what a slot can hold. */
 export class ResponseRun implements ResponseRecord {
   readonly owner: string;
   readonly head: ResponseHead;
@@ -36,6 +39,7 @@ export class ResponseRun implements ResponseRecord {
   #error: unknown;
   #changed: Promise<void>;
   #notify: () => void = () => {};
+  #followed = false;
 
   constructor(generation: AsyncIterable<GenerationEvent>, options: RunOptions) {
     this.owner = options.owner;
@@ -73,10 +77,13 @@ export class ResponseRun implements ResponseRecord {
 
   /** Everything from the first event on, then what comes, to the end. */
   async *follow(): AsyncGenerator<OutputEvent, void, void> {
+    const backlog = this.#followed ? undefined : this.#options.backlog;
+    this.#followed = true;
     for (let next = 0; ; next++) {
       while (this.#log[next] === undefined) await this.#changed;
       const event = this.#log[next];
       if (event === undefined) return;
+      backlog?.take();
       yield event;
       if (event === this.#end) return;
     }
@@ -110,17 +117,22 @@ export class ResponseRun implements ResponseRecord {
       return;
     }
     const joined = this.#options.streamed ? undefined : joinedEvents(this.#log.at(-1), event);
-    if (joined === undefined) this.#log.push(event);
+    if (joined === undefined) this.#keep(event);
     else this.#log[this.#log.length - 1] = joined;
     this.#wake();
   }
 
   #finish(end: EndEvent): void {
     this.#end = end;
-    this.#log.push(end);
+    this.#keep(end);
     this.#options.onEnd(end, this.#error);
     this.#resolveEnd(end);
     this.#wake();
+  }
+
+  #keep(event: OutputEvent): void {
+    this.#log.push(event);
+    this.#options.backlog?.add();
   }
 
   #wake(): void {

@@ -1,7 +1,9 @@
 /** `/v1/responses`: makes responses, and shows, replays, cancels and deletes those that are kept. */
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import type { AppDeps } from "../deps.ts";
+import { Backlog } from "../backlog.ts";
 import { clientClosed } from "../generate.ts";
+import type { Generation } from "../generate.ts";
 import { readJsonObject } from "../http/body.ts";
 import { jsonReply } from "../http/reply.ts";
 import { ApiError } from "../openai/api-error.ts";
@@ -188,6 +190,7 @@ async function startRun(
     }),
     streamed: request.stream || request.background,
     epochSeconds,
+    backlog: request.stream && !request.background ? backlogOf(deps, started.generation) : undefined,
     abort: () => lifetime.abort(),
     onEnd: (end, error) => {
       // Nobody ever heard the id of an answer that its client did not wait for.
@@ -198,6 +201,11 @@ async function startRun(
     },
   });
   return run;
+}
+
+/** Only a client that reads while it is made can hold it back. */
+function backlogOf({ config }: AppDeps, generation: Generation): Backlog {
+  return new Backlog(config.limits["max-unsent-events"], (full) => generation.setPaused(full));
 }
 
 function responseHead(
