@@ -121,10 +121,11 @@ export interface Backend {
    */
   run(entries: readonly BatchEntry[]): BatchRun;
   /**
+   * @param prompt What repetitions are looked for in, beside the output.
    * @throws {EngineError} `invalid_request` for a token outside the vocabulary, `grammar_rejected`,
    * `no_token_allowed` when the request can be seen to leave nothing even for its first draw.
    */
-  createSampler(params: GenerationParams): Sampler;
+  createSampler(params: GenerationParams, prompt?: Uint32Array): Sampler;
   /** @param top Number of alternatives to read with each token. */
   createLogprobReader(top: number): LogprobReader;
   readonly embedder: Embedder;

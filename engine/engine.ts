@@ -149,7 +149,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
         throw new EngineError("prompt_too_long", "The prompt is longer than this engine takes.", details);
       }
       // Needs no word of what is resumed: each draw is told the whole output so far.
-      const sampler = backend.createSampler(command.params);
+      const sampler = backend.createSampler(command.params, prompt);
       // A resumed request has brought those of its prompt with its first token.
       const top = command.resume.length > 0 ? undefined : command.promptLogprobs;
       let promptLogprobs: PromptLogprobCollector | undefined;

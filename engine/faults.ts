@@ -27,7 +27,7 @@ export class FaultInjector {
       const backend = await load(options, onProgress);
       const [run, createSampler] = [backend.run.bind(backend), backend.createSampler.bind(backend)];
       backend.run = (entries) => this.#run(() => run(entries));
-      backend.createSampler = (params) => this.#sampler(createSampler(params), params);
+      backend.createSampler = (params, prompt) => this.#sampler(createSampler(params, prompt), params);
       return backend;
     };
   }

@@ -21,6 +21,20 @@ export type PromptPart =
   | { readonly text: string; readonly special: boolean }
   | { readonly tokens: readonly TokenId[] };
 
+/** DRY: tokens that go on with a repetition lose more the longer it is. Prompt and output count alike. */
+export interface DryParams {
+  /** Above 0: a token loses `multiplier * base ** (repeated tokens - allowedLength)` of its logit. */
+  readonly multiplier: number;
+  /** At least 1. */
+  readonly base: number;
+  /** Repetitions of fewer tokens cost nothing. */
+  readonly allowedLength: number;
+  /** How many of the last tokens are looked at; 0 is all of them. */
+  readonly lastTokens: number;
+  /** Texts across which nothing counts as repeated. */
+  readonly breakers: readonly string[];
+}
+
 /** How the next token is drawn. Every field is set; the neutral value is named with each. */
 export interface SamplingParams {
   /** 0 picks the most likely token. */
@@ -38,6 +52,14 @@ export interface SamplingParams {
   readonly repeatPenalty: number;
   /** How many generated tokens the penalties look back on; 0 is all of them. */
   readonly repeatLastTokens: number;
+  /**
+   * Chance, 0-1, with which a draw leaves out the most likely tokens: of those that are at least `xtcThreshold`
+   * likely, all but the least likely one. 0 is off, and so is a threshold above 0.5.
+   */
+  readonly xtcProbability: number;
+  readonly xtcThreshold: number;
+  /** Undefined is off. */
+  readonly dry: DryParams | undefined;
   /** Added to the logits before anything else; -100 or less bans, 100 or more forces. */
   readonly logitBias: readonly (readonly [token: TokenId, bias: number])[];
   /** Unsigned 32-bit. Each position draws with a seed derived from this one and the position alone. */

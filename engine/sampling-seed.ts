@@ -1,4 +1,12 @@
-/** The seed of one draw, from the request's seed and the position alone, so that a replay draws the same. */
+/** What is random in a draw, from the request's seed and the position alone, so that a replay draws the same. */
+
+/** Tells the choice whether XTC takes part in a draw from the draw itself. */
+const XTC = 0x78746320;
+
+/** Whether something that has this chance, 0-1, happens to a draw. */
+export function xtcHappens(probability: number, seed: number, position: number): boolean {
+  return drawSeed((seed ^ XTC) >>> 0, position) < probability * 2 ** 32;
+}
 
 /**
  * Both arguments and the result are unsigned 32-bit integers. Mixing as in MurmurHash3's finalizer: near

@@ -37,6 +37,9 @@ export interface AddonSamplerConfig {
   readonly topP?: number;
   /** Unsigned 32-bit. */
   readonly seed?: number;
+  /** Both or none. Its own draw has the seed's chance; with a probability of 1 it is made whatever the seed. */
+  readonly xtcProbability?: number;
+  readonly xtcThreshold?: number;
   readonly repeatPenalty?: number;
   readonly repeatPenaltyMaxTokens?: number;
   /** The tokens to be punished, oldest first. */

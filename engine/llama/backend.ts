@@ -76,14 +76,14 @@ export class LlamaBackend implements Backend {
     }
   }
 
-  createSampler(params: GenerationParams): Sampler {
+  createSampler(params: GenerationParams, prompt?: Uint32Array): Sampler {
     const { vocabSize } = this.facts;
     const ids = [...params.stopTokenIds, ...params.sampling.logitBias.map(([token]) => token)];
     for (const id of ids) {
       if (!Number.isInteger(id) || id < 0 || id >= vocabSize)
         throw new EngineError("invalid_request", `Token id ${id} is not in 0 to ${vocabSize - 1}.`);
     }
-    return new LlamaSampler(this.#parts, params);
+    return new LlamaSampler(this.#parts, params, prompt);
   }
 
   createLogprobReader(top: number): LogprobReader {

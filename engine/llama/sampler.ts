@@ -2,10 +2,12 @@
  * Draws one request's tokens with llama.cpp's samplers.
  *
  * Every draw gets its own seed and the output so far, so nothing but the tokens has to be restored to continue
- * a request elsewhere. The order is llama.cpp's: bias, penalties, top-k, top-p, min-p, temperature.
+ * a request elsewhere. The order: bias and DRY, penalties, top-k, top-p, min-p, XTC, temperature. DRY and the chance
+ * of XTC are worked out here, because the runtime's are no functions of the tokens and the position.
  */
+import { DryPenalties } from "../dry.ts";
 import { EngineError } from "../errors.ts";
-import { drawSeed } from "../sampling-seed.ts";
+import { drawSeed, xtcHappens } from "../sampling-seed.ts";
 import { GrammarGuide, nothingLeft } from "./grammar.ts";
 import { LlamaLogprobReader } from "./logprobs.ts";
 import type { LogitsHandle, Sampled, Sampler } from "../backend.ts";
@@ -36,8 +38,14 @@ export interface SamplerHost {
   readonly contextTokens: number;
 }
 
-/** Tokens and biases of a draw, in both of the forms that are needed. */
+/** XTC with a higher threshold does nothing. */
+const MOST_XTC_THRESHOLD = 0.5;
+
+const NO_PROMPT = new Uint32Array(0);
+
+/** Tokens and biases of a draw, in all of the forms that are needed. */
 interface Bias {
+  readonly values: ReadonlyMap<TokenId, number>;
   readonly config: AddonSamplerConfig;
   readonly banned: ReadonlySet<TokenId>;
 }
@@ -49,6 +57,7 @@ export class LlamaSampler implements Sampler {
   readonly #observer: LlamaLogprobReader | undefined;
   readonly #bias: Bias;
   readonly #biasBeforeMinTokens: Bias;
+  readonly #dry: DryPenalties | undefined;
   readonly #guide: GrammarGuide | undefined;
   /** Whether the options change from draw to draw. */
   readonly #varies: boolean;
@@ -59,7 +68,7 @@ export class LlamaSampler implements Sampler {
   #disposed = false;
 
   /** @throws {EngineError} `grammar_rejected`; `no_token_allowed` when not even the first draw can bring a token. */
-  constructor(host: SamplerHost, params: GenerationParams) {
+  constructor(host: SamplerHost, params: GenerationParams, prompt: Uint32Array = NO_PROMPT) {
     this.#host = host;
     this.#params = params;
     const { sampling, stopTokenIds, ignoreEos, minTokens, grammar } = params;
@@ -71,7 +80,14 @@ export class LlamaSampler implements Sampler {
     this.#guide = grammar === undefined ? undefined : new GrammarGuide(host.grammars, grammar, banned);
     this.#sampler = new host.bindings.AddonSampler(host.model);
     if (params.topLogprobs !== undefined) this.#observer = new LlamaLogprobReader(host, params.topLogprobs);
-    this.#varies = sampling.temperature > 0 || minTokens > 0 || usesPenalties(params);
+    if (sampling.dry !== undefined)
+      this.#dry = new DryPenalties(sampling.dry, [...prompt], (token) => textOf(host.vocabulary, token));
+    this.#varies =
+      sampling.temperature > 0 ||
+      minTokens > 0 ||
+      usesPenalties(params) ||
+      usesXtc(params) ||
+      sampling.dry !== undefined;
   }
 
   async sample(logits: LogitsHandle, position: number, output: readonly TokenId[]): Promise<Sampled> {
@@ -136,9 +152,10 @@ export class LlamaSampler implements Sampler {
 
   #config(position: number, output: readonly TokenId[]): AddonSamplerConfig {
     const { sampling } = this.#params;
-    const bias = this.#biasAfter(output).config;
+    const bias = this.#biasWithDry(output);
     const penalties = usesPenalties(this.#params) ? this.#penalties(output) : {};
-    if (sampling.temperature <= 0) return { temperature: 0, ...bias, ...penalties };
+    const xtc = this.#xtc(position);
+    if (sampling.temperature <= 0) return { temperature: 0, ...bias, ...penalties, ...xtc };
     return {
       temperature: sampling.temperature,
       seed: drawSeed(sampling.seed, position),
@@ -147,7 +164,23 @@ export class LlamaSampler implements Sampler {
       ...(sampling.minP > 0 ? { minP: sampling.minP } : {}),
       ...bias,
       ...penalties,
+      ...xtc,
     };
+  }
+
+  #biasWithDry(output: readonly TokenId[]): AddonSamplerConfig {
+    const { values, config } = this.#biasAfter(output);
+    const penalties = this.#dry?.after(output);
+    if (penalties === undefined || penalties.size === 0) return config;
+    const lowered = new Map(values);
+    for (const [token, penalty] of penalties) lowered.set(token, (lowered.get(token) ?? 0) - penalty);
+    return biasConfig(lowered);
+  }
+
+  #xtc(position: number): AddonSamplerConfig {
+    const { xtcProbability, xtcThreshold, seed } = this.#params.sampling;
+    if (!usesXtc(this.#params) || !xtcHappens(xtcProbability, seed, position)) return {};
+    return { xtcProbability: 1, xtcThreshold };
   }
 
   #penalties(output: readonly TokenId[]): AddonSamplerConfig {
@@ -169,16 +202,28 @@ function usesPenalties({ sampling }: GenerationParams): boolean {
   return sampling.frequencyPenalty !== 0 || sampling.presencePenalty !== 0 || sampling.repeatPenalty !== 1;
 }
 
+function usesXtc({ sampling }: GenerationParams): boolean {
+  return sampling.xtcProbability > 0 && sampling.xtcThreshold <= MOST_XTC_THRESHOLD;
+}
+
+function textOf({ tokenBytes, tokenOffsets }: Vocabulary, token: TokenId): Uint8Array {
+  return tokenBytes.subarray(tokenOffsets[token], tokenOffsets[token + 1]);
+}
+
 function biasOf(logitBias: readonly (readonly [TokenId, number])[], ends: readonly TokenId[]): Bias {
   const bias = new Map(logitBias);
   for (const token of ends) bias.set(token, -BIAS_LIMIT);
   const banned = new Set([...bias.keys()].filter((token) => (bias.get(token) ?? 0) <= -BIAS_LIMIT));
-  if (bias.size === 0) return { config: {}, banned };
-  const config = {
-    tokenBiasKeys: Uint32Array.from(bias.keys()),
-    tokenBiasValues: Float32Array.from(bias.values(), nativeBias),
+  const values = new Map([...bias].map(([token, value]) => [token, nativeBias(value)]));
+  return { values, config: biasConfig(values), banned };
+}
+
+function biasConfig(values: ReadonlyMap<TokenId, number>): AddonSamplerConfig {
+  if (values.size === 0) return {};
+  return {
+    tokenBiasKeys: Uint32Array.from(values.keys()),
+    tokenBiasValues: Float32Array.from(values.values()),
   };
-  return { config, banned };
 }
 
 function nativeBias(bias: number): number {

@@ -15,6 +15,10 @@ export const MAX_CHOICES_OF_TEXT = 1000;
 /** A salt is a random word; it is compared for each slot of each step. */
 export const MAX_CACHE_SALT = 256;
 
+/** Texts across which DRY sees no repetition, and their bytes: each drawn token is searched for each of them. */
+export const MAX_DRY_BREAKERS = 64;
+export const MAX_DRY_BREAKER_BYTES = 64;
+
 /** Model ids are names of files or aliases; longer ones only fill logs. */
 export const MAX_MODEL_NAME = 1024;
 

@@ -7,8 +7,10 @@ const CALLS =
 const FORMATS =
   "thinking stays free; what of a schema cannot be held is a 400 when strict, else listed in `x-weft-ignored-params`";
 const GRAMMAR = "GBNF, behind free thinking";
-const ORDER = "order: bias, penalties, top-k, top-p, min-p, temperature";
+const ORDER = "order: bias and DRY, penalties, top-k, top-p, min-p, XTC, temperature";
 const PENALTIES = "over generated tokens only";
+const DRY = "over prompt and output alike; `dry_penalty_last_n: -1` looks at all of it";
+const XTC = "drawn from the seed, also at temperature 0";
 const BUDGET = "thinking that uses up its budget is ended, and the answer goes on";
 
 /** What a reader has to know beyond the word; fields with the same note and support share a row. */
@@ -16,6 +18,11 @@ const NOTES: Readonly<Record<string, string>> = {
   best_of: "the best by mean log probability; not with `stream`",
   cache_salt: "requests of other salts reuse nothing of this one, nor it of theirs",
   dimensions: "the first numbers, at unit length again",
+  dry_allowed_length: DRY,
+  dry_base: DRY,
+  dry_multiplier: DRY,
+  dry_penalty_last_n: DRY,
+  dry_sequence_breakers: DRY,
   echo: "with `logprobs` and `max_tokens: 0` it scores the prompt",
   frequency_penalty: PENALTIES,
   function_call: "deprecated name of `tool_choice`",
@@ -51,6 +58,8 @@ const NOTES: Readonly<Record<string, string>> = {
   tools: CALLS,
   top_k: ORDER,
   top_p: ORDER,
+  xtc_probability: XTC,
+  xtc_threshold: XTC,
 };
 
 const endpoints = Object.keys(ENDPOINT_FIELDS) as DescribedEndpoint[];

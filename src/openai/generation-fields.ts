@@ -3,9 +3,10 @@ import { z } from "zod";
 import type { SamplingDefaults } from "../../models/catalogue.ts";
 import type { GenerationParams, SamplingParams, TokenId } from "../../engine/protocol.ts";
 import type { Limits } from "../config/limits.ts";
-import { MAX_CACHE_SALT, MAX_MODEL_NAME } from "../http/limits.ts";
+import { MAX_CACHE_SALT, MAX_DRY_BREAKERS, MAX_MODEL_NAME } from "../http/limits.ts";
 import { isObject } from "../http/json.ts";
 import { ApiError } from "./api-error.ts";
+import { extraSamplersShape, readExtraSamplers } from "./extra-samplers.ts";
 import {
   belowMinimum,
   checkLength,
@@ -35,6 +36,7 @@ export const generationShape = {
   repeat_penalty: repeatPenalty,
   repetition_penalty: repeatPenalty,
   repeat_last_n: integer(-1).optional(),
+  ...extraSamplersShape,
   logit_bias: z.record(z.string(), decimal(-100, 100)).optional(),
   seed: z.number("an integer").optional(),
   ignore_eos: z.boolean().optional(),
@@ -115,6 +117,7 @@ export function prepareBody(
   const present = withoutNulls(body);
   checkLength(present["stop"], limits["max-stops"], "stop", "max-stops");
   checkLength(present["stop_token_ids"], limits["max-stop-tokens"], "stop_token_ids", "max-stop-tokens");
+  checkLength(present["dry_sequence_breakers"], MAX_DRY_BREAKERS, "dry_sequence_breakers");
   const bias = present["logit_bias"];
   const mostBiases = limits["max-logit-bias"];
   if (isObject(bias) && Object.keys(bias).length > mostBiases) {
@@ -238,6 +241,7 @@ function readSampling(fields: GenerationFields): RequestedSampling {
     // llama.cpp's clients switch the penalty off with a window of 0; to the engine 0 means all.
     repeatPenalty: lookBack === 0 ? 1 : (fields.repeat_penalty ?? fields.repetition_penalty ?? 1),
     repeatLastTokens: Math.max(0, lookBack),
+    ...readExtraSamplers(fields),
     logitBias: Object.entries(fields.logit_bias ?? {}).map(([token, bias]) => [readBiasToken(token), bias]),
     seed: readSeed(fields.seed),
   };

@@ -47,11 +47,15 @@ const isNot =
 
 /** Fields of which only some values are refused. */
 const REFUSED_VALUES: Readonly<Record<string, Check>> = {
-  dry_multiplier: isNot(0),
+  adaptive_target: (value) => !(typeof value === "number" && value < 0),
+  dynatemp_range: isNot(0),
   length_penalty: isNot(1),
   modalities: (value) => !Array.isArray(value) || value.some((name) => name !== "text"),
+  mirostat: isNot(0),
+  top_n_sigma: (value) => !(typeof value === "number" && value <= 0),
+  typ_p: isNot(1),
+  typical_p: isNot(1),
   use_beam_search: isAsked,
-  xtc_probability: isNot(0),
 };
 
 const REFUSED_VALUES_BY: Readonly<Record<RequestEndpoint, Readonly<Record<string, Check>>>> = {

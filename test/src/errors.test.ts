@@ -239,8 +239,21 @@ describe("a refused field", () => {
     [{ echo: true }, "echo", "unsupported_parameter"],
     [{ post_sampling_probs: true }, "post_sampling_probs", "unsupported_parameter"],
     [{ use_beam_search: true }, "use_beam_search", "unsupported_value"],
-    [{ dry_multiplier: 0.8 }, "dry_multiplier", "unsupported_value"],
-    [{ xtc_probability: 0.5 }, "xtc_probability", "unsupported_value"],
+    [{ dynatemp_range: 0.5 }, "dynatemp_range", "unsupported_value"],
+    [{ mirostat: 2 }, "mirostat", "unsupported_value"],
+    [{ typical_p: 0.9 }, "typical_p", "unsupported_value"],
+    [{ top_n_sigma: 1 }, "top_n_sigma", "unsupported_value"],
+    [{ adaptive_target: 0.5 }, "adaptive_target", "unsupported_value"],
+    [{ xtc_probability: 1.5 }, "xtc_probability", "decimal_above_max_value"],
+    [{ xtc_threshold: -0.1 }, "xtc_threshold", "decimal_below_min_value"],
+    [{ dry_multiplier: -1 }, "dry_multiplier", "decimal_below_min_value"],
+    [{ dry_base: 0.5 }, "dry_base", "decimal_below_min_value"],
+    [{ dry_allowed_length: 1.5 }, "dry_allowed_length", "invalid_type"],
+    [{ dry_penalty_last_n: -2 }, "dry_penalty_last_n", "integer_below_min_value"],
+    [{ dry_sequence_breakers: "x" }, "dry_sequence_breakers", "invalid_type"],
+    [{ dry_sequence_breakers: [1] }, "dry_sequence_breakers[0]", "invalid_type"],
+    [{ dry_sequence_breakers: ["x".repeat(65)] }, "dry_sequence_breakers[0]", "string_above_max_length"],
+    [{ dry_sequence_breakers: Array(65).fill("x") }, "dry_sequence_breakers", "array_above_max_length"],
   ])("%j is refused by name because dropping it would change the answer", async (fields, param, code) => {
     const { chat } = createTestApp();
     const response = await chat(fields);

@@ -87,6 +87,9 @@ describe("the parameters of a request", () => {
       presencePenalty: 0,
       repeatPenalty: 1,
       repeatLastTokens: 0,
+      xtcProbability: 0,
+      xtcThreshold: 0.1,
+      dry: undefined,
       logitBias: [],
       seed: 7,
     });
@@ -108,6 +111,11 @@ describe("the parameters of a request", () => {
       min_p: 0.1,
       repetition_penalty: 1.1,
       repeat_last_n: 64,
+      xtc_probability: 0.5,
+      xtc_threshold: 0.2,
+      dry_multiplier: 0.8,
+      dry_allowed_length: 3,
+      dry_penalty_last_n: -1,
       logit_bias: { "5": -100 },
       seed: -2,
       ignore_eos: true,
@@ -129,6 +137,15 @@ describe("the parameters of a request", () => {
         presencePenalty: 0,
         repeatPenalty: 1.1,
         repeatLastTokens: 64,
+        xtcProbability: 0.5,
+        xtcThreshold: 0.2,
+        dry: {
+          multiplier: 0.8,
+          base: 1.75,
+          allowedLength: 3,
+          lastTokens: 0,
+          breakers: ["\n", ":", '"', "*"],
+        },
         logitBias: [[5, -100]],
         seed: 2 ** 32 - 2,
       },
@@ -138,6 +155,19 @@ describe("the parameters of a request", () => {
       stopTokenIds: [4, 5],
       topLogprobs: 0,
       reusePrefix: false,
+    });
+  });
+
+  it("turn DRY on with its multiplier alone, and off with a window of 0", async () => {
+    const dryOf = async (fields: object) => (await paramsOf(fields)).sampling.dry;
+    expect(await dryOf({ dry_base: 2, dry_allowed_length: 4, dry_sequence_breakers: ["a"] })).toBeUndefined();
+    expect(await dryOf({ dry_multiplier: 1, dry_penalty_last_n: 0 })).toBeUndefined();
+    expect(await dryOf({ dry_multiplier: 1, dry_base: 3, dry_sequence_breakers: [] })).toEqual({
+      multiplier: 1,
+      base: 3,
+      allowedLength: 2,
+      lastTokens: 64,
+      breakers: [],
     });
   });
 
@@ -264,8 +294,8 @@ describe("fields without effect", () => {
     for (const stream of [false, true]) {
       const { chat, engine } = createTestApp();
       engine.script = ANSWER;
-      const response = await chat({ stream, user: "u", store: true, "be\r\nevil": 1, mirostat: 2 });
-      expect(response.headers.get("x-weft-ignored-params")).toBe("user,store,be??evil,mirostat");
+      const response = await chat({ stream, user: "u", store: true, "be\r\nevil": 1, mirostat_tau: 2 });
+      expect(response.headers.get("x-weft-ignored-params")).toBe("user,store,be??evil,mirostat_tau");
       await response.text();
     }
   });
@@ -274,12 +304,12 @@ describe("fields without effect", () => {
     const { chat, engine } = createTestApp({ config: { strictParams: true } });
     engine.script = ANSWER;
     expect((await chat({ user: "u", store: true })).status).toBe(200);
-    const response = await chat({ mirostat: 2 });
+    const response = await chat({ mirostat_tau: 2 });
     expect(await response.json()).toEqual({
       error: {
-        message: "Unknown parameter: 'mirostat'.",
+        message: "Unknown parameter: 'mirostat_tau'.",
         type: "invalid_request_error",
-        param: "mirostat",
+        param: "mirostat_tau",
         code: "unknown_parameter",
       },
     });

@@ -132,6 +132,17 @@ describe("outputs", () => {
       ["Tell me a story.", { sampling: withSampling({ temperature: 1, seed: 4 }) }],
       ["What is the capital of Japan?", { grammar: CHOICE }],
       ["Count from 3 to 12.", { grammar: `root ::= [0-9, ]+ "!"` }],
+      [
+        "Tell me about a dog.",
+        {
+          sampling: withSampling({
+            temperature: 1,
+            seed: 12,
+            xtcProbability: 0.6,
+            dry: { multiplier: 3, base: 2, allowedLength: 1, lastTokens: 0, breakers: ["\n"] },
+          }),
+        },
+      ],
       ["Say hello.", { sampling: withSampling({ frequencyPenalty: 0.5 }), grammar: TEXT_THEN_DIGIT }],
     ];
     const alone: Answer[] = [];

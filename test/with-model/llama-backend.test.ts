@@ -1,6 +1,7 @@
 /** The llama.cpp backend on a real model: vocabulary, tokens, cells, draws, and what it refuses. */
 import * as fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { DryPenalties } from "../../engine/dry.ts";
 import { loadLlamaBackend } from "../../engine/llama/load.ts";
 import { TokenTable } from "../../models/text/token-table.ts";
 import { GREEDY, LOAD_OPTIONS } from "../support/engine.ts";
@@ -32,7 +33,7 @@ function textOf(tokens: Iterable<number>): string {
 /** Feeds a prompt and draws `count` tokens alone in a slot. */
 async function generate(prompt: Uint32Array, count: number, params: GenerationParams, slot = 0) {
   backend.truncate(slot, 0);
-  const sampler = backend.createSampler(params);
+  const sampler = backend.createSampler(params, prompt);
   const output: number[] = [];
   const drawn = [];
   if (prompt.length > 1)
@@ -175,6 +176,53 @@ describe("draws", () => {
     const punished = await generate(list, 40, withSampling({ frequencyPenalty: 2 }));
     const distinct = (tokens: readonly number[]): number => new Set(tokens).size;
     expect(distinct(punished.output)).toBeGreaterThan(distinct(free.output));
+  });
+
+  test("XTC leaves out the most likely of several likely tokens", async () => {
+    const threshold = 0.04;
+    const params = { ...withSampling({ xtcProbability: 1, xtcThreshold: threshold }), topLogprobs: 20 };
+    const { drawn } = await generate(plain("Once upon a time, there was"), 30, params);
+    let left = 0;
+    for (const { token, logprobs } of drawn) {
+      const likely = (logprobs?.top ?? []).filter(([, logprob]) => Math.exp(logprob) >= threshold);
+      expect(token).toBe((likely.at(-1) ?? logprobs?.top[0])?.[0]);
+      if (likely.length > 1) left++;
+    }
+    expect(left).toBeGreaterThan(5);
+  });
+
+  test("XTC takes part in some draws, decided by the seed", async () => {
+    const draw = async (sampling: object): Promise<number[]> =>
+      (await generate(plain("Once upon a time, there was"), 30, withSampling(sampling))).output;
+    const xtc = { xtcProbability: 0.3, xtcThreshold: 0.04, seed: 1 };
+    const some = await draw(xtc);
+    expect(await draw(xtc)).toEqual(some);
+    const others = [
+      await draw({ ...xtc, seed: 2 }),
+      await draw({ ...xtc, xtcProbability: 1 }),
+      await draw({}),
+    ];
+    for (const other of others) expect(some).not.toEqual(other);
+    expect(await draw({ ...xtc, xtcThreshold: 0.6 })).toEqual(await draw({}));
+  });
+
+  test("DRY takes from the logits what its tokens say, those of the prompt included", async () => {
+    const dry = { multiplier: 5, base: 1.75, allowedLength: 1, lastTokens: 0, breakers: ["\n"] };
+    const bytesOf = (token: number): Uint8Array => table.bytes(token);
+    const list = prompt();
+    const params = { ...withSampling({ dry }), topLogprobs: 20 };
+    const { output, drawn } = await generate(list, 40, params);
+    const penalties = new DryPenalties(dry, [...list], bytesOf);
+    let changed = 0;
+    drawn.forEach(({ token, logprobs }, i) => {
+      const lost = penalties.after(output.slice(0, i));
+      const ranked = (logprobs?.top ?? [])
+        .map(([id, logprob]) => [id, logprob - (lost.get(id) ?? 0)] as const)
+        .toSorted((a, b) => b[1] - a[1]);
+      expect(token).toBe(ranked[0]?.[0]);
+      if (token !== logprobs?.top[0]?.[0]) changed++;
+    });
+    expect(changed).toBeGreaterThan(0);
   });
 
   test("log probabilities are the model's own, whatever the options", async () => {

@@ -78,6 +78,18 @@ test.each<[string, Partial<GenerationParams>]>([
     },
   ],
   [
+    "with XTC and DRY",
+    {
+      sampling: {
+        ...sampling,
+        temperature: 1,
+        seed: 5,
+        xtcProbability: 0.5,
+        dry: { multiplier: 2, base: 1.75, allowedLength: 1, lastTokens: 0, breakers: ["\n", "e."] },
+      },
+    },
+  ],
+  [
     "under a grammar",
     {
       grammar: `root ::= ( [a-z]{1,9} [0-9] " " ){30,90} "."`,
