@@ -46,7 +46,7 @@ interface Outcome {
 /** Changes when a field of the JSON document changes its meaning. */
 const SCHEMA = "weft-bench/1";
 
-const processOutput: BenchOutput = {
+export const processOutput: BenchOutput = {
   out: (text) => void process.stdout.write(text),
   err: (text) => void process.stderr.write(text),
 };

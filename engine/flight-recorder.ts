@@ -118,7 +118,7 @@ export class FlightRecorder {
   }
 
   /** @param most Steps to tell of, the newest. */
-  timeline({ config, cost }: SchedulerState, most: number): Timeline {
+  timeline({ config: { fairness: _private, ...config }, cost }: SchedulerState, most: number): Timeline {
     const steps: RecordedStep[] = [];
     for (let i = Math.max(this.#first, this.#next - most); i < this.#next; i++) {
       const step = this.#steps[i % this.#capacity];

@@ -160,6 +160,10 @@ export interface LoadOptions {
    * undefined: where a token's result does not depend on how many are computed together.
    */
   readonly speculate: boolean | undefined;
+  /** Device time that prefill gets at least beside decode, relative to decode's, 0-1; absent: 0.3. */
+  readonly minPrefillShare?: number;
+  /** Whether a gap between decoding slots may be closed with a throw-away token; absent is yes. */
+  readonly plugGaps?: boolean;
   /** Steps that the flight recorder keeps; 0 records nothing, absent lets the engine choose. */
   readonly timelineSteps?: number;
 }

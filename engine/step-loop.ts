@@ -18,6 +18,7 @@ import {
   releaseCancelled,
   truncateSlot,
 } from "./scheduler/transitions.ts";
+import { wantedCall } from "./scheduler/wanted-call.ts";
 import type { PromptLogprobCollector } from "./prompt-logprobs.ts";
 import { StepRecord } from "./step-record.ts";
 import type { Backend, BatchRun, LogitsHandle, Sampled, Sampler } from "./backend.ts";
@@ -154,8 +155,8 @@ export class StepLoop {
     this.record.planMs += planMs;
     this.#recorder.planned(planMs);
     for (const call of plan.calls) {
-      const wanted = call.entries.filter((entry) => isCurrent(this.state, entry));
-      if (wanted.length > 0) await this.#runCall(callWith(call, wanted));
+      const wanted = wantedCall(this.state, call);
+      if (wanted !== undefined) await this.#runCall(wanted);
       if (this.#stopping) break;
     }
     const sideStartMs = performance.now();
@@ -436,14 +437,6 @@ export class StepLoop {
       };
     });
   }
-}
-
-/** The call without the entries nobody wants any more; gaps are closed only as planned. */
-function callWith(call: PlannedCall, wanted: readonly PlannedEntry[]): PlannedCall {
-  const real = call.entries.filter((entry) => entry.request !== undefined);
-  if (wanted.length === real.length) return call;
-  const tokens = wanted.reduce((sum, entry) => sum + entry.tokens.length, 0);
-  return { ...call, entries: wanted, tokens, unscaledMs: 0 };
 }
 
 function startInfo(request: ScheduledRequest, nowMs: number): Omit<StartInfo, "promptLogprobs"> {

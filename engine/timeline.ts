@@ -68,7 +68,8 @@ export interface Timeline {
   readonly originEpochMs: number;
   /** Steps that are kept at most. */
   readonly capacity: number;
-  readonly config: SchedulerConfig;
+  /** Without who may have how much: that is not for everybody who may look. */
+  readonly config: Omit<SchedulerConfig, "fairness">;
   /** As refined by now. */
   readonly cost: CostModel;
   /** Oldest first, without gaps. */

@@ -3,7 +3,7 @@
  * between their slots, and guessed tokens behind them where checking those is cheaper than a step for each.
  */
 import { decodeCallMs, decodePassMs } from "./cost-model.ts";
-import { decodeLayout, withoutLoneSlots } from "./decode-layout.ts";
+import { decodeLayout, mayPlug, withoutLoneSlots } from "./decode-layout.ts";
 import type { Running } from "./admission.ts";
 import type { DecodeLayout } from "./decode-layout.ts";
 import type { PlannedCall, PlannedEntry, ScheduledRequest, SchedulerState, SlotId } from "./types.ts";
@@ -126,7 +126,7 @@ function layoutOf(
   // A pass reads as many cells of each slot as its longest one has: a longer slot would slow the others down.
   const longest = Math.max(...decoding.map((r) => r.length));
   const slots = decoding.map((r) => r.slot);
-  const canPlug = (slot: SlotId): boolean => config.canRewind && length(slot) <= longest;
+  const canPlug = (slot: SlotId): boolean => mayPlug(config) && length(slot) <= longest;
   const cheapest = decodeLayout(slots, canPlug, (width) => decodePassMs(cost, width, drafts));
   if (!config.deterministic) return cheapest;
   const mayHold = (slot: SlotId): boolean =>

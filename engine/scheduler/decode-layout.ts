@@ -5,13 +5,18 @@
  * through the runs once from the left, keeping the cheapest way to cover each beginning.
  */
 import { adjacentRuns } from "./passes.ts";
-import type { SlotId } from "./types.ts";
+import type { SchedulerConfig, SlotId } from "./types.ts";
 
 export interface DecodeLayout {
   /** Slots that do not decode and get a throw-away token, ascending. */
   readonly plugs: readonly SlotId[];
   /** Number of slots in each device pass. */
   readonly passWidths: readonly number[];
+}
+
+/** Whether gaps may be closed at all: what is plugged must be taken back. */
+export function mayPlug({ canRewind, plugGaps }: SchedulerConfig): boolean {
+  return canRewind && plugGaps !== false;
 }
 
 /** The layout with every lone slot given a neighbour, where one may be plugged. */

@@ -3,7 +3,7 @@
  * counting what is kept, lost and scattered.
  */
 import { decodeCallMs, decodePassMs, prefillCallMs } from "./cost-model.ts";
-import { decodeLayout } from "./decode-layout.ts";
+import { decodeLayout, mayPlug } from "./decode-layout.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
 import type { ScheduledRequest, SchedulerState, Slot, SlotId } from "./types.ts";
 
@@ -41,6 +41,7 @@ export function chooseSlot(
 ): SlotChoice | undefined {
   const taken = new Set(busy);
   const reuseOf = state.slots.map((slot) => reusableTokens(request, slot, state.config));
+  if (state.config.slotChoice === "oldest") return oldestSlot(state, reuseOf, taken);
   const source = bestSource(state, reuseOf, overwritten);
   const computeMs = (reuse: number): number => prefillTokensMs(state, request.prompt.length - 1 - reuse);
   let best: SlotChoice | undefined;
@@ -59,6 +60,22 @@ export function chooseSlot(
     consider({ slot: slot.id, reuse: source.reuse, copyFrom: source.slot, costMs: copiedMs });
   }
   return best;
+}
+
+/** The longest prefix wins, then the longest rest. */
+function oldestSlot(
+  { slots }: SchedulerState,
+  reuseOf: readonly number[],
+  taken: ReadonlySet<SlotId>,
+): SlotChoice | undefined {
+  let best: Slot | undefined;
+  for (const slot of slots) {
+    if (taken.has(slot.id)) continue;
+    const gain = best === undefined ? 1 : (reuseOf[slot.id] ?? 0) - (reuseOf[best.id] ?? 0);
+    if (gain > 0 || (gain === 0 && slot.lastUseMs < (best?.lastUseMs ?? 0))) best = slot;
+  }
+  if (best === undefined) return undefined;
+  return { slot: best.id, reuse: reuseOf[best.id] ?? 0, copyFrom: undefined, costMs: 0 };
 }
 
 /** The slot whose cells save most when copied; a model that cannot rewind cannot cut a copy either. */
@@ -106,7 +123,7 @@ function gapMs(
   const withSlot = [...busy, slot].sort((a, b) => a - b);
   const { passWidths } = decodeLayout(
     withSlot,
-    () => state.config.canRewind,
+    () => mayPlug(state.config),
     (width) => decodePassMs(state.cost, width, 0),
   );
   const stepMs = decodeCallMs(state.cost, passWidths, 0) - decodeCallMs(state.cost, [withSlot.length], 0);

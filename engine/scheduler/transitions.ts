@@ -266,7 +266,9 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
     const slot = state.slots[entry.slot];
     if (slot === undefined || slot.length !== entry.position)
       throw new EngineError("internal", `Slot ${entry.slot} does not end at position ${entry.position}.`);
-    slot.tokens.set(entry.tokens, entry.position);
+    // Most entries are one token, for which a bulk copy costs more than the token.
+    if (entry.tokens.length === 1) slot.tokens[entry.position] = entry.tokens[0] ?? 0;
+    else slot.tokens.set(entry.tokens, entry.position);
     slot.length += entry.tokens.length;
     if (call.kind === "prefill") notePrefillShape(slot, entry, state.config.prefillChunk);
     const request = state.requests.get(entry.request);

@@ -29,6 +29,13 @@ export interface SchedulerConfig {
   readonly speculateAloneTokens: number;
   /** Whether cells can be dropped from the end of a slot (not so for recurrent and sliding-window models). */
   readonly canRewind: boolean;
+  /** Whether a gap between decoding slots may be closed with a throw-away token; absent is yes. */
+  readonly plugGaps?: boolean;
+  /**
+   * How a slot is chosen; absent is `cheapest`. `oldest` is what simpler servers do, to compare with: the idle slot
+   * with the longest prefix of the prompt, else the one that has been idle for longest; nothing is copied.
+   */
+  readonly slotChoice?: "cheapest" | "oldest";
   /** How slots are shared between owners and classes; absent: equally, as `DEFAULT_FAIRNESS` says. */
   readonly fairness?: FairnessConfig;
 }

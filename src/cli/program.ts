@@ -89,5 +89,20 @@ export function createProgram(setExitCode: (code: ExitCode) => void): Command {
       setExitCode((await runBench(argv)) === 0 ? 0 : 1);
     });
 
+  program
+    .command("simulate")
+    .description("run the scheduler on a simulated device, or a recording again; see weft simulate --help")
+    .helpOption(false)
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .argument("[arguments...]")
+    .action(async (argv: readonly string[]) => {
+      const [{ runSimulate }, { processOutput }] = await Promise.all([
+        import("../../bench/simulate/cli.ts"),
+        import("../../bench/cli.ts"),
+      ]);
+      setExitCode(await runSimulate(argv, processOutput));
+    });
+
   return program;
 }

@@ -1,0 +1,165 @@
+/** The options of `weft simulate`: their names, units, ranges and defaults. */
+import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { OptionsExit } from "../options.ts";
+import { POLICY_HELP, readPolicy } from "./policies.ts";
+import type { Policy } from "./policies.ts";
+import type { Objective } from "./collector.ts";
+import { WORKLOADS } from "./workloads.ts";
+
+export interface SimulateOptions {
+  readonly workloads: readonly string[];
+  readonly policies: readonly Policy[];
+  readonly requests: number;
+  /** Seeds 1 to this; each is a trace of its own, the same for every policy. */
+  readonly seeds: number;
+  /** A named device or a recording to fit one to. */
+  readonly device: string;
+  readonly costRatio: number | undefined;
+  /** Standard deviation of the logarithm of call times. */
+  readonly noise: number;
+  /** Arrivals a second; undefined: as many as `load` of what the device can do. */
+  readonly rate: number | undefined;
+  readonly load: number;
+  readonly contextTokens: number;
+  readonly closed: { readonly clients: number; readonly promptTokens: number; readonly outputTokens: number };
+  readonly objective: Objective;
+  /** A recording to play again instead. */
+  readonly replay: string | undefined;
+  readonly check: boolean;
+  readonly json: string | undefined;
+}
+
+interface RawOptions {
+  readonly workload: readonly string[];
+  readonly policy?: readonly Policy[];
+  readonly requests: number;
+  readonly seeds: number;
+  readonly device: string;
+  readonly costRatio?: number;
+  readonly noise: number;
+  readonly rate?: number;
+  readonly load: number;
+  readonly context: number;
+  readonly clients: number;
+  readonly isl: number;
+  readonly osl: number;
+  readonly ttft: number;
+  readonly itl: number;
+  readonly replay?: string;
+  readonly check?: boolean;
+  readonly json?: string;
+}
+
+const DEFAULT_POLICIES = ["balanced", "baseline"];
+
+/** @throws {OptionsExit} */
+export function parseSimulateOptions(argv: readonly string[]): SimulateOptions {
+  let text = "";
+  const collect = (part: string): void => void (text += part);
+  const command = createCommand().configureOutput({ writeOut: collect, writeErr: collect });
+  try {
+    command.parse([...argv], { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    throw new OptionsExit(error.exitCode === 0 ? 0 : 2, text.trimEnd());
+  }
+  const raw = command.opts<RawOptions>();
+  return {
+    workloads: raw.workload,
+    policies: raw.policy ?? DEFAULT_POLICIES.map(policyOf),
+    requests: raw.requests,
+    seeds: raw.seeds,
+    device: raw.device,
+    costRatio: raw.costRatio,
+    noise: raw.noise,
+    rate: raw.rate,
+    load: raw.load,
+    contextTokens: raw.context,
+    closed: { clients: raw.clients, promptTokens: raw.isl, outputTokens: raw.osl },
+    objective: { ttftMs: raw.ttft, itlMs: raw.itl },
+    replay: raw.replay,
+    check: raw.check === true,
+    json: raw.json,
+  };
+}
+
+function createCommand(): Command {
+  const shapes = Object.entries(WORKLOADS).map(([name, { about }]) => `  ${name.padEnd(12)} ${about}`);
+  return new Command("weft simulate")
+    .description("Runs the scheduler against a device that only takes time, and compares policies.")
+    .exitOverride()
+    .allowExcessArguments(false)
+    .option("--workload <list>", "shapes of traffic, such as chat-small,agent", workloadList, ["chat-small"])
+    .option("--policy <policy>", `repeatable; ${POLICY_HELP} (default: balanced and baseline)`, addPolicy)
+    .option("--requests <n>", "requests of a trace", whole(1, 100_000_000), 1000)
+    .option("--seeds <n>", "traces of each workload, of seeds 1 to n", whole(1, 1000), 5)
+    .option("--device <name>", "cpu, gpu, or a file from /debug/timeline to fit one to", "cpu")
+    .option("--cost-ratio <a/b>", "cost of a device pass over that of one more slot in it", above(0, 10_000))
+    .option("--noise <sd>", "standard deviation of the logarithm of call times", from(0, 2), 0.05)
+    .addOption(new Option("--rate <per second>", "arrivals").argParser(above(0, 1e6)).conflicts("load"))
+    .option("--load <share>", "arrivals, as a share of what the device can serve", above(0, 100), 0.8)
+    .option("--context <tokens>", "of each slot", whole(64, 1_048_576), 4096)
+    .option("--clients <n>", "of the workload `closed`", whole(1, 100_000), 8)
+    .option("--isl <tokens>", "prompt length of the workload `closed`", whole(1, 1_000_000), 128)
+    .option("--osl <tokens>", "answer length of the workload `closed`", whole(1, 1_000_000), 128)
+    .option("--ttft <ms>", "objective: longest time to the first token", duration, 2000)
+    .option("--itl <ms>", "objective: longest time between tokens, on average over a request", duration, 200)
+    .option("--replay <file>", "play a recording from /debug/timeline again and compare with what happened")
+    .option("--check", "check the scheduler's invariants in every step")
+    .option("--json <file>", "write the results there; - makes them the last line of stdout")
+    .addHelpText(
+      "after",
+      `\nWorkloads:\n${shapes.join("\n")}\n  closed       --clients clients that ask again when they are answered`,
+    );
+}
+
+function policyOf(label: string): Policy {
+  const policy = readPolicy(label);
+  if (typeof policy === "string") throw new InvalidArgumentError(`${policy}. It is ${POLICY_HELP}.`);
+  return policy;
+}
+
+function addPolicy(label: string, before: readonly Policy[] | undefined): readonly Policy[] {
+  return [...(before ?? []), policyOf(label)];
+}
+
+function workloadList(text: string): readonly string[] {
+  const names = text.split(",").map((name) => name.trim());
+  for (const name of names) {
+    if (name !== "closed" && !Object.hasOwn(WORKLOADS, name))
+      throw new InvalidArgumentError(`Workloads are ${[...Object.keys(WORKLOADS), "closed"].join(", ")}.`);
+  }
+  return names;
+}
+
+function whole(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
+  };
+}
+
+function from(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== "" && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`Expected a number from ${min} to ${max}.`);
+  };
+}
+
+function above(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = from(min, max)(text);
+    if (value > min) return value;
+    throw new InvalidArgumentError(`Expected a number above ${min}.`);
+  };
+}
+
+/** `500`, `500ms` or `0.5s`, in ms. */
+export function duration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s)?$/.exec(text.trim());
+  const value = Number(match?.[1]) * (match?.[2] === "s" ? 1000 : 1);
+  if (match !== null && value > 0 && value <= 3_600_000) return value;
+  throw new InvalidArgumentError("Expected a time such as 500ms or 2s.");
+}

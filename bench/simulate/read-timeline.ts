@@ -1,0 +1,124 @@
+/** Reads a recording as `/debug/timeline` gives it. */
+import { readFile, stat } from "node:fs/promises";
+import { z } from "zod";
+import type { RecordedStep, Timeline } from "../../engine/timeline.ts";
+
+/** 100,000 steps of 256 slots are smaller. */
+const MAX_FILE_BYTES = 1 << 30;
+
+const tuple = z.tuple([z.int(), z.int(), z.int(), z.int()]);
+const time = z.number();
+
+const timelineSchema = z.object({
+  schema: z.literal("weft-timeline/1"),
+  model: z.object({ id: z.string(), name: z.string(), device: z.string(), threads: z.number() }),
+  originEpochMs: time,
+  capacity: z.number(),
+  config: z.object({
+    slots: z.int(),
+    contextTokens: z.int(),
+    batchTokens: z.int(),
+    prefillChunk: z.int(),
+    itlTargetMs: time,
+    minPrefillShare: z.number(),
+    maxQueued: z.int(),
+    deterministic: z.boolean(),
+    speculate: z.boolean(),
+    // JSON has no Infinity.
+    speculateAloneTokens: z.number().nullable(),
+    canRewind: z.boolean(),
+    plugGaps: z.boolean().optional(),
+    slotChoice: z.enum(["cheapest", "oldest"]).optional(),
+  }),
+  cost: z.object({
+    decodePassMs: z.array(z.number()),
+    checkPassMs: z.array(z.number()),
+    prefillCallMs: z.number(),
+    prefillTokenMs: z.number(),
+    copyMs: z.number(),
+    decodeScale: z.number(),
+    draftScale: z.number(),
+    prefillScale: z.number(),
+  }),
+  steps: z.array(
+    z.object({
+      step: z.int(),
+      startMs: time,
+      planMs: time,
+      sideMs: time,
+      running: z.int(),
+      queued: z.int(),
+      creditMs: time,
+      admitted: z.array(tuple),
+      calls: z.array(
+        z.object({
+          kind: z.enum(["decode", "prefill"]),
+          startMs: time,
+          ms: time.optional(),
+          sampleMs: time,
+          predictedMs: time,
+          passes: z.int(),
+          drafts: z.int(),
+          entries: z.array(tuple),
+        }),
+      ),
+      why: z.array(z.string()),
+    }),
+  ),
+  requests: z.array(
+    z.object({
+      request: z.int(),
+      id: z.string(),
+      owner: z.string(),
+      promptTokens: z.int(),
+      resumedTokens: z.int(),
+      maxNewTokens: z.int(),
+      arrivalMs: time,
+      outputTokens: z.int(),
+      endMs: time.optional(),
+      end: z.enum(["stop", "length", "cancelled", "failed"]).optional(),
+    }),
+  ),
+});
+
+export interface Recording extends Timeline {
+  readonly model: {
+    readonly id: string;
+    readonly name: string;
+    readonly device: string;
+    readonly threads: number;
+  };
+}
+
+/** @throws {Error} When there is no such file, or it is no recording. */
+export async function readTimeline(path: string): Promise<Recording> {
+  const { size } = await stat(path);
+  if (size > MAX_FILE_BYTES) throw new Error(`${path} is too large for a timeline.`);
+  let json: unknown;
+  try {
+    json = JSON.parse(await readFile(path, "utf8"));
+  } catch {
+    throw new Error(`${path} is not JSON; fetch it from /debug/timeline.`);
+  }
+  const parsed = timelineSchema.safeParse(json);
+  if (!parsed.success) {
+    const [issue] = parsed.error.issues;
+    throw new Error(`${path} is no timeline: ${issue?.path.join(".")}: ${issue?.message}`);
+  }
+  const { config, steps, requests, ...rest } = parsed.data;
+  return {
+    ...rest,
+    config: {
+      ...config,
+      speculateAloneTokens: config.speculateAloneTokens ?? Infinity,
+      plugGaps: config.plugGaps ?? true,
+      slotChoice: config.slotChoice ?? "cheapest",
+    },
+    steps: steps.map((step): RecordedStep => ({
+      ...step,
+      admitted: step.admitted.flat(),
+      calls: step.calls.map((call) => ({ ...call, ms: call.ms, entries: call.entries.flat() })),
+    })),
+    requests: requests.map((request) => ({ ...request, endMs: request.endMs, end: request.end })),
+  };
+}

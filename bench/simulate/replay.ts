@@ -1,0 +1,223 @@
+/**
+ * Plays a recording again in the simulator and says how far it is from what happened.
+ *
+ * The device is fitted to the first half of the recording's calls alone; prompts are made up so that they share what
+ * their originals were seen to share.
+ */
+import { beginsAnew, callEntries, fitDevice, modelledMs } from "../../engine/simulate/fit-device.ts";
+import type { FittedDevice } from "../../engine/simulate/fit-device.ts";
+import { simulate } from "../../engine/simulate/simulator.ts";
+import type { LiveRequest, SimulatedRequest, TokenRun } from "../../engine/simulate/simulator.ts";
+import { ADMISSION_NUMBERS } from "../../engine/timeline.ts";
+import type { RecordedCall, RecordedRequest, RecordedStep } from "../../engine/timeline.ts";
+import { createRng } from "../rng.ts";
+import { Collector } from "./collector.ts";
+import type { Objective, SimulationReport } from "./collector.ts";
+import type { Recording } from "./read-timeline.ts";
+
+export interface CallErrors {
+  readonly kind: "decode" | "prefill";
+  readonly calls: number;
+  /** Of all these calls together, in ms. */
+  readonly realMs: number;
+  readonly modelMs: number;
+  /** What the engine's own planner expected of them. */
+  readonly plannedMs: number;
+}
+
+export interface Replay {
+  readonly fitted: FittedDevice;
+  /** Of the calls that the device was not fitted to. */
+  readonly errors: readonly CallErrors[];
+  readonly real: SimulationReport;
+  readonly simulated: SimulationReport;
+  /** Share of the recorded decode calls with guessed tokens, which a simulation does not make. */
+  readonly guessingShare: number;
+}
+
+/** @throws {RangeError} When the recording is too short, or begins in the middle of what it tells of. */
+export function replay(recording: Recording, objective: Objective, seed: number): Replay {
+  const steps = fromFresh(recording.steps);
+  const half = Math.ceil(steps.length / 2);
+  const fitted = fitDevice(
+    `${recording.model.name}, ${recording.model.device}`,
+    recording,
+    steps.slice(0, half),
+  );
+  const trace = traceOf(recording, steps);
+  const rng = createRng(seed);
+  const noise = (): number => fitted.noise[rng.below(fitted.noise.length)] ?? 1;
+  const collector = new Collector(objective);
+  const config = { ...recording.config, speculate: false };
+  const totals = simulate(trace, { config, device: fitted.device, noise, check: false }, collector);
+  const calls = steps.flatMap((step) => step.calls);
+  const decodes = calls.filter(({ kind }) => kind === "decode");
+  return {
+    fitted,
+    errors: callErrors(steps.slice(half), fitted),
+    real: realReport(steps, trace, recording, objective),
+    simulated: collector.report(totals),
+    guessingShare: decodes.filter(({ drafts }) => drafts > 0).length / Math.max(1, decodes.length),
+  };
+}
+
+function callErrors(steps: readonly RecordedStep[], { device }: FittedDevice): CallErrors[] {
+  const calls = steps
+    .flatMap((step) => step.calls)
+    .filter(({ ms, drafts }) => ms !== undefined && drafts === 0);
+  return (["decode", "prefill"] as const).map((kind) => {
+    const own = calls.filter((call) => call.kind === kind);
+    const sum = (valueOf: (call: RecordedCall) => number): number =>
+      own.reduce((total, call) => total + valueOf(call), 0);
+    return {
+      kind,
+      calls: own.length,
+      realMs: sum(({ ms = 0 }) => ms),
+      modelMs: sum((call) => modelledMs(device, call)),
+      plannedMs: sum(({ predictedMs }) => predictedMs),
+    };
+  });
+}
+
+/** The steps from the first one on before which the engine had nobody. */
+function fromFresh(steps: readonly RecordedStep[]): readonly RecordedStep[] {
+  const first = steps.findIndex(beginsAnew);
+  if (first === -1)
+    throw new RangeError(
+      "The recording has no moment at which the engine was idle: its requests cannot be played again.",
+    );
+  return steps.slice(first);
+}
+
+/** The recorded requests as the simulator takes them, in order of arrival; times count from the first. */
+function traceOf({ requests, config }: Recording, steps: readonly RecordedStep[]): SimulatedRequest[] {
+  const known = new Map(requests.map((request) => [request.request, request]));
+  const contents: TokenRun[][] = Array.from({ length: config.slots }, () => []);
+  const prompts = new Map<number, readonly TokenRun[]>();
+  const outputs = new Map<number, TokenRun>();
+  let next = 1;
+  const fresh = (tokens: number): TokenRun => {
+    next += tokens;
+    return { first: next - tokens, tokens };
+  };
+  for (const { admitted } of steps) {
+    for (let at = 0; at < admitted.length; at += ADMISSION_NUMBERS) {
+      const [number = -1, slot = 0, reuse = 0, copyFrom = -1] = admitted.slice(at, at + ADMISSION_NUMBERS);
+      const request = known.get(number);
+      if (request === undefined || prompts.has(number)) continue;
+      const kept = beginning(contents[copyFrom === -1 ? slot : copyFrom] ?? [], reuse);
+      const held = kept.reduce((sum, { tokens }) => sum + tokens, 0);
+      const prompt = [...kept, fresh(request.promptTokens + request.resumedTokens - held)];
+      // One that was stopped from outside would have gone on.
+      const output = fresh(request.end === "cancelled" ? request.maxNewTokens : request.outputTokens);
+      prompts.set(number, prompt);
+      outputs.set(number, output);
+      contents[slot] = [...prompt, output];
+    }
+  }
+  const played = requests.filter(({ request }) => prompts.has(request));
+  const originMs = Math.min(...played.map(({ arrivalMs }) => arrivalMs));
+  return played
+    .map((request): SimulatedRequest => ({
+      arrivalMs: request.arrivalMs - originMs,
+      tenant: request.owner,
+      priority: 1,
+      prompt: prompts.get(request.request) ?? [],
+      output: outputs.get(request.request) ?? { first: 0, tokens: 0 },
+      maxTokens: request.maxNewTokens,
+      patienceMs:
+        request.end === "cancelled" && request.endMs !== undefined
+          ? request.endMs - request.arrivalMs
+          : undefined,
+    }))
+    .sort((a, b) => a.arrivalMs - b.arrivalMs);
+}
+
+function beginning(runs: readonly TokenRun[], most: number): TokenRun[] {
+  const kept: TokenRun[] = [];
+  let room = most;
+  for (const { first, tokens } of runs) {
+    if (room > 0) kept.push({ first, tokens: Math.min(tokens, room) });
+    room -= tokens;
+  }
+  return kept;
+}
+
+/** What happened, told to the same collector as what is simulated. */
+function realReport(
+  steps: readonly RecordedStep[],
+  trace: readonly SimulatedRequest[],
+  { requests }: Recording,
+  objective: Objective,
+): SimulationReport {
+  const collector = new Collector(objective);
+  const originMs = Math.min(...requests.map(({ arrivalMs }) => arrivalMs));
+  const live = new Map<number, { record: RecordedRequest; request: LiveRequest }>();
+  const bySerial = [...requests].sort((a, b) => a.arrivalMs - b.arrivalMs);
+  const playable = new Set(
+    steps.flatMap(({ admitted }) => admitted.filter((_, i) => i % ADMISSION_NUMBERS === 0)),
+  );
+  const specs = [...trace];
+  for (const record of bySerial) {
+    if (!playable.has(record.request)) continue;
+    const spec = specs.shift();
+    if (spec === undefined) break;
+    const request: LiveRequest = {
+      spec: { ...spec, arrivalMs: record.arrivalMs - originMs },
+      id: record.id,
+      promptTokens: record.promptTokens,
+      admittedMs: undefined,
+      firstTokenMs: undefined,
+      lastTokenMs: undefined,
+      outputTokens: 0,
+      cachedTokens: 0,
+      scheduled: undefined,
+    };
+    collector.arrived(request);
+    live.set(record.request, { record, request });
+  }
+  let endMs = 0;
+  for (const step of steps) {
+    const { admitted } = step;
+    for (let at = 0; at < admitted.length; at += ADMISSION_NUMBERS) {
+      const { request } = live.get(admitted[at] ?? -1) ?? {};
+      if (request === undefined || request.admittedMs !== undefined) continue;
+      request.admittedMs = step.startMs - originMs;
+      request.cachedTokens = admitted[at + 2] ?? 0;
+      collector.admitted(request);
+    }
+    for (const call of step.calls) {
+      collector.called({ passes: call.passes, entries: callEntries(call).map(plugsAsNobody) });
+      endMs = call.startMs + (call.ms ?? 0) + call.sampleMs - originMs;
+      if (call.kind === "decode") drawn(call, endMs, live, collector);
+    }
+  }
+  for (const { record, request } of live.values()) {
+    if (record.end === "stop" || record.end === "length")
+      collector.ended(request, "done", request.lastTokenMs ?? endMs);
+    else if (record.endMs !== undefined) collector.ended(request, "cancelled", record.endMs - originMs);
+  }
+  return collector.report({ endMs, steps: steps.length });
+}
+
+function plugsAsNobody({ request }: { readonly request: number }): { readonly request: number | undefined } {
+  return { request: request === -1 ? undefined : request };
+}
+
+function drawn(
+  call: RecordedCall,
+  nowMs: number,
+  live: ReadonlyMap<number, { record: RecordedRequest; request: LiveRequest }>,
+  collector: Collector,
+): void {
+  for (const { request: number, position } of callEntries(call)) {
+    const { record, request } = live.get(number) ?? {};
+    if (record === undefined || request === undefined) continue;
+    // Tokens before the last known one are fed without drawing.
+    if (position < record.promptTokens + record.resumedTokens - 1) continue;
+    request.outputTokens += 1;
+    collector.token(request, nowMs - (request.lastTokenMs ?? request.spec.arrivalMs));
+    request.firstTokenMs ??= nowMs;
+    request.lastTokenMs = nowMs;
+  }
+}

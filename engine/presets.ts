@@ -1,0 +1,24 @@
+/** Named choices of what matters: each sets those knobs of the scheduler that nobody has set by hand. */
+import type { LoadOptions } from "./protocol.ts";
+
+export type PresetName = "latency" | "balanced" | "throughput" | "strict";
+
+export type PresetKnobs = Partial<
+  Pick<LoadOptions, "itlTargetMs" | "minPrefillShare" | "deterministic" | "speculate">
+>;
+
+/** Longer than any step: prompts are never held back. */
+export const NO_ITL_TARGET_MS = 60_000;
+
+export const PRESETS: Readonly<Record<PresetName, PresetKnobs>> = {
+  /** Even streams: a prompt beside them takes longer. */
+  latency: { itlTargetMs: 50, minPrefillShare: 0.2 },
+  /** What the engine chooses for the device. */
+  balanced: {},
+  /** Most tokens: prompts are computed at once, so that slots fill up, and streams wait for them. */
+  throughput: { itlTargetMs: NO_ITL_TARGET_MS },
+  /** The same bits whatever is cached and whoever else is served. */
+  strict: { deterministic: true, speculate: false },
+};
+
+export const PRESET_NAMES = Object.keys(PRESETS) as readonly PresetName[];

@@ -1,0 +1,197 @@
+/** `weft simulate` from its options to its report: traces, policies, percentiles, replays. */
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as fc from "fast-check";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { runSimulate } from "../../../bench/simulate/cli.ts";
+import { Histogram } from "../../../bench/simulate/histogram.ts";
+import { duration } from "../../../bench/simulate/options.ts";
+import { readPolicy } from "../../../bench/simulate/policies.ts";
+import { createDraws, drawLength, meanLength } from "../../../bench/simulate/random.ts";
+import { estimate } from "../../../bench/simulate/report.ts";
+import { WORKLOADS } from "../../../bench/simulate/workloads.ts";
+import { fakeEngine, submitCommand } from "../../support/engine.ts";
+
+let folder = "";
+beforeEach(async () => {
+  folder = await mkdtemp(join(tmpdir(), "weft-simulate-"));
+});
+afterEach(() => rm(folder, { recursive: true }));
+
+async function simulated(...argv: readonly string[]) {
+  const texts = { out: "", err: "" };
+  const code = await runSimulate(argv, {
+    out: (text) => void (texts.out += text),
+    err: (text) => void (texts.err += text),
+  });
+  return { code, ...texts };
+}
+
+test("percentiles are within half a percent, whatever the samples", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.double({ min: 0.01, max: 1e6, noNaN: true }), { minLength: 1 }),
+      fc.constantFrom(0.5, 0.95, 0.99),
+      (samples, p) => {
+        const histogram = new Histogram();
+        for (const sample of samples) histogram.add(sample);
+        const exact = [...samples].sort((a, b) => a - b)[Math.max(1, Math.ceil(p * samples.length)) - 1] ?? 0;
+        expect((histogram.percentile(p) ?? 0) / exact).toBeGreaterThan(0.994);
+        expect((histogram.percentile(p) ?? 0) / exact).toBeLessThan(1.006);
+        expect(histogram.max).toBe(Math.max(...samples));
+        expect(histogram.count).toBe(samples.length);
+      },
+    ),
+  );
+  expect(new Histogram().percentile(0.5)).toBeUndefined();
+});
+
+test("lengths and gaps follow their laws", () => {
+  const draws = createDraws(7);
+  const law = { p50: 1020, p90: 4000, other: { share: 0.3, law: { p50: 10, p90: 20 } } };
+  const lengths = Array.from({ length: 20_000 }, () => drawLength({ p50: 1020, p90: 4000 }, draws)).sort(
+    (a, b) => a - b,
+  );
+  expect((lengths[10_000] ?? 0) / 1020).toBeCloseTo(1, 1);
+  expect((lengths[18_000] ?? 0) / 4000).toBeCloseTo(1, 1);
+  const mean = Array.from({ length: 20_000 }, () => drawLength(law, draws)).reduce((a, b) => a + b) / 20_000;
+  expect(mean / meanLength(law)).toBeCloseTo(1, 1);
+  for (const cv of [0.5, 1, 4]) {
+    const gaps = Array.from({ length: 40_000 }, () => draws.gap(cv));
+    const average = gaps.reduce((a, b) => a + b) / gaps.length;
+    const spread = Math.sqrt(gaps.reduce((a, b) => a + (b - average) ** 2, 0) / gaps.length);
+    expect(average).toBeGreaterThan(0.9);
+    expect(average).toBeLessThan(1.1);
+    expect(spread / average / cv).toBeGreaterThan(0.9);
+    expect(spread / average / cv).toBeLessThan(1.1);
+  }
+});
+
+test.each(Object.keys(WORKLOADS))(
+  "%s: the same seed gives the same trace, in order of time and fitting its slots",
+  (name) => {
+    const settings = { requests: 60, seed: 3, perSecond: 2, contextTokens: 2048, clients: 4 };
+    const trace = [...(WORKLOADS[name]?.trace(settings) ?? [])];
+    const again = [...(WORKLOADS[name]?.trace(settings) ?? [])];
+    const plain = (requests: typeof trace) =>
+      requests.map(({ next, ...rest }) => ({ ...rest, goesOn: next !== undefined }));
+    expect(plain(again)).toEqual(plain(trace));
+    expect(trace.length).toBeGreaterThan(10);
+    let before = 0;
+    for (const { arrivalMs, prompt, output } of trace) {
+      expect(arrivalMs).toBeGreaterThanOrEqual(before);
+      before = arrivalMs;
+      const tokens = prompt.reduce((sum, run) => sum + run.tokens, 0);
+      expect(tokens).toBeGreaterThan(0);
+      expect(output.tokens).toBeGreaterThan(0);
+      expect(tokens + output.tokens).toBeLessThanOrEqual(2048);
+    }
+  },
+);
+
+test("policies are presets with knobs, and what is none is said", () => {
+  expect(readPolicy("latency,slots=16,plugs=off")).toEqual({
+    label: "latency,slots=16,plugs=off",
+    knobs: { itlTargetMs: 50, minPrefillShare: 0.2, slots: 16, plugGaps: false },
+  });
+  expect(readPolicy("strict")).toEqual({ label: "strict", knobs: { deterministic: true } });
+  expect(readPolicy("fastest")).toBe('there is no policy "fastest"');
+  expect(readPolicy("balanced,slots=0")).toContain('"slots=0"');
+  expect(readPolicy("balanced,constructor=1")).toContain("constructor");
+  expect(duration("0.5s")).toBe(500);
+  expect(duration("80ms")).toBe(80);
+  expect(() => duration("soon")).toThrow("500ms");
+});
+
+test("an interval is told with its mean", () => {
+  expect(estimate([1, 2, 3])).toEqual({
+    mean: 2,
+    halfWidth: expect.closeTo(4.3 / Math.sqrt(3), 6) as number,
+  });
+  expect(estimate([5])).toEqual({ mean: 5, halfWidth: undefined });
+  expect(estimate([])).toBeUndefined();
+});
+
+test("compares policies over the same traces, and repeats itself", async () => {
+  const argv = ["--workload", "alpaca,closed", "--requests", "40", "--seeds", "2", "--check", "--json", "-"];
+  const first = await simulated(...argv);
+  const second = await simulated(...argv);
+  expect(first.code).toBe(0);
+  expect(first.out).toContain("baseline against balanced");
+  expect(first.out).toContain("simulated steps a second");
+  const read = (text: string) => JSON.parse(text.trim().split("\n").at(-1) ?? "") as { workloads: unknown };
+  expect(read(second.out).workloads).toEqual(read(first.out).workloads);
+  expect(read(first.out).workloads).toMatchObject([
+    { workload: "alpaca", policies: [{ policy: "balanced", reports: [{ requests: 40, done: 40 }, {}] }, {}] },
+    { workload: "closed", policies: [{ reports: [{ requests: 40, done: 40, refused: 0 }, {}] }, {}] },
+  ]);
+});
+
+test("slots chosen by age alone and gaps left open make streams slower on a device where a pass is dear", async () => {
+  const { out } = await simulated(
+    ..."--device gpu --requests 150 --seeds 3 --load 0.4 --json -".split(" "),
+    ..."--policy balanced --policy balanced,slot-choice=oldest,plugs=off".split(" "),
+  );
+  const { workloads } = JSON.parse(out.trim().split("\n").at(-1) ?? "") as {
+    workloads: [{ policies: { reports: { itlMs: { p50: number } }[] }[] }];
+  };
+  const [chosen, oldest] = workloads[0].policies.map(({ reports }) =>
+    reports.map((report) => report.itlMs.p50),
+  );
+  expect(oldest?.every((ms, i) => ms > 1.5 * (chosen?.[i] ?? Infinity))).toBe(true);
+});
+
+test.each([
+  [["--workload", "none"], "Workloads are"],
+  [["--policy", "none"], 'there is no policy "none"'],
+  [["--load", "0"], "above 0"],
+  [["--rate", "1", "--load", "1"], "cannot be used with"],
+  [["stray"], "too many arguments"],
+])("refuses %j", async (argv, message) => {
+  const { code, err } = await simulated(...argv);
+  expect(code).toBe(2);
+  expect(err).toContain(message);
+});
+
+test("a file that is no recording is refused by name", async () => {
+  const file = join(folder, "no.json");
+  await writeFile(file, '{"schema":"weft-timeline/1"}');
+  const { code, err } = await simulated("--replay", file);
+  expect(code).toBe(1);
+  expect(err).toContain("is no timeline: model");
+});
+
+test("plays an engine's recording again: every request, its reused prefix and its tokens", async () => {
+  const engine = await fakeEngine({ slots: 2, contextTokens: 256 }, { speculate: false });
+  const shared = Array.from({ length: 40 }, (_, i) => 97 + (i % 26));
+  for (let i = 0; i < 6; i++)
+    engine.send(submitCommand(`r${i}`, [...shared, 65 + i, 66], { maxTokens: 10 + i }));
+  await engine.drained();
+  const timeline = await engine.timeline();
+  await engine.stop();
+  const file = join(folder, "timeline.json");
+  const tuples = (flat: readonly number[]) =>
+    Array.from({ length: flat.length / 4 }, (_, i) => flat.slice(4 * i, 4 * i + 4));
+  const document = {
+    schema: "weft-timeline/1",
+    model: { id: "fake", name: "fake", device: "none", threads: 1 },
+    ...timeline,
+    steps: timeline.steps.map((step) => ({
+      ...step,
+      admitted: tuples(step.admitted),
+      calls: step.calls.map((call) => ({ ...call, entries: tuples(call.entries) })),
+    })),
+  };
+  await writeFile(file, JSON.stringify(document));
+  const { code, out } = await simulated("--replay", file, "--json", "-");
+  expect(code).toBe(0);
+  const { real, simulated: played } = JSON.parse(out.trim().split("\n").at(-1) ?? "") as Record<
+    "real" | "simulated",
+    { requests: number; done: number; hitShare: number; steps: number }
+  >;
+  expect(real).toMatchObject({ requests: 6, done: 6 });
+  expect(played).toMatchObject({ requests: 6, done: 6, steps: real.steps });
+  expect(played.hitShare).toBeCloseTo(real.hitShare, 2);
+  expect(real.hitShare).toBeGreaterThan(0.3);
+});
