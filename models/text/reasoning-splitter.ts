@@ -1,4 +1,5 @@
 /** Parts an output into what the model thought and what it says, at markers such as `<think>` and `</think>`. */
+import { openLength } from "./marks.ts";
 
 export interface ReasoningMarkers {
   readonly start: string;
@@ -116,7 +117,7 @@ export class ReasoningSplitter {
   #reason(pieces: SplitPiece[]): boolean {
     const { end } = this.#markers;
     const found = this.#held.indexOf(end);
-    const marker = found === -1 ? this.#held.length - partialLength(this.#held, end) : found;
+    const marker = found === -1 ? this.#held.length - openLength(this.#held, [{ text: end }]) : found;
     const text = marker - trailingSpace(this.#held, marker);
     this.#emit("reasoning", text, pieces);
     if (found === -1) return false;
@@ -147,12 +148,5 @@ function trailingSpace(text: string, end: number): number {
   let length = 0;
   while (length < Math.min(end, MARKER_SPACE_LIMIT) && SPACE.includes(text.charAt(end - length - 1)))
     length++;
-  return length;
-}
-
-/** Length of the longest tail of `text` that is a proper prefix of `marker`. */
-function partialLength(text: string, marker: string): number {
-  let length = Math.min(text.length, marker.length - 1);
-  while (length > 0 && !marker.startsWith(text.slice(text.length - length))) length--;
   return length;
 }

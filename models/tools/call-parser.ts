@@ -1,4 +1,5 @@
 /** Parts an output into content and tool calls, by the syntax of the calls, while it is being written. */
+import { findMark, openLength } from "../text/marks.ts";
 import { callEnds, leadingMark } from "./call-syntax.ts";
 import type { CallEnds, CallSyntax } from "./call-syntax.ts";
 import { readBody } from "./call-body.ts";
@@ -98,11 +99,12 @@ export class SyntaxParser implements ToolCallParser {
   *#content(): Step<CallStart | undefined> {
     for (;;) {
       const rest = this.#reader.rest();
-      const first = firstOf(rest, this.#starts);
-      const certain = first?.at ?? (this.#reader.ended ? rest.length : certainLength(rest, this.#starts));
+      const first = findMark(rest, this.#starts);
+      const held = this.#reader.ended ? 0 : openLength(rest, this.#starts);
+      const certain = first?.at ?? rest.length - held;
       this.#sink.content(this.#reader.take(certain));
       this.#reader.mark();
-      if (first !== undefined) return first.start;
+      if (first !== undefined) return first.mark;
       if (this.#reader.ended) return undefined;
       yield;
     }
@@ -134,7 +136,7 @@ export class SyntaxParser implements ToolCallParser {
     this.#reader.mark();
     if (next === undefined) return this.#bare && (yield* this.#matchOrStay(";")) === "yes";
     // What begins with a start is found as content is.
-    const found = firstOf(next.trimStart(), this.#starts)?.at === 0;
+    const found = findMark(next.trimStart(), this.#starts)?.at === 0;
     if (all.trim() !== "" && (yield* this.#matchOrStay(all)) !== "no") return false;
     if (found) return false;
     if (next.trim() !== "") return (yield* this.#matchOrStay(next)) === "yes";
@@ -148,27 +150,4 @@ export class SyntaxParser implements ToolCallParser {
     if (result === "no") this.#reader.rewind(from);
     return result;
   }
-}
-
-function firstOf(
-  text: string,
-  starts: readonly CallStart[],
-): { readonly at: number; readonly start: CallStart } | undefined {
-  let first: { at: number; start: CallStart } | undefined;
-  for (const start of starts) {
-    const at = text.indexOf(start.text);
-    if (at !== -1 && (first === undefined || at < first.at)) first = { at, start };
-  }
-  return first;
-}
-
-/** Length of the text without the longest tail that is the beginning of a start. */
-function certainLength(text: string, starts: readonly CallStart[]): number {
-  let held = 0;
-  for (const { text: start } of starts) {
-    let length = Math.min(text.length, start.length - 1);
-    while (length > held && !start.startsWith(text.slice(text.length - length))) length--;
-    held = Math.max(held, length);
-  }
-  return text.length - held;
 }

@@ -101,10 +101,8 @@ function findParameters(turn: string, call: ProbeCall, start: number): FoundBody
     at = found + part.length;
   }
   const [toKey = "", assignText = "", toNext = "", assignNumber = ""] = gaps;
-  return (
-    literalBody({ toKey, assignText, toNext, assignNumber, rest: turn.slice(at), start, at }) ??
-    taggedBody({ toKey, assignText, toNext, assignNumber, rest: turn.slice(at), start, at })
-  );
+  const found = { toKey, assignText, toNext, assignNumber, rest: turn.slice(at), start, at };
+  return literalBody(found) ?? taggedBody(found);
 }
 
 /** What stands around the keys and values of two parameters. */
@@ -118,15 +116,8 @@ interface Gaps {
   readonly at: number;
 }
 
-function literalBody({
-  toKey,
-  assignText,
-  toNext,
-  assignNumber,
-  rest,
-  start,
-  at,
-}: Gaps): FoundBody | undefined {
+function literalBody(gaps: Gaps): FoundBody | undefined {
+  const { toKey, assignText, toNext, assignNumber, rest, start, at } = gaps;
   const close = { "(": ")", "{": "}" }[toKey.trim()];
   if (close === undefined || !rest.trimStart().startsWith(close)) return undefined;
   if (!assignText.startsWith(assignNumber)) return undefined;
@@ -146,15 +137,8 @@ function literalBody({
   return { start, end, body };
 }
 
-function taggedBody({
-  toKey,
-  assignText,
-  toNext,
-  assignNumber,
-  rest,
-  start,
-  at,
-}: Gaps): FoundBody | undefined {
+function taggedBody(gaps: Gaps): FoundBody | undefined {
+  const { toKey, assignText, toNext, assignNumber, rest, start, at } = gaps;
   const told = assignText !== assignNumber;
   if (told && !sayTypes(assignText, assignNumber)) return undefined;
   const shared = commonEnd(toKey, toNext);

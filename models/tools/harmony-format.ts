@@ -4,6 +4,7 @@
  */
 import { literal, oneOf, optional, sequence } from "../grammar/grammar.ts";
 import type { Expr, GrammarBuilder } from "../grammar/grammar.ts";
+import { findMark, openLength } from "../text/marks.ts";
 import { PieceSink } from "./content-sink.ts";
 import { copyNested } from "./read-json.ts";
 import { TextReader } from "./text-reader.ts";
@@ -26,6 +27,8 @@ const CHANNEL = "<|channel|>";
 const CONSTRAIN = "<|constrain|>";
 const MESSAGE = "<|message|>";
 const ENDS = ["<|end|>", "<|call|>", "<|return|>"];
+/** What ends a message, the beginning of the next one too. */
+const BOUNDARIES = [...ENDS, START].map((text) => ({ text }));
 const RECIPIENT = " to=functions.";
 
 /** The channel of thoughts comes before it, in a message of its own, so that this one may have to begin. */
@@ -191,35 +194,17 @@ class HarmonyParser implements ToolCallParser {
     const reader = this.#reader;
     for (;;) {
       const rest = reader.rest();
-      const found = firstOf(rest);
-      const certain = found?.at ?? (reader.ended ? rest.length : rest.length - heldLength(rest));
+      const found = findMark(rest, BOUNDARIES);
+      const held = reader.ended ? 0 : openLength(rest, BOUNDARIES);
+      const certain = found?.at ?? rest.length - held;
       this.#sink.content(reader.take(certain));
       reader.mark();
       if (found !== undefined) {
-        if (found.text !== START) reader.take(found.text.length);
+        if (found.mark.text !== START) reader.take(found.mark.text.length);
         return;
       }
       if (reader.ended) return;
       yield;
     }
   }
-}
-
-/** What ends a message, the beginning of the next one too. */
-const BOUNDARIES = [...ENDS, START];
-
-function firstOf(text: string): { readonly at: number; readonly text: string } | undefined {
-  return BOUNDARIES.map((end) => ({ at: text.indexOf(end), text: end }))
-    .filter(({ at }) => at !== -1)
-    .sort((a, b) => a.at - b.at)[0];
-}
-
-/** Length of the longest tail that is the beginning of a boundary. */
-function heldLength(text: string): number {
-  const tails = BOUNDARIES.map((end) => {
-    let length = Math.min(text.length, end.length - 1);
-    while (length > 0 && !end.startsWith(text.slice(text.length - length))) length--;
-    return length;
-  });
-  return Math.max(...tails);
 }
