@@ -1,6 +1,6 @@
 /** The listening socket: timeouts against slow clients, and a shutdown that loses no running request. */
 import { createServer } from "node:http";
-import type { Server, ServerResponse } from "node:http";
+import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
 import { getRequestListener } from "@hono/node-server";
@@ -15,6 +15,9 @@ const SLOW_TICK_MS = 1000;
 const KEEP_ALIVE_TIMEOUT_MS = 75_000;
 /** While draining, idle sockets are closed this often: a keep-alive client may become idle at any time. */
 const IDLE_SWEEP_MS = 200;
+
+/** Refusals that may wait behind the unanswered requests of a socket: a few kilobytes. */
+const MAX_WAITING_REFUSALS = 8;
 
 /** How often the sockets are looked at for clients that have stopped reading. */
 const STALL_TICK_MS = 1000;
@@ -64,22 +67,29 @@ export interface ListenOptions {
 export class HttpServer {
   readonly #server: Server;
   readonly #lifecycle: ServerLifecycle;
-  readonly #sockets = new Set<Socket>();
-  /** Answers that are not finished. */
-  readonly #open = new Set<ServerResponse>();
+  /** With the answers of each that are not finished. */
+  readonly #sockets = new Map<Socket, Set<ServerResponse>>();
+  readonly #maxUnanswered: number;
   readonly #stallTimer: NodeJS.Timeout;
   #onQuiet: (() => void) | undefined;
 
   constructor(app: HttpApp, lifecycle: ServerLifecycle, options: HttpServerOptions) {
     const { limits } = options;
     this.#lifecycle = lifecycle;
+    this.#maxUnanswered = limits["max-requests-per-connection"] + MAX_WAITING_REFUSALS;
     const stalled = new StalledWrites<Socket>(options.writeTimeoutMs);
     this.#stallTimer = setInterval(() => {
-      for (const socket of stalled.tick(this.#sockets, STALL_TICK_MS)) socket.destroy();
+      for (const socket of stalled.tick(this.#sockets.keys(), STALL_TICK_MS)) socket.destroy();
     }, STALL_TICK_MS).unref();
     const listener = getRequestListener((request, env) => app.fetch(request, env), {
       overrideGlobalObjects: false,
     });
+    const answer = (request: IncomingMessage, response: ServerResponse): void => {
+      this.#track(request.socket, response);
+      // Without it the client's connection would outlive the answer and bring more requests to a closing server.
+      if (lifecycle.draining) response.setHeader("connection", "close");
+      void listener(request, response);
+    };
     this.#server = createServer(
       {
         headersTimeout: Math.min(limits["max-header-seconds"], limits["max-request-seconds"]) * 1000,
@@ -88,24 +98,27 @@ export class HttpServer {
         keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
         maxHeaderSize: limits["max-header-bytes"],
       },
-      (request, response) => {
-        this.#track(response);
-        // Without it the client's connection would outlive the answer and bring more requests to a closing server.
-        if (lifecycle.draining) response.setHeader("connection", "close");
-        void listener(request, response);
-      },
+      answer,
     );
     this.#server.maxConnections = limits["max-connections"];
     this.#server.on("drop", () => options.onDrop?.());
     this.#server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
       // Behind the beginning of another answer it would be read as more of that.
-      const isAnswering = [...this.#open].some((open) => open.socket === socket && open.headersSent);
+      const isAnswering = [...(this.#sockets.get(socket) ?? [])].some((open) => open.headersSent);
       if (socket.writable && !isAnswering) socket.write(connectionErrorAnswer(error.code, limits));
       socket.destroySoon();
     });
+    this.#server.on("checkContinue", (request: IncomingMessage, response: ServerResponse) => {
+      continueWhenRead(request, response);
+      answer(request, response);
+    });
     this.#server.on("connection", (socket) => {
-      this.#sockets.add(socket);
-      socket.once("close", () => this.#sockets.delete(socket));
+      this.#sockets.set(socket, new Set());
+      // Of the answers behind the one that is being sent, node says nothing when their socket closes.
+      socket.once("close", () => {
+        this.#sockets.delete(socket);
+        this.#checkQuiet();
+      });
     });
   }
 
@@ -126,7 +139,9 @@ export class HttpServer {
 
   /** Unfinished answers. */
   get openResponses(): number {
-    return this.#open.size;
+    let open = 0;
+    for (const answers of this.#sockets.values()) open += answers.size;
+    return open;
   }
 
   /**
@@ -145,14 +160,15 @@ export class HttpServer {
   async drain(timeoutMs: number, hurry: AbortSignal): Promise<boolean> {
     this.#lifecycle.beginDraining();
     // Answers that have not begun can still say that the connection ends with them.
-    for (const response of this.#open) if (!response.headersSent) response.setHeader("connection", "close");
+    for (const answers of this.#sockets.values())
+      for (const response of answers) if (!response.headersSent) response.setHeader("connection", "close");
     const sweep = setInterval(() => this.#server.closeIdleConnections(), IDLE_SWEEP_MS);
     this.#server.closeIdleConnections();
     let timer: NodeJS.Timeout | undefined;
     try {
       return await new Promise<boolean>((resolve) => {
         this.#onQuiet = () => resolve(true);
-        if (this.#open.size === 0 || hurry.aborted) return resolve(this.#open.size === 0);
+        if (this.openResponses === 0 || hurry.aborted) return resolve(this.openResponses === 0);
         timer = setTimeout(() => resolve(false), timeoutMs);
         hurry.addEventListener("abort", () => resolve(false), { once: true });
       });
@@ -172,25 +188,46 @@ export class HttpServer {
     this.#server.closeIdleConnections();
     const quiet = new Promise<void>((resolve) => {
       this.#onQuiet = resolve;
-      if (this.#open.size === 0) resolve();
+      if (this.openResponses === 0) resolve();
     });
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<void>((resolve) => (timer = setTimeout(resolve, graceMs)));
     await Promise.race([quiet, late]);
     clearTimeout(timer);
-    for (const socket of this.#sockets) {
+    for (const socket of this.#sockets.keys()) {
       // What has been written goes out first; a socket in the middle of an answer is cut.
-      if (this.#open.size === 0) socket.destroySoon();
+      if (this.openResponses === 0) socket.destroySoon();
       else socket.destroy();
     }
     await closed;
   }
 
-  #track(response: ServerResponse): void {
-    this.#open.add(response);
+  #track(socket: Socket, response: ServerResponse): void {
+    const answers = this.#sockets.get(socket);
+    answers?.add(response);
+    // Answers wait behind the first one, and node stops reading a socket with much to send: it would not see its
+    // client leave any more, and what it has asked would run on.
+    if ((answers?.size ?? 0) > this.#maxUnanswered) socket.destroy();
     response.once("close", () => {
-      this.#open.delete(response);
-      if (this.#open.size === 0) this.#onQuiet?.();
+      answers?.delete(response);
+      this.#checkQuiet();
     });
   }
+
+  #checkQuiet(): void {
+    if (this.#onQuiet !== undefined && this.openResponses === 0) this.#onQuiet();
+  }
+}
+
+/**
+ * Lets a client that asks before it sends (`Expect: 100-continue`) send its body only when somebody wants to read it:
+ * a request that is refused by its headers costs no upload.
+ */
+function continueWhenRead(request: IncomingMessage, response: ServerResponse): void {
+  const read = request._read.bind(request);
+  request._read = (size) => {
+    request._read = read;
+    if (!response.headersSent) response.writeContinue();
+    read(size);
+  };
 }
