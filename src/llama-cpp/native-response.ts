@@ -8,6 +8,7 @@ import { sseFrame } from "../http/sse.ts";
 import type { EventWriter } from "../openai/answer.ts";
 import type { GenerationSettings } from "../openai/generation-fields.ts";
 import { chatLogprobs } from "../openai/logprobs.ts";
+import type { ChatTokenJson } from "../openai/logprobs.ts";
 import { timingsJson } from "../openai/usage.ts";
 import type { NativeRequest } from "./native-request.ts";
 
@@ -109,22 +110,22 @@ function probabilities(events: readonly GenerationEvent[], { model, request }: N
   const tokens = events.flatMap((event) => (event.kind === "content" ? event.tokens : []));
   if (tokens.length === 0 && events.every(({ kind }) => kind === "finish")) return {};
   const json = chatLogprobs(tokens, model.tokens);
-  return { completion_probabilities: tokens.filter(isScored).map((token, i) => withIds(token, json[i])) };
+  const scored = tokens.filter(({ logprobs }) => logprobs !== undefined);
+  return { completion_probabilities: scored.map((token, i) => withIds(token, json[i], model)) };
 }
 
-const isScored = ({ logprobs }: DeltaToken): boolean => logprobs !== undefined;
-
-/** As chat writes them, with the ids of the tokens. */
+/** As chat writes them, with the ids of the tokens, and with bytes also for control tokens. */
 function withIds(
   { token, logprobs }: DeltaToken,
-  json: ReturnType<typeof chatLogprobs>[number] | undefined,
+  json: ChatTokenJson | undefined,
+  { tokens: table }: LoadedModel,
 ): object {
-  const top = json?.top_logprobs ?? [];
-  return {
-    id: token,
-    ...json,
-    top_logprobs: top.map((alternative, i) => ({ id: logprobs?.top[i]?.[0], ...alternative })),
-  };
+  const identity = (id: TokenId): object => ({ id, bytes: [...table.bytes(id)] });
+  const top = (json?.top_logprobs ?? []).flatMap((alternative, i) => {
+    const id = logprobs?.top[i]?.[0];
+    return id === undefined ? [] : [{ ...alternative, ...identity(id) }];
+  });
+  return { ...json, ...identity(token), top_logprobs: top };
 }
 
 /** The keys asked for, each under the path it was asked by. */

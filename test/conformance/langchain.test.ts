@@ -7,17 +7,28 @@ import { expect, test } from "vitest";
 import { z } from "zod";
 import { listenTestApp } from "../support/listen.ts";
 import { idsOf } from "../support/tiny-vocabulary.ts";
-import { baseURL, MODEL } from "./harness.ts";
+import { baseURL, found, MODEL, POCKET, said } from "./harness.ts";
 
 const configuration = { baseURL };
-const model = new ChatOpenAI({ model: MODEL, apiKey: "none", temperature: 0, maxRetries: 0, configuration });
+const model = new ChatOpenAI({
+  model: MODEL,
+  apiKey: "none",
+  temperature: 0,
+  maxRetries: 0,
+  maxTokens: 64,
+  configuration,
+});
 const ANSWER = "The capital of France is Paris.";
 
 test("invoke reads a whole answer with its usage", async () => {
   const answer = await model.invoke("What is the capital of France?");
-  expect(answer.content).toBe(ANSWER);
-  expect(answer.usage_metadata).toMatchObject({ input_tokens: 15, output_tokens: 8, total_tokens: 23 });
-  expect(answer.response_metadata).toMatchObject({ finish_reason: "stop" });
+  expect(answer.content).toEqual(said(ANSWER));
+  expect(answer.usage_metadata).toMatchObject(
+    found({ input_tokens: 15, output_tokens: 8, total_tokens: 23 }, {}) as object,
+  );
+  expect(answer.response_metadata).toMatchObject({
+    finish_reason: found("stop", expect.any(String)),
+  });
 });
 
 test("stream reads chunks that concatenate to the answer, with usage at the end", async () => {
@@ -27,9 +38,9 @@ test("stream reads chunks that concatenate to the answer, with usage at the end"
     text += chunk.text;
     whole = whole?.concat(chunk) ?? chunk;
   }
-  expect(text).toBe(ANSWER);
-  expect(whole?.content).toBe(ANSWER);
-  expect(whole?.usage_metadata).toMatchObject({ input_tokens: 15, output_tokens: 8 });
+  expect(text).toEqual(said(ANSWER));
+  expect(whole?.content).toEqual(said(ANSWER));
+  expect(whole?.usage_metadata).toMatchObject(found({ input_tokens: 15, output_tokens: 8 }, {}) as object);
 });
 
 test("a history of several roles is answered", async () => {
@@ -39,15 +50,15 @@ test("a history of several roles is answered", async () => {
     new AIMessage("Madrid"),
     new HumanMessage("What is the capital of France?"),
   ]);
-  expect(answer.content).toBe("Paris");
+  expect(answer.content).toEqual(said("Paris"));
 });
 
 test("batch answers in order", async () => {
   const answers = await model.batch(["What is the capital of Japan?", "What is 7 + 5?"]);
-  expect(answers.map(({ content }) => content)).toEqual(["The capital of Japan is Tokyo.", "12"]);
+  expect(answers.map(({ content }) => content)).toEqual([said("The capital of Japan is Tokyo."), said("12")]);
 });
 
-test("bound tools are called, and their results answered", async () => {
+test.runIf(POCKET)("bound tools are called, and their results answered", async () => {
   const getWeather = tool(() => "", {
     name: "get_weather",
     description: "Get the weather for a city",
@@ -68,7 +79,7 @@ test("bound tools are called, and their results answered", async () => {
   expect((await bound.invoke([question, call, result])).content).toBe("It is sunny and 21 degrees in Paris.");
 });
 
-test("withStructuredOutput gives objects by schema, by tool and by JSON mode", async () => {
+test.runIf(POCKET)("withStructuredOutput gives objects by schema, by tool and by JSON mode", async () => {
   const schema = z.object({ name: z.string(), age: z.number() });
   for (const method of ["jsonSchema", "functionCalling", "jsonMode"] as const) {
     const structured = model.withStructuredOutput(schema, { method, name: "person" });

@@ -1,7 +1,7 @@
 /** Log probabilities in both formats. */
 import type OpenAI from "openai";
 import { describe, expect, test } from "vitest";
-import { asking, bodyOf, chat, chatStream, completionStream, MODEL, server } from "./harness.ts";
+import { asking, bodyOf, chat, chatStream, completionStream, MODEL, said, server } from "./harness.ts";
 
 const FRANCE = asking("What is the capital of France?");
 const ANSWER = "The capital of France is Paris.";
@@ -15,11 +15,13 @@ describe("of a chat", () => {
   test("T37 have the chat format, as many alternatives as asked for, finite numbers, and bytes that join to the text", async () => {
     for (const top of [0, 5]) {
       const ask = { ...FRANCE, logprobs: true, top_logprobs: top };
-      const whole = (await chat(ask)).choices[0]?.logprobs?.content ?? [];
+      const [choice] = (await chat(ask)).choices;
+      const whole = choice?.logprobs?.content ?? [];
       const { chunks } = await chatStream(ask);
       const streamed = chunks.flatMap(({ choices }) => choices[0]?.logprobs?.content ?? []);
       expect(streamed).toEqual(whole);
-      expect(bytesText(whole)).toBe(ANSWER);
+      expect(bytesText(whole)).toBe(choice?.message.content);
+      expect(bytesText(whole)).toEqual(said(ANSWER));
       for (const token of whole) {
         expect(Object.keys(token)).toEqual(["token", "logprob", "bytes", "top_logprobs"]);
         expect(token.top_logprobs).toHaveLength(top);
@@ -30,7 +32,7 @@ describe("of a chat", () => {
       }
     }
     const emoji = (await chat({ ...asking("Send me the party emoji."), logprobs: true })).choices[0];
-    expect(bytesText(emoji?.logprobs?.content ?? [])).toBe("🎉");
+    expect(bytesText(emoji?.logprobs?.content ?? [])).toEqual(said("🎉"));
   });
 });
 
@@ -64,8 +66,9 @@ describe("of a legacy completion", () => {
     // Scoring is the same arithmetic as generating: the model finds its own answer as likely as when it drew it.
     const drawn = await complete({ prompt: "The capital of France is", max_tokens: 1, logprobs: 1 });
     const place = logprobs.tokens.indexOf(" Paris");
-    expect(drawn.text).toBe(" Paris");
-    expect(logprobs.token_logprobs[place]).toBeCloseTo(drawn.logprobs.token_logprobs[0] ?? 0, 2);
+    expect(drawn.text).toEqual(said(" Paris"));
+    if (drawn.text === " Paris")
+      expect(logprobs.token_logprobs[place]).toBeCloseTo(drawn.logprobs.token_logprobs[0] ?? 0, 2);
   });
 
   test("come streamed as they come whole", async () => {

@@ -2,7 +2,7 @@
 import { afterAll, describe, expect, test } from "vitest";
 import { ChatTemplate, TemplateRenderer } from "../../models/chat-template.ts";
 import { createTestApp } from "../support/test-app.ts";
-import { asking, bodyOf, chat, MODEL, server, WEATHER } from "./harness.ts";
+import { asking, bodyOf, chat, MODEL, POCKET, said, server, WEATHER } from "./harness.ts";
 import type { Chat } from "./harness.ts";
 
 const CALL = {
@@ -26,9 +26,11 @@ describe("tool calls in a history", () => {
   test("T19 with null, empty or absent content are rendered, and the result is answered", async () => {
     for (const content of [null, "", undefined]) {
       const messages = [ASKED, { role: "assistant", content, tool_calls: [CALL] }, RESULT];
-      expect(textOf(await chat({ messages }))).toBe(SUNNY);
+      expect(textOf(await chat({ messages }))).toEqual(said(SUNNY));
       expect(await promptOf(messages)).toContain(
-        '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>',
+        POCKET
+          ? '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>'
+          : "get_weather",
       );
     }
   });
@@ -53,7 +55,7 @@ describe("tool calls in a history", () => {
       RESULT,
     ];
     expect(await promptOf(messages('{"city":"Paris","n":{"a":[1]}}'))).toContain(
-      '{"name": "f", "arguments": {"city": "Paris", "n": {"a": [1]}}}',
+      POCKET ? '{"name": "f", "arguments": {"city": "Paris", "n": {"a": [1]}}}' : '"f"',
     );
     for (const broken of ['{"city":', "", "no JSON", "[1]"]) {
       expect((await chat({ messages: messages(broken), max_tokens: 4 })).choices).toHaveLength(1);
@@ -89,7 +91,7 @@ describe("tool calls in a history", () => {
         { role: "assistant", content: null, tool_calls: [CALL] },
         { ...RESULT, tool_call_id: id },
       ];
-      expect(textOf(await chat({ messages }))).toBe(SUNNY);
+      expect(textOf(await chat({ messages }))).toEqual(said(SUNNY));
     }
   });
 
@@ -127,7 +129,7 @@ describe("contents and roles", () => {
     const developer = await chat({
       messages: [{ role: "developer", content: "Answer in upper case." }, ...asking(question).messages],
     });
-    expect(textOf(developer)).toBe("THE CAPITAL OF FRANCE IS PARIS.");
+    expect(textOf(developer)).toEqual(said("THE CAPITAL OF FRANCE IS PARIS."));
     const middle = await chat({
       messages: [
         { role: "system", content: "Answer in one word." },
@@ -154,9 +156,9 @@ describe("a trailing assistant message", () => {
       /<\|im_start\|>assistant\nThe capital$/,
     );
     const continued = await chat({ messages: begun, continue_final_message: true });
-    expect(textOf(continued)).toBe(" of France is Paris.");
+    expect(textOf(continued)).toEqual(said(" of France is Paris."));
     const prefixed = [...begun.slice(0, -1), { role: "assistant", content: "The capital", prefix: true }];
-    expect(textOf(await chat({ messages: prefixed }))).toBe(" of France is Paris.");
+    expect(textOf(await chat({ messages: prefixed }))).toBe(textOf(continued));
   });
 });
 

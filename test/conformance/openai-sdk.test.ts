@@ -5,9 +5,9 @@ import { zodResponseFormat } from "openai/helpers/zod";
 import { z } from "zod";
 import { listenTestApp } from "../support/listen.ts";
 import { idsOf } from "../support/tiny-vocabulary.ts";
-import { asking, baseURL, MODEL, WEATHER } from "./harness.ts";
+import { asking, baseURL, found, MODEL, MUST_CALL, POCKET, said, WEATHER } from "./harness.ts";
 
-const FRANCE = { model: MODEL, temperature: 0, ...asking("What is the capital of France?") };
+const FRANCE = { model: MODEL, temperature: 0, max_tokens: 40, ...asking("What is the capital of France?") };
 const ANSWER = "The capital of France is Paris.";
 const WEATHER_ASK = { model: MODEL, temperature: 0, ...asking("What is the weather in Paris?") };
 /** As the client's types want it: not read-only. */
@@ -32,7 +32,7 @@ describe.each(majors)("$name", ({ OpenAI, APIError }) => {
 
   test("reads whole answers with their request id", async () => {
     const { data, request_id: id } = await client.chat.completions.create(FRANCE).withResponse();
-    expect(data.choices[0]?.message.content).toBe(ANSWER);
+    expect(data.choices[0]?.message.content).toEqual(said(ANSWER));
     expect(id).toMatch(/^req_/);
   });
 
@@ -40,7 +40,7 @@ describe.each(majors)("$name", ({ OpenAI, APIError }) => {
     const stream = await client.chat.completions.create({ ...FRANCE, stream: true });
     let text = "";
     for await (const chunk of stream) text += chunk.choices[0]?.delta.content ?? "";
-    expect(text).toBe(ANSWER);
+    expect(text).toEqual(said(ANSWER));
   });
 
   test("stream() sends its events and the final answer", async () => {
@@ -48,10 +48,15 @@ describe.each(majors)("$name", ({ OpenAI, APIError }) => {
     const snapshots: string[] = [];
     runner.on("content", (_delta, snapshot) => snapshots.push(snapshot));
     const final = await runner.finalChatCompletion();
-    expect(final.choices[0]).toMatchObject({ message: { content: ANSWER }, finish_reason: "stop" });
-    expect(snapshots.at(-1)).toBe(ANSWER);
+    expect(final.choices[0]).toMatchObject({
+      message: { content: said(ANSWER) },
+      finish_reason: found("stop", expect.any(String)),
+    });
+    expect(snapshots.at(-1)).toEqual(said(ANSWER));
     expect(snapshots.length).toBeGreaterThan(3);
-    expect(final.usage).toMatchObject({ prompt_tokens: 15, completion_tokens: 8 });
+    expect(final.usage).toMatchObject(
+      found({ prompt_tokens: 15, completion_tokens: 8 }, { total_tokens: expect.any(Number) }) as object,
+    );
   });
 
   test("stream() reads several choices", async () => {
@@ -77,11 +82,12 @@ describe.each(majors)("$name", ({ OpenAI, APIError }) => {
     for await (const chunk of await client.completions.create({ ...ask, stream: true })) {
       text += chunk.choices[0]?.text ?? "";
     }
-    expect([text, whole.choices[0]?.text]).toEqual([" 4, 5, 6,", " 4, 5, 6,"]);
+    expect(text).toBe(whole.choices[0]?.text);
+    expect(text).toEqual(said(" 4, 5, 6,"));
     expect((await client.models.list()).data.map(({ id }) => id)).toEqual([MODEL]);
   });
 
-  test("stream() sends the events of a tool call", async () => {
+  test.runIf(POCKET)("stream() sends the events of a tool call", async () => {
     const runner = client.chat.completions.stream({ ...WEATHER_ASK, tools: [WEATHER_TOOL] });
     const done: unknown[] = [];
     runner.on("tool_calls.function.arguments.done", ({ name, index, arguments: text }) =>
@@ -92,7 +98,7 @@ describe.each(majors)("$name", ({ OpenAI, APIError }) => {
     expect(final.choices[0]?.finish_reason).toBe("tool_calls");
   });
 
-  test("runTools() calls, answers and ends with a text", async () => {
+  test.runIf(POCKET)("runTools() calls, answers and ends with a text", async () => {
     for (const stream of [false, true] as const) {
       const asked: unknown[] = [];
       const tool = {
@@ -122,7 +128,7 @@ describe.each(majors)("$name", ({ OpenAI, APIError }) => {
       ...asking("Extract name and age as JSON: Bob is 42 years old."),
       response_format: zodResponseFormat(Person, "person"),
     });
-    expect(choices[0]?.message.parsed).toEqual({ name: "Bob", age: 42 });
+    expect(choices[0]?.message.parsed).toEqual({ name: said("Bob"), age: found(42, expect.any(Number)) });
   });
 
   test("stream() parses a schema of zod", async () => {
@@ -135,7 +141,10 @@ describe.each(majors)("$name", ({ OpenAI, APIError }) => {
         response_format: zodResponseFormat(Person, "person"),
       })
       .finalChatCompletion();
-    expect(final.choices[0]?.message.parsed).toEqual({ name: "Bob", age: 42 });
+    expect(final.choices[0]?.message.parsed).toEqual({
+      name: said("Bob"),
+      age: found(42, expect.any(Number)),
+    });
   });
 
   test("parse() of an answer that was cut off says so", async () => {
@@ -150,25 +159,28 @@ describe.each(majors)("$name", ({ OpenAI, APIError }) => {
   });
 
   test("Responses: create, stream, function call, retrieve and delete", async () => {
-    const ask = { model: MODEL, temperature: 0 };
+    const ask = { model: MODEL, temperature: 0, max_output_tokens: 60 };
     const whole = await client.responses.create({ ...ask, input: "What is the capital of France?" });
-    expect(whole.output_text).toBe(ANSWER);
+    expect(whole.output_text).toEqual(said(ANSWER));
     expect((await client.responses.retrieve(whole.id)).id).toBe(whole.id);
     await client.responses.delete(whole.id);
     await expect(client.responses.retrieve(whole.id)).rejects.toMatchObject({ status: 404 });
     const streamed = client.responses.stream({ ...ask, input: "What is the capital of France?" });
-    expect((await streamed.finalResponse()).output_text).toBe(ANSWER);
+    expect((await streamed.finalResponse()).output_text).toEqual(said(ANSWER));
     const { name, parameters } = WEATHER_TOOL.function;
     const calling = await client.responses
       .stream({
         ...ask,
         input: "What is the weather in Paris?",
         tools: [{ type: "function", name, parameters, strict: false }],
+        ...(MUST_CALL as { tool_choice?: "required" }),
       })
       .finalResponse();
     const [call] = calling.output;
     expect(call).toMatchObject({ type: "function_call", name: "get_weather" });
-    expect(call?.type === "function_call" && JSON.parse(call.arguments)).toEqual({ city: "Paris" });
+    expect(call?.type === "function_call" && JSON.parse(call.arguments)).toEqual({
+      city: said("Paris"),
+    });
   });
 
   test("an abort ends the request for both sides", async () => {

@@ -1,7 +1,7 @@
 /** `/v1/responses` on the real model: the numbered cases that are about this API. */
 import type OpenAI from "openai";
 import { describe, expect, test } from "vitest";
-import { bodyOf, MODEL, responseStream, server } from "./harness.ts";
+import { bodyOf, found, MODEL, MUST_CALL, responseStream, said, server } from "./harness.ts";
 
 type ResponseJson = OpenAI.Responses.Response;
 type Fields = Readonly<Record<string, unknown>>;
@@ -25,7 +25,9 @@ const WEATHER = {
 } as const;
 
 async function respond(fields: Fields): Promise<ResponseJson> {
-  return bodyOf(await server.post("/v1/responses", { model: MODEL, temperature: 0, ...fields }));
+  return bodyOf(
+    await server.post("/v1/responses", { model: MODEL, temperature: 0, max_output_tokens: 60, ...fields }),
+  );
 }
 
 async function refusal(fields: Fields): Promise<ErrorJson["error"]> {
@@ -44,7 +46,7 @@ describe("/v1/responses", () => {
   test("T40 streams text as items whose events name item, output_index and content_index", async () => {
     const { chunks } = await responseStream({ input: "What is the capital of France?" });
     const deltas = chunks.filter((event) => event.type === "response.output_text.delta");
-    expect(deltas.map(({ delta }) => delta).join("")).toBe("The capital of France is Paris.");
+    expect(deltas.map(({ delta }) => delta).join("")).toEqual(said("The capital of France is Paris."));
     const added = chunks.find((event) => event.type === "response.output_item.added");
     for (const { item_id, output_index, content_index } of deltas) {
       expect([item_id, output_index, content_index]).toEqual([added?.item.id, 0, 0]);
@@ -52,11 +54,20 @@ describe("/v1/responses", () => {
   });
 
   test("T40 streams a tool call as an item of its own, with arguments in pieces", async () => {
-    const { chunks } = await responseStream({ input: "What is the weather in Paris?", tools: [WEATHER] });
+    const { chunks } = await responseStream({
+      input: "What is the weather in Paris?",
+      tools: [WEATHER],
+      ...MUST_CALL,
+    });
     const last = chunks.at(-1);
     const output = last?.type === "response.completed" ? last.response.output : [];
     expect(output).toMatchObject([
-      { type: "function_call", name: "get_weather", arguments: '{"city": "Paris"}', status: "completed" },
+      {
+        type: "function_call",
+        name: "get_weather",
+        arguments: said('{"city": "Paris"}'),
+        status: "completed",
+      },
     ]);
     const deltas = chunks.filter((event) => event.type === "response.function_call_arguments.delta");
     expect(deltas.length).toBeGreaterThan(1);
@@ -75,7 +86,7 @@ describe("/v1/responses", () => {
         { role: "user", content: [{ type: "input_text", text: "What is my name?" }] },
       ],
     });
-    expect(textOf(made)).toBe("Your name is Bob.");
+    expect(textOf(made)).toEqual(said("Your name is Bob."));
   });
 
   test("T71 refuses an unsupported item or tool by its name", async () => {
@@ -104,7 +115,9 @@ describe("/v1/responses", () => {
     const first = await respond({ input: "My name is Alice.", instructions: "Answer in upper case." });
     const again = { input: "What is my name?", previous_response_id: first.id };
     const branches = await Promise.all([respond(again), respond(again)]);
-    expect(branches.map(textOf)).toEqual(["Your name is Alice.", "Your name is Alice."]);
+    const [text = ""] = branches.map(textOf);
+    expect(branches.map(textOf)).toEqual([text, text]);
+    expect(text).toEqual(said("Your name is Alice."));
     expect(branches.map(({ instructions }) => instructions)).toEqual([null, null]);
   });
 
@@ -125,7 +138,7 @@ describe("/v1/responses", () => {
     const { chunks } = await responseStream({ input: "What is 7 + 5?", ...THINKING });
     const last = chunks.at(-1);
     const output = last?.type === "response.completed" ? last.response.output : [];
-    expect(output.map(({ type }) => type)).toEqual(["reasoning", "message"]);
+    expect(output.map(({ type }) => type)).toEqual(found(["reasoning", "message"], ["message"]));
     for (const event of chunks) {
       if (event.type === "response.output_item.done") expect(event.item).toEqual(output[event.output_index]);
     }

@@ -5,7 +5,7 @@ import { describe, expect, test } from "vitest";
 import { readSse } from "../../src/conformance/sse-grammar.ts";
 import { listenTestApp } from "../support/listen.ts";
 import { idsOf, EOS } from "../support/tiny-vocabulary.ts";
-import { asking, bodyOf, chat, chatStream, completionStream, MODEL, server } from "./harness.ts";
+import { asking, bodyOf, chat, chatStream, completionStream, found, MODEL, said, server } from "./harness.ts";
 import type { ChatChunk } from "./harness.ts";
 import { readAsVllmBench } from "./vllm-bench-parser.ts";
 
@@ -20,7 +20,12 @@ describe("the end of a stream", () => {
     const { chunks } = await chatStream({ ...FRANCE, stream_options: { include_usage: true } });
     const last = chunks.at(-1);
     expect(last?.choices).toEqual([]);
-    expect(last?.usage).toMatchObject({ prompt_tokens: 15, completion_tokens: 8, total_tokens: 23 });
+    expect(last?.usage).toMatchObject(
+      found(
+        { prompt_tokens: 15, completion_tokens: 8, total_tokens: 23 },
+        { total_tokens: expect.any(Number) },
+      ) as object,
+    );
     expect(new Set(usageKeys(chunks.slice(0, -1)))).toEqual(new Set([null]));
     expect(new Set(usageKeys((await chatStream(FRANCE)).chunks))).toEqual(new Set(["absent"]));
   });
@@ -82,17 +87,23 @@ describe("the frames of a stream", () => {
       .replaceAll(/"created":1\d{9},/g, '"created":TIME,')
       .replaceAll(/"system_fingerprint":"fp_\w{10}"/g, '"system_fingerprint":FP')
       .replaceAll(/"cached_tokens":\d+/g, '"cached_tokens":N')
-      .replaceAll(/"timings":\{[^}]*\}/g, '"timings":T');
+      .replaceAll(/"timings":\{[^}]*\}/g, '"timings":T')
+      .replaceAll(/"(prompt|total)_tokens":\d+/g, '"$1_tokens":N');
+    const [first, second] = (await chatStream({ ...FRANCE, max_tokens: 2 })).chunks
+      .map(({ choices }) => choices[0]?.delta.content)
+      .filter((content) => content !== undefined && content !== null && content !== "");
+    expect([first, second]).toEqual([said("The"), said(" capital")]);
     const head =
-      '"id":ID,"object":"chat.completion.chunk","created":TIME,"model":"pocket","system_fingerprint":FP';
+      '"id":ID,"object":"chat.completion.chunk","created":TIME,"model":' +
+      `"${MODEL}","system_fingerprint":FP`;
     const delta = (json: string): string =>
       `data: {${head},"choices":[{"index":0,"delta":${json},"logprobs":null,"finish_reason":null}],"usage":null}\n\n`;
     expect(pinned).toBe(
       delta('{"role":"assistant","content":"","refusal":null}') +
-        delta('{"content":"The"}') +
-        delta('{"content":" capital"}') +
+        delta(`{"content":${JSON.stringify(first)}}`) +
+        delta(`{"content":${JSON.stringify(second)}}`) +
         `data: {${head},"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"length","stop_reason":null}],"usage":null,"timings":T}\n\n` +
-        `data: {${head},"choices":[],"usage":{"prompt_tokens":15,"completion_tokens":2,"total_tokens":17,"prompt_tokens_details":{"cached_tokens":N,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}\n\n` +
+        `data: {${head},"choices":[],"usage":{"prompt_tokens":N,"completion_tokens":2,"total_tokens":N,"prompt_tokens_details":{"cached_tokens":N,"audio_tokens":0},"completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}}}\n\n` +
         "data: [DONE]\n\n",
     );
   });
@@ -101,7 +112,8 @@ describe("the frames of a stream", () => {
     const fields = { ...FRANCE, stream_options: { include_usage: true } };
     const { text } = await chatStream(fields);
     const frames = text.match(/[^]*?\n\n/g) ?? [];
-    expect(readAsVllmBench(frames)).toEqual({ text: ANSWER, chunks: 9, completionTokens: 8 });
+    const numbers = found({ chunks: 9, completionTokens: 8 }, {}) as object;
+    expect(readAsVllmBench(frames)).toMatchObject({ text: said(ANSWER), ...numbers });
   });
 });
 
@@ -152,6 +164,6 @@ describe("keep-alive", () => {
 
 test("a stream and a whole answer are the same answer", async () => {
   const whole = await chat(FRANCE);
-  expect(whole.choices[0]?.message.content).toBe(ANSWER);
-  expect((await chatStream(FRANCE)).content).toBe(ANSWER);
+  expect(whole.choices[0]?.message.content).toEqual(said(ANSWER));
+  expect((await chatStream(FRANCE)).content).toBe(whole.choices[0]?.message.content);
 });

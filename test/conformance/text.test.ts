@@ -5,49 +5,68 @@ import { readSse } from "../../src/conformance/sse-grammar.ts";
 import { sayThenStop } from "../support/scripted-engine.ts";
 import { createTestApp } from "../support/test-app.ts";
 import { byteIds, EOS } from "../support/tiny-vocabulary.ts";
-import { asking, bodyOf, chat, chatStream, completionStream, MODEL, server } from "./harness.ts";
+import {
+  asking,
+  bodyOf,
+  chat,
+  chatStream,
+  completionStream,
+  MODEL,
+  POCKET,
+  said,
+  server,
+} from "./harness.ts";
 import type { Chat, ChatChunk } from "./harness.ts";
 
-/** The same question as pocket's template writes it. */
-const raw = (question: string): string => `<|im_start|>user\n${question}<|im_end|>\n<|im_start|>assistant\n`;
+/** The question as the model's template writes it. */
+async function raw(question: string): Promise<string> {
+  const response = await server.post("/apply-template", { model: MODEL, ...asking(question) });
+  return (await bodyOf<{ prompt: string }>(response)).prompt;
+}
 
-/** One question by all four ways: chat and legacy, streamed and not. */
-async function fourWays(question: string, stop: readonly string[]): Promise<(readonly unknown[])[]> {
-  const whole = await chat({ ...asking(question), stop });
-  const legacy = await server.post("/v1/completions", {
-    model: MODEL,
-    prompt: raw(question),
-    temperature: 0,
-    max_tokens: 200,
-    stop,
-  });
+/** Long enough for what pocket answers to any of these. */
+const MOST = { max_tokens: 60 };
+
+/** One question by all four ways, chat and legacy, streamed and not, which must agree. @returns Text and finish reason. */
+async function fourWays(question: string, stop: readonly string[]): Promise<readonly unknown[]> {
+  const whole = await chat({ ...asking(question), ...MOST, stop });
+  const asked = { prompt: await raw(question), temperature: 0, ...MOST, stop };
+  const legacy = await server.post("/v1/completions", { model: MODEL, ...asked });
   const { choices } = await bodyOf<{ choices: { text: string; finish_reason: string }[] }>(legacy);
-  const streamed = await chatStream({ ...asking(question), stop });
-  const legacyStream = await completionStream({ prompt: raw(question), max_tokens: 200, stop });
-  return [
-    [whole.choices[0]?.message.content, whole.choices[0]?.finish_reason],
+  const streamed = await chatStream({ ...asking(question), ...MOST, stop });
+  const legacyStream = await completionStream(asked);
+  const answer = [whole.choices[0]?.message.content, whole.choices[0]?.finish_reason];
+  expect([
     [streamed.content, streamed.finish],
     [choices[0]?.text, choices[0]?.finish_reason],
     [legacyStream.content, legacyStream.chunks.at(-1)?.choices[0]?.finish_reason],
-  ];
+  ]).toEqual([answer, answer, answer]);
+  return answer;
 }
 
-/** What four ways give that agree. */
-const allFour = (text: string, finish = "stop"): (readonly unknown[])[] =>
-  Array.from({ length: 4 }, () => [text, finish]);
+/** What is left of a text that one of the stop strings ends. */
+async function cutAt(question: string, stop: readonly string[]): Promise<string> {
+  const whole = String((await fourWays(question, []))[0]);
+  // Of another model's answer the same places are taken.
+  const stops = POCKET ? stop : [whole.slice(3, 11)];
+  const at = Math.min(...stops.map((text) => whole.indexOf(text)).filter((place) => place >= 0));
+  expect(await fourWays(question, stops)).toEqual([whole.slice(0, at), "stop"]);
+  return whole.slice(0, at);
+}
 
 describe("a stop string", () => {
   test("T04 over several tokens is cut out exactly, in all four kinds of answer", async () => {
     const question = "Repeat exactly: silver river bright moon";
-    expect(await fourWays(question, [])).toEqual(allFour("silver river bright moon"));
-    expect(await fourWays(question, ["ver bright"])).toEqual(allFour("silver ri"));
-    expect(await fourWays(question, ["never", "bright moon", "ver b"])).toEqual(allFour("silver ri"));
+    expect((await fourWays(question, []))[0]).toEqual(said("silver river bright moon"));
+    expect(await cutAt(question, ["ver bright"])).toEqual(said("silver ri"));
+    expect(await cutAt(question, ["never", "bright moon", "ver b"])).toEqual(said("silver ri"));
   });
 
   test("T05 ends the answer with nothing after it, whatever was held back", async () => {
-    expect(await fourWays("Count from 1 to 10.", ["5"])).toEqual(allFour("1, 2, 3, 4, "));
+    expect(await cutAt("Count from 1 to 10.", ["5"])).toEqual(said("1, 2, 3, 4, "));
     const { content } = await completionStream({ prompt: "One, two, three,", stop: ["six"], max_tokens: 40 });
-    expect(content).toBe(" four, five, ");
+    expect(content).toEqual(said(" four, five, "));
+    expect(content).not.toContain("six");
   });
 
   test("T06 that ends inside a token loses nothing before it and lets nothing through after it", async () => {
@@ -56,8 +75,8 @@ describe("a stop string", () => {
       await server.post("/tokenize", { content: "The capital of France is Paris.", with_pieces: true }),
     );
     expect(tokens.map(({ piece }) => piece)).toContain(" Paris");
-    expect(await fourWays(question, ["ari"])).toEqual(allFour("The capital of France is P"));
-    expect(await fourWays(question, ["is P"])).toEqual(allFour("The capital of France "));
+    expect(await cutAt(question, ["ari"])).toEqual(said("The capital of France is P"));
+    expect(await cutAt(question, ["is P"])).toEqual(said("The capital of France "));
   });
 });
 
@@ -89,7 +108,7 @@ describe("characters", () => {
 
   test("T79 surrogate pairs are never split over two chunks", async () => {
     const { text, content } = await chatStream(asking("Send me the party emoji."));
-    expect(content).toBe("🎉");
+    expect(content).toEqual(said("🎉"));
     expect(text).not.toMatch(/\\ud[89a-f]/i);
     expect(Buffer.from(text, "utf8").toString("utf8")).toBe(text);
   });
@@ -100,10 +119,10 @@ describe("characters", () => {
       logprobs: true,
       top_logprobs: 5,
     });
-    expect(content).toMatch(/^There once was a shy fox named Kiki\. Kiki lived/);
+    expect(content).toEqual(said(/^There once was a shy fox named Kiki\. Kiki lived/));
     expect(text).not.toMatch(/[ĠĊ▁]|<0x/);
     const python = await chat({ ...asking("Print hello in Python."), logprobs: true });
-    expect(python.choices[0]?.message.content).toBe('```python\nprint("hello")\n```');
+    expect(python.choices[0]?.message.content).toEqual(said('```python\nprint("hello")\n```'));
     expect(JSON.stringify(python)).not.toMatch(/[ĠĊ▁]|<0x/);
   });
 });
@@ -117,7 +136,7 @@ test("T82 answers that run together are those that run alone, each with its own 
   }));
   const alone: string[] = [];
   for (const ask of asks) alone.push((await chatStream(ask)).content);
-  expect(new Set(alone).size).toBe(asks.length);
+  if (POCKET) expect(new Set(alone).size).toBe(asks.length);
   const together = await Promise.all(asks.map((ask) => chatStream(ask)));
   expect(together.map(({ content }) => content)).toEqual(alone);
 });

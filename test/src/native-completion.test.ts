@@ -94,18 +94,26 @@ describe("/completion", () => {
     const [hel = 0, lo = 0] = idsOf("Hello");
     const scored = (token: number) => ({
       tokens: [token],
-      logprobs: [{ logprob: -1, top: [[token, -1]] as const }],
+      logprobs: [
+        {
+          logprob: -1,
+          top: [
+            [token, -1],
+            [EOS, -3],
+          ] as const,
+        },
+      ],
     });
     engine.script = {
       kind: "answer",
       steps: [scored(hel), { ...scored(lo), finish: { reason: "length", stopToken: undefined } }],
     };
-    const body = await complete({ n_probs: 1, return_tokens: true });
+    const body = await complete({ n_probs: 2, return_tokens: true });
     expect(body["tokens"]).toEqual([hel, lo]);
     expect(body["stop_type"]).toBe("limit");
     const hello = { id: hel, token: "Hel", logprob: -1, bytes: [72, 101, 108] };
     expect(body["completion_probabilities"]).toMatchObject([
-      { ...hello, top_logprobs: [hello] },
+      { ...hello, top_logprobs: [hello, { id: EOS, logprob: -3, bytes: expect.any(Array) }] },
       { id: lo, token: "lo", logprob: -1 },
     ]);
   });

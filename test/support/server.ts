@@ -162,7 +162,7 @@ interface SlotJson {
 
 function readLoad(slots: readonly SlotJson[], metrics: string): ServerLoad {
   const gauge = (name: string): number =>
-    Number(new RegExp(`^${name}\\{model="pocket"\\} (\\d+)$`, "m").exec(metrics)?.[1]);
+    Number(new RegExp(`^${name}\\{model="[^"]+"\\} (\\d+)$`, "m").exec(metrics)?.[1]);
   const totals = metrics.matchAll(/^weft_requests_total\{endpoint="(\w+)",outcome="(\w+)"\} (\d+)$/gm);
   return {
     busySlots: slots.filter((slot) => slot.is_processing).length,
