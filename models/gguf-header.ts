@@ -4,8 +4,10 @@
  * A count of 2^40 in a header makes the native reader spin for minutes instead of failing; here every count is
  * held against the bytes that are left, and what may be read is bounded.
  */
-import { closeSync, fstatSync, openSync, readSync } from "node:fs";
-import { GGUF_ARRAY, GGUF_STRING, TENSOR_BLOCKS, VALUE_BYTES } from "./gguf-types.ts";
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import { checkMetadata } from "./gguf-metadata.ts";
+import type { GgufValue } from "./gguf-metadata.ts";
+import { GGUF_ARRAY, GGUF_STRING, GGUF_UINT32, TENSOR_BLOCKS, VALUE_BYTES } from "./gguf-types.ts";
 import { ModelFileError } from "./model-file-error.ts";
 
 export interface GgufHeader {
@@ -38,6 +40,9 @@ const MAX_ALIGNMENT = 4096;
 const MAX_DIMENSION = 2 ** 40;
 /** Dimensions ggml can hold. */
 const MAX_DIMENSIONS = 4;
+/** The largest models are spread over some 200 files. */
+const MAX_PARTS = 1000;
+const TOKEN_EMBEDDINGS = "token_embd.weight";
 const READ_CHUNK_BYTES = 256 * 1024;
 /** "GGUF" as a little-endian number. */
 const MAGIC = 0x46554747;
@@ -49,11 +54,46 @@ export interface ByteSource {
   read(offset: number, length: number): Uint8Array;
 }
 
-/** @throws {ModelFileError} `model_not_found` or `model_invalid`, with the path, the reason and the byte. */
+/**
+ * Of a model in several files it checks all of them, which stand side by side, and adds up what they hold.
+ * @throws {ModelFileError} `model_not_found` or `model_invalid`, with the path, the reason and the byte.
+ */
 export function readGgufHeader(path: string): GgufHeader {
+  const first = readPart(path, true);
+  const parts = otherParts(path, first.splitCount).map((part) => readPart(part, false));
+  const sum = (of: (header: GgufHeader) => number): number =>
+    parts.reduce((total, part) => total + of(part), of(first));
+  const { splitCount: _, ...header } = first;
+  return {
+    ...header,
+    tensorCount: sum(({ tensorCount }) => tensorCount),
+    parameters: sum(({ parameters }) => parameters),
+    tensorBytes: sum(({ tensorBytes }) => tensorBytes),
+    fileBytes: sum(({ fileBytes }) => fileBytes),
+  };
+}
+
+/** The files of a split model beside its first one, which alone may be named. */
+function otherParts(path: string, count: number): string[] {
+  if (count <= 1) return [];
+  const number = (part: number): string => String(part).padStart(5, "0");
+  const ending = `-${number(1)}-of-${number(count)}.gguf`;
+  if (count > MAX_PARTS || !path.endsWith(ending)) {
+    throw new ModelFileError(
+      "model_invalid",
+      `${path} is one of ${count} parts of a model; give the first one, whose name ends in ${ending}.`,
+    );
+  }
+  const stem = path.slice(0, -ending.length);
+  return Array.from({ length: count - 1 }, (_, i) => `${stem}-${number(i + 2)}-of-${number(count)}.gguf`);
+}
+
+/** @param isWhole Whether it has to tell what model it is, as all but later parts do. */
+function readPart(path: string, isWhole: boolean): ParsedHeader {
   let file: number;
   try {
-    file = openSync(path, "r");
+    // Not to wait for a writer should it be a pipe.
+    file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
     throw new ModelFileError("model_not_found", `Cannot open the model file ${path}: ${reasonOf(cause)}.`, {
       cause,
@@ -69,7 +109,7 @@ export function readGgufHeader(path: string): GgufHeader {
         return bytes.subarray(0, readSync(file, bytes, 0, length, offset));
       },
     };
-    return parseGgufHeader(source);
+    return parseGgufHeader(source, isWhole);
   } catch (cause) {
     if (!(cause instanceof ModelFileError) || cause.code !== "model_invalid") throw cause;
     const { offset } = cause;
@@ -80,8 +120,16 @@ export function readGgufHeader(path: string): GgufHeader {
   }
 }
 
-/** @throws {ModelFileError} `model_invalid` with the reason and the byte offset. Never anything else. */
-export function parseGgufHeader(source: ByteSource): GgufHeader {
+/** A header, and over how many files its model is spread. */
+export interface ParsedHeader extends GgufHeader {
+  readonly splitCount: number;
+}
+
+/**
+ * @param isWhole Whether it has to tell what model it is, as all but the later parts of a split model do.
+ * @throws {ModelFileError} `model_invalid` with the reason and the byte offset. Never anything else.
+ */
+export function parseGgufHeader(source: ByteSource, isWhole = true): ParsedHeader {
   const cursor: Cursor = new Cursor(source);
   if (source.size < 24) cursor.fail(source.size === 0 ? "the file is empty" : "the file is too short");
   if (cursor.u32() !== MAGIC) cursor.fail("it does not begin with GGUF");
@@ -90,18 +138,26 @@ export function parseGgufHeader(source: ByteSource): GgufHeader {
   const tensorCount = cursor.count("tensors", MAX_TENSORS);
   const keyCount = cursor.count("keys", MAX_KEYS);
 
-  const values = new Map<string, MetadataValue>();
+  const values = new Map<string, GgufValue>();
   for (let index = 0; index < keyCount; index++) {
+    const at = cursor.offset;
     const key = cursor.string(MAX_NAME_BYTES);
+    // Two readers of one file would take different ones.
+    if (values.has(key)) cursor.fail(`the key ${printable(key)} is there twice`, at);
     values.set(key, readValue(cursor, key));
   }
-  const architecture = values.get("general.architecture");
-  if (typeof architecture !== "string") cursor.fail("general.architecture is missing");
+  const named = values.get("general.architecture");
+  if (typeof named !== "string" && (isWhole || named !== undefined)) {
+    cursor.fail("general.architecture is missing");
+  }
+  const architecture = named ?? "";
   const alignment = values.get("general.alignment") ?? 32;
   if (typeof alignment !== "number" || !isAlignment(alignment)) {
     cursor.fail("general.alignment is not a power of two up to 4096");
   }
   const tensors = readTensors(cursor, tensorCount, alignment);
+  const wrong = checkMetadata(values, architecture, tensors.vocabularyRows);
+  if (wrong !== undefined) cursor.fail(wrong);
   const vocabulary = values.get("tokenizer.ggml.tokens");
   return {
     architecture,
@@ -113,42 +169,60 @@ export function parseGgufHeader(source: ByteSource): GgufHeader {
     parameters: tensors.parameters,
     tensorBytes: tensors.bytes,
     fileBytes: source.size,
+    splitCount: numberOf(values.get("split.count")) ?? 1,
   };
 }
 
-/** Arrays are passed over; only their length is kept. */
-type MetadataValue = string | number | { readonly length: number };
-
-function readValue(cursor: Cursor, key: string): MetadataValue {
+function readValue(cursor: Cursor, key: string): GgufValue {
   const type = cursor.u32();
   if (type === GGUF_STRING) return cursor.string(MAX_STRING_BYTES);
-  if (type !== GGUF_ARRAY) return cursor.scalar(type, key);
+  if (type !== GGUF_ARRAY) {
+    // The native reader ends its process when this one has another type.
+    if (key === "general.alignment" && type !== GGUF_UINT32) cursor.fail("general.alignment is no uint32");
+    return cursor.scalar(type, key);
+  }
   const elementType = cursor.u32();
   const length = cursor.u64();
   if (elementType === GGUF_STRING) {
     // Each string takes 8 bytes at least.
     cursor.require(length * 8, `the array ${printable(key)} of ${length} strings`);
     for (let index = 0; index < length; index++) cursor.skipString();
-    return { length };
+    return { length, elementType };
   }
   const elementBytes = VALUE_BYTES.get(elementType);
   // Arrays of arrays are in the format, but no model has one.
   if (elementBytes === undefined) cursor.fail(`the array ${printable(key)} has element type ${elementType}`);
   cursor.skip(length * elementBytes, `the array ${printable(key)} of ${length} elements`);
-  return { length };
+  return { length, elementType };
 }
 
-function readTensors(
-  cursor: Cursor,
-  count: number,
-  alignment: number,
-): { parameters: number; bytes: number } {
+interface Tensors {
+  readonly parameters: number;
+  readonly bytes: number;
+  /** Rows of the token embeddings; undefined without them. */
+  readonly vocabularyRows: number | undefined;
+}
+
+interface Extent {
+  readonly name: string;
+  readonly start: number;
+  readonly end: number;
+  /** Where the header tells of it. */
+  readonly at: number;
+}
+
+function readTensors(cursor: Cursor, count: number, alignment: number): Tensors {
   let parameters = 0;
   let bytes = 0;
-  const ends: { readonly name: string; readonly end: number; readonly at: number }[] = [];
+  let vocabularyRows: number | undefined;
+  const extents: Extent[] = [];
+  const names = new Set<string>();
   for (let index = 0; index < count; index++) {
     const at = cursor.offset;
-    const name = printable(cursor.string(MAX_NAME_BYTES));
+    const fullName = cursor.string(MAX_NAME_BYTES);
+    const name = printable(fullName);
+    if (names.has(fullName)) cursor.fail(`the tensor ${name} is there twice`, at);
+    names.add(fullName);
     const dimensions = cursor.u32();
     if (dimensions < 1 || dimensions > MAX_DIMENSIONS) {
       cursor.fail(`tensor ${name} has ${dimensions} dimensions`);
@@ -161,6 +235,7 @@ function readTensors(
       if (dimension === 0) rowElements = length;
       elements *= length;
     }
+    if (fullName === TOKEN_EMBEDDINGS && dimensions === 2) vocabularyRows = elements / rowElements;
     const type = cursor.u32();
     const block = TENSOR_BLOCKS.get(type);
     if (block === undefined) cursor.fail(`tensor ${name} has the unknown type ${type}`);
@@ -169,18 +244,29 @@ function readTensors(
     const size = (elements / blockElements) * blockBytes;
     const start = cursor.u64();
     if (start % alignment !== 0) cursor.fail(`tensor ${name} is not aligned to ${alignment} bytes`);
-    ends.push({ name, end: start + size, at });
+    extents.push({ name, start, end: start + size, at });
     parameters += elements;
     bytes += size;
   }
   const dataStart = Math.ceil(cursor.offset / alignment) * alignment;
-  for (const { name, end, at } of ends) {
+  for (const { name, end, at } of extents) {
     // Numbers past 2^53 lose precision here but stay larger than any file.
     if (dataStart + end > cursor.size) {
       cursor.fail(`tensor ${name} ends at ${dataStart + end}, the file at ${cursor.size}: it is cut off`, at);
     }
   }
-  return { parameters, bytes };
+  checkOverlaps(cursor, extents);
+  return { parameters, bytes, vocabularyRows };
+}
+
+function checkOverlaps(cursor: Cursor, extents: readonly Extent[]): void {
+  let last: Extent | undefined;
+  for (const extent of extents.toSorted((a, b) => a.start - b.start)) {
+    if (last !== undefined && extent.start < last.end) {
+      cursor.fail(`tensor ${extent.name} lies over tensor ${last.name}`, extent.at);
+    }
+    last = extent;
+  }
 }
 
 /** A position in the header that never passes the end of the file or the budget. */
@@ -277,11 +363,11 @@ function isAlignment(value: number): boolean {
   return Number.isInteger(value) && value >= 1 && value <= MAX_ALIGNMENT && (value & (value - 1)) === 0;
 }
 
-function textOf(value: MetadataValue | undefined): string | undefined {
+function textOf(value: GgufValue | undefined): string | undefined {
   return typeof value === "string" ? value : undefined;
 }
 
-function numberOf(value: MetadataValue | undefined): number | undefined {
+function numberOf(value: GgufValue | undefined): number | undefined {
   return typeof value === "number" && Number.isFinite(value) ? value : undefined;
 }
 

@@ -1,5 +1,9 @@
 /** Sizes of GGUF's value types and of ggml's tensor types, as of the pinned llama.cpp (ggml.h, ggml-common.h). */
 
+/** Value types by number. */
+export const GGUF_UINT32 = 4;
+export const GGUF_INT32 = 5;
+export const GGUF_FLOAT32 = 6;
 export const GGUF_STRING = 8;
 export const GGUF_ARRAY = 9;
 

@@ -1,4 +1,6 @@
-import { readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
@@ -13,11 +15,12 @@ function memory(bytes: Uint8Array): ByteSource {
   return { size: bytes.length, read: (offset, length) => bytes.slice(offset, offset + length) };
 }
 
-/** Pieces of a header: numbers are u32, bigints u64, strings have their length in front. */
-function header(...parts: readonly (number | bigint | string)[]): Uint8Array {
+/** Pieces of a header: numbers are u32, bigints u64, strings have their length in front, bytes are as they are. */
+function header(...parts: readonly (number | bigint | string | Uint8Array)[]): Uint8Array {
   const encoded = parts.map((part) => {
     if (typeof part === "number") return Buffer.from(Uint32Array.of(part).buffer);
     if (typeof part === "bigint") return Buffer.from(BigUint64Array.of(part).buffer);
+    if (part instanceof Uint8Array) return part;
     const text = Buffer.from(part);
     return Buffer.concat([Buffer.from(BigUint64Array.of(BigInt(text.length)).buffer), text]);
   });
@@ -34,7 +37,18 @@ function failureOf(bytes: Uint8Array): ModelFileError | undefined {
   }
 }
 
+/** As a uint16. */
+const SHORT_2 = Uint8Array.of(2, 0);
+
 const ARCHITECTURE = ["general.architecture", 8, "llama"] as const;
+
+/** The vocabulary's key and type; its length and tokens follow. */
+const TOKENS = (elementType: number) => ["tokenizer.ggml.tokens", 9, elementType] as const;
+
+/** With room for tensors. */
+function padded(bytes: Uint8Array): Uint8Array {
+  return new Uint8Array(Buffer.concat([bytes, Buffer.alloc(512)]));
+}
 
 describe("a GGUF header", () => {
   it("yields what is known of the model without loading it", () => {
@@ -130,6 +144,80 @@ describe("a GGUF header", () => {
       69,
       'tensor "t" ends at 256, the file at 102: it is cut off',
     ],
+    [
+      "an alignment of another type",
+      header(3, 0n, 2n, ...ARCHITECTURE, "general.alignment", 5, 32),
+      98,
+      "general.alignment is no uint32",
+    ],
+    [
+      "a key that is there twice",
+      header(3, 0n, 2n, ...ARCHITECTURE, ...ARCHITECTURE),
+      69,
+      'the key "general.architecture" is there twice',
+    ],
+    [
+      "2^32 - 1 layers",
+      header(3, 0n, 2n, ...ARCHITECTURE, "llama.block_count", 4, 2 ** 32 - 1),
+      102,
+      "llama.block_count is 4294967295, which is not from 1 to 512",
+    ],
+    [
+      "no layers",
+      header(3, 0n, 2n, ...ARCHITECTURE, "llama.block_count", 4, 0),
+      102,
+      "llama.block_count is 0, which is not from 1 to 512",
+    ],
+    [
+      "-1 heads",
+      header(3, 0n, 2n, ...ARCHITECTURE, "llama.attention.head_count", 5, 2 ** 32 - 1),
+      111,
+      "llama.attention.head_count is -1, which is not from 0 to 65536",
+    ],
+    [
+      "more experts used than there are",
+      header(3, 0n, 3n, ...ARCHITECTURE, "llama.expert_count", 4, 2, "llama.expert_used_count", 4, 3),
+      142,
+      "llama.expert_used_count is 3, of 2 experts",
+    ],
+    [
+      "tokens that are numbers",
+      header(3, 0n, 2n, ...ARCHITECTURE, ...TOKENS(4), 1n, 7),
+      118,
+      "tokenizer.ggml.tokens is no array of strings",
+    ],
+    [
+      "fewer scores than tokens",
+      header(3, 0n, 3n, ...ARCHITECTURE, ...TOKENS(8), 2n, "a", "b", "tokenizer.ggml.scores", 9, 6, 1n, 0),
+      181,
+      "tokenizer.ggml.scores has 1 values for 2 tokens",
+    ],
+    [
+      "token types of one byte",
+      header(3, 0n, 3n, ...ARCHITECTURE, ...TOKENS(8), 1n, "a", "tokenizer.ggml.token_type", 9, 7, 1n, "x"),
+      173,
+      "tokenizer.ggml.token_type has values of the wrong type",
+    ],
+    [
+      "a tensor that is there twice",
+      header(3, 2n, 1n, ...ARCHITECTURE, "t", 1, 8n, 0, 0n, "t", 1, 8n, 0, 32n),
+      102,
+      'the tensor "t" is there twice',
+    ],
+    [
+      "embeddings for another vocabulary",
+      padded(
+        header(3, 1n, 2n, ...ARCHITECTURE, ...TOKENS(8), 1n, "a", "token_embd.weight", 2, 8n, 2n, 0, 0n),
+      ),
+      180,
+      "the embeddings have 2 rows and the vocabulary has 1 tokens",
+    ],
+    [
+      "tensors over each other",
+      padded(header(3, 2n, 1n, ...ARCHITECTURE, "b", 1, 16n, 0, 0n, "a", 1, 8n, 0, 32n)),
+      102,
+      'tensor "a" lies over tensor "b"',
+    ],
   ] as const)("is refused with %s", (_name, bytes, offset, reason) => {
     const error = failureOf(bytes);
     expect({ code: error?.code, offset: error?.offset, message: error?.message }).toEqual({
@@ -158,6 +246,42 @@ describe("a GGUF header", () => {
       }),
       { numRuns: 100 },
     );
+  });
+
+  it("is not looked for in what is no file, and found through links", () => {
+    const folder = mkdtempSync(join(tmpdir(), "weft-gguf-"));
+    const at = (name: string): string => join(folder, name);
+    symlinkSync(pocketPath, at("link.gguf"));
+    symlinkSync(at("nowhere"), at("dangling.gguf"));
+    symlinkSync(at("loop.gguf"), at("loop.gguf"));
+    symlinkSync(folder, at("folder.gguf"));
+    execFileSync("mkfifo", [at("pipe.gguf")]);
+    expect(readGgufHeader(at("link.gguf")).architecture).toBe("llama");
+    for (const [name, why] of [
+      ["dangling", "there is no such file"],
+      ["loop", "ELOOP"],
+      ["folder", "is not a file"],
+      ["pipe", "is not a file"],
+    ] as const) {
+      expect(() => readGgufHeader(at(`${name}.gguf`))).toThrow(why);
+    }
+    expect(() => readGgufHeader("/dev/null")).toThrow("is not a file");
+    rmSync(folder, { recursive: true });
+  });
+
+  it("of a model in several files is checked in all of them", () => {
+    const folder = mkdtempSync(join(tmpdir(), "weft-gguf-"));
+    const part = (number: number): string => join(folder, `m-0000${number}-of-00002.gguf`);
+    const split = ["split.count", 2, SHORT_2] as const;
+    writeFileSync(part(1), header(3, 0n, 2n, ...ARCHITECTURE, ...split));
+    expect(() => readGgufHeader(part(1))).toThrow(`Cannot open the model file ${part(2)}`);
+    writeFileSync(part(2), padded(header(3, 1n, 1n, ...split, "t", 1, 8n, 0, 0n)));
+    expect(readGgufHeader(part(1))).toMatchObject({ architecture: "llama", tensorCount: 1, parameters: 8 });
+    writeFileSync(part(2), header(3, 1n, 1n, ...split, "t", 1, 8n, 0, 0n));
+    expect(() => readGgufHeader(part(1))).toThrow(/00002-of-00002.gguf is not a usable GGUF.*cut off/);
+    writeFileSync(join(folder, "other.gguf"), header(3, 0n, 2n, ...ARCHITECTURE, ...split));
+    expect(() => readGgufHeader(join(folder, "other.gguf"))).toThrow("is one of 2 parts of a model");
+    rmSync(folder, { recursive: true });
   });
 
   it("says which file is wrong, why, and at which byte", () => {
