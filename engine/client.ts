@@ -13,11 +13,11 @@ import type {
   LoadOptions,
   ModelFacts,
   PromptPart,
-  RequestChange,
   RequestId,
   StepReport,
   SubmitCommand,
 } from "./protocol.ts";
+import type { RequestChange } from "./sharing.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** What a caller says of a request, a new one if nothing is to be resumed; the client adds the message type. */

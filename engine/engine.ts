@@ -10,12 +10,14 @@ import { EmbeddingQueue } from "./embedding-queue.ts";
 import { EngineError } from "./errors.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
 import { PromptLogprobCollector, checkPromptLogprobs } from "./prompt-logprobs.ts";
-import { cancel, checkRoom, createState, setPaused, setPriority, submit } from "./scheduler/transitions.ts";
+import { allowanceOf, checkRoom } from "./scheduler/entry.ts";
+import { cancel, createState, setPaused, setPriority, submit } from "./scheduler/transitions.ts";
 import { engineStats } from "./stats.ts";
 import { StepLoop } from "./step-loop.ts";
 import type { Backend, BackendLoader } from "./backend.ts";
-import { PriorityClass } from "./protocol.ts";
-import type { EngineCommand, EngineEvent, LoadOptions, RequestChange, SubmitCommand } from "./protocol.ts";
+import { PriorityClass } from "./sharing.ts";
+import type { RequestChange } from "./sharing.ts";
+import type { EngineCommand, EngineEvent, LoadOptions, SubmitCommand } from "./protocol.ts";
 
 /** A third of decode's time: a waiting prompt is slowed down fourfold at the worst, not stopped. */
 const MIN_PREFILL_SHARE = 0.3;
@@ -66,6 +68,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           speculateAloneTokens: options.speculate === true ? Infinity : backend.exactTogether.aloneTokens,
           canRewind: backend.canRewind,
           plugGaps: options.plugGaps ?? true,
+          ...(options.fairness === undefined ? {} : { fairness: options.fairness }),
         },
         cost,
       );
@@ -143,7 +146,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       if (!backend.facts.generates)
         throw new EngineError("invalid_request", "This model gives vectors or scores and does not generate.");
       // Before the work of tokenizing a prompt that would be refused.
-      checkRoom(loop.state);
+      if (command.resume.length === 0) checkRoom(loop.state, command.owner, performance.now());
       const prompt = backend.tokenize(command.prompt, command.addBos);
       if (prompt.length > maxPromptTokens) {
         const details = { promptTokens: prompt.length, maxPromptTokens };
@@ -167,6 +170,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
               tenant: command.owner,
               priority: command.priority ?? PriorityClass.normal,
               paused: command.paused ?? false,
+              firstTokenWithinMs: command.firstTokenWithinMs,
+              endWithinMs: command.endWithinMs,
               prompt,
               resume: backend.tokenize([{ tokens: command.resume }], false),
               maxTokens: command.params.maxTokens,
@@ -178,7 +183,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
             nowMs,
           );
           loop.addRequest(id, command.params, { sampler, promptLogprobs });
-          emit({ type: "accepted", id, promptTokens: [...prompt], queuePosition });
+          const allowance = allowanceOf(state, command.owner, nowMs);
+          emit({ type: "accepted", id, promptTokens: [...prompt], queuePosition, allowance });
         });
       } catch (error) {
         sampler.dispose();

@@ -19,7 +19,15 @@ export type EngineErrorCode =
   | "grammar_rejected"
   /** Grammar, bans and biases of a request leave nothing to draw. */
   | "no_token_allowed"
+  /** Too many wait, or the wait is too long for everybody. Details: retryAfterMs. */
   | "queue_full"
+  /** Too many of the owner's requests wait, or too many of its prompt tokens. Details: limit, retryAfterMs. */
+  | "owner_queue_full"
+  | "owner_tokens_exceeded"
+  /** The first token cannot come as soon as it is asked for. Details: predictedMs, retryAfterMs. */
+  | "first_token_too_late"
+  /** Its time was up before its first token. */
+  | "deadline_exceeded"
   | "draining"
   /** A native call failed. */
   | "decode_failed"

@@ -5,6 +5,7 @@
  * child process. Text becomes tokens only inside the engine; tokens become text only outside it.
  */
 import type { EngineErrorCode } from "./errors.ts";
+import type { Allowance, FairnessConfig, PriorityClass, RequestChange } from "./sharing.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** Vocabulary index, `0 <= id < vocabSize`. */
@@ -118,17 +119,10 @@ export interface SubmitCommand {
   readonly priority?: PriorityClass;
   /** Whether it waits until a `control` resumes it; absent is no. */
   readonly paused?: boolean;
-}
-
-/** Who goes first; the lower number does. A running request gives way to a higher class only. */
-export const PriorityClass = { high: 0, normal: 1, low: 2, background: 3 } as const;
-export type PriorityClass = (typeof PriorityClass)[keyof typeof PriorityClass];
-
-/** What may change of a request that is open; what is absent stays. */
-export interface RequestChange {
-  readonly priority?: PriorityClass;
-  /** A paused request gets no tokens. It keeps its slot while nobody else needs it, and in any case its output. */
-  readonly paused?: boolean;
+  /** Fails, or is refused, when its first token does not come within so many ms; absent is no limit. */
+  readonly firstTokenWithinMs?: number | undefined;
+  /** Ends with `length` and the tokens it has after so many ms, or fails when it has none; absent is no limit. */
+  readonly endWithinMs?: number | undefined;
 }
 
 export interface LoadOptions {
@@ -164,6 +158,8 @@ export interface LoadOptions {
   readonly minPrefillShare?: number;
   /** Whether a gap between decoding slots may be closed with a throw-away token; absent is yes. */
   readonly plugGaps?: boolean;
+  /** How owners share the slots; absent: equally, without limits. */
+  readonly fairness?: FairnessConfig;
   /** Steps that the flight recorder keeps; 0 records nothing, absent lets the engine choose. */
   readonly timelineSteps?: number;
 }
@@ -422,6 +418,8 @@ export type EngineEvent =
       readonly promptTokens: readonly TokenId[];
       /** Requests ahead in the queue; 0 when a slot is free. */
       readonly queuePosition: number;
+      /** Absent where nobody counted. */
+      readonly allowance?: Allowance;
     }
   | {
       readonly type: "failed";

@@ -7,6 +7,7 @@
 import { performance } from "node:perf_hooks";
 import { EngineError } from "./errors.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
+import { nextDeadlineMs, takeExpired } from "./scheduler/deadlines.ts";
 import { checkPlan, checkState } from "./scheduler/invariants.ts";
 import { planStep } from "./scheduler/plan-step.ts";
 import {
@@ -136,6 +137,7 @@ export class StepLoop {
     const startMs = performance.now();
     this.#changed = false;
     this.#releaseCancelled();
+    this.#endExpired(startMs);
     const plan = planStep(this.state, startMs);
     if (CHECK_INVARIANTS) {
       checkState(this.state);
@@ -163,6 +165,19 @@ export class StepLoop {
     const worked = await this.#runSideWork();
     this.#recorder.endStep(worked ? performance.now() - sideStartMs : 0);
     return true;
+  }
+
+  /** Ends what has run out of time: with what it has, or without anything. */
+  #endExpired(nowMs: number): void {
+    for (const request of takeExpired(this.state, nowMs)) {
+      if (request.output.length === 0) {
+        this.#failRequest(request, new EngineError("deadline_exceeded", "The request ran out of time."));
+        continue;
+      }
+      const finish: Finish = { reason: "length", stopToken: undefined };
+      this.record.addOutput({ id: request.id, tokens: [], logprobs: undefined, start: undefined, finish });
+      this.#release(request, "length");
+    }
   }
 
   /** @returns False when there was nothing to do. */
@@ -430,8 +445,11 @@ export class StepLoop {
 
   #sleep(): Promise<void> {
     if (this.#changed || this.#stopping) return Promise.resolve();
+    const leftMs = nextDeadlineMs(this.state) - performance.now();
     return new Promise((resolve) => {
+      const timer = leftMs < Infinity ? setTimeout(() => this.#wake?.(), Math.max(1, leftMs)) : undefined;
       this.#wake = () => {
+        clearTimeout(timer);
         this.#wake = undefined;
         resolve();
       };

@@ -12,11 +12,11 @@ import type {
   EnginePort,
   LoadOptions,
   ModelFacts,
-  RequestChange,
   RequestId,
   SubmitCommand,
   TokenId,
 } from "../engine/protocol.ts";
+import type { RequestChange } from "../engine/sharing.ts";
 import type { EngineErrorCode } from "../engine/errors.ts";
 import { StuckWatch } from "./stuck-watch.ts";
 import { Suspicion } from "./suspicion.ts";

@@ -4,15 +4,10 @@
  * The owner with the least service per weight goes first. One that comes back from idle starts where the least
  * served of the others is: nobody saves up service, and nobody has to pay for having been there first.
  */
+import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
 import { pushWaiting, removeWaiting } from "./waiting-heap.ts";
 import { CLASSES } from "./types.ts";
-import type {
-  FairnessConfig,
-  OwnerState,
-  ScheduledRequest,
-  SchedulerConfig,
-  SchedulerState,
-} from "./types.ts";
+import type { OwnerState, ScheduledRequest, SchedulerConfig, SchedulerState } from "./types.ts";
 
 /** What tokens cost in service; computing a prompt is cheaper by the token than generating. */
 const PROMPT_TOKEN_COST = 1;
@@ -27,10 +22,16 @@ export const DEFAULT_FAIRNESS: FairnessConfig = {
   others: { weight: 1, maxRunning: Infinity, maxQueued: Infinity, maxQueuedTokens: Infinity },
   agingQuantumMs: 30_000,
   evict: true,
+  ttftLimitMs: Infinity,
 };
 
 export function fairnessOf({ fairness }: SchedulerConfig): FairnessConfig {
   return fairness ?? DEFAULT_FAIRNESS;
+}
+
+export function policyOf({ config }: SchedulerState, owner: string): OwnerPolicy {
+  const { owners, others } = fairnessOf(config);
+  return owners.get(owner) ?? others;
 }
 
 /** What giving this request a slot is charged to its owner's counter, in token costs over the weight. */
@@ -43,10 +44,9 @@ export function admissionCost(request: ScheduledRequest, reuse: number, { policy
 export function ownerOf(state: SchedulerState, name: string): OwnerState {
   const known = state.owners.get(name);
   if (known !== undefined) return known;
-  const { owners, others } = fairnessOf(state.config);
   const owner: OwnerState = {
     name,
-    policy: owners.get(name) ?? others,
+    policy: policyOf(state, name),
     served: 0,
     running: 0,
     waiting: 0,

@@ -18,7 +18,11 @@ const WORTH_KEEPING = 1 / 4;
  * output. A few such cells, as of a common chat template's first tokens, are not worth that; a shared system
  * message or a continued conversation is, unless `deterministic` asks for exactness.
  */
-export function reusableTokens(request: ScheduledRequest, slot: Slot, config: SchedulerConfig): number {
+export function reusableTokens(
+  request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">,
+  slot: Slot,
+  config: SchedulerConfig,
+): number {
   if (!request.reusePrefix || slot.length === 0 || slot.cacheKey !== request.cacheKey) return 0;
   const prefillEnd = request.prompt.length - 1;
   const common = commonPrefixLength(request.prompt, slot.tokens, Math.min(prefillEnd, slot.length));

@@ -6,7 +6,10 @@
  */
 import { EngineError } from "../errors.ts";
 import { refinedCostModel } from "./cost-model.ts";
+import { addDeadlines } from "./deadlines.ts";
 import { DraftIndex } from "./draft-index.ts";
+import { checkRoom, checkWorth, computedTokens } from "./entry.ts";
+import { leastPromptMs, noteResidence } from "./forecast.ts";
 import {
   chargeOutput,
   makeEligible,
@@ -49,6 +52,10 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     queue: new Map(),
     owners: new Map(),
     virtualFloor: 0,
+    residenceMs: undefined,
+    tokenMs: undefined,
+    nextRetryMs: -Infinity,
+    deadlines: [],
     cost,
     prefillCreditMs: 0,
     nextArrival: 0,
@@ -67,12 +74,15 @@ export type NewRequest = Pick<
   readonly predicted?: Uint32Array;
   /** Whether it is to wait until it is resumed; absent is no. */
   readonly paused?: boolean;
+  /** From now on, in ms: when its first token is of no use any more, and when it has to end; absent is never. */
+  readonly firstTokenWithinMs?: number | undefined;
+  readonly endWithinMs?: number | undefined;
 };
 
 /**
  * Puts a request at the end of its owner's line.
  * @returns Requests that are ahead of it in the queue and not about to get a free slot.
- * @throws {EngineError} `invalid_request` for a known id and for a resumed request that has all its tokens, `empty_prompt`, `context_exceeded`, `queue_full`.
+ * @throws {EngineError} `invalid_request` for a known id and for a resumed request that has all its tokens, `empty_prompt`, `context_exceeded`; for a new request what `checkRoom` and `checkWorth` throw.
  */
 export function submit(state: SchedulerState, request: NewRequest, nowMs: number): number {
   const { config, requests } = state;
@@ -87,12 +97,17 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
       contextTokens: config.contextTokens,
     });
   }
-  const ahead = checkRoom(state);
+  const { maxTokens, resume, firstTokenWithinMs, endWithinMs, ...rest } = request;
+  // What has been let in once is let in again.
+  const ahead = resume.length > 0 ? state.queue.size : checkRoom(state, request.tenant, nowMs);
   const room = config.contextTokens - promptTokens;
-  const { maxTokens, resume, ...rest } = request;
   const maxNew = Math.min(maxTokens ?? room, room);
   if (resume.length >= maxNew && resume.length > 0)
     throw new EngineError("invalid_request", `Request "${request.id}" has all its tokens already.`);
+  const computed = computedTokens(state, request);
+  const newcomer = { ...rest, promptTokens, computedTokens: computed, maxNew };
+  const firstTokenMs = Math.min(firstTokenWithinMs ?? Infinity, endWithinMs ?? Infinity);
+  if (resume.length === 0 && request.paused !== true) checkWorth(state, newcomer, firstTokenMs, nowMs);
   const scheduled: ScheduledRequest = {
     ...rest,
     maxNew,
@@ -110,27 +125,15 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     charged: resume.length > 0,
     evictions: 0,
     evictedMs: -Infinity,
+    startByMs: nowMs + firstTokenMs - leastPromptMs(state, computed),
+    firstTokenByMs: nowMs + firstTokenMs,
+    endByMs: nowMs + (endWithinMs ?? Infinity),
     heapIndex: -1,
   };
   requests.set(request.id, scheduled);
   startWaiting(state, scheduled);
+  addDeadlines(state, scheduled);
   return Math.max(0, ahead - 1);
-}
-
-/**
- * @returns How many would wait for a slot if one more request came.
- * @throws {EngineError} `queue_full`.
- */
-export function checkRoom({ config, queue, slots }: SchedulerState): number {
-  const freeSlots = slots.filter((slot) => slot.owner === undefined).length;
-  // What a free slot will take at the next step does not wait.
-  const waiting = Math.max(0, queue.size + 1 - freeSlots);
-  if (waiting > config.maxQueued) {
-    throw new EngineError("queue_full", `${config.maxQueued} requests are waiting already.`, {
-      queued: queue.size,
-    });
-  }
-  return waiting;
 }
 
 /** Marks a request as unwanted. A waiting one is gone at once, a running one at the next boundary. */
@@ -187,7 +190,10 @@ export function releaseCancelled(state: SchedulerState, nowMs: number): RequestI
 export function release(state: SchedulerState, request: ScheduledRequest, nowMs: number): void {
   if (!state.requests.delete(request.id)) return;
   if (request.phase === "queued") stopWaiting(state, request);
-  else stopRunning(state, request);
+  else {
+    stopRunning(state, request);
+    noteResidence(state, request, nowMs);
+  }
   const slot = request.slot === undefined ? undefined : state.slots[request.slot];
   request.slot = undefined;
   request.drafts = undefined;

@@ -1,5 +1,6 @@
 /** The scheduler's data: requests, slots, the engine state they form, and the plan of one step. */
 import type { RequestId, TokenId } from "../protocol.ts";
+import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
 import type { DraftIndex } from "./draft-index.ts";
 
 /** Index of one llama.cpp sequence, `0 <= slot < slots`. */
@@ -38,27 +39,6 @@ export interface SchedulerConfig {
   readonly slotChoice?: "cheapest" | "oldest";
   /** How slots are shared between owners and classes; absent: equally, as `DEFAULT_FAIRNESS` says. */
   readonly fairness?: FairnessConfig;
-}
-
-export interface FairnessConfig {
-  /** By name; everybody else has the policy `others`. */
-  readonly owners: ReadonlyMap<string, OwnerPolicy>;
-  readonly others: OwnerPolicy;
-  /** Wait after which a class competes with the one above it, in ms. */
-  readonly agingQuantumMs: number;
-  /** Whether a running request may lose its slot to a higher class or to an owner that has less than its share. */
-  readonly evict: boolean;
-}
-
-/** What an owner may have. Infinity is no limit. */
-export interface OwnerPolicy {
-  /** Its share of the service relative to the others'; above 0. */
-  readonly weight: number;
-  /** Most slots at a time; further requests wait. */
-  readonly maxRunning: number;
-  /** Most requests that wait, and prompt tokens of all of those. */
-  readonly maxQueued: number;
-  readonly maxQueuedTokens: number;
 }
 
 /**
@@ -104,6 +84,13 @@ export interface ScheduledRequest {
   /** How often it lost its slot, and when last, in ms; `-Infinity` before that. */
   evictions: number;
   evictedMs: number;
+  /**
+   * When it is too late to give it a slot, when its first token is of no use any more, and when it has to end with
+   * what it has, in ms.
+   */
+  readonly startByMs: number;
+  readonly firstTokenByMs: number;
+  readonly endByMs: number;
   /** Its place in its owner's heap; -1 while it is in none: it runs or is paused. */
   heapIndex: number;
 }
@@ -171,10 +158,24 @@ export interface SchedulerState {
   readonly owners: Map<string, OwnerState>;
   /** The least counter that an owner starts with when it comes back. */
   virtualFloor: number;
+  /** How long slots are held, smoothed, in ms; undefined until one has been given back. */
+  residenceMs: number | undefined;
+  /** The same by output token, the prompt's time included. */
+  tokenMs: number | undefined;
+  /** When the last client that was refused has been asked to come back, in ms. */
+  nextRetryMs: number;
+  /** A heap by time. */
+  readonly deadlines: Deadline[];
   cost: CostModel;
   /** Device time owed to prefill because decode left no room, in ms. */
   prefillCreditMs: number;
   nextArrival: number;
+}
+
+/** When to look whether a request is still worth computing. */
+export interface Deadline {
+  readonly id: RequestId;
+  readonly atMs: number;
 }
 
 /** Tokens of one slot in one native call. */

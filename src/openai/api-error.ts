@@ -1,12 +1,14 @@
 /** The errors a client can see: one table of codes with status and type, and the JSON that carries them. */
 import type { EngineError } from "../../engine/errors.ts";
+import type { Allowance } from "../../engine/sharing.ts";
 import { RETRY_AFTER_SECONDS } from "../http/limits.ts";
+import { allowanceHeaders, retryHeaders } from "./limit-headers.ts";
 
 interface ErrorKind {
   readonly status: number;
   readonly type: string;
-  /** False where OpenAI sends `code: null`. */
-  readonly codeOnWire?: false;
+  /** False where OpenAI sends `code: null`, a text where it has one code for several errors. */
+  readonly codeOnWire?: false | string;
   /** Clients may try again after this many seconds. */
   readonly retryAfter?: number;
   /** Clients retry every 5xx unless told that it is of no use. */
@@ -51,6 +53,10 @@ const KINDS = {
   request_timeout: { status: 408, type: REQUEST },
   request_too_large: { status: 413, type: REQUEST },
   unsupported_media_type: { status: 415, type: REQUEST },
+  /** 429 is about the client's own limits, never about the server being full. */
+  request_limit_exceeded: { status: 429, type: "requests", codeOnWire: "rate_limit_exceeded" },
+  token_limit_exceeded: { status: 429, type: "tokens", codeOnWire: "rate_limit_exceeded" },
+  deadline_unreachable: { status: 429, type: "requests" },
   headers_too_large: { status: 431, type: REQUEST },
   /** Nobody reads it: the client has gone. The number is the one nginx logs. */
   client_closed: { status: 499, type: REQUEST },
@@ -63,6 +69,8 @@ const KINDS = {
   model_loading: { status: 503, type: SERVER, retryAfter: RETRY_AFTER_SECONDS },
   server_draining: { status: 503, type: SERVER, retryAfter: RETRY_AFTER_SECONDS },
   server_overloaded: { status: 503, type: SERVER, retryAfter: RETRY_AFTER_SECONDS },
+  /** A client that still waits for it would not have set that time. */
+  deadline_exceeded: { status: 504, type: SERVER, shouldRetry: false },
   too_many_requests_on_connection: { status: 503, type: SERVER, retryAfter: RETRY_AFTER_SECONDS },
 } as const satisfies Record<string, ErrorKind>;
 
@@ -116,7 +124,7 @@ export class ApiError extends Error {
         message: this.message,
         type: kind.type,
         param: this.param ?? null,
-        code: kind.codeOnWire === false ? null : this.code,
+        code: kind.codeOnWire === false ? null : (kind.codeOnWire ?? this.code),
         ...this.#extra.fields,
       },
     };
@@ -218,7 +226,15 @@ export function fromEngineError(
       return new ApiError(
         "server_overloaded",
         "The server's queue is full (--max-queued). Please try again later.",
+        undefined,
+        { headers: retryHeaders(error) },
       );
+    case "owner_queue_full":
+    case "owner_tokens_exceeded":
+    case "first_token_too_late":
+      return ownLimitError(error, error.code);
+    case "deadline_exceeded":
+      return new ApiError("deadline_exceeded", "The request was not answered within the time it allowed.");
     case "draining":
       return new ApiError("server_draining", "The server is shutting down and takes no new requests.");
     case "engine_exited":
@@ -234,6 +250,40 @@ export function fromEngineError(
     case "gpu_unavailable":
     case "internal":
       return internalError();
+  }
+}
+
+/** Details are numbers by name; a refusal for a limit brings those of the allowance. */
+function allowanceIn({ details = {} }: EngineError): Allowance {
+  const { requests = 0, requestsLeft = 0, requestsResetMs = 0, tokens, tokensLeft, tokensResetMs } = details;
+  const counted = { requests, requestsLeft, requestsResetMs };
+  if (tokens === undefined) return counted;
+  return { ...counted, tokens, tokensLeft: tokensLeft ?? 0, tokensResetMs: tokensResetMs ?? 0 };
+}
+
+/** What the client's own limits or wishes forbid for now. */
+function ownLimitError(
+  error: EngineError,
+  code: "owner_queue_full" | "owner_tokens_exceeded" | "first_token_too_late",
+): ApiError {
+  const { limit = 0, predictedMs = 0 } = error.details ?? {};
+  const headers = { ...retryHeaders(error), ...allowanceHeaders(allowanceIn(error)) };
+  switch (code) {
+    case "owner_queue_full": {
+      const message = `Rate limit reached: ${limit} requests of this API key are waiting already. Please try again later.`;
+      return new ApiError("request_limit_exceeded", message, undefined, { headers });
+    }
+    case "owner_tokens_exceeded": {
+      const message = `Rate limit reached: requests of this API key with ${limit} prompt tokens may wait. Please try again later.`;
+      return new ApiError("token_limit_exceeded", message, undefined, { headers });
+    }
+    case "first_token_too_late": {
+      const message = `The first token would come after about ${Math.round(predictedMs)} ms, later than the request allows.`;
+      return new ApiError("deadline_unreachable", message, undefined, {
+        headers,
+        fields: { predicted_ttft_ms: Math.round(predictedMs) },
+      });
+    }
   }
 }
 

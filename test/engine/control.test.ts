@@ -1,7 +1,7 @@
 /** Requests that are paused, moved to another class or give way, through the whole engine and over the death of one. */
 import { expect, test } from "vitest";
 import { fakeOutput } from "../../engine/fake/backend.ts";
-import { PriorityClass } from "../../engine/protocol.ts";
+import { PriorityClass } from "../../engine/sharing.ts";
 import { fakeEngine, submitCommand } from "../support/engine.ts";
 import { CRASH, mortalEngines } from "../support/mortal-engines.ts";
 

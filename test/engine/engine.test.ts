@@ -5,7 +5,7 @@ import { EngineError } from "../../engine/errors.ts";
 import { FAKE_END, fakeOutput, fakePromptLogprobs } from "../../engine/fake/backend.ts";
 import { promptLogprobsAt } from "../../engine/prompt-logprobs.ts";
 import { GREEDY, fakeEngine, submitCommand } from "../support/engine.ts";
-import { PriorityClass } from "../../engine/protocol.ts";
+import { PriorityClass } from "../../engine/sharing.ts";
 import type { GenerationParams } from "../../engine/protocol.ts";
 
 const prompt = (length: number, first = 0): number[] => Array.from({ length }, (_, i) => (first + i) % 90);

@@ -68,12 +68,15 @@ export function addRequest(
   );
 }
 
-/** Runs one step; every decoded request gets the token 7, and leaves with its last one. */
-export function runStep(state: SchedulerState, nowMs: number): StepPlan {
+/**
+ * Runs one step; every decoded request gets the token 7, and leaves with its last one.
+ * @param checks Looks at every request there is.
+ */
+export function runStep(state: SchedulerState, nowMs: number, checks = true): StepPlan {
   releaseCancelled(state, nowMs);
-  checkState(state);
+  if (checks) checkState(state);
   const plan = planStep(state, nowMs);
-  checkPlan(state, plan);
+  if (checks) checkPlan(state, plan);
   if (plan.calls.length === 0) return plan;
   beginStep(state, plan, nowMs);
   for (const call of plan.calls) {
@@ -81,9 +84,11 @@ export function runStep(state: SchedulerState, nowMs: number): StepPlan {
     if (call.kind === "prefill") continue;
     for (const { request, sample } of call.entries) if (sample) appendToken(state, request ?? "", 7);
   }
-  for (const request of state.requests.values())
-    if (request.output.length >= request.maxNew) release(state, request, nowMs);
-  checkState(state);
+  for (const { owner } of state.slots) {
+    const request = state.requests.get(owner ?? "");
+    if (request !== undefined && request.output.length >= request.maxNew) release(state, request, nowMs);
+  }
+  if (checks) checkState(state);
   return plan;
 }
 

@@ -4,7 +4,8 @@ import { describe, expect, test } from "vitest";
 import { planStep } from "../../../engine/scheduler/plan-step.ts";
 import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
 import { cancel, setPaused, setPriority } from "../../../engine/scheduler/transitions.ts";
-import type { FairnessConfig, OwnerPolicy, SchedulerState } from "../../../engine/scheduler/types.ts";
+import type { FairnessConfig, OwnerPolicy } from "../../../engine/sharing.ts";
+import type { SchedulerState } from "../../../engine/scheduler/types.ts";
 import { addRequest, planMs, runStep, schedulerState } from "../../support/scheduler.ts";
 
 function fairness(

@@ -1,0 +1,158 @@
+/**
+ * Whether a request is let in at all: refused at once, with the time after which another try is worth it, rather
+ * than kept waiting for what cannot be had.
+ */
+import { EngineError } from "../errors.ts";
+import type { EngineErrorCode } from "../errors.ts";
+import type { Allowance } from "../sharing.ts";
+import { predictedTtftMs, predictedWaitMs, residenceMs } from "./forecast.ts";
+import type { Newcomer } from "./forecast.ts";
+import { fairnessOf, policyOf } from "./owners.ts";
+import { reusableTokens } from "./prefix-reuse.ts";
+import type { ScheduledRequest, SchedulerState } from "./types.ts";
+
+/** Clients that are told to wait longer come back at some time of their own. */
+const LONGEST_RETRY_MS = 60_000;
+/** A request that is let in and then late has cost the others time for nothing. */
+const MARGIN = 1.1;
+
+/**
+ * Of the queue and of the owner's part of it, before a prompt is worth tokenizing.
+ * @returns How many would wait for a slot if one more request came.
+ * @throws {EngineError} `queue_full`, `owner_queue_full`; details: `retryAfterMs`, and the limit.
+ */
+export function checkRoom(state: SchedulerState, tenant: string, nowMs: number): number {
+  const { config, queue, slots } = state;
+  const free = slots.filter((slot) => slot.owner === undefined).length;
+  // What a free slot will take at the next step does not wait.
+  const waiting = Math.max(0, queue.size + 1 - free);
+  if (waiting > config.maxQueued) {
+    const message = `${config.maxQueued} requests are waiting already.`;
+    throw refusal(state, "queue_full", message, {
+      nowMs,
+      inMs: nextFreeMs(state, nowMs),
+      queued: queue.size,
+    });
+  }
+  const owner = state.owners.get(tenant);
+  const { maxQueued, maxRunning } = policyOf(state, tenant);
+  const ownFree = Math.max(0, Math.min(free, maxRunning - (owner?.running ?? 0)));
+  if ((owner?.waiting ?? 0) + 1 - ownFree > maxQueued) {
+    const message = `${maxQueued} requests of "${tenant}" are waiting already.`;
+    throw refusal(state, "owner_queue_full", message, {
+      nowMs,
+      inMs: ownTurnMs(state, tenant),
+      limit: maxQueued,
+    });
+  }
+  return waiting;
+}
+
+/**
+ * Of what the prompt asks for.
+ * @param newcomer The request, with what of its prompt has to be computed.
+ * @throws {EngineError} `owner_tokens_exceeded`, `first_token_too_late`; details: `retryAfterMs`, and the limit.
+ */
+export function checkWorth(
+  state: SchedulerState,
+  newcomer: Newcomer & { readonly promptTokens: number },
+  askedMs: number,
+  nowMs: number,
+): void {
+  const { tenant, promptTokens } = newcomer;
+  const { maxQueuedTokens } = policyOf(state, tenant);
+  const waitingTokens = state.owners.get(tenant)?.waitingTokens ?? 0;
+  // One prompt that is larger than all may be has to be let in alone, or it never could.
+  if (waitingTokens > 0 && waitingTokens + promptTokens > maxQueuedTokens) {
+    const message = `${waitingTokens} prompt tokens of "${tenant}" are waiting already.`;
+    const inMs = ownTurnMs(state, tenant);
+    const allowance = allowanceOf(state, tenant, nowMs);
+    throw refusal(state, "owner_tokens_exceeded", message, {
+      nowMs,
+      inMs,
+      limit: maxQueuedTokens,
+      ...allowance,
+    });
+  }
+  const { ttftLimitMs } = fairnessOf(state.config);
+  if (Math.min(askedMs, ttftLimitMs) === Infinity) return;
+  const predictedMs = predictedTtftMs(state, newcomer, nowMs);
+  const message = `The first token would come after ${Math.round(predictedMs)} ms.`;
+  if (predictedMs * MARGIN > askedMs) {
+    const inMs = predictedMs * MARGIN - askedMs;
+    const allowance = allowanceOf(state, tenant, nowMs);
+    throw refusal(state, "first_token_too_late", message, { nowMs, inMs, predictedMs, ...allowance });
+  }
+  if (predictedMs > ttftLimitMs)
+    throw refusal(state, "queue_full", message, { nowMs, inMs: predictedMs - ttftLimitMs, predictedMs });
+}
+
+/** Prompt tokens that no slot has computed already. */
+export function computedTokens(
+  { slots, config }: SchedulerState,
+  request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">,
+): number {
+  let reuse = 0;
+  for (const slot of slots) reuse = Math.max(reuse, reusableTokens(request, slot, config));
+  return request.prompt.length - reuse;
+}
+
+export function allowanceOf(state: SchedulerState, tenant: string, nowMs: number): Allowance {
+  const { config, queue, slots } = state;
+  const policy = policyOf(state, tenant);
+  const owner = state.owners.get(tenant);
+  const [running, waiting, waitingTokens] = [
+    owner?.running ?? 0,
+    owner?.waiting ?? 0,
+    owner?.waitingTokens ?? 0,
+  ];
+  const maxRunning = Math.min(policy.maxRunning, slots.length);
+  const busy = slots.filter((slot) => slot.owner !== undefined).length;
+  const requests = Math.min(policy.maxQueued, config.maxQueued) + maxRunning;
+  const room = config.maxQueued + slots.length - busy - queue.size;
+  const requestsLeft = Math.max(0, Math.min(requests - running - waiting, room));
+  const last: Newcomer = { tenant, priority: 0, computedTokens: 1, maxNew: Infinity };
+  const heldMs = residenceMs(state, last);
+  const waitMs = waiting === 0 ? 0 : predictedWaitMs(state, { ...last, priority: 1 }, nowMs);
+  const allowance = {
+    requests,
+    requestsLeft,
+    requestsResetMs: Math.ceil(running + waiting === 0 ? 0 : waitMs + heldMs),
+  };
+  if (policy.maxQueuedTokens === Infinity) return allowance;
+  return {
+    ...allowance,
+    tokens: policy.maxQueuedTokens,
+    tokensLeft: Math.max(0, policy.maxQueuedTokens - waitingTokens),
+    tokensResetMs: Math.ceil(waitMs),
+  };
+}
+
+/** Until a slot comes free and somebody leaves the queue. */
+function nextFreeMs(state: SchedulerState, nowMs: number): number {
+  // As if it were before everybody else.
+  return predictedWaitMs(state, { tenant: "", priority: 0, computedTokens: 1, maxNew: Infinity }, nowMs);
+}
+
+/** Until one of the owner's own requests gets a slot: it has as many as run, and its share at least. */
+function ownTurnMs(state: SchedulerState, tenant: string): number {
+  const running = Math.max(1, state.owners.get(tenant)?.running ?? 0);
+  return residenceMs(state, { tenant, priority: 0, computedTokens: 1, maxNew: Infinity }) / running;
+}
+
+/**
+ * Those who are refused one after the other are asked back one after the other, at the rate at which slots come free:
+ * together they would only be refused again.
+ */
+function refusal(
+  state: SchedulerState,
+  code: EngineErrorCode,
+  message: string,
+  { nowMs, inMs, ...details }: { readonly nowMs: number; readonly inMs: number } & Record<string, number>,
+): EngineError {
+  const heldMs = residenceMs(state, { tenant: "", priority: 0, computedTokens: 1, maxNew: Infinity });
+  const inTurnMs = Math.max(nowMs + inMs, state.nextRetryMs + heldMs / state.slots.length);
+  state.nextRetryMs = Math.min(inTurnMs, nowMs + LONGEST_RETRY_MS);
+  const retryAfterMs = Math.min(LONGEST_RETRY_MS, Math.max(1, Math.ceil(state.nextRetryMs - nowMs)));
+  return new EngineError(code, message, { ...details, retryAfterMs });
+}
