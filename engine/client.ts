@@ -225,7 +225,7 @@ export class EngineClient {
       case "load_failed":
         return this.#loading?.reject(new EngineError(event.code, event.message));
       case "accepted":
-        return this.#accept(event.id, event.promptTokens);
+        return this.#accept(event);
       case "failed":
         return this.#fail(event.id, new EngineError(event.code, event.message, event.details));
       case "step":
@@ -245,11 +245,11 @@ export class EngineClient {
     }
   }
 
-  #accept(id: RequestId, promptTokens: readonly number[]): void {
+  #accept({ id, promptTokens, allowance }: Extract<EngineEvent, { type: "accepted" }>): void {
     const waiting = this.#submitting.get(id);
     if (waiting === undefined) return;
     this.#submitting.delete(id);
-    const stream = new TokenStream(promptTokens, () => this.cancel(id));
+    const stream = new TokenStream(promptTokens, () => this.cancel(id), allowance);
     this.#streams.set(id, stream);
     waiting.resolve(stream);
   }

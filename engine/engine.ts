@@ -146,7 +146,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       if (!backend.facts.generates)
         throw new EngineError("invalid_request", "This model gives vectors or scores and does not generate.");
       // Before the work of tokenizing a prompt that would be refused.
-      if (command.resume.length === 0) checkRoom(loop.state, command.owner, performance.now());
+      const known = command.accepted === true || command.resume.length > 0;
+      if (!known) checkRoom(loop.state, command.owner, performance.now());
       const prompt = backend.tokenize(command.prompt, command.addBos);
       if (prompt.length > maxPromptTokens) {
         const details = { promptTokens: prompt.length, maxPromptTokens };
@@ -170,6 +171,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
               tenant: command.owner,
               priority: command.priority ?? PriorityClass.normal,
               paused: command.paused ?? false,
+              accepted: known,
               firstTokenWithinMs: command.firstTokenWithinMs,
               endWithinMs: command.endWithinMs,
               prompt,

@@ -48,3 +48,9 @@ export class EngineError extends Error {
     this.details = details;
   }
 }
+
+/** Whatever was thrown; what is no error of the engine is a bug of it. */
+export function asEngineError(error: unknown): EngineError {
+  if (error instanceof EngineError) return error;
+  return new EngineError("internal", error instanceof Error ? error.message : String(error));
+}

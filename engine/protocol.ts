@@ -119,6 +119,8 @@ export interface SubmitCommand {
   readonly priority?: PriorityClass;
   /** Whether it waits until a `control` resumes it; absent is no. */
   readonly paused?: boolean;
+  /** Whether an engine has let it in before: it is not refused for want of room then; absent is no. */
+  readonly accepted?: boolean;
   /** Fails, or is refused, when its first token does not come within so many ms; absent is no limit. */
   readonly firstTokenWithinMs?: number | undefined;
   /** Ends with `length` and the tokens it has after so many ms, or fails when it has none; absent is no limit. */

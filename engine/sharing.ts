@@ -4,6 +4,14 @@
 export const PriorityClass = { high: 0, normal: 1, low: 2, background: 3 } as const;
 export type PriorityClass = (typeof PriorityClass)[keyof typeof PriorityClass];
 
+/** Of an owner nothing is said of. */
+export const DEFAULT_POLICY: OwnerPolicy = {
+  weight: 1,
+  maxRunning: Infinity,
+  maxQueued: Infinity,
+  maxQueuedTokens: Infinity,
+};
+
 /** What may change of a request that is open; what is absent stays. */
 export interface RequestChange {
   readonly priority?: PriorityClass;

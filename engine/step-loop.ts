@@ -5,7 +5,7 @@
  * scheduler's state and the samplers; everybody else goes through `change`.
  */
 import { performance } from "node:perf_hooks";
-import { EngineError } from "./errors.ts";
+import { EngineError, asEngineError } from "./errors.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
 import { nextDeadlineMs, takeExpired } from "./scheduler/deadlines.ts";
 import { checkPlan, checkState } from "./scheduler/invariants.ts";
@@ -465,9 +465,4 @@ function startInfo(request: ScheduledRequest, nowMs: number): Omit<StartInfo, "p
     queueMs: admittedMs - request.arrivalMs,
     prefillMs: nowMs - admittedMs,
   };
-}
-
-function asEngineError(error: unknown): EngineError {
-  if (error instanceof EngineError) return error;
-  return new EngineError("internal", error instanceof Error ? error.message : String(error));
 }

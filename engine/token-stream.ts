@@ -5,11 +5,14 @@
  * and the producer never waits for a slow consumer.
  */
 import type { EngineError } from "./errors.ts";
+import type { Allowance } from "./sharing.ts";
 import type { StepOutput } from "./protocol.ts";
 
 export class TokenStream implements AsyncIterable<StepOutput> {
   /** The prompt as the engine tokenized it. */
   readonly promptTokens: readonly number[];
+  /** What its owner has left; undefined where nobody counted. */
+  readonly allowance: Allowance | undefined;
   readonly #onAbandon: () => void;
   #outputs: StepOutput[] = [];
   #ended = false;
@@ -17,7 +20,8 @@ export class TokenStream implements AsyncIterable<StepOutput> {
   #wake: (() => void) | undefined;
 
   /** @param onAbandon Called once when the consumer stops before the end, so that the slot is freed. */
-  constructor(promptTokens: readonly number[], onAbandon: () => void) {
+  constructor(promptTokens: readonly number[], onAbandon: () => void, allowance?: Allowance) {
+    this.allowance = allowance;
     this.promptTokens = promptTokens;
     this.#onAbandon = onAbandon;
   }

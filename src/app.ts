@@ -16,6 +16,7 @@ import { metrics, props, slots } from "./routes/inspect.ts";
 import { getModel, listModels } from "./routes/models.ts";
 import { infill, nativeCompletion } from "./routes/native-completion.ts";
 import { openApi } from "./routes/openapi.ts";
+import { cancelRequest, changeRequest, getRequest, listRequests } from "./routes/requests.ts";
 import { rerank } from "./routes/rerank.ts";
 import {
   cancelResponse,
@@ -28,7 +29,7 @@ import {
 import { debugTimeline } from "./routes/timeline.ts";
 import { applyTemplate, countChatTokens, detokenize, tokenize } from "./routes/tokenize.ts";
 
-type Method = "GET" | "POST" | "DELETE";
+type Method = "GET" | "POST" | "PATCH" | "DELETE";
 type Handler = (c: AppContext, deps: AppDeps) => Response | Promise<Response>;
 
 /** Paths as `routedPath` leaves them: each also answers under `/v1`. */
@@ -51,6 +52,10 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["POST", "/tokenize", tokenize],
   ["POST", "/detokenize", detokenize],
   ["POST", "/apply-template", applyTemplate],
+  ["GET", "/requests", listRequests],
+  ["GET", "/requests/:id", getRequest],
+  ["PATCH", "/requests/:id", changeRequest],
+  ["DELETE", "/requests/:id", cancelRequest],
   ["GET", "/slots", slots],
   ["GET", "/props", props],
   ["GET", "/metrics", metrics],

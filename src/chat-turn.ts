@@ -12,9 +12,10 @@ import type { ReasoningMarkers } from "../models/text/reasoning-splitter.ts";
 import { keptControls } from "../models/tools/kept-controls.ts";
 import type { ToolFormat } from "../models/tools/tool-format.ts";
 import { compileOutput, endlessConflict, endlessField } from "./constrain.ts";
-import type { GenerateRequest, ThinkingLimit } from "./generate.ts";
+import type { GenerateRequest, ThinkingLimit } from "./generate-request.ts";
 import { fromEngineError } from "./openai/api-error.ts";
 import type { GenerationSettings } from "./openai/generation-fields.ts";
+import type { Scheduling } from "./scheduling.ts";
 import { verifierOf } from "./verify-output.ts";
 import { mayOpenThinking, renderChat, toolFormatOf } from "./routes/render-chat.ts";
 
@@ -54,6 +55,7 @@ export interface TurnIds {
   /** Unique among the requests the engine knows. */
   readonly id: string;
   readonly owner: string;
+  readonly scheduling?: Scheduling | undefined;
   /** A new id for each tool call. */
   readonly nextCallId: () => string;
 }
@@ -91,7 +93,7 @@ export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promi
   return {
     prompt,
     relaxed: compiled?.relaxed ?? [],
-    request: ({ id, owner, nextCallId }) => ({
+    request: ({ id, owner, scheduling, nextCallId }) => ({
       id,
       prompt: prompt.parts,
       addBos: true,
@@ -110,6 +112,7 @@ export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promi
       constraint: compiled && { grammar: compiled.grammar, param: constraintParam(turn) },
       verify,
       owner,
+      scheduling,
     }),
   };
 }

@@ -1,12 +1,13 @@
 /** The choices of one answer as one stream: submitted together, told apart by index, ended together. */
 import type { PromptLogprobs, TokenId } from "../engine/protocol.ts";
+import type { Allowance } from "../engine/sharing.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import { Backlog } from "./backlog.ts";
 import { clientClosed, generate } from "./generate.ts";
+import type { GenerateRequest } from "./generate-request.ts";
 import type {
   FinishEvent,
   GenerateDeps,
-  GenerateRequest,
   Generation,
   GenerationEvent,
   GenerationTimings,
@@ -84,6 +85,7 @@ function choiceRequest(prompt: GenerateRequest, index: number, seedOffset: numbe
   return {
     ...prompt,
     id: `${prompt.id}-${index}`,
+    answerId: prompt.id,
     // They are the same for every choice of a prompt, whose first choice comes first.
     promptLogprobs: seedOffset === 0 ? prompt.promptLogprobs : undefined,
     settings: { ...settings, sampling: { ...settings.sampling, seed } },
@@ -161,6 +163,11 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
     } finally {
       for (const generation of this.#generations) generation.cancel();
     }
+  }
+
+  /** What is left to whoever asked. */
+  get allowance(): Allowance | undefined {
+    return this.#generations.at(-1)?.allowance;
   }
 
   /** Reads to the end. @throws {ApiError} `client_closed` when the client has gone, or what a choice failed with. */

@@ -3,7 +3,7 @@ import { ConstraintCompiler } from "../models/constraint-compiler.ts";
 import { JobError } from "../models/job-thread.ts";
 import { ConstraintError } from "../models/output-constraint.ts";
 import type { CompiledConstraint, OutputConstraint, OutputFormat } from "../models/output-constraint.ts";
-import type { GenerationConstraint } from "./generate.ts";
+import type { GenerationConstraint } from "./generate-request.ts";
 import { ApiError } from "./openai/api-error.ts";
 import type { GenerationSettings } from "./openai/generation-fields.ts";
 import { verifierOf } from "./verify-output.ts";

@@ -1,5 +1,7 @@
 /** What the HTTP application needs from the process around it, so that a test can hand it anything. */
 import type { Limits } from "./config/limits.ts";
+import type { KeyPolicies } from "./config/key-policies.ts";
+import type { LiveRequests } from "./live-requests.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import type { Responses } from "./responses/responses.ts";
 import type { ModelDirectory } from "./model-directory.ts";
@@ -19,6 +21,8 @@ export interface AppConfig {
   readonly apiKeys: readonly ApiKey[];
   /** Open what the operator looks at, and nothing else; empty leaves that to the keys above. */
   readonly adminKeys: readonly ApiKey[];
+  /** What the operator gives each key; absent: all the same. */
+  readonly keyPolicies?: KeyPolicies;
   /** Whether a prompt's computed part is reused for its own key alone. */
   readonly isolateKeys: boolean;
   /** Refuses unknown request fields instead of reporting them in a header. */
@@ -67,6 +71,7 @@ export interface Lifecycle {
 export interface AppDeps {
   readonly models: ModelDirectory;
   readonly responses: Responses;
+  readonly live: LiveRequests;
   readonly config: AppConfig;
   readonly log: Log;
   readonly metrics: Metrics;

@@ -1,76 +1,21 @@
 /** One choice from prompt to finish: submits it, turns its tokens into text, stops it at a stop string. */
 import { EngineError } from "../engine/errors.ts";
-import type {
-  PromptLogprobs,
-  PromptPart,
-  RequestId,
-  StartInfo,
-  StepOutput,
-  TokenId,
-} from "../engine/protocol.ts";
+import type { PromptLogprobs, StartInfo, StepOutput, TokenId } from "../engine/protocol.ts";
+import type { Allowance, PriorityClass } from "../engine/sharing.ts";
 import type { TokenStream } from "../engine/token-stream.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import { TextPipeline } from "../models/text/text-pipeline.ts";
-import type {
-  CallOptions,
-  DeltaToken,
-  OutputDelta,
-  ReasoningMarkers,
-  TextDelta,
-} from "../models/text/text-pipeline.ts";
+import type { DeltaToken, OutputDelta, TextDelta } from "../models/text/text-pipeline.ts";
 import type { AppConfig, Clock, Lifecycle, Log } from "./deps.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import { ApiError, fromEngineError } from "./openai/api-error.ts";
-import type { PromptField } from "./openai/api-error.ts";
 import { banningField } from "./openai/generation-fields.ts";
+import type { LiveRequests } from "./live-requests.ts";
+import type { CallReading, GenerateRequest } from "./generate-request.ts";
+import { RequestControl } from "./request-control.ts";
 import { singleTokens } from "./single-tokens.ts";
 import { assertWorthTokenizing, submitOf } from "./submit-request.ts";
-import type { GenerationSettings } from "./openai/generation-fields.ts";
-import type { OutputVerifier, WholeOutput } from "./verify-output.ts";
-
-export interface GenerateRequest {
-  /** Unique among the requests the engine knows. */
-  readonly id: string;
-  readonly prompt: readonly PromptPart[];
-  readonly addBos: boolean;
-  /** What errors call the prompt. */
-  readonly promptField: PromptField;
-  readonly settings: GenerationSettings;
-  /** Tells thinking from answer; undefined leaves everything in the answer. */
-  readonly reasoning: (ReasoningMarkers & { readonly opened: boolean }) | undefined;
-  /** Ends thinking that takes too long; undefined lets it take what it takes. */
-  readonly thinking: ThinkingLimit | undefined;
-  /** Makes what finds the tool calls in an answer; undefined leaves them in it as text. */
-  readonly calls: (() => CallReading) | undefined;
-  readonly constraint: GenerationConstraint | undefined;
-  /** Looks at a finished answer; what it finds is logged and counted, because it is no fault of the client. */
-  readonly verify: OutputVerifier | undefined;
-  readonly owner: string;
-  /** As in `SubmitCommand`. */
-  readonly promptLogprobs?: number | undefined;
-  /** What the client expects as the answer; a hint that makes it come faster. */
-  readonly predicted?: string | undefined;
-}
-
-/** A grammar for the whole output. */
-export interface GenerationConstraint {
-  /** GBNF, checked. */
-  readonly grammar: string;
-  /** The request field that asks for it. */
-  readonly param: string;
-}
-
-export interface ThinkingLimit {
-  /** Most tokens of thinking before it is ended. */
-  readonly tokens: number;
-  /** What is written into the output to end it. */
-  readonly closing: readonly TokenId[];
-}
-
-export interface CallReading extends CallOptions {
-  /** A new id for each call, such as `call_…`. */
-  readonly nextId: () => string;
-}
+import type { WholeOutput } from "./verify-output.ts";
 
 export interface GenerateDeps {
   readonly clock: Clock;
@@ -78,6 +23,7 @@ export interface GenerateDeps {
   readonly lifecycle: Lifecycle;
   readonly log: Log;
   readonly config: Pick<AppConfig, "isolateKeys" | "limits">;
+  readonly live: LiveRequests;
 }
 
 /** Token counts so far. */
@@ -98,6 +44,16 @@ export interface GenerationTimings {
   readonly prefillMs: number;
   /** From the first token to the last. */
   readonly decodeMs: number;
+}
+
+/** Where a choice is that has not ended. */
+export interface GenerationState {
+  /** `queued` until its first token. */
+  readonly status: "queued" | "running" | "paused";
+  readonly priority: PriorityClass;
+  readonly promptTokens: number;
+  readonly completionTokens: number;
+  readonly ageMs: number;
 }
 
 interface Progress {
@@ -168,8 +124,13 @@ export async function generate(
   assertWorthTokenizing(request.prompt, model.facts.contextTokens, request.promptField);
   const submittedMs = deps.clock.nowMs();
   try {
-    const stream = await model.engine.submit(submitOf(model, request, deps.config.isolateKeys), signal);
-    return new Generation(model, request, stream, { ...deps, signal, submittedMs });
+    const submit = submitOf(model, request, deps.config.isolateKeys, submittedMs);
+    const stream = await model.engine.submit(submit, signal);
+    const control = new RequestControl(model.engine, request.id, submit.priority);
+    const generation = new Generation(model, request, stream, { ...deps, signal, submittedMs, control });
+    const { id, answerId = id, owner, scheduling } = request;
+    deps.live.add(generation, { id: answerId, requestId: scheduling?.requestId, owner, model: model.id });
+    return generation;
   } catch (error) {
     if (signal.aborted) {
       deps.metrics.countDisconnect("admission");
@@ -197,6 +158,7 @@ export function clientClosed(): ApiError {
 }
 
 interface RunContext extends GenerateDeps {
+  readonly control: RequestControl;
   readonly signal: AbortSignal;
   readonly submittedMs: number;
 }
@@ -210,6 +172,9 @@ interface RunContext extends GenerateDeps {
  */
 export class Generation implements AsyncIterable<GenerationEvent> {
   readonly promptTokens: readonly TokenId[];
+  /** What is left to whoever asked, as it was when the engine took the request. */
+  readonly allowance: Allowance | undefined;
+  readonly control: RequestControl;
   readonly #model: LoadedModel;
   readonly #request: GenerateRequest;
   readonly #run: RunContext;
@@ -231,22 +196,20 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   #firstMs: number | undefined;
   #lastMs = 0;
   #callCount = 0;
-  /** What the engine calls the request now. */
-  #engineId: RequestId;
   /** Every token so far, kept while thinking may have to be ended. */
   #output: TokenId[] | undefined;
   #thought = 0;
   /** A call that has begun and has no arguments yet. */
   #bareCall: number | undefined;
-  #paused = false;
 
   constructor(model: LoadedModel, request: GenerateRequest, stream: TokenStream, run: RunContext) {
     this.promptTokens = stream.promptTokens;
+    this.allowance = stream.allowance;
+    this.control = run.control;
     this.#model = model;
     this.#request = request;
     this.#run = run;
     this.#acceptedMs = run.clock.nowMs();
-    this.#engineId = request.id;
     this.#output = request.thinking && [];
     const { stops, includeStop, skipControl, minTokens } = request.settings;
     this.#calls = request.calls?.();
@@ -282,15 +245,24 @@ export class Generation implements AsyncIterable<GenerationEvent> {
 
   /** Frees the slot of a choice that nobody wants any more; does nothing to one that has ended. */
   cancel(): void {
-    if (!this.#ended) this.#model.engine.cancel(this.#engineId);
+    this.control.cancel();
+  }
+
+  /** Where it is now, for whoever looks. */
+  get state(): GenerationState {
+    const { control } = this;
+    return {
+      status: control.paused ? "paused" : this.#start === undefined ? "queued" : "running",
+      priority: control.priority,
+      promptTokens: this.promptTokens.length,
+      completionTokens: this.#completionTokens,
+      ageMs: this.#run.clock.nowMs() - this.#run.submittedMs,
+    };
   }
 
   /** A paused choice gets no tokens but those on their way; it loses its slot only to somebody who waits for one. */
   setPaused(paused: boolean): void {
-    if (this.#ended || paused === this.#paused) return;
-    this.#paused = paused;
-    if (paused) this.#run.metrics.countPause();
-    this.#model.engine.control(this.#engineId, { paused });
+    if (this.control.hold(paused) && paused) this.#run.metrics.countPause();
   }
 
   /** Never rejects: what goes wrong is thrown to the consumer. */
@@ -303,6 +275,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
       else this.#error = asShown(error, this.#request, lifecycle);
     }
     this.#ended = true;
+    this.control.end();
     this.#notify();
   }
 
@@ -339,9 +312,11 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     this.#output = undefined;
     this.#count(closing);
     for (const delta of this.#pipeline.push(closing, undefined)) this.#emitDelta(delta);
-    this.#engineId = `${this.#request.id}-answer`;
-    const asked = submitOf(this.#model, this.#request, this.#run.config.isolateKeys);
-    const submit = { ...asked, id: this.#engineId, resume, paused: this.#paused };
+    const submit = {
+      ...submitOf(this.#model, this.#request, this.#run.config.isolateKeys, this.#run.clock.nowMs()),
+      ...this.control.continueAs(`${this.#request.id}-answer`),
+      resume,
+    };
     return this.#model.engine.submit(submit, this.#run.signal);
   }
 
@@ -352,6 +327,8 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   /** @returns Whether this was the last output that matters. */
   #take(output: StepOutput): boolean {
     if (output.finish?.reason === "abort") {
+      if (this.control.stopped)
+        throw new ApiError("request_cancelled", "The request was cancelled before it was finished.");
       if (!this.#run.signal.aborted) {
         throw new ApiError("engine_error", "The model's engine ended this request before it was finished.");
       }

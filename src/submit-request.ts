@@ -2,27 +2,49 @@
 import type { SubmitRequest } from "../engine/client.ts";
 import type { PromptPart } from "../engine/protocol.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
-import type { GenerateRequest } from "./generate.ts";
+import type { GenerateRequest } from "./generate-request.ts";
 import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
 import { contextExceeded } from "./openai/api-error.ts";
 import type { PromptField } from "./openai/api-error.ts";
+import { classOf } from "./scheduling.ts";
 import { toEngineParams } from "./openai/generation-fields.ts";
 
 /**
  * @param isolateKeys Whether computed prompts are reused for their own key alone.
  * @throws {ApiError} 400 for a token outside the vocabulary.
  */
-export function submitOf(model: LoadedModel, request: GenerateRequest, isolateKeys: boolean): SubmitRequest {
+export function submitOf(
+  model: LoadedModel,
+  request: GenerateRequest,
+  isolateKeys: boolean,
+  nowMs: number,
+): SubmitRequest {
   const { id, prompt, addBos, settings, owner } = request;
   const params = toEngineParams(settings, model.facts.vocabSize, model.sampling);
   const constrained = { ...params, grammar: request.constraint?.grammar };
   const { promptLogprobs } = request;
   const cacheScope = cacheScopeOf(owner, settings.cacheSalt, isolateKeys);
-  const submit = { id, prompt, addBos, params: constrained, promptLogprobs, cacheScope, owner };
+  const soon = urgencyOf(request, nowMs);
+  const submit = { id, prompt, addBos, params: constrained, promptLogprobs, cacheScope, owner, ...soon };
   if (request.predicted === undefined) return submit;
   // What is longer than any answer helps no more.
   const text = request.predicted.slice(0, model.facts.contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN);
   return { ...submit, predicted: [{ text, special: false }] };
+}
+
+function urgencyOf(
+  { scheduling, settings }: GenerateRequest,
+  nowMs: number,
+): Pick<SubmitRequest, "priority" | "firstTokenWithinMs" | "endWithinMs"> {
+  if (scheduling === undefined) return {};
+  const { firstTokenByMs, endByMs } = scheduling;
+  // What is over already is refused by the engine like what cannot be reached.
+  const left = (byMs: number): number => Math.max(0, byMs - nowMs);
+  return {
+    priority: classOf(scheduling, settings.priority),
+    ...(firstTokenByMs === undefined ? {} : { firstTokenWithinMs: left(firstTokenByMs) }),
+    ...(endByMs === undefined ? {} : { endWithinMs: left(endByMs) }),
+  };
 }
 
 /** As JSON, so that no salt can look like another key's. */

@@ -5,6 +5,7 @@
  * other, which the model host starts. Sampling depends on nothing but tokens, so a request that is submitted
  * again behind the tokens it has goes on as if nothing had happened; its client sees a pause.
  */
+import { performance } from "node:perf_hooks";
 import type {
   EngineCommand,
   EngineEvent,
@@ -36,6 +37,8 @@ interface Kept {
   /** As its client asked it, the prompt in tokens as soon as they are known. */
   command: SubmitCommand;
   accepted: boolean;
+  /** When it was asked. */
+  readonly keptMs: number;
   readonly tokens: TokenId[];
   /** Its name in the engine that has it; undefined while none has. */
   engineId: RequestId | undefined;
@@ -223,6 +226,7 @@ export class Supervisor implements EnginePort {
     const kept: Kept = {
       command,
       accepted: false,
+      keptMs: performance.now(),
       tokens: [...command.resume],
       engineId: undefined,
       submissions: 0,
@@ -238,7 +242,8 @@ export class Supervisor implements EnginePort {
     // An engine may still know the request by the name it had before.
     kept.engineId = kept.submissions === 1 ? command.id : `${command.id}~${kept.submissions}`;
     this.#present.set(kept.engineId, kept);
-    this.#port?.send({ ...command, id: kept.engineId, resume: [...tokens] });
+    const repeated = kept.submissions === 1 ? command : leftOf(command, performance.now() - kept.keptMs);
+    this.#port?.send({ ...repeated, id: kept.engineId, accepted: kept.accepted, resume: [...tokens] });
   }
 
   #cancel(id: RequestId): void {
@@ -439,6 +444,16 @@ export class Supervisor implements EnginePort {
 /** What an engine is doing, or has done, cannot be asked of the next one. */
 function asksOfNow({ type }: CallCommand): boolean {
   return type === "stats" || type === "timeline";
+}
+
+/** The request with what is left of its time. */
+function leftOf(command: SubmitCommand, passedMs: number): SubmitCommand {
+  const { firstTokenWithinMs: first, endWithinMs: end } = command;
+  return {
+    ...command,
+    ...(first === undefined ? {} : { firstTokenWithinMs: Math.max(0, first - passedMs) }),
+    ...(end === undefined ? {} : { endWithinMs: Math.max(0, end - passedMs) }),
+  };
 }
 
 /** Whatever was chosen at first is asked for now: the memory of the dead engine may not be free yet. */

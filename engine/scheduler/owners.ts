@@ -4,6 +4,7 @@
  * The owner with the least service per weight goes first. One that comes back from idle starts where the least
  * served of the others is: nobody saves up service, and nobody has to pay for having been there first.
  */
+import { DEFAULT_POLICY } from "../sharing.ts";
 import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
 import { pushWaiting, removeWaiting } from "./waiting-heap.ts";
 import { CLASSES } from "./types.ts";
@@ -19,7 +20,7 @@ const MOST_IDLE_OWNERS = 1000;
 
 export const DEFAULT_FAIRNESS: FairnessConfig = {
   owners: new Map(),
-  others: { weight: 1, maxRunning: Infinity, maxQueued: Infinity, maxQueuedTokens: Infinity },
+  others: DEFAULT_POLICY,
   agingQuantumMs: 30_000,
   evict: true,
   ttftLimitMs: Infinity,

@@ -74,6 +74,8 @@ export type NewRequest = Pick<
   readonly predicted?: Uint32Array;
   /** Whether it is to wait until it is resumed; absent is no. */
   readonly paused?: boolean;
+  /** Whether it has been let in before and is not refused now; absent is no. */
+  readonly accepted?: boolean;
   /** From now on, in ms: when its first token is of no use any more, and when it has to end; absent is never. */
   readonly firstTokenWithinMs?: number | undefined;
   readonly endWithinMs?: number | undefined;
@@ -97,9 +99,9 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
       contextTokens: config.contextTokens,
     });
   }
-  const { maxTokens, resume, firstTokenWithinMs, endWithinMs, ...rest } = request;
-  // What has been let in once is let in again.
-  const ahead = resume.length > 0 ? state.queue.size : checkRoom(state, request.tenant, nowMs);
+  const { maxTokens, resume, accepted: _, firstTokenWithinMs, endWithinMs, ...rest } = request;
+  const known = request.accepted === true;
+  const ahead = known ? state.queue.size : checkRoom(state, request.tenant, nowMs);
   const room = config.contextTokens - promptTokens;
   const maxNew = Math.min(maxTokens ?? room, room);
   if (resume.length >= maxNew && resume.length > 0)
@@ -107,7 +109,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
   const computed = computedTokens(state, request);
   const newcomer = { ...rest, promptTokens, computedTokens: computed, maxNew };
   const firstTokenMs = Math.min(firstTokenWithinMs ?? Infinity, endWithinMs ?? Infinity);
-  if (resume.length === 0 && request.paused !== true) checkWorth(state, newcomer, firstTokenMs, nowMs);
+  if (!known && request.paused !== true) checkWorth(state, newcomer, firstTokenMs, nowMs);
   const scheduled: ScheduledRequest = {
     ...rest,
     maxNew,

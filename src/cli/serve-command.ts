@@ -15,6 +15,7 @@ import type { TokenTable } from "../../models/text/token-table.ts";
 import { createApp } from "../app.ts";
 import { parseApiKeys } from "../config/api-keys.ts";
 import { ConfigError } from "../config/config-error.ts";
+import { NO_POLICIES } from "../config/key-policies.ts";
 import { pickLimits } from "../config/limits.ts";
 import { isLoopback, loadConfig } from "../config/load-config.ts";
 import type { ConfigInputs, LoadedConfig } from "../config/load-config.ts";
@@ -22,6 +23,7 @@ import type { ServeValues } from "../config/options.ts";
 import { warmUpCompiler } from "../constrain.ts";
 import type { AppConfig } from "../deps.ts";
 import { createLog } from "../log.ts";
+import { LiveRequests } from "../live-requests.ts";
 import { Metrics } from "../metrics/metrics.ts";
 import { ModelHost } from "../model-host.ts";
 import { HttpServer, ServerLifecycle } from "../server.ts";
@@ -83,6 +85,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const app = createApp({
     models,
     responses: opened.responses,
+    live: new LiveRequests(),
     config: appConfig(config, version),
     log,
     metrics,
@@ -191,6 +194,12 @@ function loadOptions(model: ResolvedModel, values: ServeValues): LoadOptions {
     maxQueued: values["max-queued"],
     maxPromptTokens: values["max-prompt-tokens"],
     deterministic: values.deterministic,
+    fairness: {
+      ...(values["key-policy"] ?? NO_POLICIES).fairness,
+      agingQuantumMs: values["aging-quantum"] * 1000,
+      evict: values.eviction === "on",
+      ttftLimitMs: values["ttft-limit"] ?? Infinity,
+    },
     speculate: values.speculation === "auto" ? undefined : values.speculation === "on",
     timelineSteps: values.timeline,
   };
@@ -203,6 +212,7 @@ function appConfig({ values }: LoadedConfig, version: string): AppConfig {
     version,
     apiKeys,
     adminKeys: parseApiKeys(values["admin-key"], "admin"),
+    ...(values["key-policy"] === undefined ? {} : { keyPolicies: values["key-policy"] }),
     isolateKeys:
       isolation === "auto" ? new Set(apiKeys.map(({ name }) => name)).size > 1 : isolation === "on",
     strictParams: values["strict-params"],

@@ -2,6 +2,7 @@
  * Every option of the server: one table that the command line, `--help`, the environment and the configuration
  * file are derived from.
  */
+import { keyPolicies } from "./key-policies.ts";
 import { limitOptions } from "./limits.ts";
 import { option } from "./option-spec.ts";
 import type { OptionSpec } from "./option-spec.ts";
@@ -88,6 +89,27 @@ export const serveOptions = {
     choice("auto", "on", "off"),
     "auto",
     "reuse computed prompts only for the key they were computed for; auto is on with several keys",
+  ),
+  "key-policy": option(
+    keyPolicies,
+    undefined,
+    "share, class and caps of an API key, repeatable: NAME:weight=2:class=low:running=4:queued=20:queued-tokens=50000 with any of these; * is every other key. Classes: high, normal, low, background",
+    "WEFT_KEY_POLICIES",
+  ),
+  "ttft-limit": option(
+    amount("ms", 1, 3_600_000),
+    undefined,
+    "time to the first token; requests for which more is expected are answered 503 at once (default: none)",
+  ),
+  "aging-quantum": option(
+    amount("seconds", 0.001, 86_400),
+    30,
+    "wait after which requests of a class compete with those of the class above",
+  ),
+  eviction: option(
+    choice("on", "off"),
+    "on",
+    "let a running request wait again, its output kept, for a higher class or a key with less than its share",
   ),
   "insecure-no-auth": option(flag, false, "allow a host other than loopback without a key"),
   "any-model": option(flag, false, "answer requests for any model name with the first model"),

@@ -82,7 +82,8 @@ export const flag: ValueKind<boolean> = {
   },
 };
 
-function numberOf(raw: RawValue): number {
+/** NaN for what is no number. */
+export function numberOf(raw: RawValue): number {
   if (typeof raw === "number") return raw;
   return typeof raw === "string" && /^-?\d+(\.\d+)?$/.test(raw.trim()) ? Number(raw) : Number.NaN;
 }

@@ -20,12 +20,16 @@ export const OPEN_PATHS: ReadonlySet<string> = new Set([
 /** What tells of everybody's requests, or changes the server: state, numbers, settings and what else looks inside. */
 const MANAGEMENT = /^\/(?:slots|metrics|props|debug|admin)(?:\/|$)/;
 
+/** What users see of their own requests, and admins of everybody's. */
+const SHARED = /^\/requests(?:\/|$)/;
+
 export const authenticate = ({ apiKeys, adminKeys }: AppConfig) => {
   const users = withDigests(apiKeys);
   const admins = withDigests(adminKeys);
   return createMiddleware<AppEnv>(async (c, next) => {
     const isManagement = admins.length > 0 && MANAGEMENT.test(c.req.path);
-    const known = isManagement ? admins : users;
+    const isShared = SHARED.test(c.req.path);
+    const known = isManagement ? admins : isShared && users.length > 0 ? [...users, ...admins] : users;
     if (known.length > 0 && !OPEN_PATHS.has(c.req.path)) {
       const given = givenKey(c);
       if (given === undefined) throw noKey();
@@ -36,6 +40,7 @@ export const authenticate = ({ apiKeys, adminKeys }: AppConfig) => {
         throw ownerOf(digest, others) === undefined ? wrongKey(given) : otherKind(isManagement);
       }
       c.set("owner", owner);
+      c.set("admin", ownerOf(digest, admins) !== undefined);
     }
     await next();
   });

@@ -5,6 +5,7 @@ import { errorReply } from "../http/reply.ts";
 import { RequestScope } from "../http/request-signal.ts";
 import type { Outcome } from "../metrics/metrics.ts";
 import { OPEN_PATHS } from "./authenticate.ts";
+import { allowanceHeaders } from "../openai/limit-headers.ts";
 import { ApiError } from "../openai/api-error.ts";
 import type { AppContext, AppEnv, RequestNotes } from "../routes/env.ts";
 
@@ -26,9 +27,11 @@ export const observeRequest = (deps: AppDeps) =>
       model: undefined,
       promptTokens: undefined,
       outputTokens: undefined,
+      allowance: undefined,
     };
     c.set("requestId", requestId);
     c.set("owner", "anonymous");
+    c.set("admin", false);
     c.set("scope", scope);
     c.set("notes", notes);
     scope.onEnd(() => report(c, deps, startMs));
@@ -37,6 +40,8 @@ export const observeRequest = (deps: AppDeps) =>
       if (scope.onSocket > most) refuseCrowd(c, most);
       else await next();
       c.res.headers.set("x-request-id", requestId);
+      const limits = notes.allowance === undefined ? {} : allowanceHeaders(notes.allowance);
+      for (const [name, value] of Object.entries(limits)) c.res.headers.set(name, value);
       c.res.headers.set("openai-version", OPENAI_VERSION);
       c.res.headers.set("openai-processing-ms", String(Math.round(deps.clock.nowMs() - startMs)));
     } finally {

@@ -49,6 +49,9 @@ const KINDS = {
   model_not_found: { status: 404, type: REQUEST },
   unknown_url: { status: 404, type: REQUEST, codeOnWire: false },
   method_not_allowed: { status: 405, type: REQUEST, codeOnWire: false },
+  request_not_found: { status: 404, type: REQUEST },
+  /** By somebody who may, through `/v1/requests`. */
+  request_cancelled: { status: 409, type: REQUEST, shouldRetry: false },
   response_not_found: { status: 404, type: REQUEST, codeOnWire: false },
   request_timeout: { status: 408, type: REQUEST },
   request_too_large: { status: 413, type: REQUEST },

@@ -42,6 +42,7 @@ const NOTES: Readonly<Record<string, string>> = {
   prediction:
     "checked several tokens at a time where that cannot change the answer (`--speculation`); counted in `usage`",
   presence_penalty: PENALTIES,
+  priority: "`high`, `normal`, `low`, `background`, or vLLM's numbers: lower goes first, 0 is normal",
   reasoning_format: "`<think>` blocks become `reasoning_content`",
   repeat_last_n: "not together with `frequency_penalty` or `presence_penalty`",
   repeat_penalty: PENALTIES,

@@ -5,8 +5,10 @@ import type { GenerationParams, SamplingParams, TokenId } from "../../engine/pro
 import type { Limits } from "../config/limits.ts";
 import { MAX_CACHE_SALT, MAX_DRY_BREAKERS, MAX_MODEL_NAME } from "../http/limits.ts";
 import { isObject } from "../http/json.ts";
+import type { PriorityClass } from "../../engine/sharing.ts";
 import { ApiError } from "./api-error.ts";
 import { extraSamplersShape, readExtraSamplers } from "./extra-samplers.ts";
+import { priorityField, readPriority } from "./priority-field.ts";
 import {
   belowMinimum,
   checkLength,
@@ -64,6 +66,7 @@ export const generationShape = {
   return_token_ids: z.boolean().optional(),
   timings_per_token: z.boolean().optional(),
   n: integer(1).optional(),
+  priority: priorityField.optional(),
 } as const;
 
 const generationSchema = z.object(generationShape);
@@ -90,6 +93,8 @@ export interface GenerationSettings {
   readonly reusePrefix: boolean;
   /** Cells are shared among requests of the same salt alone. */
   readonly cacheSalt: string | undefined;
+  /** Undefined where the body says nothing of it. */
+  readonly priority?: PriorityClass | undefined;
 }
 
 /** How the answer is to be sent. */
@@ -156,6 +161,7 @@ export function readGeneration(
     skipControl: fields.skip_special_tokens ?? true,
     topLogprobs,
     reusePrefix: fields.cache_prompt ?? true,
+    priority: readPriority(fields.priority),
     cacheSalt: fields.cache_salt,
   };
 }

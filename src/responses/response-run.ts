@@ -1,5 +1,6 @@
 /** A response that is being made: takes in its generation to the end and lets any number of readers follow. */
 import type { Backlog } from "../backlog.ts";
+import type { Allowance } from "../../engine/sharing.ts";
 import type { GenerationEvent } from "../generate.ts";
 import { ApiError, internalError } from "../openai/api-error.ts";
 import type { Item } from "../openai/responses/items.ts";
@@ -19,6 +20,8 @@ export interface RunOptions {
   readonly epochSeconds: () => number;
   /** Counts what waits for the first one who follows; undefined for a run that nobody may hold back. */
   readonly backlog: Backlog | undefined;
+  /** What is left to whoever asked; absent where nobody counted. */
+  readonly allowance?: Allowance | undefined;
   /** Ends the generation. */
   readonly abort: () => void;
   /** Before readers learn of the end: what they ask for next must find the response. */
@@ -49,6 +52,10 @@ export class ResponseRun implements ResponseRecord {
     this.ended = new Promise((resolve) => (this.#resolveEnd = resolve));
     this.#changed = this.#nextChange();
     void this.#pump(generation);
+  }
+
+  get allowance(): Allowance | undefined {
+    return this.#options.allowance;
   }
 
   get relaxed(): readonly string[] {

@@ -7,6 +7,7 @@ import type { LoadedModel } from "../../models/loaded-model.ts";
 import { ApiError } from "../openai/api-error.ts";
 import { toMessages } from "../openai/responses/item-messages.ts";
 import type { Item } from "../openai/responses/items.ts";
+import type { Scheduling } from "../scheduling.ts";
 import type { ResponseRequest } from "../openai/responses/request.ts";
 
 /** Each attempt renders and tokenizes everything again; the first cut is nearly always enough. */
@@ -18,6 +19,7 @@ const KEPT_SHARE = 0.75;
 export interface StartOptions {
   readonly id: string;
   readonly owner: string;
+  readonly scheduling: Scheduling;
   readonly nextCallId: () => string;
   readonly signal: AbortSignal;
 }

@@ -7,6 +7,7 @@ import { readChatRequest } from "../openai/chat-request.ts";
 import { chatBody, chatEventWriter } from "../openai/chat-response.ts";
 import type { ChatAnswer } from "../openai/chat-response.ts";
 import { reportedFields } from "../openai/unsupported.ts";
+import { readScheduling } from "../scheduling.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { assertOpen, findModel } from "./find-model.ts";
@@ -14,15 +15,17 @@ import { assertOpen, findModel } from "./find-model.ts";
 export async function chatCompletions(c: AppContext, deps: AppDeps): Promise<Response> {
   c.get("notes").endpoint = "chat";
   const request = readChatRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
+  const scheduling = readScheduling(c, deps);
   assertOpen(deps);
   const model = findModel(deps, request.model);
   c.get("notes").model = model.id;
   const id = deps.ids.next("chatcmpl-");
   const nextCallId = (): string => deps.ids.next("call_");
   const prepared = await prepareChatTurn(model, request.turn);
-  const turn = prepared.request({ id, owner: c.get("owner"), nextCallId });
+  const turn = prepared.request({ id, owner: c.get("owner"), scheduling, nextCallId });
   const asked = { prompts: [turn], perPrompt: request.choices };
   const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
+  c.get("notes").allowance = choices.allowance;
   const answer: ChatAnswer = {
     head: { id, created: deps.clock.epochSeconds(), model: model.id, fingerprint: model.facts.fingerprint },
     delivery: request.delivery,

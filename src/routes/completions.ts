@@ -4,7 +4,7 @@ import { holdText } from "../constrain.ts";
 import type { HeldText } from "../constrain.ts";
 import { generateChoices } from "../choices.ts";
 import type { AppDeps } from "../deps.ts";
-import type { GenerateRequest } from "../generate.ts";
+import type { GenerateRequest } from "../generate-request.ts";
 import { readJsonObject } from "../http/body.ts";
 import { bestOf } from "../openai/best-of.ts";
 import { echoedText, fillInParts, promptParts } from "../openai/completion-prompt.ts";
@@ -13,6 +13,7 @@ import type { CompletionRequest } from "../openai/completion-request.ts";
 import { completionBody, completionEventWriter } from "../openai/completion-response.ts";
 import type { CompletionAnswer } from "../openai/completion-response.ts";
 import { reportedFields } from "../openai/unsupported.ts";
+import { readScheduling } from "../scheduling.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { assertOpen, findModel } from "./find-model.ts";
@@ -20,14 +21,16 @@ import { assertOpen, findModel } from "./find-model.ts";
 export async function completions(c: AppContext, deps: AppDeps): Promise<Response> {
   c.get("notes").endpoint = "completions";
   const request = readCompletionRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
+  const scheduling = readScheduling(c, deps);
   assertOpen(deps);
   const model = findModel(deps, request.model);
   c.get("notes").model = model.id;
   const id = deps.ids.next("cmpl-");
   const held = await holdText(request.format, request.generation);
-  const prompts = generateRequests(request, model, held, { id, owner: c.get("owner") });
+  const prompts = generateRequests(request, model, held, { id, owner: c.get("owner"), scheduling });
   const asked = { prompts, perPrompt: request.bestOf };
   const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
+  c.get("notes").allowance = choices.allowance;
   const answer: CompletionAnswer = {
     head: { id, created: deps.clock.epochSeconds(), model: model.id, fingerprint: model.facts.fingerprint },
     delivery: request.delivery,
@@ -54,11 +57,11 @@ function generateRequests(
   request: CompletionRequest,
   model: LoadedModel,
   held: HeldText | undefined,
-  { id, owner }: { readonly id: string; readonly owner: string },
+  who: Pick<GenerateRequest, "id" | "owner" | "scheduling">,
 ): GenerateRequest[] {
   const { suffix, generation, addSpecialTokens } = request;
   return request.prompts.map((prompt) => ({
-    id,
+    ...who,
     prompt: suffix === undefined ? promptParts(prompt, model) : fillInParts(prompt, suffix, model),
     addBos: addSpecialTokens ?? (prompt.kind === "text" || suffix !== undefined),
     promptField: "prompt",
@@ -68,7 +71,6 @@ function generateRequests(
     calls: undefined,
     constraint: held?.constraint,
     verify: held?.verify,
-    owner,
     promptLogprobs: request.echo ? request.logprobs : undefined,
   }));
 }

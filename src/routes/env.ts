@@ -1,6 +1,7 @@
 /** What a handler finds in its hono context. */
 import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
+import type { Allowance } from "../../engine/sharing.ts";
 import type { RequestScope } from "../http/request-signal.ts";
 import type { Endpoint, Outcome } from "../metrics/metrics.ts";
 
@@ -14,6 +15,8 @@ export interface RequestNotes {
   model: string | undefined;
   promptTokens: number | undefined;
   outputTokens: number | undefined;
+  /** What the key may still ask for, as the engine counted it. */
+  allowance: Allowance | undefined;
 }
 
 export interface AppEnv {
@@ -23,6 +26,8 @@ export interface AppEnv {
     requestId: string;
     /** The name of the API key, or "anonymous". */
     owner: string;
+    /** Whether the key is an operator's. */
+    admin: boolean;
     scope: RequestScope;
     notes: RequestNotes;
   };

@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { infillBodySchema, nativeBodySchema } from "../llama-cpp/native-request.ts";
 import { ENDPOINT_FIELDS } from "../openai/request-fields.ts";
+import { requestChangeSchema } from "./requests.ts";
 import { detokenizeSchema, tokenizeSchema } from "./tokenize.ts";
 
 /** By their names in the document. */
@@ -15,6 +16,7 @@ const BODIES = {
   RerankRequest: ENDPOINT_FIELDS.rerank.schema,
   TokenizeRequest: tokenizeSchema,
   DetokenizeRequest: detokenizeSchema,
+  RequestChange: requestChangeSchema,
 } as const;
 
 interface Operation {
@@ -60,6 +62,10 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   "POST /tokenize": { summary: "Tokens of a text or of a chat.", body: "TokenizeRequest" },
   "POST /detokenize": { summary: "Text of tokens.", body: "DetokenizeRequest" },
   "POST /apply-template": { summary: "The prompt of a chat.", body: "ChatCompletionRequest" },
+  "GET /requests": { summary: "Lists the requests of this key that are being answered." },
+  "GET /requests/{id}": { summary: "Tells about a request that is being answered." },
+  "PATCH /requests/{id}": { summary: "Pauses, resumes or reprioritises a request.", body: "RequestChange" },
+  "DELETE /requests/{id}": { summary: "Cancels a request." },
   "GET /slots": { summary: "What each slot does." },
   "GET /props": { summary: "The settings, as llama.cpp's clients read them." },
   "GET /metrics": { summary: "Prometheus metrics.", type: "text/plain" },

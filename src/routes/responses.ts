@@ -21,6 +21,8 @@ import { conversationOf, recordJson } from "../responses/record.ts";
 import type { ResponseRecord } from "../responses/record.ts";
 import { ResponseRun } from "../responses/response-run.ts";
 import { prepareResponse, startResponse } from "../responses/start-response.ts";
+import { readScheduling } from "../scheduling.ts";
+import type { Scheduling } from "../scheduling.ts";
 import { ignoredHeader } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { assertOpen, findModel } from "./find-model.ts";
@@ -31,10 +33,12 @@ export async function createResponse(c: AppContext, deps: AppDeps): Promise<Resp
   const { request, model } = await readRequest(c, deps);
   const id = newResponseId(deps.ids);
   const context = readContext(deps, request, { id, owner: c.get("owner") });
-  const parts: RunParts = { id, owner: c.get("owner"), request, model, context };
+  const scheduling = readScheduling(c, deps);
+  const parts: RunParts = { id, owner: c.get("owner"), scheduling, request, model, context };
   const run = request.background
     ? await deps.responses.startBackground(() => startRun(deps, parts, new AbortController()))
     : await startRun(deps, parts, c.get("scope"));
+  c.get("notes").allowance = run.allowance;
   const headers = ignoredHeader(reportedFields(request.ignoredFields, run.relaxed));
   if (request.stream) return streamResponse(c, deps, run, { after: -1, headers });
   if (request.background) return jsonReply(recordJson(run), 200, headers);
@@ -157,6 +161,7 @@ function earlierItems(deps: AppDeps, id: string, owner: string): readonly Item[]
 interface RunParts {
   readonly id: string;
   readonly owner: string;
+  readonly scheduling: Scheduling;
   readonly request: ResponseRequest;
   readonly model: LoadedModel;
   readonly context: readonly Item[];
@@ -165,7 +170,7 @@ interface RunParts {
 /** @param lifetime What ends the generation: the request's scope, or a controller of its own. */
 async function startRun(
   deps: AppDeps,
-  { id, owner, request, model, context }: RunParts,
+  { id, owner, scheduling, request, model, context }: RunParts,
   lifetime: { readonly signal: AbortSignal; abort(): void },
 ): Promise<ResponseRun> {
   const head = responseHead(deps, { id, request, model });
@@ -173,6 +178,7 @@ async function startRun(
   const started = await startResponse(deps, model, request, {
     id,
     owner,
+    scheduling,
     context,
     nextCallId: () => deps.ids.next("call_"),
     signal: lifetime.signal,
@@ -181,6 +187,7 @@ async function startRun(
     owner,
     head,
     context: started.context,
+    allowance: started.generation.allowance,
     relaxed: started.relaxed,
     reader: new OutputReader({
       table: model.tokens,

@@ -1,7 +1,8 @@
 /** Requests that are paused, moved to another class or give way, through the whole engine and over the death of one. */
 import { expect, test } from "vitest";
 import { fakeOutput } from "../../engine/fake/backend.ts";
-import { PriorityClass } from "../../engine/sharing.ts";
+import { DEFAULT_FAIRNESS } from "../../engine/scheduler/owners.ts";
+import { DEFAULT_POLICY, PriorityClass } from "../../engine/sharing.ts";
 import { fakeEngine, submitCommand } from "../support/engine.ts";
 import { CRASH, mortalEngines } from "../support/mortal-engines.ts";
 
@@ -65,4 +66,65 @@ test("a request that is paused stays so over the death of its engine, whose sile
   engines.client.control("a", { paused: true });
   expect(engines.current().commands.at(-1)).toMatchObject({ change: { paused: false } });
   await engines.stop();
+});
+
+test("a request without a token by its deadline fails, one with tokens ends with them, one with time is untouched", async () => {
+  const engine = await fakeEngine({ slots: 1 });
+  engine.send({ ...submitCommand("running", prompt(9), { maxTokens: 100 }), endWithinMs: 30_000 });
+  engine.send({ ...submitCommand("held", prompt(9, 40)), paused: true, endWithinMs: 20 });
+  engine.send({ ...submitCommand("calm", prompt(9, 50)), firstTokenWithinMs: 1e6, endWithinMs: 1e6 });
+  await expect.poll(() => engine.events.filter(({ type }) => type === "failed")).toHaveLength(1);
+  expect(engine.events.find(({ type }) => type === "failed")).toMatchObject({
+    id: "held",
+    code: "deadline_exceeded",
+  });
+  await engine.drained();
+  expect(engine.tokens("running")).toEqual(fakeOutput(prompt(9), 100));
+  expect(engine.tokens("calm")).toEqual(fakeOutput(prompt(9, 50), 8));
+  await engine.stop();
+});
+
+test("a request that runs out of time keeps its tokens and ends with `length`", async () => {
+  let calls = 0;
+  let engine: Awaited<ReturnType<typeof fakeEngine>> | undefined = undefined;
+  const onRun = (): void => {
+    if (++calls === 6) engine?.send({ type: "control", id: "a", change: { paused: true } });
+  };
+  engine = await fakeEngine({ slots: 1, onRun: () => engine && onRun() });
+  engine.send({ ...submitCommand("a", prompt(9), { maxTokens: 100 }), endWithinMs: 500 });
+  await expect
+    .poll(() => engine?.outputs("a").at(-1)?.finish)
+    .toEqual({ reason: "length", stopToken: undefined });
+  const tokens = engine.tokens("a");
+  expect(tokens.length).toBeGreaterThan(0);
+  expect(tokens).toEqual(fakeOutput(prompt(9), 100).slice(0, tokens.length));
+  expect((await engine.stats()).running).toBe(0);
+  await engine.stop();
+});
+
+test("caps of an owner refuse its requests and nobody else's", async () => {
+  const capped = { ...DEFAULT_POLICY, maxQueued: 1, maxQueuedTokens: 30 };
+  const fairness = { ...DEFAULT_FAIRNESS, owners: new Map([["capped", capped]]) };
+  const engine = await fakeEngine({ slots: 1 }, { fairness });
+  const submit = (id: string, owner: string, length: number): void =>
+    engine.send({ ...submitCommand(id, prompt(length)), owner, paused: true });
+  submit("a", "other", 20);
+  submit("b", "capped", 20);
+  submit("c", "capped", 5);
+  submit("d", "capped", 5);
+  submit("e", "other", 20);
+  const refused = engine.events.filter((event) => event.type === "failed");
+  expect(refused).toMatchObject([
+    {
+      id: "d",
+      code: "owner_queue_full",
+      details: { limit: 1, requests: 2, requestsLeft: 0, tokens: 30, tokensLeft: 5 },
+    },
+  ]);
+  const accepted = engine.events.filter((event) => event.type === "accepted");
+  expect(accepted.map(({ id }) => id)).toEqual(["a", "b", "c", "e"]);
+  expect(accepted[1]).toMatchObject({
+    allowance: { requests: 2, requestsLeft: 1, tokens: 30, tokensLeft: 10 },
+  });
+  await engine.stop();
 });

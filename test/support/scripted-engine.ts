@@ -17,6 +17,7 @@ import type {
 } from "../../engine/protocol.ts";
 import type { EngineErrorCode } from "../../engine/errors.ts";
 import type { Timeline } from "../../engine/timeline.ts";
+import type { Allowance } from "../../engine/sharing.ts";
 import { idsOf } from "./tiny-vocabulary.ts";
 
 /** What the engine does with a request by itself; `hold` leaves everything to the test. */
@@ -78,6 +79,8 @@ export class ScriptedEngine implements EnginePort {
   readonly commands: EngineCommand[] = [];
   readonly exited: Promise<EngineExit>;
   script: Script = { kind: "hold" };
+  /** Told with each acceptance. */
+  allowance: Allowance | undefined;
   /** Answers an `embed` or a `rank`; undefined leaves them unanswered. */
   vectorOf: ((tokens: readonly TokenId[]) => Float32Array) | undefined;
   scoreOf: ((query: readonly TokenId[], document: readonly TokenId[]) => number) | undefined;
@@ -136,7 +139,8 @@ export class ScriptedEngine implements EnginePort {
   }
 
   accept({ id, prompt }: SubmitCommand): void {
-    this.#receive({ type: "accepted", id, promptTokens: tokensOf(prompt), queuePosition: 0 });
+    const allowance = this.allowance === undefined ? {} : { allowance: this.allowance };
+    this.#receive({ type: "accepted", id, promptTokens: tokensOf(prompt), queuePosition: 0, ...allowance });
   }
 
   /** @param first Whether these are the request's first tokens. */

@@ -1,0 +1,256 @@
+/** What a request says of its urgency, what its key allows, and what the answer's headers say of that. */
+import { describe, expect, test } from "vitest";
+import { PriorityClass } from "../../engine/sharing.ts";
+import { keyPolicies } from "../../src/config/key-policies.ts";
+import { parseApiKeys } from "../../src/config/api-keys.ts";
+import { duration } from "../../src/openai/limit-headers.ts";
+import { createTestApp } from "../support/test-app.ts";
+import { EOS } from "../support/tiny-vocabulary.ts";
+import { sayThenStop } from "../support/scripted-engine.ts";
+
+const { high, normal, low, background } = PriorityClass;
+const answering = (options: Parameters<typeof createTestApp>[0] = {}) => {
+  const app = createTestApp(options);
+  app.engine.script = sayThenStop("a", EOS);
+  return app;
+};
+
+describe("the class of a request", () => {
+  test.each([
+    [{}, {}, normal],
+    [{ priority: 0 }, {}, normal],
+    [{ priority: -5 }, {}, high],
+    [{ priority: 1 }, {}, low],
+    [{ priority: 99 }, {}, background],
+    [{ priority: "high" }, {}, high],
+    [{ priority: "background" }, { "x-request-priority": "high" }, background],
+    [{}, { "x-request-priority": "low" }, low],
+    [{}, { "x-request-priority": "-1" }, high],
+    [{ priority: null }, {}, normal],
+  ])("of %j and %j is %i", async (fields, headers, expected) => {
+    const { chat, engine } = answering();
+    expect((await chat(fields, { headers })).status).toBe(200);
+    expect(engine.submits[0]?.priority).toBe(expected);
+  });
+
+  test.each([
+    ["two keys", undefined, "a", normal],
+    ["a policy that allows it", "a:class=high", "a", high],
+    ["a policy of every key", "*:class=low,b:weight=2", "a", low],
+    ["a policy that says nothing of it", "*:class=low,a:weight=2", "a", normal],
+  ])("is bounded by the key: %s", async (_case, policy, key, expected) => {
+    const apiKeys = parseApiKeys(["a=a", "b=b"]);
+    const policies = policy === undefined ? undefined : keyPolicies.read(policy);
+    const { chat, engine } = answering({ config: { apiKeys, ...(policies && { keyPolicies: policies }) } });
+    const headers = { authorization: `Bearer ${key}` };
+    expect((await chat({ priority: "high" }, { headers })).status).toBe(200);
+    expect(engine.submits[0]?.priority).toBe(expected);
+  });
+
+  test.each([
+    [
+      "priority",
+      { priority: "urgent" },
+      {},
+      'Invalid type for \'priority\': expected an integer, "high", "normal", "low" or "background", but got a string instead.',
+    ],
+    [
+      "x-request-priority",
+      {},
+      { "x-request-priority": "urgent" },
+      'Invalid header \'x-request-priority\': expected an integer, "high", "normal", "low" or "background".',
+    ],
+    [
+      "x-request-deadline-ms",
+      {},
+      { "x-request-deadline-ms": "0" },
+      "Invalid header 'x-request-deadline-ms': expected a whole number of milliseconds from 1 to 86400000.",
+    ],
+    [
+      "x-request-ttft-deadline-ms",
+      {},
+      { "x-request-ttft-deadline-ms": "1s" },
+      "Invalid header 'x-request-ttft-deadline-ms': expected a whole number of milliseconds from 1 to 86400000.",
+    ],
+  ])("or a deadline that is none is a 400 for %s", async (param, fields, headers, message) => {
+    const { chat } = answering();
+    const response = await chat(fields, { headers: headers as Record<string, string> });
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error: { param, message } });
+  });
+});
+
+test.each(["/v1/chat/completions", "/v1/completions", "/v1/responses"])(
+  "%s passes deadlines on",
+  async (path) => {
+    const { post, engine } = answering();
+    const body = {
+      model: "org/tiny",
+      input: "hi",
+      prompt: "hi",
+      messages: [{ role: "user", content: "hi" }],
+    };
+    const { input, prompt, messages, model } = body;
+    const fields = path.endsWith("responses")
+      ? { input }
+      : path.endsWith("chat/completions")
+        ? { messages }
+        : { prompt };
+    const headers = { "x-request-deadline-ms": "5000", "x-request-ttft-deadline-ms": "200" };
+    expect((await post(path, { model, ...fields }, { headers })).status).toBe(200);
+    expect(engine.submits[0]).toMatchObject({ endWithinMs: 5000, firstTokenWithinMs: 200 });
+  },
+);
+
+describe("refusals", () => {
+  const details = {
+    limit: 3,
+    predictedMs: 2345.6,
+    retryAfterMs: 1500,
+    requests: 7,
+    requestsLeft: 0,
+    requestsResetMs: 61_000,
+  };
+  test.each([
+    [
+      "owner_queue_full",
+      429,
+      {
+        message:
+          "Rate limit reached: 3 requests of this API key are waiting already. Please try again later.",
+        type: "requests",
+        param: null,
+        code: "rate_limit_exceeded",
+      },
+    ],
+    [
+      "owner_tokens_exceeded",
+      429,
+      {
+        message:
+          "Rate limit reached: requests of this API key with 3 prompt tokens may wait. Please try again later.",
+        type: "tokens",
+        param: null,
+        code: "rate_limit_exceeded",
+      },
+    ],
+    [
+      "first_token_too_late",
+      429,
+      {
+        message: "The first token would come after about 2346 ms, later than the request allows.",
+        type: "requests",
+        param: null,
+        code: "deadline_unreachable",
+        predicted_ttft_ms: 2346,
+      },
+    ],
+    [
+      "queue_full",
+      503,
+      {
+        message: "The server's queue is full (--max-queued). Please try again later.",
+        type: "server_error",
+        param: null,
+        code: "server_overloaded",
+      },
+    ],
+  ] as const)("for %s say when to come back", async (code, status, error) => {
+    const { chat, engine } = createTestApp();
+    engine.script = { kind: "fail", code, details };
+    const response = await chat({ stream: true });
+    expect(response.status).toBe(status);
+    expect(await response.json()).toEqual({ error });
+    expect(response.headers.get("retry-after")).toBe("2");
+    expect(response.headers.get("retry-after-ms")).toBe("1500");
+    const own = status === 429;
+    expect(response.headers.get("x-ratelimit-limit-requests")).toBe(own ? "7" : null);
+    expect(response.headers.get("x-ratelimit-remaining-requests")).toBe(own ? "0" : null);
+    expect(response.headers.get("x-ratelimit-reset-requests")).toBe(own ? "1m1s" : null);
+  });
+
+  test("for a deadline that has passed are a 504 that nobody need repeat", async () => {
+    const { chat, engine } = createTestApp();
+    engine.script = { kind: "fail", code: "deadline_exceeded" };
+    const response = await chat();
+    expect(response.status).toBe(504);
+    expect(await response.json()).toEqual({
+      error: {
+        message: "The request was not answered within the time it allowed.",
+        type: "server_error",
+        param: null,
+        code: "deadline_exceeded",
+      },
+    });
+    expect(response.headers.get("x-should-retry")).toBe("false");
+  });
+});
+
+test("an answer says what is left to its key, from the engine's own counters", async () => {
+  const { chat, engine } = answering();
+  engine.allowance = {
+    requests: 12,
+    requestsLeft: 11,
+    requestsResetMs: 250,
+    tokens: 900,
+    tokensLeft: 880,
+    tokensResetMs: 1500,
+  };
+  const { headers } = await chat({ stream: true });
+  const limits = [...headers].filter(([name]) => name.startsWith("x-ratelimit"));
+  expect(Object.fromEntries(limits)).toEqual({
+    "x-ratelimit-limit-requests": "12",
+    "x-ratelimit-remaining-requests": "11",
+    "x-ratelimit-reset-requests": "250ms",
+    "x-ratelimit-limit-tokens": "900",
+    "x-ratelimit-remaining-tokens": "880",
+    "x-ratelimit-reset-tokens": "1.5s",
+  });
+});
+
+test.each([
+  [0, "0ms"],
+  [999.4, "999ms"],
+  [1000, "1s"],
+  [59_999, "59.999s"],
+  [60_000, "1m0s"],
+  [3_723_400, "1h2m3s"],
+])("%d ms is written as %s", (ms, text) => {
+  expect(duration(ms)).toBe(text);
+});
+
+describe("key policies", () => {
+  test("are read from text and from the file's objects alike", () => {
+    const text = keyPolicies.read("a:weight=2:class=low:running=4,*:queued=20:queued-tokens=5000");
+    const object = keyPolicies.read({
+      a: { weight: 2, class: "low", running: 4 },
+      "*": { queued: 20, "queued-tokens": 5000 },
+    });
+    const others = { weight: 1, maxRunning: Infinity, maxQueued: 20, maxQueuedTokens: 5000 };
+    const owners = new Map([
+      ["a", { weight: 2, maxRunning: 4, maxQueued: Infinity, maxQueuedTokens: Infinity }],
+    ]);
+    for (const policies of [text, object]) {
+      expect(policies?.fairness).toEqual({ owners, others });
+      expect([policies?.bestClass("a"), policies?.bestClass("b")]).toEqual([low, undefined]);
+    }
+  });
+
+  test.each([
+    "a",
+    "a:",
+    ":weight=1",
+    "a:weight=0",
+    "a:weight=x",
+    "a:running=0",
+    "a:queued=1.5",
+    "a:class=urgent",
+    "a:color=red",
+    "a:weight=1,a:weight=2",
+    7,
+    { a: 1 },
+    { a: { running: "many" } },
+  ])("%j is none", (raw) => {
+    expect(keyPolicies.read(raw)).toBeUndefined();
+  });
+});
