@@ -43,6 +43,7 @@ export function checkRoom(state: SchedulerState, tenant: string, nowMs: number):
       nowMs,
       inMs: ownTurnMs(state, tenant),
       limit: maxQueued,
+      ...allowanceOf(state, tenant, nowMs),
     });
   }
   return waiting;

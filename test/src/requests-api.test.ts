@@ -20,7 +20,8 @@ async function streaming(config: Parameters<typeof createTestApp>[0] = {}, field
       `/v1/requests${path}`,
       body === undefined ? init : { ...init, body: JSON.stringify(body) },
     );
-    return { status: answer.status, body: (await answer.json()) as unknown };
+    const json: unknown = await answer.json();
+    return { status: answer.status, body: json };
   };
   return { ...app, response, ask };
 }

@@ -74,7 +74,7 @@ describe("the class of a request", () => {
     ],
   ])("or a deadline that is none is a 400 for %s", async (param, fields, headers, message) => {
     const { chat } = answering();
-    const response = await chat(fields, { headers: headers as Record<string, string> });
+    const response = await chat(fields, { headers });
     expect(response.status).toBe(400);
     expect(await response.json()).toMatchObject({ error: { param, message } });
   });
