@@ -11,7 +11,8 @@ import {
   repeat,
   sequence,
 } from "../../models/grammar/grammar.ts";
-import { compileJsonSchema, SchemaError } from "../../models/grammar/json-schema.ts";
+import { PYTHON_NOTATION, rawNotation } from "../../models/grammar/notation.ts";
+import { compileJsonSchema, compileProperties, SchemaError } from "../../models/grammar/json-schema.ts";
 import { compileRegex } from "../../models/grammar/regex.ts";
 import { GrammarMatcher } from "../../models/grammar/matcher.ts";
 import { textUntil, textWithout } from "../../models/grammar/text-without.ts";
@@ -73,6 +74,39 @@ test("grammars of random schemas", () => {
   expect(compared).toBeGreaterThan(3000);
   expect(accepted).toBeGreaterThan(1000);
   expect(compared - accepted).toBeGreaterThan(1000);
+});
+
+test("schemas in notations that are not JSON", () => {
+  const notations = [
+    PYTHON_NOTATION,
+    rawNotation({ quote: '<|"|>', end: '<|"|>' }),
+    rawNotation({ quote: "", end: "</parameter>" }),
+  ];
+  let [compared, accepted] = [0, 0];
+  for (let seed = 0; seed < 60; seed++) {
+    const random = seededRandom(seed);
+    const x = new SchemaMaker(random).document();
+    const schema = { type: "object", properties: { x }, required: ["x"] };
+    for (const notation of notations) {
+      const builder = new GrammarBuilder();
+      let root: Expr;
+      try {
+        ({ root } = compileProperties(builder, schema, {
+          strict: true,
+          write: ({ declared }) => sequence(...declared.map((property) => property.value(notation))),
+        }));
+      } catch (error) {
+        if (error instanceof SchemaError) continue;
+        throw error;
+      }
+      const result = compare(builder.build(root), random, 3);
+      compared += result.compared;
+      accepted += result.accepted;
+    }
+  }
+  expect(compared).toBeGreaterThan(1000);
+  expect(accepted).toBeGreaterThan(300);
+  expect(compared - accepted).toBeGreaterThan(300);
 });
 
 test("grammars that were made for llama.cpp's weak spots", () => {

@@ -1,6 +1,7 @@
 /** What strict tools say of their parameters holds in every syntax, and what cannot hold is refused. */
 import { Ajv2020 } from "ajv/dist/2020.js";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
+import { validateInstance } from "../../../models/grammar/validate-instance.ts";
 import { TemplateRenderer } from "../../../models/chat-template.ts";
 import { FORMATS } from "../../../models/grammar/formats.ts";
 import { GrammarMatcher } from "../../../models/grammar/matcher.ts";
@@ -9,6 +10,7 @@ import { compileConstraint, ConstraintError } from "../../../models/output-const
 import type { CompiledConstraint } from "../../../models/output-constraint.ts";
 import { detectToolFormat } from "../../../models/tools/detect.ts";
 import type { ToolFormat } from "../../../models/tools/tool-format.ts";
+import { SchemaMaker } from "../../support/schema-arbitrary.ts";
 import { sampleGrammar, seededRandom } from "../../support/grammar-sampler.ts";
 import { templateOf } from "./fixture-templates.ts";
 import { read } from "./parse.ts";
@@ -49,6 +51,18 @@ function compile(name: string, parameters: Schema, strict = true): CompiledConst
     answer: { kind: "text" },
     answerHeader: undefined,
   });
+}
+
+/** Also a long run's: WEFT_FUZZ_SCHEMAS=400. */
+const RANDOM_SCHEMAS = Number(process.env["WEFT_FUZZ_SCHEMAS"] ?? 20);
+
+function compiledUnlessRefused(name: string, parameters: Schema): CompiledConstraint | undefined {
+  try {
+    return compile(name, parameters);
+  } catch (error) {
+    if (error instanceof ConstraintError) return undefined;
+    throw error;
+  }
 }
 
 /** The parameters in which each keyword matters. */
@@ -121,6 +135,27 @@ describe.each(TEMPLATE_NAMES)("strict parameters in the syntax of %s", (name) =>
         expect({ text, given, valid: isValid(given) }).toEqual({ text, given, valid: true });
       }
     }
+  });
+
+  it("are valid where schemas are random, too", () => {
+    let tried = 0;
+    for (let seed = 0; seed < RANDOM_SCHEMAS; seed++) {
+      const random = seededRandom(seed);
+      const { $defs: defs = {}, ...x } = new SchemaMaker(random).document();
+      const parameters = { type: "object", properties: { x }, required: ["x"], $defs: defs };
+      const compiled = compiledUnlessRefused(name, parameters);
+      if (compiled === undefined) continue;
+      const grammar = parseGbnf(compiled.grammar);
+      for (let run = 0; run < 3; run++) {
+        tried++;
+        const text = sampleGrammar(grammar, random);
+        const { content, calls } = read(format(name), [text], { tools: [{ name: "f", parameters }] });
+        const about = { seed, schema: JSON.stringify(x), text, content };
+        const given: unknown = JSON.parse(calls[0]?.arguments ?? "");
+        expect({ ...about, wrong: validateInstance(parameters, given) }).toEqual({ ...about, content: "" });
+      }
+    }
+    expect(tried).toBeGreaterThan(RANDOM_SCHEMAS);
   });
 
   it("come in any number that the schema allows", () => {
