@@ -54,7 +54,7 @@ export async function embed(
  */
 export async function rank(
   model: LoadedModel,
-  { query, documents }: Pick<RerankRequest, "query" | "documents">,
+  { query, documents, listedAs }: Pick<RerankRequest, "query" | "documents" | "listedAs">,
   signal: AbortSignal,
 ): Promise<Rankings> {
   const { embeddings: facts, ranking, contextTokens } = model.facts;
@@ -63,7 +63,7 @@ export async function rank(
   }
   const longest = facts?.contextTokens ?? contextTokens;
   checkBytes(query, { field: "documents", param: "query" }, longest);
-  const params = documents.map((_, i) => `documents[${i}]`);
+  const params = documents.map((_, i) => `${listedAs}[${i}]`);
   const parts = documents.map((text, i): PromptPart[] => {
     checkBytes(text, { field: "documents", param: params[i] ?? "documents" }, longest);
     return [{ text, special: false }];

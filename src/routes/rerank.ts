@@ -14,7 +14,9 @@ export async function rerank(c: AppContext, deps: AppDeps): Promise<Response> {
   notes.endpoint = "rerank";
   const request = readRerankRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
   assertOpen(deps);
-  const model = findModel(deps, request.model);
+  // The clients of `texts` name no model.
+  const unnamed = request.listedAs === "texts" ? deps.models.served[0]?.id : undefined;
+  const model = findModel(deps, request.model ?? unnamed);
   notes.model = model.id;
   const { scores, tokenCounts } = await rank(model, request, c.get("scope").signal);
   const promptTokens = tokenCounts.reduce((sum, count) => sum + count, 0);

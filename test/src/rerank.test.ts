@@ -43,7 +43,19 @@ describe("a ranking", () => {
     });
   });
 
+  it("of texts is a list of scores, as clients of Text Embeddings Inference read it", async () => {
+    const { post } = createRerank();
+    const body = { query: "hi", texts: ["a", "abc"], return_text: true };
+    expect(await (await post("/rerank", body)).json()).toEqual([
+      { index: 1, score: 0.03, text: "abc" },
+      { index: 0, score: 0.01, text: "a" },
+    ]);
+  });
+
   it.each([
+    [{ documents: undefined, texts: [1] }, "texts[0]", "invalid_type"],
+    [{ documents: undefined, texts: [] }, "texts", "empty_array"],
+    [{ documents: undefined, texts: ["b".repeat(100_000)] }, "texts[0]", "context_length_exceeded"],
     [{ query: undefined }, "query", "missing_required_parameter"],
     [{ query: "" }, "query", "empty_string"],
     [{ documents: undefined }, "documents", "missing_required_parameter"],
