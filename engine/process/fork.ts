@@ -19,8 +19,9 @@ const MAX_LINE_CHARS = 4096;
 /** After its exit a process's last events are still in the pipe; past this wait they are given up. */
 const LAST_EVENTS_MS = 1000;
 
-/** Environment variables that hold keys and tokens; an engine needs none of them. */
+/** Environment variables that hold keys and tokens, or lead to the service manager; an engine needs none of them. */
 const SECRETS: ReadonlySet<string> = new Set([
+  "NOTIFY_SOCKET",
   "WEFT_ADMIN_KEYS",
   "WEFT_API_KEYS",
   "HF_TOKEN",

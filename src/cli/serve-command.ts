@@ -32,6 +32,7 @@ import { banner } from "./banner.ts";
 import { ExitCode, ListenError } from "./exit-codes.ts";
 import { guardProcess } from "./process-guards.ts";
 import { openResponses } from "./open-responses.ts";
+import { ServiceManager } from "./service-manager.ts";
 import { shutDown } from "./shutdown.ts";
 import { terminalProgress } from "./terminal-progress.ts";
 
@@ -98,6 +99,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     limits,
     onDrop: () => metrics.countDrop(),
   });
+  const service = new ServiceManager({ env: process.env, pid: process.pid, log });
   try {
     const port = await listen(server, values);
     const loading = models.start();
@@ -108,16 +110,19 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
       await warmUpCompiler().catch(() => undefined);
       const loaded = models.served.map((model) => model.loaded).filter((model) => model !== undefined);
       process.stdout.write(bannerText(loaded, { values, version, port }));
+      void service.ready(`Serving ${loaded.map(({ id }) => id).join(", ")} on port ${port}.`);
       await signals.first;
     } else {
       loading.catch(() => undefined);
     }
+    void service.stopping();
     const drainSettleMs = values["drain-settle"] * 1000;
     const drainTimeoutMs = values["drain-timeout"] * 1000;
     const background = opened.responses;
     await shutDown({ server, background, models, drainSettleMs, drainTimeoutMs, log }, signals.hurry);
     return signals.hurry.aborted ? HURRIED_EXIT : ExitCode.ok;
   } finally {
+    service.close();
     models.kill();
     await opened.close();
     await server.close(0).catch(() => undefined);
