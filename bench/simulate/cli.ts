@@ -12,8 +12,6 @@ import { openDevice, runWorkload } from "./run.ts";
 
 /** Changes when a field of the JSON document changes its meaning. */
 const SCHEMA = "weft-simulation/1";
-/** The noise of a replay; other seeds show how much it matters. */
-const REPLAY_SEED = 1;
 
 /**
  * @param argv What follows `weft simulate`.
@@ -62,7 +60,7 @@ async function runPolicies(options: SimulateOptions, output: BenchOutput): Promi
 }
 
 async function runReplay(file: string, options: SimulateOptions, output: BenchOutput): Promise<object> {
-  const result = replay(await readTimeline(file), options.objective, REPLAY_SEED);
+  const result = replay(await readTimeline(file), options.objective);
   printLines(output, formatReplay(result));
   const { fitted, errors, real, simulated } = result;
   return { device: fitted.device, calls: errors, real, simulated, compared: compared(real, simulated) };

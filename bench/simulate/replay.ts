@@ -1,7 +1,8 @@
 /**
  * Plays a recording again in the simulator and says how far it is from what happened.
  *
- * The device is fitted to the first half of the recording's calls alone; prompts are made up so that they share what
+ * The device is fitted to every other call and judged by those between, because machines change their speed; how fast the
+ * machine was at each moment is taken from the former. Prompts are made up so that they share what
  * their originals were seen to share.
  */
 import { beginsAnew, callEntries, fitDevice, modelledMs } from "../../engine/simulate/fit-device.ts";
@@ -10,7 +11,6 @@ import { simulate } from "../../engine/simulate/simulator.ts";
 import type { LiveRequest, SimulatedRequest, TokenRun } from "../../engine/simulate/simulator.ts";
 import { ADMISSION_NUMBERS } from "../../engine/timeline.ts";
 import type { RecordedCall, RecordedRequest, RecordedStep } from "../../engine/timeline.ts";
-import { createRng } from "../rng.ts";
 import { Collector } from "./collector.ts";
 import type { Objective, SimulationReport } from "./collector.ts";
 import type { Recording } from "./read-timeline.ts";
@@ -36,17 +36,13 @@ export interface Replay {
 }
 
 /** @throws {RangeError} When the recording is too short, or begins in the middle of what it tells of. */
-export function replay(recording: Recording, objective: Objective, seed: number): Replay {
+export function replay(recording: Recording, objective: Objective): Replay {
   const steps = fromFresh(recording.steps);
-  const half = Math.ceil(steps.length / 2);
-  const fitted = fitDevice(
-    `${recording.model.name}, ${recording.model.device}`,
-    recording,
-    steps.slice(0, half),
-  );
+  const { learnt, kept } = everyOther(steps.flatMap((step) => step.calls));
+  const fitted = fitDevice(`${recording.model.name}, ${recording.model.device}`, recording, steps, learnt);
   const trace = traceOf(recording, steps);
-  const rng = createRng(seed);
-  const noise = (): number => fitted.noise[rng.below(fitted.noise.length)] ?? 1;
+  const originMs = firstArrivalMs(recording, steps);
+  const noise = (nowMs: number): number => speedAt(fitted, nowMs + originMs);
   const collector = new Collector(objective);
   const config = { ...recording.config, speculate: false };
   const totals = simulate(trace, { config, device: fitted.device, noise, check: false }, collector);
@@ -54,17 +50,46 @@ export function replay(recording: Recording, objective: Objective, seed: number)
   const decodes = calls.filter(({ kind }) => kind === "decode");
   return {
     fitted,
-    errors: callErrors(steps.slice(half), fitted),
+    errors: callErrors(kept, fitted),
     real: realReport(steps, trace, recording, objective),
     simulated: collector.report(totals),
     guessingShare: decodes.filter(({ drafts }) => drafts > 0).length / Math.max(1, decodes.length),
   };
 }
 
-function callErrors(steps: readonly RecordedStep[], { device }: FittedDevice): CallErrors[] {
-  const calls = steps
-    .flatMap((step) => step.calls)
-    .filter(({ ms, drafts }) => ms !== undefined && drafts === 0);
+/** When the first of the requests came that are played. */
+function firstArrivalMs({ requests }: Recording, steps: readonly RecordedStep[]): number {
+  const played = admittedIn(steps);
+  return Math.min(...requests.filter(({ request }) => played.has(request)).map(({ arrivalMs }) => arrivalMs));
+}
+
+function admittedIn(steps: readonly RecordedStep[]): Set<number> {
+  return new Set(steps.flatMap(({ admitted }) => admitted.filter((_, i) => i % ADMISSION_NUMBERS === 0)));
+}
+
+/** Of the call that began last before, or of the first one. */
+function speedAt({ speed }: FittedDevice, atMs: number): number {
+  let [from, to] = [0, speed.length];
+  while (to - from > 1) {
+    const middle = (from + to) >> 1;
+    if ((speed[middle]?.atMs ?? Infinity) <= atMs) from = middle;
+    else to = middle;
+  }
+  return speed[from]?.ratio ?? 1;
+}
+
+/** Of each kind by itself, so that no rhythm of the steps decides which are taken. */
+function everyOther(calls: readonly RecordedCall[]): { learnt: RecordedCall[]; kept: RecordedCall[] } {
+  const [learnt, kept]: [RecordedCall[], RecordedCall[]] = [[], []];
+  for (const kind of ["decode", "prefill"] as const) {
+    const own = calls.filter((call) => call.kind === kind);
+    own.forEach((call, i) => (i % 2 === 0 ? learnt : kept).push(call));
+  }
+  return { learnt, kept };
+}
+
+function callErrors(recorded: readonly RecordedCall[], { device }: FittedDevice): CallErrors[] {
+  const calls = recorded.filter(({ ms, drafts }) => ms !== undefined && drafts === 0);
   return (["decode", "prefill"] as const).map((kind) => {
     const own = calls.filter((call) => call.kind === kind);
     const sum = (valueOf: (call: RecordedCall) => number): number =>
@@ -90,7 +115,8 @@ function fromFresh(steps: readonly RecordedStep[]): readonly RecordedStep[] {
 }
 
 /** The recorded requests as the simulator takes them, in order of arrival; times count from the first. */
-function traceOf({ requests, config }: Recording, steps: readonly RecordedStep[]): SimulatedRequest[] {
+function traceOf(recording: Recording, steps: readonly RecordedStep[]): SimulatedRequest[] {
+  const { requests, config } = recording;
   const known = new Map(requests.map((request) => [request.request, request]));
   const contents: TokenRun[][] = Array.from({ length: config.slots }, () => []);
   const prompts = new Map<number, readonly TokenRun[]>();
@@ -116,7 +142,7 @@ function traceOf({ requests, config }: Recording, steps: readonly RecordedStep[]
     }
   }
   const played = requests.filter(({ request }) => prompts.has(request));
-  const originMs = Math.min(...played.map(({ arrivalMs }) => arrivalMs));
+  const originMs = firstArrivalMs(recording, steps);
   return played
     .map((request): SimulatedRequest => ({
       arrivalMs: request.arrivalMs - originMs,
@@ -147,16 +173,15 @@ function beginning(runs: readonly TokenRun[], most: number): TokenRun[] {
 function realReport(
   steps: readonly RecordedStep[],
   trace: readonly SimulatedRequest[],
-  { requests }: Recording,
+  recording: Recording,
   objective: Objective,
 ): SimulationReport {
   const collector = new Collector(objective);
-  const originMs = Math.min(...requests.map(({ arrivalMs }) => arrivalMs));
+  const { requests } = recording;
+  const originMs = firstArrivalMs(recording, steps);
   const live = new Map<number, { record: RecordedRequest; request: LiveRequest }>();
   const bySerial = [...requests].sort((a, b) => a.arrivalMs - b.arrivalMs);
-  const playable = new Set(
-    steps.flatMap(({ admitted }) => admitted.filter((_, i) => i % ADMISSION_NUMBERS === 0)),
-  );
+  const playable = admittedIn(steps);
   const specs = [...trace];
   for (const record of bySerial) {
     if (!playable.has(record.request)) continue;

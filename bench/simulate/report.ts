@@ -107,8 +107,8 @@ function difference(
 export function formatReplay({ fitted, errors, real, simulated, guessingShare }: Replay): string[] {
   const { device } = fitted;
   return [
-    `device ${device.name}, fitted to ${fitted.calls} calls of the first half`,
-    `calls of the second half${"".padEnd(8)}${["calls", "real ms", "model ms", "error", "planner's error"].map((head) => head.padStart(16)).join("")}`,
+    `device ${device.name}, fitted to ${fitted.calls} calls, every other one`,
+    `the calls between them${"".padEnd(10)}${["calls", "real ms", "model ms", "error", "planner's error"].map((head) => head.padStart(16)).join("")}`,
     ...errors.filter(({ calls }) => calls > 0).map(formatErrors),
     "",
     `${"the whole run".padEnd(20)}${["real", "simulated", "error"].map((head) => head.padStart(12)).join("")}`,

@@ -7,8 +7,11 @@ import type { DeviceModel } from "./device.ts";
 
 export interface FittedDevice {
   readonly device: DeviceModel;
-  /** Observed over modelled times of the calls it was fitted to, with a mean of 1: the machine's own noise. */
-  readonly noise: readonly number[];
+  /**
+   * Observed over modelled time of each call it was fitted to, by time: how much slower or faster the machine was at
+   * that moment than on average.
+   */
+  readonly speed: readonly { readonly atMs: number; readonly ratio: number }[];
   /** Calls it was fitted to. */
   readonly calls: number;
 }
@@ -31,13 +34,17 @@ export function callEntries({ entries }: RecordedCall): CallEntry[] {
 }
 
 /**
- * @param steps Those of the recording to learn from.
+ * @param steps Steps of the recording.
+ * @param learnFrom Those of their calls that it is fitted to; absent is all.
  * @throws {RangeError} When too few calls ran to tell anything.
  */
-export function fitDevice(name: string, { cost }: Timeline, steps: readonly RecordedStep[]): FittedDevice {
-  const calls = steps
-    .flatMap((step) => step.calls)
-    .filter(({ ms, drafts }) => ms !== undefined && drafts === 0);
+export function fitDevice(
+  name: string,
+  { cost }: Timeline,
+  steps: readonly RecordedStep[],
+  learnFrom: readonly RecordedCall[] = steps.flatMap((step) => step.calls),
+): FittedDevice {
+  const calls = learnFrom.filter(({ ms, drafts }) => ms !== undefined && drafts === 0);
   const decodes = calls.filter(({ kind }) => kind === "decode");
   const prefills = calls.filter(({ kind }) => kind === "prefill");
   if (decodes.length < LEAST_CALLS)
@@ -65,9 +72,10 @@ export function fitDevice(name: string, { cost }: Timeline, steps: readonly Reco
     sampleTokenMs: sample[1] ?? 0,
     stepMs: stepOverheadMs(steps),
   };
-  const ratios = calls.map((call) => (call.ms ?? 0) / Math.max(1e-6, modelledMs(device, call)));
-  const mean = ratios.reduce((sum, ratio) => sum + ratio, 0) / ratios.length;
-  return { device, noise: ratios.map((ratio) => ratio / mean), calls: calls.length };
+  const speed = calls
+    .map((call) => ({ atMs: call.startMs, ratio: (call.ms ?? 0) / Math.max(1e-6, modelledMs(device, call)) }))
+    .sort((a, b) => a.atMs - b.atMs);
+  return { device, speed, calls: calls.length };
 }
 
 /** Fewer say nothing about a line. */

@@ -81,8 +81,8 @@ export interface SimulationObserver {
 export interface SimulationOptions {
   readonly config: SchedulerConfig;
   readonly device: DeviceModel;
-  /** By what a call takes longer than the device model says; 1 is not at all. */
-  readonly noise: () => number;
+  /** By what a call that begins now takes longer than the device model says; 1 is not at all. */
+  readonly noise: (nowMs: number) => number;
   /** Whether every plan and state is checked. */
   readonly check: boolean;
 }
@@ -155,7 +155,7 @@ class Simulation {
       this.#deliver();
       const call = wantedCall(this.#state, planned);
       if (call === undefined) continue;
-      const ms = (callMs(device, call) + copies * device.copyMs) * this.#options.noise();
+      const ms = (callMs(device, call) + copies * device.copyMs) * this.#options.noise(this.#nowMs);
       copies = 0;
       this.#nowMs += ms;
       completeCall(this.#state, call, ms);

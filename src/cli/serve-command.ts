@@ -2,7 +2,7 @@
 import { setTimeout as wait } from "node:timers/promises";
 import { isatty } from "node:tty";
 import { forkEngine } from "../../engine/process/fork.ts";
-import type { LoadOptions, ModelFacts } from "../../engine/protocol.ts";
+import type { ModelFacts } from "../../engine/protocol.ts";
 import { DEFAULT_MODEL } from "../../models/catalogue.ts";
 import { ChatTemplate } from "../../models/chat-template.ts";
 import { TemplateRenderer } from "../../models/chat-template-renderer.ts";
@@ -15,8 +15,8 @@ import type { TokenTable } from "../../models/text/token-table.ts";
 import { createApp } from "../app.ts";
 import { parseApiKeys } from "../config/api-keys.ts";
 import { ConfigError } from "../config/config-error.ts";
-import { NO_POLICIES } from "../config/key-policies.ts";
 import { pickLimits } from "../config/limits.ts";
+import { engineOptions } from "../config/engine-options.ts";
 import { isLoopback, loadConfig } from "../config/load-config.ts";
 import type { ConfigInputs, LoadedConfig } from "../config/load-config.ts";
 import type { ServeValues } from "../config/options.ts";
@@ -67,7 +67,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const renderer = new TemplateRenderer({ deadlineMs: limits["max-template-ms"] });
   const models = new ModelHost(resolved, {
     startEngine: (model) => forkEngine({ onStderr: (line) => log.debug({ model: model.id }, line) }),
-    loadOptions: (model) => loadOptions(model, values),
+    loadOptions: (model) => engineOptions(model.path, config),
     createTemplate: (model, facts, tokens) => createTemplate(model, facts, tokens, renderer),
     onStep: (model, report) => metrics.observeStep(model, report),
     onTrouble: (trouble) => metrics.countTrouble(trouble),
@@ -181,33 +181,6 @@ function createTemplate(
   if (source === undefined) return undefined;
   const textOf = (token: number | undefined): string => (token === undefined ? "" : table.piece(token));
   return new ChatTemplate({ source, table, bosText: textOf(bosToken), eosText: textOf(eosToken), renderer });
-}
-
-function loadOptions(model: ResolvedModel, values: ServeValues): LoadOptions {
-  return {
-    modelPath: model.path,
-    contextTokens: values.context,
-    slots: values.slots,
-    batchTokens: values["batch-size"],
-    threads: values.threads,
-    gpu: values.gpu,
-    gpuLayers: values["gpu-layers"],
-    flashAttention: values["flash-attention"],
-    kvCacheType: values["kv-type"],
-    prefillChunk: values["prefill-chunk"],
-    itlTargetMs: values["itl-target"],
-    maxQueued: values["max-queued"],
-    maxPromptTokens: values["max-prompt-tokens"],
-    deterministic: values.deterministic,
-    fairness: {
-      ...(values["key-policy"] ?? NO_POLICIES).fairness,
-      agingQuantumMs: values["aging-quantum"] * 1000,
-      evict: values.eviction === "on",
-      ttftLimitMs: values["ttft-limit"] ?? Infinity,
-    },
-    speculate: values.speculation === "auto" ? undefined : values.speculation === "on",
-    timelineSteps: values.timeline,
-  };
 }
 
 function appConfig({ values }: LoadedConfig, version: string): AppConfig {

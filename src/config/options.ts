@@ -29,6 +29,11 @@ export const serveOptions = {
   ),
   host: option(text("address"), "127.0.0.1", "address to listen on"),
   port: option(integer("number", 0, 65_535), 9338, "TCP port; 0 takes a free one"),
+  preset: option(
+    choice("latency", "balanced", "throughput", "strict"),
+    "balanced",
+    "what matters most, for --itl-target, --prefill-share, --deterministic and --speculation where they are not given",
+  ),
   slots: option(
     integer("count", 1, MAX_SLOTS),
     DEFAULT_SLOTS,
@@ -66,6 +71,16 @@ export const serveOptions = {
     amount("ms", 1, 60_000),
     undefined,
     "longest wanted time between two tokens of a stream (default: 100 on a GPU, 400 on a CPU)",
+  ),
+  "prefill-share": option(
+    amount("share", 0, 1),
+    undefined,
+    "time that a waiting prompt gets at least beside running streams, relative to theirs (default: 0.3)",
+  ),
+  plugs: option(
+    flag,
+    true,
+    "close a gap between decoding slots with a throw-away token where that is cheaper than another device pass",
   ),
   speculation: option(
     choice("auto", "on", "off"),

@@ -417,3 +417,10 @@ describe("grammars", () => {
     expect(engine.backend.openSamplers).toBe(0);
   });
 });
+
+test("gaps stay open where that is asked for, and prefill gets the share that is asked for", async () => {
+  const engine = await fakeEngine({ slots: 3 }, { speculate: false, plugGaps: false, minPrefillShare: 0.7 });
+  const { config } = await engine.timeline();
+  await engine.stop();
+  expect(config).toMatchObject({ plugGaps: false, minPrefillShare: 0.7 });
+});

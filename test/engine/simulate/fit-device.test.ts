@@ -71,7 +71,7 @@ test("costs of passes, cells, prompts and draws are told apart", () => {
       entries: made.entries.map((n, i) => (i % 4 === 1 ? 0 : n)),
     })),
   }));
-  const { device, noise, calls } = fitDevice("again", timeline, steps);
+  const { device, speed, calls } = fitDevice("again", timeline, steps);
   expect(calls).toBe(120);
   for (const width of [1, 3, 8]) expect(passMs(device, width)).toBeCloseTo(passMs(DEVICE, width), 0);
   expect(device.decodeCellsMs).toBeCloseTo(DEVICE.decodeCellsMs, 2);
@@ -79,7 +79,8 @@ test("costs of passes, cells, prompts and draws are told apart", () => {
   expect(device.prefillCellsMs).toBeCloseTo(DEVICE.prefillCellsMs, 3);
   expect(device.sampleTokenMs).toBeCloseTo(0.3, 3);
   expect(device.stepMs).toBeCloseTo(0.5, 3);
-  expect(Math.max(...noise) - Math.min(...noise)).toBeLessThan(0.05);
+  expect(Math.max(...speed.map(({ ratio }) => ratio))).toBeLessThan(1.05);
+  expect(Math.min(...speed.map(({ ratio }) => ratio))).toBeGreaterThan(0.95);
   for (const made of steps.flatMap((step) => step.calls))
     expect(modelledMs(device, made) / (made.ms ?? 0)).toBeCloseTo(1, 1);
 });

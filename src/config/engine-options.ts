@@ -1,0 +1,42 @@
+/** What an engine is told to load, and how: the options, and the preset for those that nobody has set. */
+import { PRESETS } from "../../engine/presets.ts";
+import type { PresetKnobs } from "../../engine/presets.ts";
+import type { LoadOptions } from "../../engine/protocol.ts";
+import { NO_POLICIES } from "./key-policies.ts";
+import type { LoadedConfig } from "./load-config.ts";
+import type { ServeOptionName } from "./options.ts";
+
+/** @param modelPath A GGUF file. */
+export function engineOptions(modelPath: string, { values, sources }: LoadedConfig): LoadOptions {
+  const preset: PresetKnobs = PRESETS[values.preset];
+  const chosen = <T>(name: ServeOptionName, value: T, ofPreset: T | undefined): T =>
+    sources[name] === "default" ? (ofPreset ?? value) : value;
+  const minPrefillShare = chosen("prefill-share", values["prefill-share"], preset.minPrefillShare);
+  const speculation = values.speculation === "auto" ? undefined : values.speculation === "on";
+  return {
+    modelPath,
+    contextTokens: values.context,
+    slots: values.slots,
+    batchTokens: values["batch-size"],
+    threads: values.threads,
+    gpu: values.gpu,
+    gpuLayers: values["gpu-layers"],
+    flashAttention: values["flash-attention"],
+    kvCacheType: values["kv-type"],
+    prefillChunk: values["prefill-chunk"],
+    itlTargetMs: chosen("itl-target", values["itl-target"], preset.itlTargetMs),
+    maxQueued: values["max-queued"],
+    maxPromptTokens: values["max-prompt-tokens"],
+    deterministic: chosen("deterministic", values.deterministic, preset.deterministic),
+    fairness: {
+      ...(values["key-policy"] ?? NO_POLICIES).fairness,
+      agingQuantumMs: values["aging-quantum"] * 1000,
+      evict: values.eviction === "on",
+      ttftLimitMs: values["ttft-limit"] ?? Infinity,
+    },
+    speculate: chosen("speculation", speculation, preset.speculate),
+    ...(minPrefillShare === undefined ? {} : { minPrefillShare }),
+    plugGaps: values.plugs,
+    timelineSteps: values.timeline,
+  };
+}

@@ -1,0 +1,49 @@
+/** What an engine is told: options over the preset over the defaults. */
+import { expect, test } from "vitest";
+import { engineOptions } from "../../../src/config/engine-options.ts";
+import { loadConfig } from "../../../src/config/load-config.ts";
+
+const options = (flags: Record<string, unknown>, env: Record<string, string> = {}) =>
+  engineOptions("model.gguf", loadConfig({ flags, env, file: undefined }));
+
+test("a preset sets what nobody has set", () => {
+  expect(options({})).toMatchObject({
+    itlTargetMs: undefined,
+    deterministic: false,
+    speculate: undefined,
+    plugGaps: true,
+  });
+  expect(options({})).not.toHaveProperty("minPrefillShare");
+  expect(options({ preset: "latency" })).toMatchObject({ itlTargetMs: 50, minPrefillShare: 0.2 });
+  expect(options({ preset: "throughput" })).toMatchObject({ itlTargetMs: 60_000 });
+  expect(options({ preset: "strict" })).toMatchObject({ deterministic: true, speculate: false });
+});
+
+test("a flag or a variable wins over the preset", () => {
+  expect(options({ preset: "latency", "itl-target": "80" })).toMatchObject({
+    itlTargetMs: 80,
+    minPrefillShare: 0.2,
+  });
+  expect(options({ preset: "strict", deterministic: false })).toMatchObject({ deterministic: false });
+  expect(options({ preset: "strict" }, { WEFT_SPECULATION: "on" })).toMatchObject({ speculate: true });
+  expect(options({ preset: "strict" }, { WEFT_SPECULATION: "auto" })).toMatchObject({ speculate: undefined });
+});
+
+test("every knob reaches the engine", () => {
+  const knobs = {
+    "prefill-share": "0.5",
+    plugs: false,
+    "prefill-chunk": "32",
+    slots: "3",
+    "batch-size": "64",
+  };
+  expect(options({ ...knobs, threads: "2", "kv-type": "q8_0" })).toMatchObject({
+    minPrefillShare: 0.5,
+    plugGaps: false,
+    prefillChunk: 32,
+    slots: 3,
+    batchTokens: 64,
+    threads: 2,
+    kvCacheType: "q8_0",
+  });
+});
