@@ -29,7 +29,15 @@ const infillShape = {
   input_extra: z.array(extraFile).optional(),
 } as const;
 
-const shared = completionSchema.omit({ best_of: true, echo: true, logprobs: true, n: true, suffix: true });
+const shared = completionSchema.omit({
+  best_of: true,
+  echo: true,
+  logprobs: true,
+  n: true,
+  prompt_logprobs: true,
+  return_tokens_as_token_ids: true,
+  suffix: true,
+});
 const nativeSchema = z.object(nativeShape);
 const infillSchema = z.object({ ...infillShape, prompt: z.string().optional() });
 

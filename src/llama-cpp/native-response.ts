@@ -109,7 +109,7 @@ function probabilities(events: readonly GenerationEvent[], { model, request }: N
   if (request.completion.logprobs === undefined) return {};
   const tokens = events.flatMap((event) => (event.kind === "content" ? event.tokens : []));
   if (tokens.length === 0 && events.every(({ kind }) => kind === "finish")) return {};
-  const json = chatLogprobs(tokens, model.tokens);
+  const json = chatLogprobs(tokens, { table: model.tokens, asIds: false });
   const scored = tokens.filter(({ logprobs }) => logprobs !== undefined);
   return { completion_probabilities: scored.map((token, i) => withIds(token, json[i], model)) };
 }

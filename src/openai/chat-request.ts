@@ -14,6 +14,7 @@ import {
 } from "./generation-fields.ts";
 import type { DeliverySettings, RequestLimits } from "./generation-fields.ts";
 import { boundMessages, messagesSchema, toTemplateMessages } from "./messages.ts";
+import { logprobShape, readProbs, readPromptLogprobs } from "./logprob-fields.ts";
 import { readReasoning, reasoningShape } from "./reasoning-fields.ts";
 import type { ReasoningSettings } from "./reasoning-fields.ts";
 import type { CallStyle } from "./tool-calls.ts";
@@ -37,6 +38,7 @@ const schema = z.object({
   messages: messagesSchema,
   logprobs: z.boolean().optional(),
   top_logprobs: integer(0).optional(),
+  ...logprobShape,
   chat_template_kwargs: z.record(z.string(), z.unknown()).optional(),
   add_generation_prompt: z.boolean().optional(),
   continue_final_message: z.boolean().optional(),
@@ -59,6 +61,10 @@ export interface ChatRequest {
   /** How many answers; at least 1. */
   readonly choices: number;
   readonly callStyle: CallStyle;
+  /** As `SubmitCommand.promptLogprobs`. */
+  readonly promptLogprobs: number | undefined;
+  /** Whether log probabilities name tokens by their ids. */
+  readonly tokensAsIds: boolean;
   /** Whether thinking that is told apart is delivered. */
   readonly showReasoning: boolean;
   readonly ignoredFields: readonly string[];
@@ -93,6 +99,8 @@ export function readChatRequest(
     delivery: readDelivery(fields),
     choices: readChoices(fields, limits),
     callStyle: style,
+    promptLogprobs: readPromptLogprobs(fields, limits),
+    tokensAsIds: fields.return_tokens_as_token_ids ?? false,
     showReasoning: reasoning.show,
     ignoredFields: ignored,
   };
@@ -133,10 +141,12 @@ function predictedText({ prediction }: ChatFields): string | undefined {
   return content.map(({ text }) => text).join("");
 }
 
-function readTopLogprobs({ logprobs, top_logprobs: top }: ChatFields, limits: Limits): number | undefined {
+function readTopLogprobs(fields: ChatFields, limits: Limits): number | undefined {
+  const { logprobs, top_logprobs: top } = fields;
+  const probs = readProbs(fields, limits);
   checkMaximum(top ?? 0, limits["max-top-logprobs"], "top_logprobs", "max-top-logprobs");
-  if (logprobs === true) return top ?? 0;
-  if (top === undefined) return undefined;
+  if (logprobs === true) return top ?? probs ?? 0;
+  if (top === undefined) return probs;
   throw new ApiError(
     "invalid_value",
     "The 'top_logprobs' parameter is only allowed when 'logprobs' is enabled.",

@@ -1,5 +1,4 @@
 /** A chat completion on the wire: its chunks and its whole body. */
-import type { TokenTable } from "../../models/text/token-table.ts";
 import type { ReasoningField } from "../deps.ts";
 import type { ChoiceEvent, FinishedAnswer, FinishedChoice } from "../choices.ts";
 import type { DeltaEvent, FinishEvent, GenerationEvent, GenerationUsage } from "../generate.ts";
@@ -7,8 +6,8 @@ import { sseFrame } from "../http/sse.ts";
 import { chunkExtras, tokenIdsJson } from "./answer.ts";
 import type { AnswerHead, EventWriter } from "./answer.ts";
 import type { DeliverySettings } from "./generation-fields.ts";
-import { chatLogprobs } from "./logprobs.ts";
-import type { ChatTokenJson } from "./logprobs.ts";
+import { chatLogprobs, promptLogprobsJson } from "./logprobs.ts";
+import type { ChatTokenJson, TokenNaming } from "./logprobs.ts";
 import { CallDeltas, callsJson, finishReasonJson } from "./tool-calls.ts";
 import type { CallStyle } from "./tool-calls.ts";
 import { timingsJson, usageJson } from "./usage.ts";
@@ -20,7 +19,9 @@ export interface ChatAnswer {
   readonly reasoningField: ReasoningField | undefined;
   readonly logprobs: boolean;
   readonly calls: CallStyle;
-  readonly table: TokenTable;
+  readonly naming: TokenNaming;
+  /** Whether those of the prompt are asked for. */
+  readonly promptLogprobs: boolean;
   readonly promptTokens: readonly number[];
 }
 
@@ -74,7 +75,9 @@ function withTokens(choice: ChoiceEvent, tokens: readonly number[]): ChoiceEvent
   return { ...choice, event: { ...choice.event, tokenIds: [...tokens, ...choice.event.tokenIds] } };
 }
 
-export function chatBody({ choices, usage, timings }: FinishedAnswer, answer: ChatAnswer): object {
+export function chatBody(finished: FinishedAnswer, answer: ChatAnswer): object {
+  const { choices, usage, timings, promptLogprobs } = finished;
+  const { promptTokens, naming } = answer;
   const { id, created, model, fingerprint } = answer.head;
   return {
     id,
@@ -86,7 +89,10 @@ export function chatBody({ choices, usage, timings }: FinishedAnswer, answer: Ch
     service_tier: "default",
     system_fingerprint: `fp_${fingerprint}`,
     timings: timingsJson(usage, timings),
-    ...(answer.delivery.tokenIds ? { prompt_token_ids: answer.promptTokens } : {}),
+    ...(answer.delivery.tokenIds ? { prompt_token_ids: promptTokens } : {}),
+    ...(answer.promptLogprobs
+      ? { prompt_logprobs: promptLogprobsJson(promptLogprobs[0], promptTokens, naming.table) }
+      : {}),
   };
 }
 
@@ -172,7 +178,7 @@ function usageFrame(usage: GenerationUsage, answer: ChatAnswer): string {
 }
 
 function contentLogprobs(event: GenerationEvent, answer: ChatAnswer): ChatTokenJson[] {
-  return event.kind === "content" ? chatLogprobs(event.tokens, answer.table) : [];
+  return event.kind === "content" ? chatLogprobs(event.tokens, answer.naming) : [];
 }
 
 function reasoningJson(text: string, field: ReasoningField): object {

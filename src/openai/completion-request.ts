@@ -12,6 +12,7 @@ import {
   readGeneration,
 } from "./generation-fields.ts";
 import type { DeliverySettings, GenerationSettings, RequestLimits } from "./generation-fields.ts";
+import { logprobShape, readProbs, readPromptLogprobs } from "./logprob-fields.ts";
 import { readTextInputs, textInputs } from "./text-inputs.ts";
 import type { TextInput } from "./text-inputs.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
@@ -27,6 +28,7 @@ const schema = z.object({
   suffix: z.string().optional(),
   echo: z.boolean().optional(),
   logprobs: integer(0).optional(),
+  ...logprobShape,
   best_of: integer(1).optional(),
   add_special_tokens: z.boolean().optional(),
 });
@@ -47,6 +49,10 @@ export interface CompletionRequest {
   /** As `GenerationParams.topLogprobs`, of the tokens that are shown. */
   readonly logprobs: number | undefined;
   /** Undefined: as the kind of prompt has it by default. */
+  /** As `SubmitCommand.promptLogprobs`, whatever `echo` asks for. */
+  readonly promptLogprobs: number | undefined;
+  /** Whether log probabilities name tokens by their ids. */
+  readonly tokensAsIds: boolean;
   readonly addSpecialTokens: boolean | undefined;
   readonly format: OutputFormat;
   readonly generation: GenerationSettings;
@@ -85,8 +91,12 @@ export function readCompletionRequest(
     "max-answer-choices",
   );
   checkMaximum(fields.logprobs ?? 0, limits["max-top-logprobs"], "logprobs", "max-top-logprobs");
+  const logprobs = fields.logprobs ?? readProbs(fields, limits);
+  const promptLogprobs = readPromptLogprobs(fields, limits);
+  if (promptLogprobs !== undefined && echo && logprobs !== undefined)
+    throw exclusive("prompt_logprobs", "echo");
   // Choosing the best needs the probabilities also where they are not shown.
-  const topLogprobs = fields.logprobs ?? (bestOf > choices ? 0 : undefined);
+  const topLogprobs = logprobs ?? (bestOf > choices ? 0 : undefined);
   const scoring = echo && fields.max_tokens === 0;
   const generation = readGeneration(
     scoring ? { ...fields, max_tokens: undefined } : fields,
@@ -99,7 +109,9 @@ export function readCompletionRequest(
     prompts,
     suffix,
     echo,
-    logprobs: fields.logprobs,
+    logprobs,
+    promptLogprobs,
+    tokensAsIds: fields.return_tokens_as_token_ids ?? false,
     addSpecialTokens: fields.add_special_tokens,
     format: readFormat(present, limits),
     generation: scoring ? { ...generation, maxTokens: 0 } : generation,

@@ -2,15 +2,20 @@
 import { promptLogprobsAt } from "../../engine/prompt-logprobs.ts";
 import type { PromptLogprobs, TokenId } from "../../engine/protocol.ts";
 import type { DeltaToken } from "../../models/text/text-pipeline.ts";
-import type { TokenTable } from "../../models/text/token-table.ts";
 import type { ChoiceEvent, FinishedAnswer, FinishedChoice } from "../choices.ts";
 import type { GenerationEvent } from "../generate.ts";
 import { sseFrame } from "../http/sse.ts";
 import { chunkExtras, tokenIdsJson } from "./answer.ts";
 import type { AnswerHead, EventWriter } from "./answer.ts";
 import type { DeliverySettings } from "./generation-fields.ts";
-import { characterStarts, joinLegacyLogprobs, LegacyLogprobs, promptLogprobs } from "./logprobs.ts";
-import type { LegacyLogprobsJson } from "./logprobs.ts";
+import {
+  characterStarts,
+  joinLegacyLogprobs,
+  LegacyLogprobs,
+  promptLogprobs,
+  promptLogprobsJson,
+} from "./logprobs.ts";
+import type { LegacyLogprobsJson, TokenNaming } from "./logprobs.ts";
 import { timingsJson, usageJson } from "./usage.ts";
 
 export interface AnsweredPrompt {
@@ -25,7 +30,9 @@ export interface CompletionAnswer {
   /** Whether each choice begins with its prompt; its log probabilities then count every token of both. */
   readonly echo: boolean;
   readonly logprobs: boolean;
-  readonly table: TokenTable;
+  readonly naming: TokenNaming;
+  /** Whether those of the prompts are asked for, beside what `echo` brings. */
+  readonly promptLogprobs: boolean;
   readonly bosToken: TokenId | undefined;
   readonly prompts: readonly AnsweredPrompt[];
   /** Choices of each prompt. */
@@ -82,6 +89,9 @@ function choiceJson(
     logprobs: answer.logprobs ? (before === undefined ? legacy : joinLegacyLogprobs(before, legacy)) : null,
     finish_reason: finish.reason,
     stop_reason: finish.stopReason ?? null,
+    ...(answer.promptLogprobs
+      ? { prompt_logprobs: promptLogprobsJson(ofPrompt, promptOf(index, answer).tokens, answer.naming.table) }
+      : {}),
     ...(answer.delivery.tokenIds
       ? {
           token_ids: events.flatMap((event) => event.tokenIds),
@@ -152,7 +162,7 @@ function shownTokens(event: GenerationEvent, { echo }: CompletionAnswer): readon
 }
 
 function legacyLogprobs(index: number, answer: CompletionAnswer): LegacyLogprobs {
-  return new LegacyLogprobs(answer.table, characterStarts(Buffer.from(promptOf(index, answer).text)));
+  return new LegacyLogprobs(answer.naming, characterStarts(Buffer.from(promptOf(index, answer).text)));
 }
 
 function promptJson(
@@ -161,13 +171,14 @@ function promptJson(
   answer: CompletionAnswer,
 ): LegacyLogprobsJson {
   const { tokens, text } = promptOf(index, answer);
-  const { bosToken, table } = answer;
-  const added = bosToken !== undefined && tokens[0] === bosToken && !text.startsWith(table.piece(bosToken));
+  const { bosToken, naming } = answer;
+  const added =
+    bosToken !== undefined && tokens[0] === bosToken && !text.startsWith(naming.table.piece(bosToken));
   const scored = tokens.map((token, i) => ({
     token,
     logprobs: ofPrompt === undefined ? undefined : promptLogprobsAt(ofPrompt, i),
   }));
-  return promptLogprobs(scored, table, added ? 1 : 0);
+  return promptLogprobs(scored, naming, added ? 1 : 0);
 }
 
 function promptOf(index: number, answer: CompletionAnswer): AnsweredPrompt {

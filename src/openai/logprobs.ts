@@ -1,5 +1,6 @@
-/** Log probabilities in the two shapes of OpenAI: chat's list of tokens, legacy completions' parallel arrays. */
-import type { TokenId, TokenLogprobs } from "../../engine/protocol.ts";
+/** Log probabilities in the two shapes of OpenAI, chat's list of tokens and legacy completions' parallel arrays, and in vLLM's of a prompt. */
+import { promptLogprobsAt } from "../../engine/prompt-logprobs.ts";
+import type { PromptLogprobs, TokenId, TokenLogprobs } from "../../engine/protocol.ts";
 import type { DeltaToken } from "../../models/text/text-pipeline.ts";
 import type { TokenTable } from "../../models/text/token-table.ts";
 
@@ -14,14 +15,21 @@ export interface ChatTokenJson extends TokenLogprobJson {
   readonly top_logprobs: readonly TokenLogprobJson[];
 }
 
-export function chatLogprobs(tokens: readonly DeltaToken[], table: TokenTable): ChatTokenJson[] {
+/** How tokens are written. */
+export interface TokenNaming {
+  readonly table: TokenTable;
+  /** As `token_id:5` instead of their text, for clients that need to tell those with the same text apart. */
+  readonly asIds: boolean;
+}
+
+export function chatLogprobs(tokens: readonly DeltaToken[], naming: TokenNaming): ChatTokenJson[] {
   return tokens.flatMap(({ token, logprobs }) =>
     logprobs === undefined
       ? []
       : [
           {
-            ...tokenJson(token, logprobs.logprob, table),
-            top_logprobs: logprobs.top.map(([id, logprob]) => tokenJson(id, logprob, table)),
+            ...tokenJson(token, logprobs.logprob, naming),
+            top_logprobs: logprobs.top.map(([id, logprob]) => tokenJson(id, logprob, naming)),
           },
         ],
   );
@@ -36,12 +44,12 @@ export interface LegacyLogprobsJson {
 
 /** Legacy logprobs over a whole answer, which may come in pieces. */
 export class LegacyLogprobs {
-  readonly #table: TokenTable;
+  readonly #naming: TokenNaming;
   #offset: number;
 
   /** @param promptCharacters Offsets count from the start of the prompt. */
-  constructor(table: TokenTable, promptCharacters: number) {
-    this.#table = table;
+  constructor(naming: TokenNaming, promptCharacters: number) {
+    this.#naming = naming;
     this.#offset = promptCharacters;
   }
 
@@ -50,7 +58,7 @@ export class LegacyLogprobs {
     const json = emptyLegacyLogprobs();
     for (const { token, logprobs } of tokens) {
       if (logprobs === undefined) continue;
-      this.#offset = addToken(json, { token, logprobs }, this.#offset, this.#table);
+      this.#offset = addToken(json, { token, logprobs }, this.#offset, this.#naming);
     }
     return json;
   }
@@ -62,16 +70,43 @@ export class LegacyLogprobs {
  */
 export function promptLogprobs(
   tokens: readonly DeltaToken[],
-  table: TokenTable,
+  naming: TokenNaming,
   hidden: number,
 ): LegacyLogprobsJson {
   const json = emptyLegacyLogprobs();
   let offset = 0;
   for (const [i, token] of tokens.entries()) {
-    const next = addToken(json, token, offset, table);
+    const next = addToken(json, token, offset, naming);
     if (i >= hidden) offset = next;
   }
   return json;
+}
+
+interface PromptTokenJson {
+  readonly logprob: number;
+  /** 1 for the most likely; null for a token that is none of the alternatives. */
+  readonly rank: number | null;
+  readonly decoded_token: string;
+}
+
+/** vLLM's shape: of each token of a prompt, itself and its alternatives by id; null for the first. */
+export function promptLogprobsJson(
+  ofPrompt: PromptLogprobs | undefined,
+  tokens: readonly TokenId[],
+  table: TokenTable,
+): (Readonly<Record<string, PromptTokenJson>> | null)[] | null {
+  if (ofPrompt === undefined) return null;
+  return tokens.map((token, i) => {
+    const logprobs = promptLogprobsAt(ofPrompt, i);
+    if (logprobs === undefined) return null;
+    const json: Record<string, PromptTokenJson> = {};
+    const add = (id: TokenId, logprob: number, rank: number | null): void => {
+      json[id] ??= { logprob, rank, decoded_token: tokenText(id, { table, asIds: false }) };
+    };
+    for (const [rank, [id, logprob]] of logprobs.top.entries()) add(id, logprob, rank + 1);
+    add(token, logprobs.logprob, null);
+    return json;
+  });
 }
 
 /** The token arrays of the first, then those of the second. */
@@ -96,13 +131,13 @@ function addToken(
   json: LegacyLogprobsJson,
   { token, logprobs }: DeltaToken,
   offset: number,
-  table: TokenTable,
+  naming: TokenNaming,
 ): number {
-  json.tokens.push(tokenText(token, table));
+  json.tokens.push(tokenText(token, naming));
   json.token_logprobs.push(logprobs?.logprob ?? null);
-  json.top_logprobs.push(logprobs === undefined ? null : topJson(token, logprobs, table));
+  json.top_logprobs.push(logprobs === undefined ? null : topJson(token, logprobs, naming));
   json.text_offset.push(offset);
-  return offset + characterStarts(table.bytes(token));
+  return offset + characterStarts(naming.table.bytes(token));
 }
 
 /**
@@ -112,12 +147,12 @@ function addToken(
 function topJson(
   token: TokenId,
   { logprob, top }: TokenLogprobs,
-  table: TokenTable,
+  naming: TokenNaming,
 ): Record<string, number> | null {
   if (top.length === 0) return null;
   const byText = new Map<string, number>();
   for (const [id, ofId] of [...top, [token, logprob] as const]) {
-    const text = tokenText(id, table);
+    const text = tokenText(id, naming);
     if (!byText.has(text)) byText.set(text, ofId);
   }
   return Object.fromEntries(byText);
@@ -130,16 +165,18 @@ export function characterStarts(bytes: Uint8Array): number {
   return count;
 }
 
-function tokenJson(token: TokenId, logprob: number, table: TokenTable): TokenLogprobJson {
+function tokenJson(token: TokenId, logprob: number, naming: TokenNaming): TokenLogprobJson {
+  const { table } = naming;
   return {
-    token: tokenText(token, table),
+    token: tokenText(token, naming),
     logprob,
     bytes: table.isControl(token) ? null : [...table.bytes(token)],
   };
 }
 
 /** The token's text; one that is no whole character is written as its bytes, as OpenAI does. */
-function tokenText(token: TokenId, table: TokenTable): string {
+function tokenText(token: TokenId, { table, asIds }: TokenNaming): string {
+  if (asIds) return `token_id:${token}`;
   const bytes = table.bytes(token);
   try {
     return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);

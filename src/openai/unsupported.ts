@@ -144,6 +144,20 @@ export function ignoredFields(
   return ignored;
 }
 
+/**
+ * The fields that an endpoint without fields of its own to refuse or to ignore does not read.
+ * @throws {ApiError} 400 for the first of them when `strict`.
+ */
+export function unreadFields(body: Body, known: ReadonlySet<string>, strict: boolean): string[] {
+  const unread = Object.keys(body)
+    .filter((field) => !known.has(field))
+    .map(printable);
+  const [first] = unread;
+  if (strict && first !== undefined)
+    throw new ApiError("unknown_parameter", `Unknown parameter: '${first}'.`, first);
+  return unread.slice(0, MAX_REPORTED_FIELDS);
+}
+
 /** The names of what had no effect as a header may hold them: keywords of schemas follow the fields. */
 export function reportedFields(fields: readonly string[], keywords: readonly string[]): string[] {
   return [...fields, ...keywords.map((path) => path.replace(/[^\w.[\]-]/g, "?").slice(0, 128))].slice(

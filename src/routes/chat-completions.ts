@@ -23,7 +23,8 @@ export async function chatCompletions(c: AppContext, deps: AppDeps): Promise<Res
   const nextCallId = (): string => deps.ids.next("call_");
   const prepared = await prepareChatTurn(model, request.turn);
   const turn = prepared.request({ id, owner: c.get("owner"), scheduling, nextCallId });
-  const asked = { prompts: [turn], perPrompt: request.choices };
+  const { promptLogprobs } = request;
+  const asked = { prompts: [{ ...turn, promptLogprobs }], perPrompt: request.choices };
   const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
   c.get("notes").allowance = choices.allowance;
   const answer: ChatAnswer = {
@@ -32,7 +33,8 @@ export async function chatCompletions(c: AppContext, deps: AppDeps): Promise<Res
     reasoningField: request.showReasoning ? deps.config.reasoningField : undefined,
     logprobs: request.turn.generation.topLogprobs !== undefined,
     calls: request.callStyle,
-    table: model.tokens,
+    naming: { table: model.tokens, asIds: request.tokensAsIds },
+    promptLogprobs: request.promptLogprobs !== undefined,
     promptTokens: choices.promptTokens[0] ?? [],
   };
   return sendAnswer(c, deps, choices, {

@@ -36,7 +36,8 @@ export async function completions(c: AppContext, deps: AppDeps): Promise<Respons
     delivery: request.delivery,
     echo: request.echo,
     logprobs: request.logprobs !== undefined,
-    table: model.tokens,
+    naming: { table: model.tokens, asIds: request.tokensAsIds },
+    promptLogprobs: request.promptLogprobs !== undefined,
     bosToken: model.facts.bosToken,
     prompts: request.prompts.map((prompt, i) => ({
       text: echoedText(prompt, model),
@@ -71,6 +72,6 @@ function generateRequests(
     calls: undefined,
     constraint: held?.constraint,
     verify: held?.verify,
-    promptLogprobs: request.echo ? request.logprobs : undefined,
+    promptLogprobs: request.promptLogprobs ?? (request.echo ? request.logprobs : undefined),
   }));
 }

@@ -13,7 +13,7 @@ import { readChatRequest } from "../openai/chat-request.ts";
 import { checkToken } from "../openai/generation-fields.ts";
 import type { RequestLimits } from "../openai/generation-fields.ts";
 import { checkLength, missing, parseWith, withoutNulls, wrongType } from "../openai/validation.ts";
-import { reportedFields } from "../openai/unsupported.ts";
+import { reportedFields, unreadFields } from "../openai/unsupported.ts";
 import { ignoredHeader } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { findModel } from "./find-model.ts";
@@ -38,30 +38,37 @@ export const detokenizeSchema = z.object({
   tokens: z.unknown().meta({ type: "array", items: { type: "integer" } }),
 });
 
+const TOKENIZE_FIELDS: ReadonlySet<string> = new Set(Object.keys(tokenizeSchema.shape));
+const DETOKENIZE_FIELDS: ReadonlySet<string> = new Set(Object.keys(detokenizeSchema.shape));
+
 /** Of a chat request only the prompt matters here. */
 function promptOnly({ config }: AppDeps): RequestLimits {
-  return { strictParams: false, limits: { ...config.limits, "max-choices": Number.POSITIVE_INFINITY } };
+  const limits = { ...config.limits, "max-choices": Number.POSITIVE_INFINITY };
+  return { strictParams: config.strictParams, limits };
 }
 
 export async function tokenize(c: AppContext, deps: AppDeps): Promise<Response> {
   const body = withoutNulls(await readJsonObject(c.req.raw, deps.config.limits));
   const fields = parseWith(tokenizeSchema, body);
   const model = modelFor(deps, fields.model);
-  const { parts, addBos } = await tokenizeInput(model, body, fields, promptOnly(deps));
+  const { parts, addBos, ignored } = await tokenizeInput(model, body, fields, promptOnly(deps));
   const tokens = await countedTokens(model, parts, addBos, deps.config.limits);
   const pieces =
     fields.with_pieces === true ? tokens.map((id) => ({ id, piece: piece(id, model) })) : undefined;
-  return jsonReply({
+  const strings = fields.return_token_strs === true ? tokens.map((id) => model.tokens.piece(id)) : undefined;
+  const answer = {
     tokens: pieces ?? tokens,
     count: tokens.length,
     max_model_len: model.facts.contextTokens,
-    ...(fields.return_token_strs === true ? { token_strs: tokens.map((id) => model.tokens.piece(id)) } : {}),
-  });
+    ...(strings === undefined ? {} : { token_strs: strings }),
+  };
+  return jsonReply(answer, 200, ignoredHeader(ignored));
 }
 
 export async function detokenize(c: AppContext, deps: AppDeps): Promise<Response> {
   const body = withoutNulls(await readJsonObject(c.req.raw, deps.config.limits));
   const model = modelFor(deps, parseWith(detokenizeSchema, body).model);
+  const ignored = unreadFields(body, DETOKENIZE_FIELDS, deps.config.strictParams);
   const tokens = body["tokens"];
   if (tokens === undefined) throw missing("tokens");
   if (!Array.isArray(tokens)) throw wrongType("tokens", "an array of integers", tokens);
@@ -71,13 +78,13 @@ export async function detokenize(c: AppContext, deps: AppDeps): Promise<Response
     return model.tokens.bytes(token);
   });
   const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(Buffer.concat(bytes));
-  return jsonReply({ content: text, prompt: text });
+  return jsonReply({ content: text, prompt: text }, 200, ignoredHeader(ignored));
 }
 
 export async function applyTemplate(c: AppContext, deps: AppDeps): Promise<Response> {
   const request = readChatRequest(await readJsonObject(c.req.raw, deps.config.limits), promptOnly(deps));
   const rendered = await renderChat(modelFor(deps, request.model), request.turn.render);
-  return jsonReply({ prompt: rendered.text });
+  return jsonReply({ prompt: rendered.text }, 200, ignoredHeader(request.ignoredFields));
 }
 
 /** What the prompt of a chat would cost, without asking for an answer. */
@@ -95,22 +102,32 @@ function modelFor(deps: AppDeps, name: string | undefined): LoadedModel {
   return findModel(deps, name ?? deps.models.served[0]?.id);
 }
 
+interface TokenizeInput {
+  readonly parts: readonly PromptPart[];
+  readonly addBos: boolean;
+  /** Fields without effect. */
+  readonly ignored: readonly string[];
+}
+
 async function tokenizeInput(
   model: LoadedModel,
   body: Body,
   fields: z.infer<typeof tokenizeSchema>,
   limits: RequestLimits,
-): Promise<{ readonly parts: readonly PromptPart[]; readonly addBos: boolean }> {
+): Promise<TokenizeInput> {
   const text = fields.content ?? fields.prompt;
   const asked = fields.add_special ?? fields.add_special_tokens;
   if (text !== undefined) {
     // Each dialect has its own default: llama.cpp's `content` is bare text, vLLM's `prompt` is a whole prompt.
     const addBos = asked ?? fields.content === undefined;
-    return { parts: [{ text, special: fields.parse_special ?? true }], addBos };
+    const ignored = unreadFields(body, TOKENIZE_FIELDS, limits.strictParams);
+    return { parts: [{ text, special: fields.parse_special ?? true }], addBos, ignored };
   }
   if (body["messages"] === undefined) throw missing("content");
-  const { turn } = readChatRequest(body, limits);
-  return { parts: (await renderChat(model, turn.render)).parts, addBos: asked ?? true };
+  const ofChat = Object.entries(body).filter(([field]) => !TOKENIZE_FIELDS.has(field));
+  const { turn, ignoredFields } = readChatRequest(Object.fromEntries(ofChat), limits);
+  const { parts } = await renderChat(model, turn.render);
+  return { parts, addBos: asked ?? true, ignored: ignoredFields };
 }
 
 /** @throws {ApiError} 400 for more text than is worth tokenizing at once, or 503. */

@@ -71,6 +71,33 @@ describe("of a legacy completion", () => {
       expect(logprobs.token_logprobs[place]).toBeCloseTo(drawn.logprobs.token_logprobs[0] ?? 0, 2);
   });
 
+  test("of the prompt are the same in vLLM's shape, in a chat of every token it was rendered to", async () => {
+    const prompt = "The capital of France is Paris.";
+    const { logprobs } = await complete({ prompt, echo: true, max_tokens: 0, logprobs: 0 });
+    const ask = { prompt, max_tokens: 1, prompt_logprobs: 1, return_token_ids: true };
+    interface Scored {
+      readonly prompt_token_ids: readonly number[];
+      readonly prompt_logprobs: readonly (Record<string, { logprob: number; rank: number | null }> | null)[];
+    }
+    const response = await server.post("/v1/completions", { model: MODEL, temperature: 0, ...ask });
+    const [scored] = (await bodyOf<{ choices: Scored[] }>(response)).choices;
+    if (scored === undefined) throw new Error("no choice");
+    const own = ({ prompt_token_ids: ids, prompt_logprobs: scores }: Scored): (number | null)[] =>
+      scores.map((score, i) => score?.[ids[i] ?? -1]?.logprob ?? null);
+    expect(own(scored)).toEqual(logprobs.token_logprobs);
+    for (const score of scored.prompt_logprobs.slice(1))
+      expect(Object.values(score ?? {}).some(({ rank }) => rank === 1)).toBe(true);
+    const fields = { model: MODEL, ...asking("Hello"), max_tokens: 1 };
+    const extra = { prompt_logprobs: 0, return_token_ids: true };
+    const answer = await bodyOf<Scored>(await server.post("/v1/chat/completions", { ...fields, ...extra }));
+    expect(own(answer)).toHaveLength(answer.prompt_token_ids.length);
+    expect(
+      own(answer)
+        .slice(1)
+        .every((value) => value !== null && value <= 0),
+    ).toBe(true);
+  });
+
   test("come streamed as they come whole", async () => {
     const ask = { prompt: "1, 2, 3,", max_tokens: 6, logprobs: 2 };
     const { logprobs, text } = await complete(ask);

@@ -317,6 +317,30 @@ describe("fields without effect", () => {
 });
 
 describe("tokenizing", () => {
+  const messages = [{ role: "user", content: "a" }];
+  it.each([
+    ["/tokenize", { content: "a", with_pieces: true, add_special: false, new_one: 1 }, "new_one"],
+    ["/tokenize", { prompt: "a", messages, "b\r\n": 1 }, "messages,b??"],
+    [
+      "/tokenize",
+      { messages, add_special_tokens: true, return_token_strs: true, top_k: 3, user: "u", x: 1 },
+      "user,x",
+    ],
+    ["/detokenize", { tokens: [2], content: "a" }, "content"],
+    ["/apply-template", { messages, temperature: 0, chat_template_kwargs: {}, store: true, x: 1 }, "store,x"],
+    ["/tokenize", { content: "a" }, null],
+    ["/detokenize", { tokens: [2], model: "tiny", nothing: null }, null],
+    ["/apply-template", { messages, tools: [] }, null],
+  ])("%s reports what has no effect: %j", async (path, fields, header) => {
+    const response = await createTestApp().post(path, { model: "tiny", ...fields });
+    expect([response.status, response.headers.get("x-weft-ignored-params")]).toEqual([200, header]);
+    const strict = await createTestApp({ config: { strictParams: true } }).post(path, {
+      model: "tiny",
+      ...fields,
+    });
+    expect(strict.status).toBe(header === null ? 200 : 400);
+  });
+
   it("answers both dialects at once", async () => {
     const { post } = createTestApp();
     const ids = byteIds("a");
@@ -338,7 +362,6 @@ describe("tokenizing", () => {
     for (const tokens of [[-1], [264], [2 ** 31], [1.5], ["x"], "x", undefined]) {
       expect((await post("/detokenize", { model: "tiny", tokens })).status).toBe(400);
     }
-    const messages = [{ role: "user", content: "a" }];
     expect(await (await post("/apply-template", { model: "tiny", messages })).json()).toEqual({
       prompt: "a",
     });

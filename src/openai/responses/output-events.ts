@@ -79,7 +79,9 @@ export class OutputReader {
           {
             kind: "text",
             text: event.text,
-            ...(this.#options.logprobs ? { logprobs: chatLogprobs(event.tokens, this.#options.table) } : {}),
+            ...(this.#options.logprobs
+              ? { logprobs: chatLogprobs(event.tokens, { table: this.#options.table, asIds: false }) }
+              : {}),
           },
         ];
       case "reasoning":
