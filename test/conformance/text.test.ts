@@ -100,8 +100,9 @@ describe("characters", () => {
     const whole = (await (await ask()).json()) as Chat;
     expect(whole.choices[0]?.message.content).toBe(MIXED);
     for (const question of ["Send me the party emoji.", "Which emoji means cat?", "こんにちは"]) {
-      const { content } = await chatStream(asking(question));
-      expect(content).not.toContain("\uFFFD");
+      const { content, finish } = await chatStream(asking(question));
+      // A limit may cut a character in two, of which one mark is left.
+      expect(finish === "length" ? content.slice(0, -1) : content).not.toContain("\uFFFD");
       expect(content).toBe((await chat(asking(question))).choices[0]?.message.content);
     }
   });
