@@ -34,11 +34,11 @@ function wordsPattern(words: string | RegExp): RegExp {
   return new RegExp(`^${words.replaceAll(/[$()*+.?[\\\]^{|}]/g, "\\$&")}$`);
 }
 
-/** Other models call a tool when they like; then it is the request that says so. */
-export const MUST_CALL = POCKET ? {} : { tool_choice: "required" };
+/** Other models call a tool when they like, and as often; then it is the request that says so. */
+export const MUST_CALL = POCKET ? {} : { tool_choice: "required", parallel_tool_calls: false };
 
 /** Bounds what a slow model spends on an answer; pocket comes to its own end. */
-const BRIEF = POCKET ? {} : { max_tokens: 64 };
+const BRIEF = POCKET ? {} : { max_tokens: 100 };
 
 /** A user's question as the whole history. */
 export function asking(content: string): { readonly messages: OpenAI.ChatCompletionMessageParam[] } {
@@ -126,7 +126,7 @@ export async function completionStream(
 export async function responseStream(
   fields: Fields,
 ): Promise<Recording<OpenAI.Responses.ResponseStreamEvent>> {
-  const limit = POCKET ? {} : { max_output_tokens: 60 };
+  const limit = POCKET ? {} : { max_output_tokens: 100 };
   const body = { model: MODEL, temperature: 0, stream: true, ...limit, ...fields };
   const text = await streamText(await server.post("/v1/responses", body));
   expect(lintResponseEvents(text)).toEqual([]);

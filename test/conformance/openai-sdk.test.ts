@@ -178,7 +178,7 @@ describe.each(majors)("$name", ({ OpenAI, APIError }) => {
       .finalResponse();
     const [call] = calling.output;
     expect(call).toMatchObject({ type: "function_call", name: "get_weather" });
-    expect(call?.type === "function_call" && JSON.parse(call.arguments)).toEqual({
+    expect(call?.type === "function_call" && JSON.parse(call.arguments)).toMatchObject({
       city: said("Paris"),
     });
   });

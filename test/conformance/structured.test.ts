@@ -18,14 +18,17 @@ const object = (properties: Record<string, object>, rest: object = {}): object =
   ...rest,
 });
 
-/** Both kinds of answer, greedy and drawn: all finish, and all satisfy. */
+/** Both kinds of answer, greedy and drawn: all that finish satisfy, and all of pocket's finish. */
 async function mustSatisfy(schema: object): Promise<readonly unknown[]> {
   const values: unknown[] = [];
   const validate = ajv.compile(schema);
   for (const sampling of [{ temperature: 0 }, { temperature: 1, seed: 3 }]) {
     const ask = { ...asking("Hello"), ...jsonSchema(schema), max_tokens: 500, ...sampling };
     const whole = await chat(ask);
-    expect([textOf(whole), whole.choices[0]?.finish_reason]).toEqual([expect.any(String), "stop"]);
+    // Another model may never come to an end of a list or a chain.
+    const finish = whole.choices[0]?.finish_reason;
+    expect(finish).toEqual(found("stop", expect.stringMatching(/^(stop|length)$/)));
+    if (finish === "length") continue;
     const value: unknown = JSON.parse(textOf(whole));
     expect([value, validate(value), validate.errors]).toEqual([value, true, null]);
     expect((await chatStream(ask)).content).toBe(textOf(whole));
