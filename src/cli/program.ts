@@ -90,6 +90,21 @@ export function createProgram(setExitCode: (code: ExitCode) => void): Command {
     });
 
   program
+    .command("tune")
+    .description("measure this machine and write the settings that serve best; see weft tune --help")
+    .helpOption(false)
+    .allowUnknownOption()
+    .allowExcessArguments()
+    .argument("[arguments...]")
+    .action(async (argv: readonly string[]) => {
+      const [{ runTune }, { processOutput }] = await Promise.all([
+        import("../../bench/tune/cli.ts"),
+        import("../../bench/cli.ts"),
+      ]);
+      setExitCode(await runTune(argv, processOutput));
+    });
+
+  program
     .command("simulate")
     .description("run the scheduler on a simulated device, or a recording again; see weft simulate --help")
     .helpOption(false)

@@ -1,0 +1,95 @@
+/** The options of `weft tune`: their names, units, ranges and defaults. */
+import { Command, CommanderError, InvalidArgumentError } from "commander";
+import { OptionsExit } from "../options.ts";
+import type { Objective } from "../simulate/collector.ts";
+import { duration } from "../simulate/options.ts";
+import type { TuneLoad } from "./measure.ts";
+
+export interface TuneOptions {
+  readonly model: string;
+  readonly objective: Objective;
+  readonly load: TuneLoad;
+  readonly budgetMs: number;
+  /** Configuration file to write. */
+  readonly output: string;
+  /** Report to write; undefined for none. */
+  readonly report: string | undefined;
+}
+
+interface RawOptions {
+  readonly model: string;
+  readonly ttft: number;
+  readonly itl: number;
+  readonly clients: number;
+  readonly isl: number;
+  readonly osl: number;
+  readonly requests?: number;
+  readonly budget: number;
+  readonly output: string;
+  readonly report?: string;
+}
+
+/** @throws {OptionsExit} */
+export function parseTuneOptions(argv: readonly string[]): TuneOptions {
+  let text = "";
+  const collect = (part: string): void => void (text += part);
+  const command = createCommand().configureOutput({ writeOut: collect, writeErr: collect });
+  try {
+    command.parse([...argv], { from: "user" });
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    throw new OptionsExit(error.exitCode === 0 ? 0 : 2, text.trimEnd());
+  }
+  const { model, ttft, itl, clients, isl, osl, requests, budget, output, report } =
+    command.opts<RawOptions>();
+  return {
+    model,
+    objective: { ttftMs: ttft, itlMs: itl },
+    // Two each, so that answers overlap with prompts, and enough for a 90th percentile.
+    load: { clients, promptTokens: isl, outputTokens: osl, requests: requests ?? Math.max(10, 2 * clients) },
+    budgetMs: budget,
+    output,
+    report,
+  };
+}
+
+function createCommand(): Command {
+  return new Command("weft tune")
+    .description(
+      "Measures this machine with a model and writes the settings that serve best within an objective.",
+    )
+    .exitOverride()
+    .allowExcessArguments(false)
+    .option("--model <name>", "as for weft serve", "pocket")
+    .option(
+      "--ttft <time>",
+      "objective: time to the first token, 90th percentile, such as 500ms",
+      duration,
+      2000,
+    )
+    .option(
+      "--itl <time>",
+      "objective: time between tokens of a request, 90th percentile, such as 50ms",
+      duration,
+      200,
+    )
+    .option("--clients <n>", "clients at the same time", whole(1, 256), 8)
+    .option("--isl <tokens>", "prompt length", whole(1, 100_000), 128)
+    .option("--osl <tokens>", "answer length", whole(2, 100_000), 64)
+    .option(
+      "--requests <n>",
+      "requests of one measurement (default: 2 per client, at least 10)",
+      whole(1, 10_000),
+    )
+    .option("--budget <time>", "longest time for everything, such as 300s", duration, 600_000)
+    .option("--output <file>", "configuration to write, for weft serve --config", "weft-tuned.json")
+    .option("--report <file>", "report to write beside it");
+}
+
+function whole(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
+  };
+}

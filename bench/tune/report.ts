@@ -1,0 +1,64 @@
+/** The report of `weft tune`: every trial, the best settings, and what a core for the server is worth. */
+import type { Objective } from "../simulate/collector.ts";
+import type { Measurement, ServerFacts } from "./measure.ts";
+import type { TuneOptions } from "./options.ts";
+import { score } from "./search.ts";
+import type { SearchResult, Trial, TuneSettings } from "./search.ts";
+
+export function trialLine({ settings, knob, measured, failure, taken }: Trial, objective: Objective): string {
+  const what = knob === undefined ? "as the engine chooses" : `${knob} ${shown(settings[knob])}`;
+  if (measured === undefined)
+    return `${what.padEnd(24)}failed: ${failure ?? "it did not work a second time"}`;
+  return `${what.padEnd(24)}${measurementText(measured, objective)}${taken ? "   taken" : ""}`;
+}
+
+export function tuneReport(
+  { best, measured, trials, complete }: SearchResult,
+  { objective, load, model }: TuneOptions,
+  { facts, cores }: { readonly facts: ServerFacts; readonly cores: number },
+): string[] {
+  const settings = Object.entries(best).map(([name, value]) => `${name} ${shown(value)}`);
+  return [
+    `${model} (${facts.name}) on ${facts.device}, ${cores} cores`,
+    `objective: ttft ${objective.ttftMs} ms, itl ${objective.itlMs} ms; ${load.clients} clients, prompts of ${load.promptTokens} and answers of ${load.outputTokens} tokens`,
+    "90th percentiles, or the largest of fewer than 10 requests; itl is the mean of each request",
+    "",
+    ...trials.map((trial) => trialLine(trial, objective)),
+    "",
+    `best: ${settings.join(", ")}`,
+    measurementText(measured, objective).trim(),
+    ...(score(measured, objective) >= 1
+      ? []
+      : ["Nothing that was tried keeps the objective; this comes nearest to it."]),
+    ...coreVerdict(trials, cores, objective),
+    ...(complete ? [] : ["The time was over before everything had been tried; --budget gives more."]),
+  ];
+}
+
+/** Whether a core left to the server is worth more than one more that computes. */
+function coreVerdict(trials: readonly Trial[], cores: number, objective: Objective): string[] {
+  const scoreOf = (threads: number): number | undefined =>
+    trials
+      .filter(
+        ({ settings, knob }) => settings.threads === threads && (knob === undefined || knob === "threads"),
+      )
+      .flatMap(({ measured }) => (measured === undefined ? [] : [score(measured, objective)]))
+      .at(-1);
+  const [all, fewer] = [scoreOf(cores), scoreOf(cores - 1)];
+  if (all === undefined || fewer === undefined) return [];
+  const change = `${fewer > all ? "+" : ""}${(100 * (fewer / all - 1)).toFixed(0)} %`;
+  return [
+    `${cores - 1} threads, with a core left to the server, against ${cores}: ${change}${fewer > all ? "; leaving it pays" : ""}`,
+  ];
+}
+
+function measurementText(measured: Measurement, objective: Objective): string {
+  const { outputPerSecond, ttftMs, itlMs, longestGapMs } = measured;
+  const within = score(measured, objective) >= 1 ? "within" : "outside";
+  return `${outputPerSecond.toFixed(1).padStart(8)} tok/s   ttft ${ttftMs.toFixed(0)} ms   itl ${itlMs.toFixed(1)} ms   longest gap ${longestGapMs.toFixed(0)} ms   ${within}`;
+}
+
+function shown(value: TuneSettings[keyof TuneSettings]): string {
+  if (typeof value === "boolean") return value ? "on" : "off";
+  return String(value);
+}

@@ -1,0 +1,179 @@
+/** `weft tune`: what the search takes and leaves, its budget, and the whole command over the scripted model's engine. */
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterEach, beforeEach, describe, expect, test } from "vitest";
+import { runTune } from "../../../bench/tune/cli.ts";
+import type { TuneDeps } from "../../../bench/tune/cli.ts";
+import type { Measurement } from "../../../bench/tune/measure.ts";
+import { candidatesFor, score, search } from "../../../bench/tune/search.ts";
+import type { TuneSettings } from "../../../bench/tune/search.ts";
+import { realClock } from "../../../bench/clock.ts";
+import { createEngine } from "../../../engine/engine.ts";
+import { FakeBackend } from "../../../engine/fake/backend.ts";
+import { hostEngine } from "../../../engine/process/in-process.ts";
+import { loadConfig } from "../../../src/config/load-config.ts";
+import { LOAD_OPTIONS } from "../../support/engine.ts";
+import { listenTestApp } from "../../support/listen.ts";
+
+const START: TuneSettings = {
+  threads: 4,
+  slots: 8,
+  "prefill-chunk": 64,
+  "batch-size": 64,
+  "kv-type": "f16",
+  plugs: true,
+};
+const OBJECTIVE = { ttftMs: 500, itlMs: 50 };
+
+function measured(outputPerSecond: number, ttftMs = 100, itlMs = 20): Measurement {
+  return { outputPerSecond, ttftMs, itlMs, longestGapMs: 30 };
+}
+
+/** Searches a machine on which `measure` says what settings are worth; a budget is in measurements. */
+function searched(measure: (settings: TuneSettings, call: number) => Measurement, budget = Infinity) {
+  let calls = 0;
+  return search(START, candidatesFor(4, false), OBJECTIVE, {
+    measure: (settings) => Promise.resolve().then(() => measure(settings, ++calls)),
+    hasTime: () => calls < budget,
+    onTrial: () => undefined,
+  });
+}
+
+describe("the search", () => {
+  test("finds that a core left to the server beats all of them, where it does", async () => {
+    const { best, trials, complete } = await searched(({ threads }) => measured(threads === 3 ? 120 : 100));
+    expect(best).toEqual({ ...START, threads: 3 });
+    expect(trials.filter(({ taken }) => taken)).toHaveLength(2);
+    expect(complete).toBe(true);
+  });
+
+  test("keeps all cores where that is better", async () => {
+    expect((await searched(({ threads }) => measured(25 * threads))).best.threads).toBe(4);
+  });
+
+  test("goes on from the best so far, and gives calls room for it", async () => {
+    const rate = ({ slots, "prefill-chunk": chunk }: TuneSettings): number =>
+      slots + (chunk === 128 ? 10 : 0);
+    const { best } = await searched((settings) => measured(rate(settings)));
+    expect(best).toMatchObject({ slots: 16, "prefill-chunk": 128, "batch-size": 128 });
+  });
+
+  test("puts the objective before the rate, and outside of it comes nearer", async () => {
+    const within = await searched(({ threads }) => (threads === 4 ? measured(200, 900) : measured(50)));
+    expect(within.best.threads).toBe(3);
+    const nearer = await searched(({ slots }) => measured(100, 100, slots === 4 ? 60 : 90));
+    expect(nearer.best.slots).toBe(4);
+    expect(score(nearer.measured, OBJECTIVE)).toBeLessThan(1);
+  });
+
+  test("does not take what wins once only, nor what wins by little", async () => {
+    const lucky = await searched((_, call) => measured(call === 2 ? 200 : 100));
+    expect(lucky.best).toEqual(START);
+    const little = await searched(({ threads }) => measured(threads === 3 ? 102 : 100));
+    expect(little.best).toEqual(START);
+  });
+
+  test("goes on behind settings that cannot be used", async () => {
+    const { best, trials } = await searched(({ "kv-type": kv, plugs }) => {
+      if (kv === "q8_0") throw new Error("no such cache");
+      return measured(plugs ? 100 : 150);
+    });
+    expect(best).toEqual({ ...START, plugs: false });
+    expect(trials.find(({ knob }) => knob === "kv-type")).toMatchObject({
+      failure: "no such cache",
+      taken: false,
+    });
+  });
+
+  test("stops when its time is over, with the best so far", async () => {
+    const { best, trials, complete } = await searched(
+      ({ threads }) => measured(threads === 3 ? 120 : 100),
+      3,
+    );
+    expect(best.threads).toBe(3);
+    expect(trials).toHaveLength(2);
+    expect(complete).toBe(false);
+  });
+
+  test("leaves threads alone where a GPU computes", () => {
+    expect([...candidatesFor(8, true).keys()]).not.toContain("threads");
+  });
+});
+
+describe("the command", () => {
+  let folder = "";
+  beforeEach(async () => {
+    folder = await mkdtemp(join(tmpdir(), "weft-tune-"));
+  });
+  afterEach(() => rm(folder, { recursive: true }));
+
+  async function tuned(argv: readonly string[], startServer: TuneDeps["startServer"]) {
+    const texts = { out: "", err: "" };
+    const output = {
+      out: (text: string) => void (texts.out += text),
+      err: (text: string) => void (texts.err += text),
+    };
+    const code = await runTune(argv, output, { startServer, clock: realClock, cores: 2 });
+    return { code, ...texts };
+  }
+
+  test("writes a configuration that serve reads and a report of every trial, and leaves no server behind", async () => {
+    const started: string[] = [];
+    let running = 0;
+    const [config, report] = [join(folder, "tuned.json"), join(folder, "tuned.txt")];
+    const load = ["--clients", "2", "--requests", "3", "--isl", "8", "--osl", "4"];
+    const { code, out } = await tuned([...load, "--output", config, "--report", report], async (flags) => {
+      started.push(flags.join(" "));
+      if (flags.includes("q8_0")) throw new Error("The cache cannot be made.");
+      const backend = new FakeBackend({ contextTokens: 256 });
+      const port = hostEngine((emit) => createEngine(() => Promise.resolve(backend), emit));
+      const app = await listenTestApp({
+        port,
+        facts: { ...backend.facts, loadMs: 0, device: "CPU, 1 threads" },
+      });
+      await app.loaded.engine.load(LOAD_OPTIONS);
+      running += 1;
+      return {
+        url: app.baseURL,
+        stop: async () => {
+          running -= 1;
+          await app.loaded.engine.stop();
+          await app.close();
+        },
+      };
+    });
+    expect(code).toBe(0);
+    expect(running).toBe(0);
+    const text = await readFile(report, "utf8");
+    expect(text).toContain("weft tune --clients 2 --requests 3");
+    expect(text).toMatch(/as the engine chooses +[\d.]+ tok\/s/);
+    expect(text).toMatch(/threads 2 +[\d.]+ tok\/s/);
+    expect(text).toMatch(/kv-type q8_0 +failed: The cache cannot be made\./);
+    expect(text).toMatch(/1 threads, with a core left to the server, against 2: [+-]?\d+ %/);
+    expect(out).toContain(`weft serve --model pocket --config ${config}`);
+    expect(started[0]).toBe("--model pocket --context 44 --speculation off");
+    expect(
+      started.some((flags) => flags.includes("--threads 2 --slots 4 --prefill-chunk 8 --batch-size")),
+    ).toBe(true);
+    const { values } = loadConfig({ flags: {}, env: {}, file: config });
+    expect(values).toMatchObject(JSON.parse(await readFile(config, "utf8")) as object);
+    expect(values.threads).toBeGreaterThan(0);
+  });
+
+  test("says what keeps the server from starting", async () => {
+    const { code, err } = await tuned([], () => Promise.reject(new Error("There is no model called none.")));
+    expect(code).toBe(1);
+    expect(err).toBe("weft tune: There is no model called none.\n");
+  });
+
+  test.each([
+    [["--itl", "soon"], "500ms"],
+    [["--clients", "0"], "1 to 256"],
+    [["stray"], "too many arguments"],
+  ])("refuses %j", async (argv, message) => {
+    const { code, err } = await tuned(argv, () => Promise.reject(new Error("not to be started")));
+    expect(code).toBe(2);
+    expect(err).toContain(message);
+  });
+});
