@@ -1,0 +1,145 @@
+/** The built server under what happens to processes, files and signals: rows 100, 101 and 111 to 114 of the fault matrix. */
+import { spawn } from "node:child_process";
+import { once } from "node:events";
+import { copyFileSync, mkdtempSync, openSync, renameSync, rmSync, truncateSync, unlinkSync } from "node:fs";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, expect, test } from "vitest";
+import { packageRoot } from "../../../models/package-root.ts";
+import { childrenOf, processesGone, retry, runServer, serverAt, startServer } from "../../support/server.ts";
+import type { ServerClient } from "../../support/server.ts";
+import { eventsOf } from "../../support/sse-reader.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "weft-operations-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const pocket = join(packageRoot, "models/pocket.gguf");
+
+async function say(server: ServerClient, model: string): Promise<string> {
+  const body = { model, prompt: "1, 2, 3,", max_tokens: 8, temperature: 0 };
+  const response = await server.post("/v1/completions", body);
+  if (response.status !== 200) throw new Error(`${response.status} ${await response.text()}`);
+  return ((await response.json()) as { choices: { text: string }[] }).choices[0]?.text ?? "";
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
+}
+
+async function restartsOf(server: ServerClient): Promise<number> {
+  const text = await (await fetch(`${server.url}/metrics`)).text();
+  return [...text.matchAll(/^weft_engine_restarts_total\{[^}]*\} (\d+)/gm)].reduce(
+    (sum, [, n]) => sum + Number(n),
+    0,
+  );
+}
+
+/** The rest of a stream, in one. */
+async function rest(events: AsyncGenerator<string, void, void>): Promise<string> {
+  let text = "";
+  for await (const event of events) text += `${event}\n`;
+  return text;
+}
+
+async function endlessStream(server: ServerClient): Promise<AsyncGenerator<string, void, void>> {
+  const body = { model: "pocket", prompt: "1, 2, 3,", max_tokens: 4000, ignore_eos: true, stream: true };
+  const events = eventsOf(await server.post("/v1/completions", body));
+  expect((await events.next()).done).toBe(false);
+  return events;
+}
+
+test("rows 100 and 101: a model file that goes away is not missed; one that is cut off ends the engine, which comes back with the file", async () => {
+  const file = join(folder, "model.gguf");
+  copyFileSync(pocket, file);
+  const server = await startServer("--model", file);
+  const truth = await say(server, "model");
+  unlinkSync(file);
+  expect(await say(server, "model")).toBe(truth);
+  copyFileSync(pocket, file);
+  expect(await server.stop()).toBe(0);
+
+  const mapped = await startServer("--model", file);
+  truncateSync(file, 4096);
+  // It waits while there is no engine.
+  const asked = say(mapped, "model");
+  await retry(
+    "the engine to die of it",
+    () => restartsOf(mapped),
+    (restarts) => restarts > 0,
+  );
+  expect((await fetch(`${mapped.url}/livez`)).status).toBe(200);
+  copyFileSync(pocket, join(folder, "again.gguf"));
+  renameSync(join(folder, "again.gguf"), file);
+  expect(await asked).toBe(truth);
+  expect(await mapped.stop()).toBe(0);
+});
+
+test("row 111: a stream that outlives the drain ends with an error frame, and a second signal is quicker", async () => {
+  const patient = await startServer("--drain-timeout", "0.2");
+  const cut = rest(await endlessStream(patient));
+  expect(await patient.stop()).toBe(0);
+  expect(await cut).toContain('"code":"server_draining"');
+
+  const hurried = await startServer("--drain-timeout", "600");
+  const engines = await childrenOf(hurried.pid);
+  const last = rest(await endlessStream(hurried));
+  const ended = hurried.stop();
+  await retry(
+    "the drain",
+    () => fetch(`${hurried.url}/ready`),
+    ({ status }) => status === 503,
+  );
+  process.kill(hurried.pid, "SIGTERM");
+  expect(await ended).toBe(1);
+  expect(await last).toContain('"code":"server_draining"');
+  await processesGone(engines);
+});
+
+test("row 112: a server that is killed leaves its stored responses, its port and no engine", async () => {
+  const port = String(await freePort());
+  const args = ["--port", port, "--responses-store", join(folder, "responses.jsonl")];
+  const known: string[] = [];
+  for (let round = 0; round < 2; round++) {
+    const server = await startServer(...args);
+    const engines = await childrenOf(server.pid);
+    for (const id of known) expect((await fetch(`${server.url}/v1/responses/${id}`)).status).toBe(200);
+    const reply = await server.post("/v1/responses", { input: "Hello", max_output_tokens: 4 });
+    known.push(((await reply.json()) as { id: string }).id);
+    await endlessStream(server).then((events) => void rest(events).catch(() => undefined));
+    // Read again, it has been stored; written to the file in the same turn.
+    expect((await fetch(`${server.url}/v1/responses/${known.at(-1)}`)).status).toBe(200);
+    await server.kill();
+    await processesGone(engines);
+  }
+});
+
+test("row 113: nothing that can be written to stdout and stderr ends no server", async () => {
+  const port = String(await freePort());
+  const full = openSync("/dev/full", "w");
+  const args = ["dist/src/main.js", "serve", "--port", port, "--threads", "1", "--log-level", "debug"];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", full, full] });
+  const exited = once(child, "exit");
+  const server = serverAt(`http://127.0.0.1:${port}`);
+  const ready = (): Promise<number> =>
+    fetch(`${server.url}/ready`).then(
+      ({ status }) => status,
+      () => 0,
+    );
+  await retry("the server", ready, (status) => status === 200);
+  for (let i = 0; i < 5; i++) expect(await say(server, "pocket")).not.toBe("");
+  child.kill("SIGTERM");
+  expect((await exited)[0]).toBe(0);
+});
+
+test("row 114: an address that is not this machine's is said in one line", async () => {
+  const { code, stderr } = await runServer("--host", "203.0.113.1", "--port", "0", "--insecure-no-auth");
+  expect(code).toBe(1);
+  expect(stderr).toBe("weft: 203.0.113.1 is not an address of this machine; check --host.\n");
+});
