@@ -151,6 +151,7 @@ describe("one request", () => {
       id: "a",
       promptTokens: prompt(20),
       queuePosition: 0,
+      allowance: { requests: 1004, requestsLeft: 1003, requestsResetMs: expect.any(Number) },
     });
   });
 

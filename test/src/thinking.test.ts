@@ -36,7 +36,7 @@ describe("a thinking budget", () => {
     const second = await submission(test, 2);
     const soFar = [...idsOf("<think>ab"), ...CLOSING];
     expect(test.engine.cancels).toEqual([first.id]);
-    expect(second).toEqual({ ...first, id: `${first.id}-answer`, resume: soFar });
+    expect(second).toEqual({ ...first, id: `${first.id}-answer`, resume: soFar, paused: false });
     test.engine.accept(second);
     test.engine.step(second, { tokens: idsOf("Hello") }, false);
     test.engine.step(second, { tokens: [EOS], finish: STOP }, false);

@@ -525,7 +525,8 @@ test("30 three hundred requests at once are answered or refused, each in words",
         return 200;
       }
       expect(errorOf(answer, 503).code).toBe("server_overloaded");
-      expect(answer.headers["retry-after"]).toBe("2");
+      expect(Number(answer.headers["retry-after"])).toBeGreaterThanOrEqual(1);
+      expect(Number(answer.headers["retry-after"])).toBeLessThanOrEqual(59);
       return 503;
     }),
   );
