@@ -401,6 +401,8 @@ export interface SlotStats {
 export interface EngineStats {
   readonly slots: readonly SlotStats[];
   readonly queued: number;
+  /** Those of them that may be given a slot, by `PriorityClass`; absent where nobody counted. */
+  readonly queuedByClass?: readonly number[];
   readonly running: number;
   readonly contextTokens: number;
   readonly steps: number;

@@ -1,7 +1,7 @@
 /** What the operator gives each API key: its share, its class and its caps, from `--key-policy` or the file. */
 import { DEFAULT_POLICY } from "../../engine/sharing.ts";
 import type { FairnessConfig, OwnerPolicy, PriorityClass } from "../../engine/sharing.ts";
-import { readPriority } from "../openai/priority-field.ts";
+import { PRIORITY_NAMES, readPriority } from "../openai/priority-field.ts";
 import type { PriorityName } from "../openai/priority-field.ts";
 import { choice, numberOf } from "./value-kinds.ts";
 import type { ValueKind } from "./value-kinds.ts";
@@ -47,7 +47,7 @@ const LIMITS: Readonly<Record<string, Limit>> = {
 };
 
 const MOST = 1e9;
-const CLASS_NAMES = choice<PriorityName>("high", "normal", "low", "background");
+const CLASS_NAMES = choice<PriorityName>(...PRIORITY_NAMES);
 
 /**
  * `NAME:weight=2:class=low:running=4:queued=20:queued-tokens=50000`, repeated or separated by commas; in the file

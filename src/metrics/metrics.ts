@@ -6,6 +6,7 @@ import type { LoadedModel } from "../../models/loaded-model.ts";
 import { STATS_WAIT_MS } from "../http/limits.ts";
 import type { ModelDirectory } from "../model-directory.ts";
 import type { EngineTrouble } from "../model-host.ts";
+import { PRIORITY_NAMES } from "../openai/priority-field.ts";
 import { ITL_SECONDS, LATENCY_SECONDS, STEP_SECONDS } from "./buckets.ts";
 import { VllmAliases } from "./vllm-aliases.ts";
 
@@ -40,6 +41,11 @@ export class Metrics {
 
   readonly #running = this.#gauge("weft_requests_running", "Requests that hold a slot.", MODEL);
   readonly #waiting = this.#gauge("weft_requests_waiting", "Requests that wait for a slot.", MODEL);
+  readonly #waitingByClass = this.#gauge(
+    "weft_requests_waiting_by_class",
+    "Requests that wait for a slot and are not paused.",
+    ["model", "class"],
+  );
   readonly #slots = this.#gauge("weft_slots", "Slots by what they do.", ["model", "state"]);
   readonly #kvUsage = this.#gauge(
     "weft_kv_cache_usage_ratio",
@@ -230,7 +236,8 @@ export class Metrics {
   /** The exposition text. Gauges are read from the engines now, or are the last step's when an engine is busy. */
   async render(models: ModelDirectory): Promise<string> {
     // An engine that is gone has no gauges, rather than those of its last moment.
-    for (const gauge of [this.#slots, this.#running, this.#waiting, this.#kvUsage]) gauge.reset();
+    for (const gauge of [this.#slots, this.#running, this.#waiting, this.#waitingByClass, this.#kvUsage])
+      gauge.reset();
     this.#vllm.resetGauges();
     for (const { id, state } of models.served) this.#engineUp.set({ model: id }, state === "ready" ? 1 : 0);
     const ready = models.served.flatMap(({ loaded }) => (loaded === undefined ? [] : [loaded]));
@@ -250,6 +257,9 @@ export class Metrics {
     this.#running.set({ model: model.id }, running);
     this.#waiting.set({ model: model.id }, waiting);
     this.#kvUsage.set({ model: model.id }, usage);
+    stats?.queuedByClass?.forEach((count, priority) =>
+      this.#waitingByClass.set({ model: model.id, class: PRIORITY_NAMES[priority] ?? "" }, count),
+    );
     for (const state of stats === undefined ? [] : SLOT_STATES) {
       const count = stats?.slots.filter((slot) => slot.state === state).length ?? 0;
       this.#slots.set({ model: model.id, state }, count);

@@ -3,10 +3,11 @@ import { z } from "zod";
 import { PriorityClass } from "../../engine/sharing.ts";
 
 const EXPECTED = 'an integer, "high", "normal", "low" or "background"';
-const NAMES = ["high", "normal", "low", "background"] as const;
-export type PriorityName = (typeof NAMES)[number];
+/** In the order of the classes. */
+export const PRIORITY_NAMES = ["high", "normal", "low", "background"] as const;
+export type PriorityName = (typeof PRIORITY_NAMES)[number];
 
-export const priorityField = z.union([z.int(EXPECTED), z.enum(NAMES)], EXPECTED);
+export const priorityField = z.union([z.int(EXPECTED), z.enum(PRIORITY_NAMES)], EXPECTED);
 
 export function readPriority(field: z.infer<typeof priorityField> | undefined): PriorityClass | undefined {
   if (field === undefined) return undefined;
@@ -15,7 +16,7 @@ export function readPriority(field: z.infer<typeof priorityField> | undefined): 
 }
 
 export function priorityName(priority: PriorityClass): PriorityName {
-  return NAMES[priority];
+  return PRIORITY_NAMES[priority];
 }
 
 /** Numbers beyond the classes mean the first or the last of them. */
