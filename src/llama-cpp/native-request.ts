@@ -8,6 +8,7 @@ import type { CompletionRequest } from "../openai/completion-request.ts";
 import { prepareBody } from "../openai/generation-fields.ts";
 import type { RequestLimits } from "../openai/generation-fields.ts";
 import { checkLength, integer, missing, parseWith } from "../openai/validation.ts";
+import { NATIVE_BIAS_JSON, NATIVE_PROMPT_JSON } from "../openai/wire-schemas.ts";
 
 type Body = Readonly<Record<string, unknown>>;
 
@@ -41,9 +42,14 @@ const shared = completionSchema.omit({
 const nativeSchema = z.object(nativeShape);
 const infillSchema = z.object({ ...infillShape, prompt: z.string().optional() });
 
+/** Judged by hand, before the others are read. */
+const logit_bias = z.unknown().meta(NATIVE_BIAS_JSON).optional();
+
 /** With every field that is read, for whoever describes them. */
-export const nativeBodySchema = shared.extend(nativeShape);
-export const infillBodySchema = shared.extend(nativeShape).extend(infillSchema.shape);
+export const nativeBodySchema = shared
+  .extend(nativeShape)
+  .extend({ prompt: z.unknown().meta(NATIVE_PROMPT_JSON), logit_bias });
+export const infillBodySchema = shared.extend(nativeShape).extend(infillSchema.shape).extend({ logit_bias });
 
 /** Their names here, by their names in OpenAI's dialect. */
 const NATIVE_NAMES: Readonly<Record<string, string>> = { max_tokens: "n_predict", logprobs: "n_probs" };

@@ -7,6 +7,7 @@ import type { OutputFormat } from "../chat-turn.ts";
 import { ApiError } from "./api-error.ts";
 import { checkSchemaSize } from "./schema-size.ts";
 import { checkLength, checkTextLength, emptyArray, missing, notOneOf, wrongType } from "./validation.ts";
+import { FORMAT_JSON, RESPONSE_FORMAT_JSON } from "./wire-schemas.ts";
 
 type JsonObject = Readonly<Record<string, unknown>>;
 type Reader = (value: unknown, param: string, limits: Limits) => OutputFormat;
@@ -18,14 +19,14 @@ const UNNAMED = "response";
 
 /** Judged by hand, because what is allowed depends on what else is there. */
 export const formatShape = {
-  response_format: z.unknown().optional(),
-  json_schema: z.unknown().optional(),
-  grammar: z.unknown().optional(),
-  guided_json: z.unknown().optional(),
-  guided_regex: z.unknown().optional(),
-  guided_choice: z.unknown().optional(),
-  guided_grammar: z.unknown().optional(),
-  structured_outputs: z.unknown().optional(),
+  response_format: z.unknown().meta(RESPONSE_FORMAT_JSON).optional(),
+  json_schema: z.unknown().meta(FORMAT_JSON.json_schema).optional(),
+  grammar: z.unknown().meta(FORMAT_JSON.grammar).optional(),
+  guided_json: z.unknown().meta(FORMAT_JSON.guided_json).optional(),
+  guided_regex: z.unknown().meta(FORMAT_JSON.guided_regex).optional(),
+  guided_choice: z.unknown().meta(FORMAT_JSON.guided_choice).optional(),
+  guided_grammar: z.unknown().meta(FORMAT_JSON.guided_grammar).optional(),
+  structured_outputs: z.unknown().meta(FORMAT_JSON.structured_outputs).optional(),
 } as const;
 
 const READERS: Readonly<Record<keyof typeof formatShape, Reader>> = {

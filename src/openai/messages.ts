@@ -5,10 +5,11 @@ import type { Limits } from "../config/limits.ts";
 import { isObject } from "../http/json.ts";
 import { ApiError } from "./api-error.ts";
 import { checkLength, missing, notOneOf, wrongType } from "./validation.ts";
+import { CONTENT_PART_JSON } from "./wire-schemas.ts";
 
 const ROLES = ["system", "developer", "user", "assistant", "tool", "function"] as const;
 
-const part = z.looseObject({ type: z.string() });
+const part = z.looseObject({ type: z.string() }).meta(CONTENT_PART_JSON);
 
 const toolCall = z.looseObject({
   id: z.string().nullish(),

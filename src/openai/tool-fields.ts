@@ -7,6 +7,13 @@ import type { ToolChoice, TurnTool } from "../chat-turn.ts";
 import { ApiError } from "./api-error.ts";
 import type { CallStyle } from "./tool-calls.ts";
 import { checkSchemaSize } from "./schema-size.ts";
+import {
+  FUNCTION_CALL_JSON,
+  FUNCTIONS_JSON,
+  TOOL_CHOICE_JSON,
+  TOOL_NAME_PATTERN,
+  TOOLS_JSON,
+} from "./wire-schemas.ts";
 import { checkLength, checkTextLength, missing, notOneOf, wrongType } from "./validation.ts";
 
 type JsonObject = Readonly<Record<string, unknown>>;
@@ -20,15 +27,14 @@ export interface RequestedTools {
 
 /** Judged by hand, because what is allowed depends on what else is there. */
 export const toolShape = {
-  tools: z.unknown().optional(),
-  tool_choice: z.unknown().optional(),
-  parallel_tool_calls: z.unknown().optional(),
-  functions: z.unknown().optional(),
-  function_call: z.unknown().optional(),
+  tools: z.unknown().meta(TOOLS_JSON).optional(),
+  tool_choice: z.unknown().meta(TOOL_CHOICE_JSON).optional(),
+  parallel_tool_calls: z.unknown().meta({ type: "boolean" }).optional(),
+  functions: z.unknown().meta(FUNCTIONS_JSON).optional(),
+  function_call: z.unknown().meta(FUNCTION_CALL_JSON).optional(),
 } as const;
 
-/** OpenAI's letters and digits, and what names of tools of other servers have beside them. */
-const TOOL_NAME = /^[\w.:/-]+$/;
+const TOOL_NAME = new RegExp(TOOL_NAME_PATTERN);
 
 /**
  * @param body The request without nulls.

@@ -10,10 +10,11 @@ import { readReasoning, reasoningShape } from "../reasoning-fields.ts";
 import { readChoice } from "../tool-fields.ts";
 import { checkSchemaSize } from "../schema-size.ts";
 import { checkMaximum, integer, missing, notOneOf, parseWith, wrongType } from "../validation.ts";
+import { RESPONSE_INPUT_JSON, responseToolsJson, TOOL_CHOICE_JSON } from "../wire-schemas.ts";
 import { isObject } from "../../http/json.ts";
 import { refuseFields, withoutEffect } from "./fields.ts";
 import type { OutputStyle } from "./response-object.ts";
-import { readResponseTools, refuseHostedChoice } from "./tools.ts";
+import { HOSTED_TOOLS, readResponseTools, refuseHostedChoice } from "./tools.ts";
 import type { ReadTools } from "./tools.ts";
 
 const {
@@ -43,9 +44,12 @@ const schema = z.object({
   thinking_budget_tokens: reasoningShape.thinking_budget_tokens,
   thinking_token_budget: reasoningShape.thinking_token_budget,
   // These are judged by hand: they have many forms.
-  input: z.unknown().optional(),
-  tools: z.unknown().optional(),
-  tool_choice: z.unknown().optional(),
+  input: z.unknown().meta(RESPONSE_INPUT_JSON).optional(),
+  tools: z
+    .unknown()
+    .meta(responseToolsJson([...HOSTED_TOOLS]))
+    .optional(),
+  tool_choice: z.unknown().meta(TOOL_CHOICE_JSON).optional(),
   instructions: z.string().optional(),
   previous_response_id: z.string().optional(),
   store: z.boolean().optional(),

@@ -9,7 +9,7 @@ import { checkLength, missing, notOneOf, wrongType } from "../validation.ts";
 type Json = Readonly<Record<string, unknown>>;
 
 /** Tools that OpenAI runs on its own machines or that need a harness of its own. */
-const HOSTED: ReadonlySet<string> = new Set([
+export const HOSTED_TOOLS: ReadonlySet<string> = new Set([
   "apply_patch",
   "code_interpreter",
   "computer",
@@ -54,7 +54,7 @@ export function readResponseTools(
     const at = `tools[${i}]`;
     if (!isObject(tool)) throw wrongType(at, "an object", tool);
     const type = typeOf(tool, at);
-    if (HOSTED.has(type)) {
+    if (HOSTED_TOOLS.has(type)) {
       hosted ??= unsupportedTool(`${at}.type`, type);
       leftOut.push(at);
     } else if (type === "function") {
@@ -79,14 +79,14 @@ export function readResponseTools(
 /** @throws {ApiError} 400 for a choice of a tool that is never there. */
 export function refuseHostedChoice(choice: unknown): void {
   const type = isObject(choice) ? choice["type"] : undefined;
-  if (typeof type === "string" && HOSTED.has(type)) throw unsupportedTool("tool_choice.type", type);
+  if (typeof type === "string" && HOSTED_TOOLS.has(type)) throw unsupportedTool("tool_choice.type", type);
 }
 
 function typeOf(tool: Json, at: string): string {
   const { type } = tool;
   if (type === "function" || type === "custom") return type;
   if (type === undefined || type === null) throw missing(`${at}.type`);
-  if (typeof type === "string" && HOSTED.has(type)) return type;
+  if (typeof type === "string" && HOSTED_TOOLS.has(type)) return type;
   throw notOneOf(`${at}.type`, ["function", "custom"], type);
 }
 
