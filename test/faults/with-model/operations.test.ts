@@ -1,11 +1,21 @@
 /** The built server under what happens to processes, files and signals: rows 100, 101 and 111 to 114 of the fault matrix. */
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { copyFileSync, mkdtempSync, openSync, renameSync, rmSync, truncateSync, unlinkSync } from "node:fs";
+import {
+  closeSync,
+  copyFileSync,
+  mkdtempSync,
+  openSync,
+  renameSync,
+  rmSync,
+  truncateSync,
+  unlinkSync,
+} from "node:fs";
 import { createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import type { Readable } from "node:stream";
 import { afterAll, expect, test } from "vitest";
 import { packageRoot } from "../../../models/package-root.ts";
 import { childrenOf, processesGone, retry, runServer, serverAt, startServer } from "../../support/server.ts";
@@ -53,6 +63,17 @@ async function endlessStream(server: ServerClient): Promise<AsyncGenerator<strin
   const events = eventsOf(await server.post("/v1/completions", body));
   expect((await events.next()).done).toBe(false);
   return events;
+}
+
+/** The address in the ready line; throws when the output ends without one. */
+async function readyUrl(stdout: Readable): Promise<string> {
+  let said = "";
+  for await (const piece of stdout.iterator({ destroyOnReturn: false })) {
+    said += String(piece);
+    const url = /^ +ready +(http\S+)\/v1 /m.exec(said)?.[1];
+    if (url !== undefined) return url;
+  }
+  throw new Error(`The server was never ready: ${said}`);
 }
 
 test("rows 100 and 101: a model file that goes away is not missed; one that is cut off ends the engine, which comes back with the file", async () => {
@@ -120,21 +141,19 @@ test("row 112: a server that is killed leaves its stored responses, its port and
   }
 });
 
-test("row 113: nothing that can be written to stdout and stderr ends no server", async () => {
-  const port = String(await freePort());
+test("row 113: a full disk behind the log and a closed pipe behind stdout end no server", async () => {
   const full = openSync("/dev/full", "w");
-  const args = ["dist/src/main.js", "serve", "--port", port, "--threads", "1", "--log-level", "debug"];
-  const child = spawn(process.execPath, args, { stdio: ["ignore", full, full] });
+  const args = ["dist/src/main.js", "serve", "--port", "0", "--threads", "1", "--log-level", "debug"];
+  const child = spawn(process.execPath, args, { stdio: ["ignore", "pipe", full] });
+  closeSync(full);
   const exited = once(child, "exit");
-  const server = serverAt(`http://127.0.0.1:${port}`);
-  const ready = (): Promise<number> =>
-    fetch(`${server.url}/ready`).then(
-      ({ status }) => status,
-      () => 0,
-    );
-  await retry("the server", ready, (status) => status === 200);
-  for (let i = 0; i < 5; i++) expect(await say(server, "pocket")).not.toBe("");
-  child.kill("SIGTERM");
+  try {
+    const url = await readyUrl(child.stdout);
+    child.stdout.destroy();
+    for (let i = 0; i < 5; i++) expect(await say(serverAt(url), "pocket")).not.toBe("");
+  } finally {
+    child.kill("SIGTERM");
+  }
   expect((await exited)[0]).toBe(0);
 });
 
