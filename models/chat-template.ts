@@ -57,6 +57,7 @@ export interface ChatTemplateOptions {
 /** Markers of the model families; a template that knows the end marker belongs to one that writes it. */
 const KNOWN_MARKERS: readonly ReasoningMarkers[] = [
   { start: "<think>", end: "</think>" },
+  { start: "<mm:think>", end: "</mm:think>" },
   { start: "[THINK]", end: "[/THINK]" },
   { start: "◁think▷", end: "◁/think▷" },
   { start: "<seed:think>", end: "</seed:think>" },

@@ -219,6 +219,7 @@ function* readTagged(body: TaggedBody, context: BodyContext): Step<void> {
   };
   for (;;) {
     const from = reader.mark();
+    if (yield* endsHere(body, context)) break;
     if ((yield* reader.match(body.beforeKey)) !== "yes") {
       reader.rewind(from);
       break;
@@ -234,9 +235,19 @@ function* readTagged(body: TaggedBody, context: BodyContext): Step<void> {
       return;
     }
     add(key, jsonOfText(text, told ?? propertyTypes(parameters, key)));
+    if (body.afterEndName !== undefined) yield* reader.match(key + body.afterEndName);
   }
   if (context.cutOff()) return;
   sink.arguments(opened ? "}" : "{}");
+}
+
+/** Whether the call ends; only asked where its end begins like a parameter. Reads nothing. */
+function* endsHere({ beforeKey }: TaggedBody, { reader, callEnd }: BodyContext): Step<boolean> {
+  if (!callEnd.trimStart().startsWith(beforeKey.trim())) return false;
+  const from = reader.position;
+  const found = yield* reader.match(callEnd);
+  reader.rewind(from);
+  return found !== "no";
 }
 
 const TEXT: ReadonlySet<string> = new Set(["string"]);

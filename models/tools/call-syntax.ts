@@ -44,7 +44,9 @@ export interface TaggedBody {
   readonly afterKey: string;
   /** Before a string, in syntaxes that tell strings from other values. */
   readonly afterTextKey: string | undefined;
+  /** After a value; where `afterEndName` is given, before the name that the closing tag repeats. */
   readonly afterValue: string;
+  readonly afterEndName: string | undefined;
 }
 
 /** `f(x="1", y=2)` */
@@ -79,7 +81,7 @@ export function callEnds({ between, after }: CallSyntax): CallEnds {
 
 /** The tag, the word in brackets or the word before a bracket with which the text begins; "" when it begins with none. */
 export function leadingMark(text: string): string {
-  return /^\s*(<[^\s<>]*>|\[[A-Z_]+\]|<[^\s<>[{]*=|[a-z_]{4,}\[)/.exec(text)?.[1] ?? "";
+  return /^\s*(<[^\s<>]*>|\]\S*\[<[^\s<>]*>|\[[A-Z_]+\]|<[^\s<>[{]*=|[a-z_]{4,}\[)/.exec(text)?.[1] ?? "";
 }
 
 /** All fixed texts. */
@@ -92,7 +94,14 @@ export function markupOf(syntax: CallSyntax): string[] {
       case "named":
         return body.afterName;
       case "tagged":
-        return [body.afterName, body.beforeKey, body.afterKey, body.afterTextKey ?? "", body.afterValue];
+        return [
+          body.afterName,
+          body.beforeKey,
+          body.afterKey,
+          body.afterTextKey ?? "",
+          body.afterValue,
+          body.afterEndName ?? "",
+        ];
       case "literal":
         return [body.open, body.assign, body.quote, body.separator, body.close];
     }
@@ -122,7 +131,7 @@ function printBody(body: CallBody, name: string, given: string): string {
       return name + body.afterName.join("0") + json;
     case "tagged": {
       const parameters = Object.entries(objectOf(json)).map(
-        ([key, value]) => body.beforeKey + key + taggedText(value, body) + body.afterValue,
+        ([key, value]) => body.beforeKey + key + taggedText(value, body) + endTag(body, key),
       );
       return name + body.afterName + parameters.join("");
     }
@@ -164,6 +173,10 @@ export function valueFrame({ afterKey, afterValue }: TaggedBody): {
   readonly close: string;
 } {
   return { open: /\s*$/.exec(afterKey)?.[0] ?? "", close: /^\s*/.exec(afterValue)?.[0] ?? "" };
+}
+
+function endTag({ afterValue, afterEndName }: TaggedBody, name: string): string {
+  return afterEndName === undefined ? afterValue : afterValue + name + afterEndName;
 }
 
 /** What a string in tags must not contain. */

@@ -101,7 +101,7 @@ function findParameters(turn: string, call: ProbeCall, start: number): FoundBody
     at = found + part.length;
   }
   const [toKey = "", assignText = "", toNext = "", assignNumber = ""] = gaps;
-  const found = { toKey, assignText, toNext, assignNumber, rest: turn.slice(at), start, at };
+  const found = { toKey, assignText, toNext, assignNumber, key1, key2, rest: turn.slice(at), start, at };
   return literalBody(found) ?? taggedBody(found);
 }
 
@@ -111,6 +111,8 @@ interface Gaps {
   readonly assignText: string;
   readonly toNext: string;
   readonly assignNumber: string;
+  readonly key1: string;
+  readonly key2: string;
   readonly rest: string;
   readonly start: number;
   readonly at: number;
@@ -141,11 +143,16 @@ function taggedBody(gaps: Gaps): FoundBody | undefined {
   const { toKey, assignText, toNext, assignNumber, rest, start, at } = gaps;
   const told = assignText !== assignNumber;
   if (told && !sayTypes(assignText, assignNumber)) return undefined;
-  const shared = commonEnd(toKey, toNext);
+  const repeated = toNext.indexOf(gaps.key1);
+  const gap = repeated === -1 ? toNext : toNext.slice(repeated + gaps.key1.length);
+  const shared = commonEnd(toKey, gap);
   const tag = shared.lastIndexOf("<");
   const beforeKey = tag === -1 ? shared.trimStart() : shared.slice(tag);
-  const afterValue = toNext.slice(0, toNext.length - beforeKey.length);
-  const ending = afterValue.trim();
+  const behind = gap.slice(0, gap.length - beforeKey.length);
+  const [afterValue, afterEndName] =
+    repeated === -1 ? [behind, undefined] : [toNext.slice(0, repeated), behind];
+  const closing = afterEndName === undefined ? afterValue : afterValue + gaps.key2 + afterEndName;
+  const ending = closing.trim();
   if (beforeKey === "" || ending === "" || !rest.trimStart().startsWith(ending)) return undefined;
   const body: CallBody = {
     kind: "tagged",
@@ -154,9 +161,10 @@ function taggedBody(gaps: Gaps): FoundBody | undefined {
     afterKey: assignNumber,
     afterTextKey: told ? assignText : undefined,
     afterValue,
+    afterEndName,
   };
   const closed = rest.indexOf(ending) + ending.length;
-  const space = /\s*$/.exec(afterValue)?.[0] ?? "";
+  const space = /\s*$/.exec(closing)?.[0] ?? "";
   return { start, end: at + closed + (rest.startsWith(space, closed) ? space.length : 0), body };
 }
 
@@ -198,7 +206,7 @@ function familyOf(before: string, after: string, body: CallBody): string {
   if (before.includes("[TOOL_CALLS]")) return "mistral";
   if (before.includes("tool▁call") || before.includes("｜DSML｜")) return "deepseek";
   if (before.includes("<|tool_calls_section_begin|>")) return "kimi-k2";
-  if (before.includes("<minimax:tool_call>")) return "minimax";
+  if (before.includes("<minimax:tool_call>") || before.includes("]<]minimax[>[")) return "minimax";
   if (before.includes("<|tool_call|>") || before.includes("functools")) {
     return after.includes("<|/tool_call|>") || before.includes("functools") ? "phi4" : "granite";
   }

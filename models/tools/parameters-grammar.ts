@@ -26,12 +26,14 @@ function anyName(): Expr {
 export function taggedParameters(parts: GrammarParts, body: TaggedBody, tool: CallableTool): Expr {
   const { builder, loose } = parts;
   const mark = body.afterKey.trim().split(/\s+/)[0] ?? "";
+  const { afterEndName } = body;
   const whole = (name: Expr, property: PropertySchema): Expr =>
     sequence(
       loose(body.beforeKey),
       name,
       taggedValue(parts, body, property),
       loose(body.afterValue.trimStart()),
+      ...(afterEndName === undefined ? [] : [name, loose(afterEndName)]),
     );
   const declaredOne = (property: DeclaredProperty): Expr => {
     const { name, required } = property;
@@ -41,6 +43,10 @@ export function taggedParameters(parts: GrammarParts, body: TaggedBody, tool: Ca
   };
   return tool.parameters(({ declared, others }) => {
     if (others === undefined) return sequence(...declared.map(declaredOne));
+    if (afterEndName !== undefined) {
+      others.refuse("names that are not declared cannot be repeated at the end of a value.");
+      return empty;
+    }
     const other = builder.rule("parameter", whole(anyName(), others));
     return repeat(other, others.min, finite(others.max));
   });

@@ -87,6 +87,10 @@ describe("one call, as models of each family write it", () => {
       "minimax",
       '<minimax:tool_call>\n<invoke name="get_weather">\n<parameter name="city">Paris</parameter>\n</invoke>\n</minimax:tool_call>',
     ],
+    [
+      "minimax-m3",
+      ']<]minimax[>[<tool_call>\n]<]minimax[>[<invoke name="get_weather">]<]minimax[>[<city>Paris]<]minimax[>[</city>]<]minimax[>[</invoke>\n]<]minimax[>[</tool_call>',
+    ],
     ["minimax", '<invoke name="get_weather"><parameter name="city">Paris</parameter></invoke>'],
     ["gemma-json", '```tool_call\n{"name": "get_weather", "parameters": {"city": "Paris"}}\n```'],
     [

@@ -82,6 +82,11 @@ const EXPECTED: Readonly<
     ["<minimax:tool_call>", '<invoke name="'],
     '\n<minimax:tool_call>\n<invoke name="add">\n<parameter name="a">1</parameter>\n</invoke>\n<invoke name="now">\n</invoke>\n</minimax:tool_call>',
   ],
+  "minimax-m3": [
+    "minimax",
+    ["]<]minimax[>[<tool_call>"],
+    ']<]minimax[>[<tool_call>\n]<]minimax[>[<invoke name="add">]<]minimax[>[<a>1]<]minimax[>[</a>]<]minimax[>[</invoke>\n]<]minimax[>[<invoke name="now">]<]minimax[>[</invoke>\n]<]minimax[>[</tool_call>',
+  ],
   "gemma-json": [
     "json-object",
     ["```tool_call"],

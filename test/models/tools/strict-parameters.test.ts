@@ -17,6 +17,7 @@ import { read } from "./parse.ts";
 
 /** One that writes arguments as JSON, and all that do not. */
 const TEMPLATE_NAMES = [
+  "minimax-m3",
   "hermes",
   "qwen3-coder",
   "glm",
@@ -302,6 +303,11 @@ describe("a strict parameter", () => {
       "glm",
       { propertyNames: { pattern: "^a" }, additionalProperties: true },
       "'propertyNames' is not permitted.",
+    ],
+    [
+      "minimax-m3",
+      { additionalProperties: { type: "string" } },
+      "In context=('additionalProperties'), names that are not declared cannot be repeated",
     ],
   ])("of %s that is %j is refused, and relaxed where it is not strict", (name, schema, message) => {
     let refused: unknown;
