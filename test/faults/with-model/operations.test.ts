@@ -148,6 +148,7 @@ test("row 113: a full disk behind the log and a closed pipe behind stdout end no
   closeSync(full);
   const exited = once(child, "exit");
   try {
+    if (child.stdout === null) throw new Error("There is no pipe.");
     const url = await readyUrl(child.stdout);
     child.stdout.destroy();
     for (let i = 0; i < 5; i++) expect(await say(serverAt(url), "pocket")).not.toBe("");
