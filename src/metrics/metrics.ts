@@ -7,6 +7,7 @@ import { STATS_WAIT_MS } from "../http/limits.ts";
 import type { ModelDirectory } from "../model-directory.ts";
 import type { EngineTrouble } from "../model-host.ts";
 import { PRIORITY_NAMES } from "../openai/priority-field.ts";
+import { RequestTrace } from "../tracing/request-trace.ts";
 import { ITL_SECONDS, LATENCY_SECONDS, STEP_SECONDS } from "./buckets.ts";
 import { VllmAliases } from "./vllm-aliases.ts";
 
@@ -177,6 +178,7 @@ export class Metrics {
     this.#prefixQueries.inc({ model }, prompt.promptTokens);
     this.#prefixHits.inc({ model }, prompt.cachedTokens);
     this.#vllm.observePrompt(model, prompt);
+    RequestTrace.current?.firstToken(prompt);
   }
 
   /** Tokens that arrive together share the time since the ones before them. */
@@ -194,6 +196,7 @@ export class Metrics {
   observeFinish(model: string, reason: "stop" | "length", e2eMs: number): void {
     this.#e2eSeconds.observe({ model }, e2eMs * SECONDS_PER_MS);
     this.#vllm.observeFinish(model, reason, e2eMs * SECONDS_PER_MS);
+    RequestTrace.current?.finished(reason);
   }
 
   countTrouble(trouble: EngineTrouble): void {
