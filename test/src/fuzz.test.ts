@@ -20,7 +20,7 @@ const MOST_GROWTH_BYTES = 4 << 20;
 
 test("mutated bodies get no 5xx, are refused in OpenAI's shape, and leave nothing behind", async (context) => {
   const store = new ResponseStore(STORED, () => 1_730_000_000);
-  const { engine, post, log } = createTestApp({ responses: new Responses(store) });
+  const { engine, post, log, template } = createTestApp({ responses: new Responses(store) });
   const random = seededRandom(SEED);
   const mutator = new BodyMutator(random);
   const statuses = new Map<number, number>();
@@ -43,8 +43,10 @@ test("mutated bodies get no 5xx, are refused in OpenAI's shape, and leave nothin
         `body ${i} to ${path}: ${status} ${text.slice(-500)}\n${sent}\n${JSON.stringify(told)}`,
       );
     }
+    // The doubles remember all that they were given.
     log.length = 0;
     engine.commands.length = 0;
+    template.requests.length = 0;
     if ((i + 1) % Math.ceil(BODIES / 3) === 0 || i + 1 === BODIES) heaps.push(await heapInUse());
   }
   // The mutations must not be so wild that nothing is ever served.
