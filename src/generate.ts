@@ -4,6 +4,7 @@ import type { PromptLogprobs, StartInfo, StepOutput, TokenId } from "../engine/p
 import type { Allowance, PriorityClass } from "../engine/sharing.ts";
 import type { TokenStream } from "../engine/token-stream.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
+import type { WholeOutput } from "../models/output-check.ts";
 import { TextPipeline } from "../models/text/text-pipeline.ts";
 import type { DeltaToken, OutputDelta, TextDelta } from "../models/text/text-pipeline.ts";
 import type { AppConfig, Clock, Lifecycle, Log } from "./deps.ts";
@@ -15,7 +16,6 @@ import type { CallReading, GenerateRequest } from "./generate-request.ts";
 import { RequestControl } from "./request-control.ts";
 import { singleTokens } from "./single-tokens.ts";
 import { assertWorthTokenizing, submitOf } from "./submit-request.ts";
-import type { WholeOutput } from "./verify-output.ts";
 
 export interface GenerateDeps {
   readonly clock: Clock;
@@ -409,14 +409,15 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     endToken: DeltaToken | undefined,
   ): void {
     if (ended === "stop") this.#endCall();
-    if (ended === "stop" && stopReason === undefined) this.#verify();
+    if (ended === "stop" && stopReason === undefined) void this.#verify();
     this.#run.metrics.observeFinish(this.#model.id, ended, this.#run.clock.nowMs() - this.#run.submittedMs);
     const reason = ended === "stop" && this.#callCount > 0 ? "tool_calls" : ended;
     this.#emit({ ...this.#progress(), kind: "finish", reason, stopReason, endToken });
   }
 
-  #verify(): void {
-    const wrong = this.#whole && this.#request.verify?.(this.#whole);
+  /** Tells the operator; the answer does not wait for it. Never rejects. */
+  async #verify(): Promise<void> {
+    const wrong = this.#whole && (await this.#request.verify?.(this.#whole));
     if (wrong === undefined) return;
     const { log, metrics } = this.#run;
     metrics.countInvalidOutput(this.#model.id);

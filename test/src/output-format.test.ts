@@ -12,6 +12,8 @@ const SCHEMA = {
   additionalProperties: false,
 };
 
+const MISMATCH = "an answer is not what its schema says";
+
 function say(text: string) {
   const last = { tokens: [EOS], finish: { reason: "stop", stopToken: EOS } } as const;
   return { kind: "answer", steps: [{ tokens: idsOf(text) }, last] } as const;
@@ -148,12 +150,16 @@ describe("an answer with a format", () => {
   });
 
   it("is delivered, logged and counted when it is not what its schema says", async () => {
-    const { chat, engine, log, app } = createTestApp();
+    const { chat, engine, log, logged, app } = createTestApp();
     engine.script = say('{"a": "b"}');
     const response = await chat(json_schema({ json_schema: { name: "x", strict: true, schema: SCHEMA } }));
     expect(await response.json()).toMatchObject({ choices: [{ message: { content: '{"a": "b"}' } }] });
+    await logged(MISMATCH);
     expect(log.filter(({ level }) => level === "warn")).toMatchObject([
-      { message: "an answer is not what its schema says", fields: { model: "org/tiny" } },
+      {
+        message: MISMATCH,
+        fields: { model: "org/tiny", wrong: "a: it is not of type integer" },
+      },
     ]);
     const metrics = await (await app.request("/metrics", { headers: { host: "localhost" } })).text();
     expect(metrics).toContain('weft_invalid_outputs_total{model="org/tiny"} 1');
@@ -161,7 +167,7 @@ describe("an answer with a format", () => {
 
   it("is no mismatch when a limit or a stop string cut it off", async () => {
     for (const cut of ["length", "stop string"]) {
-      const { chat, engine, log } = createTestApp();
+      const { chat, engine, log, logged } = createTestApp();
       const finish = { reason: "length", stopToken: undefined } as const;
       engine.script =
         cut === "length" ? { kind: "answer", steps: [{ tokens: idsOf('{"a": '), finish }] } : say('{"a": 1}');
@@ -170,7 +176,12 @@ describe("an answer with a format", () => {
       expect(await response.json()).toMatchObject({
         choices: [{ message: { content: '{"a": ' }, finish_reason: cut === "length" ? "length" : "stop" }],
       });
-      expect(log.filter(({ level }) => level === "warn")).toEqual([]);
+      // Answers are looked at in order: what is said of a later one is said of this one first.
+      engine.script = say('{"a": null}');
+      const later = await chat({ guided_json: SCHEMA });
+      await logged(MISMATCH);
+      const { id } = (await later.json()) as { id: string };
+      expect(log.filter(({ level }) => level === "warn")).toMatchObject([{ fields: { id } }]);
     }
   });
 });

@@ -95,11 +95,18 @@ export function createTestApp(options: TestAppOptions = {}) {
     find: (name) => [served].find(({ id, aliases }) => id === name || aliases.includes(name)),
   };
   const log: LogLine[] = [];
+  const awaited = new Map<string, () => void>();
   const line =
     (level: LogLine["level"]) =>
     (fields: object, message: string): void => {
       log.push({ level, fields: { ...fields }, message });
+      awaited.get(message)?.();
     };
+  /** Resolves when the message is logged, for what is logged when the answer is already there. */
+  const logged = async (message: string): Promise<void> => {
+    if (log.some((entry) => entry.message === message)) return;
+    await new Promise<void>((resolve) => awaited.set(message, resolve));
+  };
   const lifecycle = { leaving: false, draining: false };
   let serial = 0;
   const deps: AppDeps = {
@@ -140,5 +147,5 @@ export function createTestApp(options: TestAppOptions = {}) {
       { model: MODEL_ID, messages: [{ role: "user", content: "hi" }], ...fields },
       init,
     );
-  return { app, engine, deps, log, lifecycle, template, loaded, post, chat };
+  return { app, engine, deps, log, logged, lifecycle, template, loaded, post, chat };
 }
