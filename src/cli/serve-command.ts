@@ -1,4 +1,5 @@
 /** `weft serve`: settles the options, finds the models, listens, loads, and serves until a signal. */
+import { readFileSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 import { isatty } from "node:tty";
 import { forkEngine } from "../../engine/process/fork.ts";
@@ -57,7 +58,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     if (config.sources[name] !== "flag") continue;
     log.warn({}, `--${name} is visible to every user of this machine; prefer ${variable}`);
   }
-  const resolved = await findModels(values.model);
+  const resolved = await findModels(values.model, values["chat-template"]);
   // Not before the models are there: until then a signal ends the process as usual.
   const signals = new Signals();
 
@@ -153,7 +154,12 @@ class Signals {
   }
 }
 
-async function findModels(names: readonly string[]): Promise<ResolvedModel[]> {
+/** @param templateFile Jinja for all of them. */
+async function findModels(
+  names: readonly string[],
+  templateFile: string | undefined,
+): Promise<ResolvedModel[]> {
+  const template = templateFile === undefined ? {} : { chatTemplate: readTemplate(templateFile) };
   const models: ResolvedModel[] = [];
   const reporter = terminalProgress();
   for (const name of names.length === 0 ? [DEFAULT_MODEL] : names) {
@@ -165,9 +171,19 @@ async function findModels(names: readonly string[]): Promise<ResolvedModel[]> {
         `Two models would be called "${model.id}"; name one of them: OTHER_NAME=${name}.`,
       );
     }
-    models.push(model);
+    models.push({ ...model, overrides: { ...model.overrides, ...template } });
   }
   return models;
+}
+
+function readTemplate(file: string): string {
+  try {
+    return readFileSync(file, "utf8");
+  } catch (error) {
+    throw new ConfigError(
+      `The chat template ${file} cannot be read (${error instanceof Error ? error.message : String(error)}).`,
+    );
+  }
 }
 
 function createTemplate(

@@ -27,6 +27,11 @@ export const serveOptions = {
     "model to serve, repeatable; a name, a .gguf path or hf:org/repo:QUANT; `id=` in front names it (default: pocket)",
     "WEFT_MODEL",
   ),
+  "chat-template": option(
+    text("file"),
+    undefined,
+    "Jinja file in place of the chat templates of the models' own files",
+  ),
   host: option(text("address"), "127.0.0.1", "address to listen on"),
   port: option(integer("number", 0, 65_535), 9338, "TCP port; 0 takes a free one"),
   preset: option(

@@ -64,6 +64,15 @@ describe("the end of a server", () => {
   });
 });
 
+test("a server makes prompts with the template that it is given", async () => {
+  const file = join(directory, "plain.jinja");
+  writeFileSync(file, "{% for m in messages %}[{{ m.role }}] {{ m.content }}\n{% endfor %}> ");
+  const server = await startServer("--chat-template", file);
+  const response = await server.post("/apply-template", { messages: [{ role: "user", content: "Hello" }] });
+  expect(await response.json()).toMatchObject({ prompt: "[user] Hello\n> " });
+  expect(await server.stop()).toBe(0);
+});
+
 describe("a server that cannot start", () => {
   test("exits with 5 on a port that is taken", async () => {
     const server = await startServer();
@@ -87,6 +96,12 @@ describe("a server that cannot start", () => {
     const { code, stderr } = await runServer("--port", "0", "--model", file);
     expect(code).toBe(3);
     expect(stderr).toMatch(/^weft: .*text\.gguf/);
+  });
+
+  test("exits with 2 when the chat template cannot be read", async () => {
+    const { code, stderr } = await runServer("--port", "0", "--chat-template", "nosuch.jinja");
+    expect(code).toBe(2);
+    expect(stderr).toMatch(/^weft: The chat template nosuch\.jinja cannot be read \(ENOENT/);
   });
 
   test("exits with 2 on an option it does not know", async () => {
