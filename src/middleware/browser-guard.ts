@@ -34,13 +34,19 @@ export const guardHost = (config: AppConfig) =>
   });
 
 /** Mounted before the keys: a browser asks without one. */
-export const answerCors = (config: AppConfig) =>
-  cors({
+export const answerCors = (config: AppConfig) => {
+  const answer = cors({
     origin: (origin, c) => (isAllowedOrigin(origin, c.req.header("host"), config) ? origin : null),
     allowMethods: ["GET", "HEAD", "POST", "DELETE", "OPTIONS"],
     exposeHeaders: EXPOSED,
     maxAge: 600,
   });
+  return createMiddleware<AppEnv>(async (c, next) => {
+    const preflight = await answer(c, next);
+    // Some clients, and llama.cpp's own, take 200 alone for a yes.
+    return preflight && new Response(null, { status: 200, headers: preflight.headers });
+  });
+};
 
 /** CORS alone hides an answer from a page; the request would be carried out all the same. */
 export const guardOrigin = (config: AppConfig) =>
