@@ -1,4 +1,4 @@
-/** What the server counts and times, as Prometheus reads it: own names first, then the names vLLM's readers know. */
+/** What the server counts and times, as Prometheus reads it: own names, and those that readers of vLLM's and llama-server's know. */
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import type { EngineStats, SlotState, StepReport } from "../../engine/protocol.ts";
@@ -9,6 +9,7 @@ import type { EngineTrouble } from "../model-host.ts";
 import { PRIORITY_NAMES } from "../openai/priority-field.ts";
 import { RequestTrace } from "../tracing/request-trace.ts";
 import { ITL_SECONDS, LATENCY_SECONDS, STEP_SECONDS } from "./buckets.ts";
+import { LlamaAliases } from "./llama-aliases.ts";
 import { VllmAliases } from "./vllm-aliases.ts";
 
 const MODEL = ["model"] as const;
@@ -35,8 +36,11 @@ export interface PromptObservation {
 }
 
 export class Metrics {
+  /** Unix seconds at which this process began. */
+  readonly startedSeconds = Math.floor(performance.timeOrigin * SECONDS_PER_MS);
   readonly #registry = new Registry();
   readonly #vllm = new VllmAliases(this.#registry);
+  readonly #llama = new LlamaAliases(this.#registry);
   readonly #lastSteps = new Map<string, StepReport>();
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_SAMPLE_MS });
 
@@ -154,6 +158,7 @@ export class Metrics {
   /** For the model host to call after each step of a model's engine. */
   observeStep(model: string, report: StepReport): void {
     this.#lastSteps.set(model, report);
+    this.#llama.observeStep(report);
     for (const [kind, ms] of [
       ["plan", report.planMs],
       ["decode", report.decodeMs],
@@ -178,6 +183,7 @@ export class Metrics {
     this.#prefixQueries.inc({ model }, prompt.promptTokens);
     this.#prefixHits.inc({ model }, prompt.cachedTokens);
     this.#vllm.observePrompt(model, prompt);
+    this.#llama.observePrompt(prompt);
     RequestTrace.current?.firstToken(prompt);
   }
 
@@ -185,6 +191,7 @@ export class Metrics {
   observeTokens(model: string, count: number, gapMs: number | undefined): void {
     this.#tokens.inc({ model, kind: "output" }, count);
     this.#vllm.countOutput(model, count);
+    this.#llama.countOutput(count, gapMs);
     if (gapMs === undefined) return;
     const seconds = (gapMs * SECONDS_PER_MS) / count;
     for (let i = 0; i < count; i++) {
@@ -242,6 +249,7 @@ export class Metrics {
     for (const gauge of [this.#slots, this.#running, this.#waiting, this.#waitingByClass, this.#kvUsage])
       gauge.reset();
     this.#vllm.resetGauges();
+    this.#llama.resetGauges();
     for (const { id, state } of models.served) this.#engineUp.set({ model: id }, state === "ready" ? 1 : 0);
     const ready = models.served.flatMap(({ loaded }) => (loaded === undefined ? [] : [loaded]));
     await Promise.all(ready.map((model) => this.#readGauges(model)));
@@ -268,6 +276,7 @@ export class Metrics {
       this.#slots.set({ model: model.id, state }, count);
     }
     this.#vllm.setGauges(model, { running, waiting, usage });
+    this.#llama.addLoad(running, waiting, Math.max(0, ...(stats?.slots.map(({ tokens }) => tokens) ?? [])));
   }
 
   #readLoopDelay(): void {

@@ -49,7 +49,11 @@ export function props(c: AppContext, deps: AppDeps): Response {
 
 export async function metrics(_c: AppContext, deps: AppDeps): Promise<Response> {
   const text = await deps.metrics.render(deps.models);
-  return new Response(text, { headers: { "content-type": deps.metrics.contentType } });
+  const headers = {
+    "content-type": deps.metrics.contentType,
+    "process-start-time-unix": String(deps.metrics.startedSeconds),
+  };
+  return new Response(text, { headers });
 }
 
 function slotJson(slot: SlotStats, contextTokens: number, hideOwner: boolean): object {

@@ -329,7 +329,7 @@ describe("the log", () => {
 });
 
 describe("metrics", () => {
-  it("count what happened under our names and under vLLM's, with no client text", async () => {
+  it("count what happened under our names, vLLM's and llama-server's, with no client text", async () => {
     const { chat, engine, app, deps } = createTestApp();
     engine.script = ANSWER;
     await chat();
@@ -364,9 +364,25 @@ describe("metrics", () => {
       'vllm:prompt_tokens_total{model_name="org/tiny",engine="0"} 2',
       'vllm:request_success_total{model_name="org/tiny",engine="0",finished_reason="length"} 1',
       'vllm:cache_config_info{model_name="org/tiny",engine="0",block_size="1",num_gpu_blocks="512"} 1',
+      "# TYPE llamacpp:prompt_tokens_total counter\nllamacpp:prompt_tokens_total 1",
+      "llamacpp:prompt_tokens_cached_total 1",
+      "llamacpp:prompt_seconds_total 0.01",
+      "llamacpp:tokens_predicted_total 1",
+      "llamacpp:n_decode_total 1",
+      "llamacpp:n_tokens_max 5",
+      "llamacpp:prompt_tokens_seconds 100",
+      "llamacpp:predicted_tokens_seconds 0",
+      "llamacpp:requests_processing 1",
+      "llamacpp:requests_deferred 3",
+      "llamacpp:n_busy_slots_per_decode 1",
+      "llamacpp:spec_decode_num_drafts_total 0",
     ]) {
-      expect(text).toContain(line);
+      expect(`${text}\n`).toContain(`${line}\n`);
     }
+    const again = await app.request("/metrics");
+    expect(Number(again.headers.get("process-start-time-unix"))).toBeGreaterThan(1_700_000_000);
+    // Looked at twice, loads are no sum.
+    expect(await again.text()).toContain("llamacpp:requests_processing 1\n");
     expect(text).not.toContain("client-text");
   });
 });
