@@ -51,13 +51,17 @@ export function chooseSlot(
   for (const slot of state.slots) {
     if (taken.has(slot.id)) continue;
     const reuse = reuseOf[slot.id] ?? 0;
-    const placeMs = gapMs(state, request, slot.id, busy);
-    const keptMs = computeMs(reuse) + residentValueMs(state, slot, reuse, nowMs) + placeMs;
-    consider({ slot: slot.id, reuse, copyFrom: undefined, costMs: keptMs });
-    if (source === undefined || source.reuse <= reuse) continue;
+    const keptMs = computeMs(reuse) + residentValueMs(state, slot, reuse, nowMs);
     const copiedMs =
-      state.cost.copyMs + computeMs(source.reuse) + residentValueMs(state, slot, 0, nowMs) + placeMs;
-    consider({ slot: slot.id, reuse: source.reuse, copyFrom: source.slot, costMs: copiedMs });
+      source === undefined || source.reuse <= reuse
+        ? Infinity
+        : state.cost.copyMs + computeMs(source.reuse) + residentValueMs(state, slot, 0, nowMs);
+    // A place costs something or nothing, and working out what takes longer than all the rest.
+    if (best !== undefined && Math.min(keptMs, copiedMs) >= best.costMs) continue;
+    const placeMs = gapMs(state, request, slot.id, busy);
+    consider({ slot: slot.id, reuse, copyFrom: undefined, costMs: keptMs + placeMs });
+    if (source === undefined || copiedMs === Infinity) continue;
+    consider({ slot: slot.id, reuse: source.reuse, copyFrom: source.slot, costMs: copiedMs + placeMs });
   }
   return best;
 }
@@ -120,7 +124,8 @@ function gapMs(
   slot: SlotId,
   busy: readonly SlotId[],
 ): number {
-  const withSlot = [...busy, slot].sort((a, b) => a - b);
+  const before = busy.findIndex((other) => other > slot);
+  const withSlot = busy.toSpliced(before === -1 ? busy.length : before, 0, slot);
   const { passWidths } = decodeLayout(
     withSlot,
     () => mayPlug(state.config),

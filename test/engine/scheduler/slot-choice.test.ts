@@ -1,0 +1,97 @@
+import fc from "fast-check";
+import { expect, test } from "vitest";
+import { decodeCallMs, decodePassMs, prefillCallMs } from "../../../engine/scheduler/cost-model.ts";
+import { decodeLayout, mayPlug } from "../../../engine/scheduler/decode-layout.ts";
+import { reusableTokens } from "../../../engine/scheduler/prefix-reuse.ts";
+import { chooseSlot } from "../../../engine/scheduler/slot-choice.ts";
+import type { SlotChoice } from "../../../engine/scheduler/slot-choice.ts";
+import type { ScheduledRequest, SchedulerState, Slot } from "../../../engine/scheduler/types.ts";
+import { addRequest, schedulerState } from "../../support/scheduler.ts";
+
+const NOW_MS = 500_000;
+
+/** Every option of every free slot with all that it costs; the first of the cheapest. */
+function plainChoice(
+  request: ScheduledRequest,
+  state: SchedulerState,
+  busy: readonly number[],
+): SlotChoice | undefined {
+  const reuseOf = state.slots.map((slot) => reusableTokens(request, slot, state.config));
+  const most = Math.max(0, ...reuseOf);
+  const source = state.config.canRewind && most > 0 ? reuseOf.indexOf(most) : undefined;
+  const computeMs = (tokens: number): number => {
+    const grid = state.config.prefillChunk;
+    const cells = Math.floor(tokens / grid);
+    const rest = tokens > cells * grid ? prefillCallMs(state.cost, tokens - cells * grid) : 0;
+    return tokens <= 0 ? 0 : cells * prefillCallMs(state.cost, grid) + rest;
+  };
+  const lossMs = (slot: Slot, keep: number): number => {
+    const chance = Math.exp(-(NOW_MS - slot.lastUseMs) / 600_000) * (1 - 0.8 ** (slot.hits + 1));
+    return slot.length > keep ? chance * computeMs(slot.length - keep) : 0;
+  };
+  const placeMs = (slot: number): number => {
+    const together = [...busy, slot].sort((a, b) => a - b);
+    const { passWidths } = decodeLayout(
+      together,
+      () => mayPlug(state.config),
+      (width) => decodePassMs(state.cost, width, 0),
+    );
+    const extraMs = decodeCallMs(state.cost, passWidths, 0) - decodeCallMs(state.cost, [together.length], 0);
+    return Math.max(0, extraMs) * Math.min(request.maxNew, 128);
+  };
+  const left = request.prompt.length - 1;
+  const options = state.slots
+    .filter(({ id }) => !busy.includes(id))
+    .flatMap((slot): SlotChoice[] => {
+      const reuse = reuseOf[slot.id] ?? 0;
+      const keptMs = computeMs(left - reuse) + lossMs(slot, reuse) + placeMs(slot.id);
+      const kept = { slot: slot.id, reuse, copyFrom: undefined, costMs: keptMs };
+      if (source === undefined || most <= reuse) return [kept];
+      const copiedMs = state.cost.copyMs + computeMs(left - most) + lossMs(slot, 0) + placeMs(slot.id);
+      return [kept, { slot: slot.id, reuse: most, copyFrom: source, costMs: copiedMs }];
+    });
+  return options.reduce<SlotChoice | undefined>(
+    (best, option) => (best === undefined || option.costMs < best.costMs ? option : best),
+    undefined,
+  );
+}
+
+const slotArbitrary = fc.record({
+  length: fc.nat(40),
+  /** Tokens that it has in common with the prompt. */
+  common: fc.nat(40),
+  lastUseMs: fc.constantFrom(0, 100_000, 499_999),
+  hits: fc.nat(4),
+  busy: fc.boolean(),
+});
+
+test("the slot that is chosen is the cheapest of all, worked out one by one", () => {
+  const settings = fc.record({
+    slots: fc.array(slotArbitrary, { minLength: 1, maxLength: 12 }),
+    promptTokens: fc.integer({ min: 1, max: 60 }),
+    maxTokens: fc.integer({ min: 1, max: 140 }),
+    canRewind: fc.boolean(),
+    plugGaps: fc.boolean(),
+    deterministic: fc.boolean(),
+  });
+  fc.assert(
+    fc.property(settings, ({ slots, promptTokens, maxTokens, ...config }) => {
+      const state = schedulerState({ ...config, slots: slots.length });
+      const prompt = Uint32Array.from({ length: promptTokens }, (_, i) => i);
+      addRequest(state, "r", { prompt, maxTokens });
+      slots.forEach(({ length, common, lastUseMs, hits }, id) => {
+        const slot = state.slots[id];
+        if (slot === undefined) return;
+        for (let i = 0; i < length; i++) slot.tokens[i] = i < common ? i : 1000 + id;
+        Object.assign(slot, { length, gridEnd: length - (length % 10), tailEnd: length, lastUseMs, hits });
+      });
+      const busy = slots.flatMap((slot, id) => (slot.busy ? [id] : []));
+      const request = state.requests.get("r");
+      expect(request).toBeDefined();
+      if (request === undefined) return;
+      const choice = chooseSlot(request, state, { busy, overwritten: new Set() }, NOW_MS);
+      expect(choice).toEqual(plainChoice(request, state, busy));
+    }),
+    { numRuns: 1500 },
+  );
+});
