@@ -11,7 +11,7 @@ import { EngineError } from "./errors.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
 import { PromptLogprobCollector, checkPromptLogprobs } from "./prompt-logprobs.ts";
 import { allowanceOf, checkRoom } from "./scheduler/entry.ts";
-import { cancel, createState, setPaused, setPriority, submit } from "./scheduler/transitions.ts";
+import { createState, setPaused, setPriority, submit } from "./scheduler/transitions.ts";
 import { engineStats } from "./stats.ts";
 import { StepLoop } from "./step-loop.ts";
 import type { Backend, BackendLoader } from "./backend.ts";
@@ -91,7 +91,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       case "submit":
         return admit(command);
       case "cancel":
-        return loaded?.loop.change((state, nowMs) => cancel(state, command.id, nowMs));
+        return loaded?.loop.cancel(command.id);
       case "control":
         return control(command.id, command.change);
       case "tokenize":

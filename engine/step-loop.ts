@@ -13,6 +13,7 @@ import { planStep } from "./scheduler/plan-step.ts";
 import {
   appendToken,
   beginStep,
+  cancel,
   completeCall,
   isCurrent,
   release,
@@ -94,9 +95,16 @@ export class StepLoop {
   /** Changes the state outside of steps and wakes the loop. */
   change(apply: (state: SchedulerState, nowMs: number) => void): void {
     apply(this.state, performance.now());
-    this.#collectReleased();
     this.#changed = true;
     this.#wake?.();
+  }
+
+  /** A waiting request is gone at once, a running one when the call in flight has ended. */
+  cancel(id: RequestId): void {
+    this.change((state, nowMs) => {
+      cancel(state, id, nowMs);
+      if (!state.requests.has(id)) this.#collectReleased([id], nowMs);
+    });
   }
 
   /** Tells how a submitted request draws its tokens and when it ends. */
@@ -404,7 +412,8 @@ export class StepLoop {
   }
 
   #releaseCancelled(): void {
-    if (releaseCancelled(this.state, performance.now()).length > 0) this.#collectReleased();
+    const nowMs = performance.now();
+    this.#collectReleased(releaseCancelled(this.state, nowMs), nowMs);
   }
 
   #release(request: ScheduledRequest, end: RequestEnd): void {
@@ -414,12 +423,10 @@ export class StepLoop {
     this.#dropGeneration(request.id);
   }
 
-  /** Frees the samplers of requests that left the state. */
-  #collectReleased(): void {
-    if (this.#generations.size === this.state.requests.size) return;
-    for (const id of this.#generations.keys()) {
-      if (this.state.requests.has(id)) continue;
-      this.#recorder.ended(id, "cancelled", performance.now());
+  /** Frees the samplers of cancelled requests that have left the state. */
+  #collectReleased(ids: readonly RequestId[], nowMs: number): void {
+    for (const id of ids) {
+      this.#recorder.ended(id, "cancelled", nowMs);
       this.#dropGeneration(id);
     }
   }

@@ -30,10 +30,11 @@ export function chooseEviction(
   running: readonly Running[],
   nowMs: number,
 ): Exchange | undefined {
+  const next = order.next();
+  if (next === undefined) return undefined;
   // Whoever is paused waits for nothing.
   const pausedOne = running.find(({ request }) => request.paused && mayReplay(request));
-  const next = pausedOne === undefined ? undefined : order.next();
-  if (pausedOne !== undefined && next !== undefined) return { waiter: next, victim: pausedOne };
+  if (pausedOne !== undefined) return { waiter: next, victim: pausedOne };
   if (!fairnessOf(state.config).evict) return undefined;
   const candidates = running.filter(({ request }) => mayLose(state, request, nowMs));
   if (candidates.length === 0) return undefined;

@@ -3,7 +3,15 @@ import { EngineError } from "../errors.ts";
 import { devicePasses } from "./passes.ts";
 import { prefillCellEnd } from "./prefill-cells.ts";
 import { knownTokens } from "./plan-step.ts";
-import type { OwnerState, PlannedCall, ScheduledRequest, SchedulerState, Slot, StepPlan } from "./types.ts";
+import type {
+  ClassLines,
+  OwnerState,
+  PlannedCall,
+  ScheduledRequest,
+  SchedulerState,
+  Slot,
+  StepPlan,
+} from "./types.ts";
 
 /** @throws {EngineError} `internal`, naming the broken invariant. Call between native calls. */
 export function checkState(state: SchedulerState): void {
@@ -25,6 +33,24 @@ export function checkState(state: SchedulerState): void {
   }
   for (const id of state.queue.keys()) expect(state.requests.has(id), "the queue holds known requests");
   for (const owner of state.owners.values()) checkOwnerAccount(state, owner);
+  const idle = [...state.owners.values()].filter(({ running, waiting }) => running + waiting === 0);
+  expect(
+    idle.length === state.idleOwners.size && idle.every((owner) => state.idleOwners.has(owner)),
+    "idle owners are known",
+  );
+  expect(
+    state.busyOwners.size === state.owners.size - idle.length && state.busyOwners.isOrdered(),
+    "busy owners are in the order of their service",
+  );
+  state.lines.forEach((lines, priority) => checkLines(state, lines, priority));
+}
+
+function checkLines(state: SchedulerState, { byTurn, byAge }: ClassLines, priority: number): void {
+  const inLine = [...state.owners.values()].filter(({ heaps }) => (heaps[priority]?.length ?? 0) > 0);
+  for (const heap of [byTurn, byAge]) {
+    expect(heap.size === inLine.length && heap.isOrdered(), "who has a line is where it belongs");
+    for (const owner of heap.inOrder()) expect(inLine.includes(owner), "who is in line has a line");
+  }
 }
 
 function checkOwnerAccount(state: SchedulerState, owner: OwnerState): void {

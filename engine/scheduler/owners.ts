@@ -6,9 +6,10 @@
  */
 import { DEFAULT_POLICY } from "../sharing.ts";
 import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
+import { OrderedHeap } from "./ordered-heap.ts";
 import { pushWaiting, removeWaiting } from "./waiting-heap.ts";
 import { CLASSES } from "./types.ts";
-import type { OwnerState, ScheduledRequest, SchedulerConfig, SchedulerState } from "./types.ts";
+import type { ClassLines, OwnerState, ScheduledRequest, SchedulerConfig, SchedulerState } from "./types.ts";
 
 /** What tokens cost in service; computing a prompt is cheaper by the token than generating. */
 const PROMPT_TOKEN_COST = 1;
@@ -42,6 +43,47 @@ export function admissionCost(request: ScheduledRequest, reuse: number, { policy
   return (computed * PROMPT_TOKEN_COST + reuse * REUSED_TOKEN_COST) / policy.weight;
 }
 
+/** What of an owner decides when it is its turn. */
+export interface Standing {
+  readonly served: number;
+  readonly running: number;
+  readonly weight: number;
+  /** Arrival of the first of its requests. */
+  readonly arrival: number;
+}
+
+/** Less service first; where that is equal, fewer slots, then arrival. */
+export function goesBefore(a: Standing, b: Standing): boolean {
+  if (a.served !== b.served) return a.served < b.served;
+  const [slotsA, slotsB] = [a.running / a.weight, b.running / b.weight];
+  return slotsA === slotsB ? a.arrival < b.arrival : slotsA < slotsB;
+}
+
+export function noOwners(): Pick<SchedulerState, "owners" | "busyOwners" | "idleOwners" | "lines"> {
+  return {
+    owners: new Map(),
+    busyOwners: new OrderedHeap((a, b) => a.served < b.served),
+    idleOwners: new Set(),
+    lines: noLines(),
+  };
+}
+
+function noLines(): ClassLines[] {
+  return Array.from({ length: CLASSES }, (_, priority): ClassLines => {
+    const standing = ({ served, running, policy, heaps }: OwnerState): Standing => ({
+      served,
+      running,
+      weight: policy.weight,
+      arrival: heaps[priority]?.[0]?.arrival ?? Infinity,
+    });
+    const firstMs = ({ heaps }: OwnerState): number => heaps[priority]?.[0]?.arrivalMs ?? Infinity;
+    return {
+      byTurn: new OrderedHeap((a, b) => goesBefore(standing(a), standing(b))),
+      byAge: new OrderedHeap((a, b) => firstMs(a) < firstMs(b)),
+    };
+  });
+}
+
 export function ownerOf(state: SchedulerState, name: string): OwnerState {
   const known = state.owners.get(name);
   if (known !== undefined) return known;
@@ -55,14 +97,17 @@ export function ownerOf(state: SchedulerState, name: string): OwnerState {
     heaps: Array.from({ length: CLASSES }, () => []),
   };
   state.owners.set(name, owner);
-  forgetIdle(state, owner);
   return owner;
 }
 
 /** Puts a request among those that wait. */
 export function startWaiting(state: SchedulerState, request: ScheduledRequest): void {
   const owner = ownerOf(state, request.tenant);
-  if (isIdle(owner)) owner.served = Math.max(owner.served, leastServed(state));
+  if (isIdle(owner)) {
+    owner.served = Math.max(owner.served, leastServed(state));
+    state.idleOwners.delete(owner);
+    state.busyOwners.place(owner);
+  }
   owner.waiting += 1;
   owner.waitingTokens += request.prompt.length;
   state.queue.set(request.id, request);
@@ -81,14 +126,38 @@ export function stopWaiting(state: SchedulerState, request: ScheduledRequest): v
 
 /** Lets a waiting request compete for slots. */
 export function makeEligible(state: SchedulerState, request: ScheduledRequest): void {
-  const heap = ownerOf(state, request.tenant).heaps[request.priority];
-  if (heap !== undefined && request.heapIndex < 0) pushWaiting(heap, request);
+  const owner = ownerOf(state, request.tenant);
+  const heap = owner.heaps[request.priority];
+  if (heap === undefined || request.heapIndex >= 0) return;
+  pushWaiting(heap, request);
+  if (request.heapIndex === 0) placeInLine(state, owner, request.priority);
 }
 
 /** Leaves a waiting request where it is and out of the competition. */
 export function makeIneligible(state: SchedulerState, request: ScheduledRequest): void {
-  const heap = ownerOf(state, request.tenant).heaps[request.priority];
-  if (heap !== undefined && request.heapIndex >= 0) removeWaiting(heap, request);
+  const owner = ownerOf(state, request.tenant);
+  const heap = owner.heaps[request.priority];
+  if (heap === undefined || request.heapIndex < 0) return;
+  const wasFirst = request.heapIndex === 0;
+  removeWaiting(heap, request);
+  if (wasFirst) placeInLine(state, owner, request.priority);
+}
+
+/** After the first request of one of its lines, or whether there is any, has changed. */
+function placeInLine({ lines }: SchedulerState, owner: OwnerState, priority: number): void {
+  const line = lines[priority];
+  const some = (owner.heaps[priority]?.length ?? 0) > 0;
+  for (const heap of [line?.byTurn, line?.byAge]) {
+    if (some) heap?.place(owner);
+    else heap?.remove(owner);
+  }
+}
+
+/** After its service or its slots have changed; it has requests still. */
+function placeByTurn({ busyOwners, lines }: SchedulerState, owner: OwnerState): void {
+  busyOwners.place(owner);
+  for (let priority = 0; priority < CLASSES; priority++)
+    if ((owner.heaps[priority]?.length ?? 0) > 0) lines[priority]?.byTurn.place(owner);
 }
 
 /** Notes that a request got a slot, with so many tokens of its prompt found computed. */
@@ -97,17 +166,20 @@ export function startRunning(state: SchedulerState, request: ScheduledRequest, r
   owner.running += 1;
   owner.served += admissionCost(request, reuse, owner);
   request.charged = true;
+  placeByTurn(state, owner);
 }
 
 export function stopRunning(state: SchedulerState, request: ScheduledRequest): void {
   const owner = ownerOf(state, request.tenant);
   owner.running -= 1;
+  placeByTurn(state, owner);
   noteIdle(state, owner);
 }
 
 export function chargeOutput(state: SchedulerState, request: ScheduledRequest): void {
   const owner = ownerOf(state, request.tenant);
   owner.served += OUTPUT_TOKEN_COST / owner.policy.weight;
+  placeByTurn(state, owner);
 }
 
 function isIdle({ running, waiting }: OwnerState): boolean {
@@ -115,22 +187,23 @@ function isIdle({ running, waiting }: OwnerState): boolean {
 }
 
 /** Of those who have requests; what it was when the last of them left, while nobody has. */
-function leastServed(state: SchedulerState): number {
-  let least = Infinity;
-  for (const owner of state.owners.values()) if (!isIdle(owner)) least = Math.min(least, owner.served);
-  return least === Infinity ? state.virtualFloor : least;
+function leastServed({ busyOwners, virtualFloor }: SchedulerState): number {
+  return busyOwners.first?.served ?? virtualFloor;
 }
 
 function noteIdle(state: SchedulerState, owner: OwnerState): void {
   if (!isIdle(owner)) return;
-  for (const other of state.owners.values()) if (!isIdle(other)) return;
-  state.virtualFloor = Math.max(state.virtualFloor, owner.served);
+  state.busyOwners.remove(owner);
+  state.idleOwners.add(owner);
+  if (state.busyOwners.size === 0) state.virtualFloor = Math.max(state.virtualFloor, owner.served);
+  if (state.idleOwners.size > MOST_IDLE_OWNERS) forgetIdle(state);
 }
 
-/** An idle owner behind the floor would be lifted to it anyway. */
-function forgetIdle(state: SchedulerState, newest: OwnerState): void {
-  if (state.owners.size <= MOST_IDLE_OWNERS) return;
-  for (const owner of state.owners.values())
-    if (owner !== newest && isIdle(owner) && state.owners.size > MOST_IDLE_OWNERS / 2)
-      state.owners.delete(owner.name);
+/** The half that has been idle for longest: most of them would be lifted to the floor anyway. */
+function forgetIdle({ owners, idleOwners }: SchedulerState): void {
+  for (const owner of idleOwners) {
+    if (idleOwners.size <= MOST_IDLE_OWNERS / 2) return;
+    idleOwners.delete(owner);
+    owners.delete(owner.name);
+  }
 }

@@ -2,6 +2,7 @@
 import type { RequestId, TokenId } from "../protocol.ts";
 import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
 import type { DraftIndex } from "./draft-index.ts";
+import type { OrderedHeap } from "./ordered-heap.ts";
 
 /** Index of one llama.cpp sequence, `0 <= slot < slots`. */
 export type SlotId = number;
@@ -113,6 +114,14 @@ export interface OwnerState {
   readonly heaps: readonly ScheduledRequest[][];
 }
 
+/** The owners who have requests of one class in line. */
+export interface ClassLines {
+  /** Whose turn it is: by service, then by slots, then by the arrival of their first request. */
+  readonly byTurn: OrderedHeap<OwnerState>;
+  /** By how long their first request has waited. */
+  readonly byAge: OrderedHeap<OwnerState>;
+}
+
 export interface Slot {
   readonly id: SlotId;
   /** Undefined when idle; the slot may still hold a resident prefix then. */
@@ -156,6 +165,12 @@ export interface SchedulerState {
   readonly queue: Map<RequestId, ScheduledRequest>;
   /** Those who have requests, and those of the past whose counters still say something. */
   readonly owners: Map<string, OwnerState>;
+  /** Those who have requests, by service. */
+  readonly busyOwners: OrderedHeap<OwnerState>;
+  /** Those who have none, the first one for longest. */
+  readonly idleOwners: Set<OwnerState>;
+  /** Of each class. */
+  readonly lines: readonly ClassLines[];
   /** The least counter that an owner starts with when it comes back. */
   virtualFloor: number;
   /** How long slots are held, smoothed, in ms; undefined until one has been given back. */

@@ -6,7 +6,9 @@
  * within a class, age alone gives no owner an advantage over another one. Looks at the state and never changes it:
  * what a plan has given away so far is counted here.
  */
-import { admissionCost, fairnessOf } from "./owners.ts";
+import type { OrderedHeap } from "./ordered-heap.ts";
+import { admissionCost, fairnessOf, goesBefore } from "./owners.ts";
+import type { Standing } from "./owners.ts";
 import { waitingByArrival } from "./waiting-heap.ts";
 import { CLASSES } from "./types.ts";
 import type { OwnerState, ScheduledRequest, SchedulerState } from "./types.ts";
@@ -25,59 +27,74 @@ interface Line {
   head: ScheduledRequest;
 }
 
+/** Goes through the owners with a line in order and leaves those out that this plan has to do with. */
+interface Others {
+  readonly rest: Iterator<OwnerState, void>;
+  first: OwnerState | undefined;
+}
+
+/** The lines of one class: those of owners that the plan has changed, and the others as the state has them. */
+interface PlannedLines {
+  readonly changed: Line[];
+  readonly byTurn: Others;
+  readonly byAge: Others;
+}
+
 export class WaitingOrder {
+  readonly #state: SchedulerState;
   readonly #accounts = new Map<string, OwnerAccount>();
-  readonly #classes: readonly Line[][];
+  readonly #classes: readonly PlannedLines[];
   readonly #nowMs: number;
   readonly #quantumMs: number;
 
   constructor(state: SchedulerState, nowMs: number) {
+    this.#state = state;
     this.#nowMs = nowMs;
     this.#quantumMs = fairnessOf(state.config).agingQuantumMs;
-    this.#classes = Array.from({ length: CLASSES }, () => []);
-    for (const owner of state.owners.values()) {
-      const account = { owner, served: owner.served, running: owner.running };
-      if (owner.running > 0 || owner.waiting > 0) this.#accounts.set(owner.name, account);
-      owner.heaps.forEach((heap, priority) => {
-        const rest = waitingByArrival(heap);
-        const first = rest.next();
-        if (first.done !== true) this.#classes[priority]?.push({ account, rest, head: first.value });
-      });
-    }
+    this.#classes = state.lines.map(({ byTurn, byAge }): PlannedLines => ({
+      changed: [],
+      byTurn: others(byTurn),
+      byAge: others(byAge),
+    }));
   }
 
   /** Undefined for an owner without requests. */
-  account(owner: string): OwnerAccount | undefined {
-    return this.#accounts.get(owner);
+  account(name: string): OwnerAccount | undefined {
+    const known = this.#accounts.get(name);
+    const owner = this.#state.owners.get(name);
+    if (known !== undefined || owner === undefined || (owner.running === 0 && owner.waiting === 0))
+      return known;
+    return { owner, served: owner.served, running: owner.running };
   }
 
   /** Who is next; undefined when nobody waits who may run. Taking it is a call of its own. */
   next(): ScheduledRequest | undefined {
-    let best: { readonly line: Line; readonly effective: number } | undefined;
+    let best: { readonly candidate: Candidate; readonly effective: number } | undefined;
     for (let priority = 0; priority < CLASSES; priority++) {
-      const line = this.#nextLine(priority);
-      if (line === undefined) continue;
+      const candidate = this.#nextCandidate(priority);
+      if (candidate === undefined) continue;
       const effective = Math.max(0, priority - Math.floor(this.#oldestWaitMs(priority) / this.#quantumMs));
       const first = best === undefined || effective < best.effective;
-      const tied = best !== undefined && effective === best.effective && goesBefore(line, best.line);
-      if (first || tied) best = { line, effective };
+      const tied = best !== undefined && effective === best.effective && isBefore(candidate, best.candidate);
+      if (first || tied) best = { candidate, effective };
     }
-    return best?.line.head;
+    return best?.candidate.head;
   }
 
   /** Who is next of one class. */
   nextOf(priority: number): ScheduledRequest | undefined {
-    return this.#nextLine(priority)?.head;
+    return this.#nextCandidate(priority)?.head;
   }
 
   /** Counts a slot for this request, with so many tokens of its prompt found computed; it was the next one of its class. */
   take(request: ScheduledRequest, reuse: number): void {
-    const lines = this.#classes[request.priority] ?? [];
+    const account = this.#change(request.tenant);
+    const lines = this.#classes[request.priority]?.changed ?? [];
     const index = lines.findIndex(({ head }) => head === request);
     const line = lines[index];
-    if (line === undefined) return;
-    line.account.running += 1;
-    line.account.served += admissionCost(request, reuse, line.account.owner);
+    if (account === undefined || line === undefined) return;
+    account.running += 1;
+    account.served += admissionCost(request, reuse, account.owner);
     const next = line.rest.next();
     if (next.done === true) lines.splice(index, 1);
     else line.head = next.value;
@@ -85,30 +102,67 @@ export class WaitingOrder {
 
   /** Counts a slot less for the owner of a request that is evicted. */
   evict({ tenant }: ScheduledRequest): void {
-    const account = this.#accounts.get(tenant);
+    const account = this.#change(tenant);
     if (account !== undefined) account.running -= 1;
   }
 
-  #nextLine(priority: number): Line | undefined {
-    let best: Line | undefined;
-    for (const line of this.#classes[priority] ?? []) {
+  /** From now on the owner is looked at as the plan leaves it. */
+  #change(name: string): OwnerAccount | undefined {
+    const known = this.#accounts.get(name);
+    const account = known ?? this.account(name);
+    if (account === undefined || known !== undefined) return account;
+    this.#accounts.set(name, account);
+    account.owner.heaps.forEach((heap, priority) => {
+      const rest = waitingByArrival(heap);
+      const first = rest.next();
+      if (first.done !== true) this.#classes[priority]?.changed.push({ account, rest, head: first.value });
+    });
+    return account;
+  }
+
+  #nextCandidate(priority: number): Candidate | undefined {
+    const lines = this.#classes[priority];
+    if (lines === undefined) return undefined;
+    let best: Candidate | undefined;
+    const other = this.#first(lines.byTurn, ({ running, policy }) => running < policy.maxRunning);
+    const head = other?.heaps[priority]?.[0];
+    if (other !== undefined && head !== undefined)
+      best = { account: { owner: other, served: other.served, running: other.running }, head };
+    for (const line of lines.changed) {
       const { running, owner } = line.account;
-      if (running < owner.policy.maxRunning && (best === undefined || goesBefore(line, best))) best = line;
+      if (running < owner.policy.maxRunning && (best === undefined || isBefore(line, best))) best = line;
     }
     return best;
   }
 
   #oldestWaitMs(priority: number): number {
-    let oldestMs = this.#nowMs;
-    for (const { head } of this.#classes[priority] ?? []) oldestMs = Math.min(oldestMs, head.arrivalMs);
+    const lines = this.#classes[priority];
+    if (lines === undefined) return 0;
+    const other = this.#first(lines.byAge, () => true);
+    let oldestMs = Math.min(this.#nowMs, other?.heaps[priority]?.[0]?.arrivalMs ?? Infinity);
+    for (const { head } of lines.changed) oldestMs = Math.min(oldestMs, head.arrivalMs);
     return this.#nowMs - oldestMs;
+  }
+
+  /** The first of the others that may go; what may not now may not in this plan. */
+  #first(lines: Others, may: (owner: OwnerState) => boolean): OwnerState | undefined {
+    while (lines.first !== undefined && (this.#accounts.has(lines.first.name) || !may(lines.first)))
+      lines.first = lines.rest.next().value ?? undefined;
+    return lines.first;
   }
 }
 
-/** Less service first; where that is equal, fewer slots, then arrival. */
-function goesBefore(a: Line, b: Line): boolean {
-  if (a.account.served !== b.account.served) return a.account.served < b.account.served;
-  const [slotsA, slotsB] = [a, b].map(({ account }) => account.running / account.owner.policy.weight);
-  if (slotsA !== slotsB) return (slotsA ?? 0) < (slotsB ?? 0);
-  return a.head.arrival < b.head.arrival;
+type Candidate = Pick<Line, "account" | "head">;
+
+function others(owners: OrderedHeap<OwnerState>): Others {
+  const rest = owners.inOrder();
+  return { rest, first: rest.next().value ?? undefined };
+}
+
+function isBefore(a: Candidate, b: Candidate): boolean {
+  return goesBefore(standingOf(a), standingOf(b));
+}
+
+function standingOf({ account: { owner, served, running }, head: { arrival } }: Candidate): Standing {
+  return { served, running, weight: owner.policy.weight, arrival };
 }

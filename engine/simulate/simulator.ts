@@ -129,7 +129,7 @@ class Simulation {
   run(): SimulationTotals {
     for (;;) {
       this.#deliver();
-      if (releaseCancelled(this.#state, this.#nowMs).length > 0) this.#endCancelled();
+      for (const id of releaseCancelled(this.#state, this.#nowMs)) this.#endCancelled(id);
       const plan = planStep(this.#state, this.#nowMs);
       if (this.#options.check) {
         checkState(this.#state);
@@ -243,9 +243,9 @@ class Simulation {
     if (!this.#state.requests.has(live.id)) this.#end(live, "cancelled");
   }
 
-  #endCancelled(): void {
-    for (const live of this.#live.values())
-      if (!this.#state.requests.has(live.id)) this.#end(live, "cancelled");
+  #endCancelled(id: string): void {
+    const live = this.#live.get(id);
+    if (live !== undefined) this.#end(live, "cancelled");
   }
 
   #end(live: LiveRequest, end: SimulatedEnd): void {

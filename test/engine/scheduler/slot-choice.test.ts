@@ -1,4 +1,4 @@
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { decodeCallMs, decodePassMs, prefillCallMs } from "../../../engine/scheduler/cost-model.ts";
 import { decodeLayout, mayPlug } from "../../../engine/scheduler/decode-layout.ts";
