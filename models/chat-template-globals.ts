@@ -39,6 +39,14 @@ export const TEMPLATE_GLOBALS: Readonly<Record<string, unknown>> = {
   range,
 };
 
+/**
+ * What templates of the Llama family call the date: those that cannot ask the clock name a day of 2024, or break, when
+ * nobody tells it. Without the time of day, so that prompts go on beginning alike. A request may set other values.
+ */
+export function dateVariables(date: Date): Readonly<Record<string, string>> {
+  return { date_string: strftime(date, "%d %b %Y"), datetime: strftime(date, "%b %d %Y") };
+}
+
 /** Python's `range` as a list. */
 function range(first: number, second?: number | null, step: number | null = 1): number[] {
   const [start, stop] = typeof second === "number" ? [first, second] : [0, first];

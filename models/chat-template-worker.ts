@@ -1,7 +1,7 @@
 /** The thread in which chat templates run: one render at a time, whatever it does to its own heap and time. */
 import { parentPort } from "node:worker_threads";
 import { Environment, Interpreter, parse, tokenize } from "@huggingface/jinja";
-import { TEMPLATE_GLOBALS, TemplateRefusal } from "./chat-template-globals.ts";
+import { dateVariables, TEMPLATE_GLOBALS, TemplateRefusal } from "./chat-template-globals.ts";
 import type { ThreadReady } from "./job-thread.ts";
 import { stringsOf } from "./prompt-parts.ts";
 
@@ -45,7 +45,8 @@ function render(job: RenderJob): RenderReply {
   try {
     const environment = new Environment();
     for (const [name, value] of Object.entries(TEMPLATE_GLOBALS)) environment.set(name, value);
-    for (const [name, value] of Object.entries(job.variables)) environment.set(name, value);
+    const variables = { ...dateVariables(new Date()), ...job.variables };
+    for (const [name, value] of Object.entries(variables)) environment.set(name, value);
     const result = new Interpreter(environment).run(programOf(job.source));
     const text = String(result.value);
     const inputChars = stringsOf(job.variables).reduce((sum, string) => sum + string.length, 0);

@@ -1,5 +1,10 @@
 import { describe, expect, it } from "vitest";
-import { RESERVED_VARIABLES, strftime, TEMPLATE_GLOBALS } from "../../models/chat-template-globals.ts";
+import {
+  dateVariables,
+  RESERVED_VARIABLES,
+  strftime,
+  TEMPLATE_GLOBALS,
+} from "../../models/chat-template-globals.ts";
 
 const range = TEMPLATE_GLOBALS["range"] as (...args: number[]) => number[];
 
@@ -15,6 +20,15 @@ describe("strftime", () => {
 
   it("leaves a directive that it does not know", () => {
     expect(strftime(new Date(0), "%Q")).toBe("%Q");
+  });
+});
+
+describe("the date", () => {
+  it("has the names and forms of the Llama family's templates", () => {
+    expect(dateVariables(new Date(2025, 0, 5))).toEqual({
+      date_string: "05 Jan 2025",
+      datetime: "Jan 05 2025",
+    });
   });
 });
 

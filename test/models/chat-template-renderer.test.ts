@@ -32,6 +32,17 @@ describe("TemplateRenderer", () => {
     expect(results).toEqual(["template_timeout", "Hello you", "template_timeout", "Hello you"]);
   });
 
+  it("tells a template the date, unless the request tells it another", async () => {
+    const renderer = rendererWith({ deadlineMs: 10_000 });
+    const source =
+      "{% if not date_string is defined %}26 Jul 2024{% endif %}{{ date_string }}, {{ datetime }}";
+    expect(await renderer.render({ source, variables: {} })).toMatch(
+      /^\d\d [A-Z][a-z]{2} \d{4}, [A-Z][a-z]{2} \d\d \d{4}$/,
+    );
+    const variables = { date_string: "01 Jan 2020" };
+    expect(await renderer.render({ source, variables })).toMatch(/^01 Jan 2020, /);
+  });
+
   it("fails a template nested too deep to parse, and goes on", async () => {
     const renderer = rendererWith({ deadlineMs: 10_000 });
     const source = `{{ ${"(".repeat(20_000)}1${")".repeat(20_000)} }}`;
