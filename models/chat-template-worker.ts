@@ -45,7 +45,7 @@ function render(job: RenderJob): RenderReply {
   try {
     const environment = new Environment();
     for (const [name, value] of Object.entries(TEMPLATE_GLOBALS)) environment.set(name, value);
-    const variables = { ...dateVariables(new Date()), ...job.variables };
+    const variables = { ...dateVariables(new Date()), ...functionsVariable(job), ...job.variables };
     for (const [name, value] of Object.entries(variables)) environment.set(name, value);
     const result = new Interpreter(environment).run(programOf(job.source));
     const text = String(result.value);
@@ -56,6 +56,13 @@ function render(job: RenderJob): RenderReply {
     const message = error instanceof Error ? error.message : String(error);
     return { type: error instanceof TemplateRefusal ? "rejected" : "failed", message };
   }
+}
+
+/** FireFunction's templates are given the tools as text, under another name, and fail without. */
+function functionsVariable({ source, variables }: RenderJob): Readonly<Record<string, string>> {
+  if (/\btools\b/.test(source) || !/\bfunctions\b/.test(source)) return {};
+  const { tools } = variables;
+  return { functions: Array.isArray(tools) && tools.length > 0 ? JSON.stringify(tools, null, 2) : "" };
 }
 
 function reply(message: RenderReply | ThreadReady): void {

@@ -43,6 +43,19 @@ describe("TemplateRenderer", () => {
     expect(await renderer.render({ source, variables })).toMatch(/^01 Jan 2020, /);
   });
 
+  it("gives a template that knows functions, and no tools, the tools as text", async () => {
+    const renderer = rendererWith({ deadlineMs: 10_000 });
+    const source = "{{ 'Functions: ' + functions }}";
+    const tools = [{ name: "f" }];
+    const named = (variables: Readonly<Record<string, unknown>>): Promise<string> =>
+      outcome(renderer.render({ source, variables }));
+    expect(await named({ tools })).toBe('Functions: [\n  {\n    "name": "f"\n  }\n]');
+    expect(await named({ tools: null })).toBe("Functions: ");
+    expect(await named({ tools, functions: "mine" })).toBe("Functions: mine");
+    const other = "{% if functions is defined %}functions{% else %}{{ tools | length }} tools{% endif %}";
+    expect(await renderer.render({ source: other, variables: { tools } })).toBe("1 tools");
+  });
+
   it("fails a template nested too deep to parse, and goes on", async () => {
     const renderer = rendererWith({ deadlineMs: 10_000 });
     const source = `{{ ${"(".repeat(20_000)}1${")".repeat(20_000)} }}`;
