@@ -12,6 +12,7 @@ export interface Policy {
 const BASELINE: Partial<SchedulerConfig> = {
   slotChoice: "oldest",
   plugGaps: false,
+  prefixFirst: false,
   itlTargetMs: NO_ITL_TARGET_MS,
 };
 
@@ -36,6 +37,7 @@ const KNOBS: Readonly<Record<string, Reader>> = {
   "prefill-share": number(0, 1, (minPrefillShare) => ({ minPrefillShare })),
   "max-queued": number(0, 10_000_000, (maxQueued) => ({ maxQueued: Math.round(maxQueued) })),
   plugs: onOff((plugGaps) => ({ plugGaps })),
+  "prefix-first": onOff((prefixFirst) => ({ prefixFirst })),
   deterministic: onOff((deterministic) => ({ deterministic })),
   "slot-choice": (text) => (text === "cheapest" || text === "oldest" ? { slotChoice: text } : undefined),
 };

@@ -1,11 +1,13 @@
 /**
  * Who of the waiting requests gets a slot in this step, and which cells it starts from.
  *
- * In the order of `WaitingOrder`, with one exception: a request whose prompt begins like one that is being computed
+ * In the order of `WaitingOrder`, with two exceptions: of one owner and class a request whose prefix is there goes first
+ * (`prefix-first.ts`), and a request whose prompt begins like one that is being computed
  * right now waits for that prefix and copies it. The wait costs it next to nothing, because prompts are computed one
  * at a time, and its slot is kept free for it. Without a free slot, a running request may have to give up its own.
  */
 import { chooseEviction } from "./eviction.ts";
+import { bestPrefix, mayBePassed, MOST_AHEAD } from "./prefix-first.ts";
 import { commonPrefixLength } from "./prefix-reuse.ts";
 import { chooseSlot } from "./slot-choice.ts";
 import type { SlotChoice } from "./slot-choice.ts";
@@ -38,17 +40,15 @@ export function runningRequests(state: SchedulerState): Running[] {
   return running;
 }
 
+type Admission = Pick<StepPlan, "evictions" | "assignments" | "held" | "passedOver" | "boundary">;
+
 /** Bounds the work of one plan, since each exchange looks at every slot. */
 const MOST_EVICTIONS_PER_STEP = 4;
 
 /** Gives slots to waiting requests; adds them to `running`, and takes those out that lose theirs. */
-export function admit(
-  state: SchedulerState,
-  running: Running[],
-  nowMs: number,
-  why: string[],
-): Pick<StepPlan, "evictions" | "assignments" | "held" | "boundary"> {
-  if (state.queue.size === 0) return { evictions: [], assignments: [], held: [], boundary: [] };
+export function admit(state: SchedulerState, running: Running[], nowMs: number, why: string[]): Admission {
+  if (state.queue.size === 0)
+    return { evictions: [], assignments: [], held: [], passedOver: [], boundary: [] };
   const round = new AdmissionRound(state, running, nowMs, why);
   while (round.hasFree && round.admitNext()) continue;
   while (!round.hasFree && round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeNext()) continue;
@@ -64,6 +64,7 @@ class AdmissionRound {
   readonly #order: WaitingOrder;
   readonly #assignments: Assignment[] = [];
   readonly #held: RequestId[] = [];
+  readonly #passedOver = new Set<RequestId>();
   readonly #copies: BoundaryOperation[] = [];
   readonly #cuts: BoundaryOperation[] = [];
   readonly #overwritten = new Set<SlotId>();
@@ -82,11 +83,12 @@ class AdmissionRound {
     return this.#busy.length + this.#held.length < this.#state.slots.length;
   }
 
-  get result(): Pick<StepPlan, "evictions" | "assignments" | "held" | "boundary"> {
+  get result(): Admission {
     return {
       evictions: this.evictions,
       assignments: this.#assignments,
       held: this.#held,
+      passedOver: [...this.#passedOver],
       // Copies first: the cells that one of them takes may be cut for another request.
       boundary: [...this.#copies, ...this.#cuts],
     };
@@ -94,11 +96,13 @@ class AdmissionRound {
 
   /** Gives a free slot to the next request, or keeps one for it. @returns False when nobody is next. */
   admitNext(): boolean {
-    const request = this.#order.next();
+    const [request, passed] = this.#next();
     const choice = request && this.#choose(request, this.#busy);
     if (request === undefined || choice === undefined) return false;
     const leader = prefixInTheMaking(request, choice, this.#running, this.#state);
     if (leader === undefined) {
+      for (const { id } of passed) this.#passedOver.add(id);
+      if (passed.length > 0) this.#why.push(`${request.id} before ${passed[0]?.id} for its prefix`);
       this.#assign(request, choice);
     } else {
       this.#held.push(request.id);
@@ -106,6 +110,17 @@ class AdmissionRound {
       this.#why.push(`hold ${request.id} for the prefix of ${leader.id}`);
     }
     return true;
+  }
+
+  /** Who is next, and whom it passes. */
+  #next(): [ScheduledRequest | undefined, readonly ScheduledRequest[]] {
+    const first = this.#order.next();
+    const passedOver = this.#passedOver;
+    if (first === undefined || this.#state.config.prefixFirst === false || !mayBePassed(first, passedOver))
+      return [first, []];
+    const line = this.#order.lineOf(first, MOST_AHEAD);
+    const index = bestPrefix(line, this.#state, { overwritten: this.#overwritten, passedOver });
+    return [line[index], line.slice(0, index)];
   }
 
   /** Gives a running request's slot to one that waits. @returns False when there is no reason to. */

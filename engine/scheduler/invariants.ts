@@ -1,6 +1,7 @@
 /** What must hold of the state and of every plan; checked in tests and, when asked for, at run time. */
 import { EngineError } from "../errors.ts";
 import { devicePasses } from "./passes.ts";
+import { mayBePassed } from "./prefix-first.ts";
 import { prefillCellEnd } from "./prefill-cells.ts";
 import { knownTokens } from "./plan-step.ts";
 import type {
@@ -99,6 +100,10 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
     given.add(slot);
     expect(reuse <= (state.slots[copyFrom ?? slot]?.length ?? 0), "no more is reused than there is");
     lengths.set(slot, reuse);
+  }
+  for (const id of plan.passedOver) {
+    const passed = state.requests.get(id);
+    expect(passed !== undefined && mayBePassed(passed, new Set()), "nobody is passed over again and again");
   }
   const copies = plan.boundary.filter((operation) => operation.type === "copy");
   copies.forEach(({ from, to }, i) => {

@@ -22,7 +22,7 @@ const READING_COST = 2;
 export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const why: string[] = [];
   const running = runningRequests(state);
-  const { evictions, assignments, held, boundary } = admit(state, running, nowMs, why);
+  const admission = admit(state, running, nowMs, why);
   running.sort((a, b) => a.slot - b.slot);
 
   const calls: PlannedCall[] = [];
@@ -38,7 +38,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   );
   const prefill = planPrefill(state, prefilling, calls[0]?.predictedMs, why);
   calls.push(...prefill.calls);
-  return { evictions, assignments, held, boundary, calls, prefillCreditMs: prefill.creditMs, why };
+  return { ...admission, calls, prefillCreditMs: prefill.creditMs, why };
 }
 
 /** Prompt and output tokens so far. */

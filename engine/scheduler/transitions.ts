@@ -126,6 +126,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     cancelled: false,
     paused: request.paused ?? false,
     charged: resume.length > 0,
+    skips: 0,
     evictions: 0,
     evictedMs: -Infinity,
     startByMs: nowMs + firstTokenMs - leastPromptMs(state, computed),
@@ -228,6 +229,10 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
   for (const { request: id } of plan.evictions) {
     const request = state.requests.get(id);
     if (request !== undefined) evict(state, request, nowMs);
+  }
+  for (const id of plan.passedOver) {
+    const request = state.requests.get(id);
+    if (request !== undefined) request.skips += 1;
   }
   for (const operation of plan.boundary)
     if (operation.type === "copy") copySlot(state, operation.from, operation.to);

@@ -38,6 +38,8 @@ export interface SchedulerConfig {
    * with the longest prefix of the prompt, else the one that has been idle for longest; nothing is copied.
    */
   readonly slotChoice?: "cheapest" | "oldest";
+  /** Whether a request whose prompt is computed in part may go before earlier ones of its owner; absent is yes. */
+  readonly prefixFirst?: boolean;
   /** How slots are shared between owners and classes; absent: equally, as `DEFAULT_FAIRNESS` says. */
   readonly fairness?: FairnessConfig;
 }
@@ -82,6 +84,8 @@ export interface ScheduledRequest {
   paused: boolean;
   /** Whether its prompt has been charged to its owner: computing it again is not the owner's doing. */
   charged: boolean;
+  /** How often a later request of its owner has been given a slot before it, because of its prefix. */
+  skips: number;
   /** How often it lost its slot, and when last, in ms; `-Infinity` before that. */
   evictions: number;
   evictedMs: number;
@@ -253,6 +257,8 @@ export interface StepPlan {
   readonly assignments: readonly Assignment[];
   /** Waiting requests with a free slot kept for them, until a prefix that they share is computed. */
   readonly held: readonly RequestId[];
+  /** Waiting requests that a later one has gone before; one for each time. */
+  readonly passedOver: readonly RequestId[];
   readonly boundary: readonly BoundaryOperation[];
   readonly calls: readonly PlannedCall[];
   /** The credit after this step. */

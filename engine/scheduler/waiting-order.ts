@@ -25,6 +25,8 @@ interface Line {
   readonly account: OwnerAccount;
   readonly rest: Iterator<ScheduledRequest, void>;
   head: ScheduledRequest;
+  /** Those behind the head that have been looked at. */
+  readonly behind: ScheduledRequest[];
 }
 
 /** Goes through the owners with a line in order and leaves those out that this plan has to do with. */
@@ -86,18 +88,35 @@ export class WaitingOrder {
     return this.#nextCandidate(priority)?.head;
   }
 
-  /** Counts a slot for this request, with so many tokens of its prompt found computed; it was the next one of its class. */
+  /** This request, which is next of its class, and up to so many behind it in its line, by arrival. */
+  lineOf(request: ScheduledRequest, most: number): ScheduledRequest[] {
+    this.#change(request.tenant);
+    const line = this.#classes[request.priority]?.changed.find(({ head }) => head === request);
+    if (line === undefined) return [request];
+    while (line.behind.length < most) {
+      const next = line.rest.next();
+      if (next.done === true) break;
+      line.behind.push(next.value);
+    }
+    return [request, ...line.behind.slice(0, most)];
+  }
+
+  /** Counts a slot for this request, with so many tokens of its prompt found computed; `next` or `lineOf` gave it. */
   take(request: ScheduledRequest, reuse: number): void {
     const account = this.#change(request.tenant);
     const lines = this.#classes[request.priority]?.changed ?? [];
-    const index = lines.findIndex(({ head }) => head === request);
+    const index = lines.findIndex(({ head, behind }) => head === request || behind.includes(request));
     const line = lines[index];
     if (account === undefined || line === undefined) return;
     account.running += 1;
     account.served += admissionCost(request, reuse, account.owner);
-    const next = line.rest.next();
-    if (next.done === true) lines.splice(index, 1);
-    else line.head = next.value;
+    if (line.head !== request) {
+      line.behind.splice(line.behind.indexOf(request), 1);
+      return;
+    }
+    const next = line.behind.shift() ?? line.rest.next().value ?? undefined;
+    if (next === undefined) lines.splice(index, 1);
+    else line.head = next;
   }
 
   /** Counts a slot less for the owner of a request that is evicted. */
@@ -115,7 +134,8 @@ export class WaitingOrder {
     account.owner.heaps.forEach((heap, priority) => {
       const rest = waitingByArrival(heap);
       const first = rest.next();
-      if (first.done !== true) this.#classes[priority]?.changed.push({ account, rest, head: first.value });
+      if (first.done !== true)
+        this.#classes[priority]?.changed.push({ account, rest, head: first.value, behind: [] });
     });
     return account;
   }

@@ -145,6 +145,7 @@ test("drops old steps when their calls are wide, however many steps it may keep"
     evictions: [],
     assignments: [],
     held: [],
+    passedOver: [],
     boundary: [],
     calls: [call],
     prefillCreditMs: 0,

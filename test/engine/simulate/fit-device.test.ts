@@ -27,6 +27,7 @@ function recording() {
     assignments: [],
     evictions: [],
     held: [],
+    passedOver: [],
     boundary: [],
     calls: [],
     prefillCreditMs: 0,

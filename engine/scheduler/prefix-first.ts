@@ -1,0 +1,70 @@
+/**
+ * Which of an owner's first waiting requests goes next: one whose prompt is computed in good part already, before others
+ * take the cells that it would reuse.
+ *
+ * Bounded twice: only the first few are looked at, and nobody is passed over more than a few times. Who has little
+ * time goes in its turn.
+ */
+import { prefillCallMs } from "./cost-model.ts";
+import { reusableTokens } from "./prefix-reuse.ts";
+import type { RequestId } from "../protocol.ts";
+import type { ScheduledRequest, SchedulerState, SlotId } from "./types.ts";
+
+/** Requests behind the first one that are looked at. */
+export const MOST_AHEAD = 7;
+const MOST_SKIPS = 4;
+
+/** Whether a later request of its owner may go before it, which happens once in a plan. */
+export function mayBePassed(request: ScheduledRequest, passedOver: ReadonlySet<RequestId>): boolean {
+  const { id, skips, firstTokenByMs, endByMs } = request;
+  const timeless = firstTokenByMs === Infinity && endByMs === Infinity;
+  return timeless && skips < MOST_SKIPS && !passedOver.has(id);
+}
+
+/** What the plan has decided already. */
+interface AdmittedSoFar {
+  /** Slots whose cells are replaced. */
+  readonly overwritten: ReadonlySet<SlotId>;
+  readonly passedOver: ReadonlySet<RequestId>;
+}
+
+/**
+ * @param line Waiting requests of one owner and class, by arrival.
+ * @returns The index of the one that saves most, less a cell's time for each that it passes; 0 where that is nobody.
+ */
+export function bestPrefix(
+  line: readonly ScheduledRequest[],
+  state: SchedulerState,
+  { overwritten, passedOver }: AdmittedSoFar,
+): number {
+  const { prefillChunk } = state.config;
+  const cellMs = prefillCallMs(state.cost, prefillChunk);
+  let best = { index: 0, gainMs: 0 };
+  for (const [index, request] of line.entries()) {
+    // Nobody behind one that has to go in its turn, and nobody before one that has all it can have.
+    const reuse = residentTokens(request, state, overwritten);
+    const gainMs = (reuse / prefillChunk - index) * cellMs;
+    if (index === 0 || gainMs > best.gainMs) best = { index, gainMs };
+    if (!mayBePassed(request, passedOver) || isWhole(request, reuse, prefillChunk)) break;
+  }
+  return best.index;
+}
+
+function residentTokens(
+  request: ScheduledRequest,
+  { slots, config }: SchedulerState,
+  overwritten: ReadonlySet<SlotId>,
+): number {
+  let most = 0;
+  for (const slot of slots) {
+    if (overwritten.has(slot.id)) continue;
+    most = Math.max(most, reusableTokens(request, slot, config));
+    if (isWhole(request, most, config.prefillChunk)) break;
+  }
+  return most;
+}
+
+/** Whether less than a cell is left to compute. */
+function isWhole({ prompt }: ScheduledRequest, reuse: number, grid: number): boolean {
+  return prompt.length - reuse <= grid && reuse > 0;
+}
