@@ -5,7 +5,7 @@
 import { setTimeout as delay } from "node:timers/promises";
 import { EngineError } from "./errors.ts";
 import type { Backend, BackendLoader, BatchRun, Sampler } from "./backend.ts";
-import type { Fault, GenerationParams } from "./protocol.ts";
+import type { EngineEvent, Fault, Garbling, GenerationParams } from "./protocol.ts";
 
 /** What a process that crashes in native code ends by. */
 const CRASH = "SIGSEGV";
@@ -15,10 +15,22 @@ const never = (): Promise<never> => new Promise(() => undefined);
 export class FaultInjector {
   readonly #faults: Fault[] = [];
   #calls = 0;
+  #steps = 0;
 
   inject(fault: Fault): void {
     this.#faults.push(fault);
     this.#calls = 0;
+    this.#steps = 0;
+  }
+
+  /** What is sent, with the faults in what is sent. */
+  wrapEmit(emit: (event: EngineEvent) => void): (event: EngineEvent) => void {
+    return (event) => {
+      this.#steps += event.type === "step" ? 1 : 0;
+      const due = this.#faults.find((fault) => fault.does === "garble" && fault.step === this.#steps);
+      if (event.type !== "step" || due?.does !== "garble") return emit(event);
+      emit(garbled(event, due.how) as EngineEvent);
+    };
   }
 
   /** The loader with the faults in what it loads. */
@@ -64,5 +76,21 @@ export class FaultInjector {
         return sampler.sample(logits, position, output);
       },
     };
+  }
+}
+
+/** What memory that has gone wrong may make of a message. */
+function garbled(event: Extract<EngineEvent, { type: "step" }>, how: Garbling): unknown {
+  switch (how) {
+    case "nothing":
+      return null;
+    case "type":
+      return { ...event, type: "stop" };
+    case "shape":
+      return { ...event, outputs: { length: 1 } };
+    case "id":
+      return { ...event, outputs: event.outputs.map((output) => ({ ...output, id: `${output.id}?` })) };
+    case "token":
+      return { ...event, outputs: event.outputs.map((output) => ({ ...output, tokens: [2 ** 31] })) };
   }
 }

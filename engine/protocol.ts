@@ -191,12 +191,17 @@ export interface RankCommand {
 
 /**
  * What a test lets go wrong: in the native call that is the `call`-th after this message, each time a request
- * with this seed is to draw its `draw`-th token, or, for a slowness of so many ms, in every call.
+ * with this seed is to draw its `draw`-th token, for a slowness of so many ms in every call, or in the `step`-th
+ * message about steps that is sent after this one.
  */
 export type Fault =
   | { readonly does: "die" | "hang" | "fail"; readonly call: number }
   | { readonly does: "die" | "hang" | "fail"; readonly seed: number; readonly draw: number }
-  | { readonly does: "slow"; readonly ms: number };
+  | { readonly does: "slow"; readonly ms: number }
+  | { readonly does: "garble"; readonly step: number; readonly how: Garbling };
+
+/** No message at all, one of an unknown type or form, about an unknown request, or with a token that cannot be. */
+export type Garbling = "nothing" | "type" | "shape" | "id" | "token";
 
 export type EngineCommand =
   | { readonly type: "load"; readonly options: LoadOptions }

@@ -34,7 +34,7 @@ const STOP_MS = 5000;
 export type EngineTrouble =
   | { readonly kind: "death"; readonly model: string; readonly death: Death }
   | { readonly kind: "replay"; readonly model: string; readonly requests: number }
-  | { readonly kind: "conviction" | "stuck"; readonly model: string };
+  | { readonly kind: "conviction" | "stuck" | "garbled"; readonly model: string };
 
 export interface ModelHostDeps {
   startEngine(model: ResolvedModel): EnginePort;
@@ -140,6 +140,10 @@ class HostedModel implements ServedModel {
       onStuck: (silenceMs) => {
         deps.onTrouble({ kind: "stuck", model: id });
         deps.log.error({ model: id, silenceMs }, "the engine is silent; it is killed");
+      },
+      onGarbled: () => {
+        deps.onTrouble({ kind: "garbled", model: id });
+        deps.log.error({ model: id }, "the engine says what no engine says; it is killed");
       },
     });
     this.#client = new EngineClient(this.#supervisor, { onStep: (report) => this.#observe(report) });
@@ -249,8 +253,9 @@ class HostedModel implements ServedModel {
     let death: Death = this.#planned ? "planned" : deathOf(exit);
     let detail = this.#planned ? "a restart that was asked for" : exit.detail;
     this.#planned = false;
-    const { fruitful, stuck } = this.#supervisor.lose(death);
+    const { fruitful, stuck, garbled } = this.#supervisor.lose(death);
     if (stuck) [death, detail] = ["crash", "being killed for its silence"];
+    if (garbled) [death, detail] = ["crash", "being killed for what it said"];
     if (fruitful || death === "planned" || lifeMs >= LONG_LIFE_MS) this.#crashes = 0;
     while (!this.#stopping) {
       if (await this.#pauseAfter(death, detail)) return;
@@ -263,7 +268,8 @@ class HostedModel implements ServedModel {
       } catch (cause) {
         death = cause instanceof EngineDied ? deathOf(cause.exit) : "crash";
         detail = cause instanceof Error ? cause.message : String(cause);
-        if (this.#supervisor.lose(death).stuck) death = "crash";
+        const life = this.#supervisor.lose(death);
+        if (life.stuck || life.garbled) death = "crash";
       }
     }
   }

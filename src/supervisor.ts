@@ -18,6 +18,7 @@ import type {
   TokenId,
 } from "../engine/protocol.ts";
 import type { RequestChange } from "../engine/sharing.ts";
+import { answersCall, EventChecker } from "../engine/check-event.ts";
 import type { EngineErrorCode } from "../engine/errors.ts";
 import { StuckWatch } from "./stuck-watch.ts";
 import { Suspicion } from "./suspicion.ts";
@@ -31,6 +32,9 @@ const GUILTY_CRASHES = 3;
 
 /** Calls that wait for an engine; each holds a text to tokenize at most. */
 const MOST_HELD_CALLS = 64;
+
+/** Names of requests taken out of an engine, which may still speak of them for a step or two. */
+const MOST_WITHDRAWN = 10_000;
 
 /** A request that has been asked and has not ended. */
 interface Kept {
@@ -64,14 +68,17 @@ export interface SupervisorHooks {
   readonly onConviction: (id: RequestId) => void;
   /** The engine has been silent for too long and is killed. */
   readonly onStuck: (silenceMs: number) => void;
+  /** The engine has said something that no engine says, and is killed. */
+  readonly onGarbled: () => void;
 }
 
 /** What an engine was good for. */
 export interface Life {
   /** Whether it brought any output, or its death the culprit: the next one is worth starting at once. */
   readonly fruitful: boolean;
-  /** Whether it was killed for its silence. */
+  /** Whether it was killed for its silence, or for rubbish. */
   readonly stuck: boolean;
+  readonly garbled: boolean;
 }
 
 export class Supervisor implements EnginePort {
@@ -88,6 +95,9 @@ export class Supervisor implements EnginePort {
   /** Whether the engine is loaded. */
   #ready = false;
   #stuck = false;
+  #garbled = false;
+  #checker = new EventChecker();
+  readonly #withdrawn = new Set<RequestId>();
   #tokensOfLife = 0;
   /** In order of arrival. */
   readonly #kept = new Map<RequestId, Kept>();
@@ -139,9 +149,13 @@ export class Supervisor implements EnginePort {
   connect(port: EnginePort): void {
     this.#port = port;
     this.#ready = false;
+    this.#garbled = false;
+    this.#withdrawn.clear();
     this.#watch.heard();
     port.onEvent((event) => {
-      if (this.#port === port) this.#receive(event);
+      if (this.#port !== port || this.#garbled) return;
+      if (this.#isSound(event)) this.#receive(event);
+      else this.#reject(port);
     });
   }
 
@@ -165,6 +179,7 @@ export class Supervisor implements EnginePort {
     this.#ready = false;
     this.#reloading = undefined;
     this.#trial = undefined;
+    const cause = this.#stuck || this.#garbled ? "crash" : death;
     const present = [...this.#present.values()];
     const asked = [...this.#calls.values()].filter(({ sent }) => sent);
     this.#present.clear();
@@ -172,15 +187,16 @@ export class Supervisor implements EnginePort {
     let convicted = 0;
     for (const kept of present) {
       kept.engineId = undefined;
-      kept.suspicion.noteDeath(death, kept.tokens.length, alone);
+      kept.suspicion.noteDeath(cause, kept.tokens.length, alone);
       if (!kept.suspicion.guilty) continue;
       convicted += 1;
       const { id } = kept.command;
       this.#hooks.onConviction(id);
       this.#fail(id, "engine_crashed", "The engine ended each time it computed this request.");
     }
-    for (const held of asked) convicted += this.#reviewCall(held, death) ? 1 : 0;
-    const life = { fruitful: this.#tokensOfLife > 0 || convicted > 0, stuck: this.#stuck };
+    for (const held of asked) convicted += this.#reviewCall(held, cause) ? 1 : 0;
+    const fruitful = this.#tokensOfLife > 0 || convicted > 0;
+    const life = { fruitful, stuck: this.#stuck, garbled: this.#garbled };
     this.#tokensOfLife = 0;
     this.#stuck = false;
     return life;
@@ -266,6 +282,7 @@ export class Supervisor implements EnginePort {
   #withdraw(kept: Kept): void {
     if (kept.engineId === undefined) return;
     this.#present.delete(kept.engineId);
+    this.#noteWithdrawn(kept.engineId);
     this.#port?.send({ type: "cancel", id: kept.engineId });
     kept.engineId = undefined;
   }
@@ -355,6 +372,49 @@ export class Supervisor implements EnginePort {
 
   // Events.
 
+  #noteWithdrawn(id: RequestId): void {
+    this.#withdrawn.add(id);
+    if (this.#withdrawn.size <= MOST_WITHDRAWN) return;
+    const [oldest] = this.#withdrawn;
+    if (oldest !== undefined) this.#withdrawn.delete(oldest);
+  }
+
+  /** Whether it may be believed: its form, and that it speaks of what this engine was given. */
+  #isSound(event: EngineEvent): boolean {
+    if (!this.#checker.accepts(event)) return false;
+    if ("call" in event) {
+      const held = this.#calls.get(event.call);
+      return held === undefined || (held.sent && answersCall(event, held.command));
+    }
+    switch (event.type) {
+      case "accepted":
+      case "failed":
+        return this.#knows(event.id);
+      case "step":
+        return event.outputs.every(({ id, tokens }) => this.#knows(id) && this.#hasRoom(id, tokens.length));
+      case "load_progress":
+      case "load_failed":
+        return true;
+      case "loaded":
+        return !this.#ready;
+    }
+  }
+
+  #knows(id: RequestId): boolean {
+    return this.#present.has(id) || this.#withdrawn.has(id);
+  }
+
+  #hasRoom(id: RequestId, tokens: number): boolean {
+    const known = this.#present.get(id)?.tokens.length ?? 0;
+    return known + tokens <= (this.#facts?.contextTokens ?? 0);
+  }
+
+  #reject(port: EnginePort): void {
+    this.#garbled = true;
+    this.#hooks.onGarbled();
+    port.kill();
+  }
+
   #receive(event: EngineEvent): void {
     if ("call" in event) {
       if (this.#present.size === 0) this.#watch.heard();
@@ -414,6 +474,7 @@ export class Supervisor implements EnginePort {
     const before = this.#facts;
     this.#reloading = undefined;
     this.#facts = facts;
+    this.#checker = new EventChecker(facts.vocabSize);
     this.#ready = true;
     this.#watch.loaded(facts.loadMs);
     if (reloading === undefined) return this.#receiver({ type: "loaded", facts });

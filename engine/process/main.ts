@@ -8,7 +8,7 @@ process.title = "weft-engine";
 const faults = process.env["WEFT_FAULTS"] === "1" ? new FaultInjector() : undefined;
 serveEngine((emit) => {
   if (faults === undefined) return createEngine(loadLlamaBackend, emit);
-  const engine = createEngine(faults.wrap(loadLlamaBackend), emit);
+  const engine = createEngine(faults.wrap(loadLlamaBackend), faults.wrapEmit(emit));
   return {
     stopped: engine.stopped,
     receive: (command) => (command.type === "fault" ? faults.inject(command.fault) : engine.receive(command)),

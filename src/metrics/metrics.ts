@@ -139,6 +139,11 @@ export class Metrics {
     "Engines killed for their silence.",
     MODEL,
   );
+  readonly #engineGarbled = this.#counter(
+    "weft_engine_garbled_total",
+    "Engines killed for saying what no engine says.",
+    MODEL,
+  );
   readonly #replays = this.#counter(
     "weft_replayed_requests_total",
     "Unfinished requests handed to an engine again.",
@@ -212,6 +217,7 @@ export class Metrics {
     if (trouble.kind === "replay") this.#replays.inc({ model }, trouble.requests);
     if (trouble.kind === "conviction") this.#convictions.inc({ model });
     if (trouble.kind === "stuck") this.#engineStuck.inc({ model });
+    if (trouble.kind === "garbled") this.#engineGarbled.inc({ model });
   }
 
   countRequest(endpoint: Endpoint, outcome: Outcome): void {
@@ -250,9 +256,10 @@ export class Metrics {
       gauge.reset();
     this.#vllm.resetGauges();
     this.#llama.resetGauges();
-    for (const { id, state } of models.served) this.#engineUp.set({ model: id }, state === "ready" ? 1 : 0);
     const ready = models.served.flatMap(({ loaded }) => (loaded === undefined ? [] : [loaded]));
     await Promise.all(ready.map((model) => this.#readGauges(model)));
+    // An engine may have died while it was asked.
+    for (const { id, state } of models.served) this.#engineUp.set({ model: id }, state === "ready" ? 1 : 0);
     this.#readLoopDelay();
     return this.#registry.metrics();
   }

@@ -93,10 +93,15 @@ export class BodyMutator {
 
   /** The JSON text of a body: changed in one to four places; now and then no JSON at all. */
   mutate(body: Json): string {
+    const text = JSON.stringify(this.change(body));
+    return this.#random() < 0.05 ? this.#damage(text) : text;
+  }
+
+  /** A value changed in one to four places. */
+  change(body: Json): Json {
     let value = structuredClone(body);
     for (let changes = 1 + this.#below(4); changes > 0; changes--) value = this.#change(value, 0);
-    const text = JSON.stringify(value);
-    return this.#random() < 0.05 ? this.#damage(text) : text;
+    return value;
   }
 
   pick<T>(list: readonly T[]): T {

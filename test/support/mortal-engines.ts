@@ -61,6 +61,8 @@ export interface SupervisedOptions {
   readonly sizes?: FakeOptions;
   /** Called before each call of any engine, but not while the first one loads. */
   readonly onRun?: (entries: readonly BatchEntry[], engines: MortalEngines) => Promise<void> | void;
+  /** What every engine says passes through it. */
+  readonly wrapEmit?: (emit: (event: EngineEvent) => void) => (event: EngineEvent) => void;
   readonly maxQueued?: number;
   readonly stuckAfterMs?: number;
 }
@@ -75,6 +77,7 @@ export async function mortalEngines(options: SupervisedOptions = {}) {
     onReplay: (requests) => events.push(`replay ${requests}`),
     onConviction: (id) => events.push(`convict ${id}`),
     onStuck: () => events.push("stuck"),
+    onGarbled: () => events.push("garbled"),
   });
   const client = new EngineClient(supervisor);
   let loaded = false;
@@ -91,7 +94,9 @@ export async function mortalEngines(options: SupervisedOptions = {}) {
       ...options.sizes,
       onRun: (entries) => (loaded ? options.onRun?.(entries, self) : undefined),
     });
-    const engine = new MortalEngine(hostEngine((emit) => createEngine(async () => backend, emit)));
+    const engine = new MortalEngine(
+      hostEngine((emit) => createEngine(async () => backend, options.wrapEmit?.(emit) ?? emit)),
+    );
     engines.push(engine);
     supervisor.connect(engine);
     void watch(engine);

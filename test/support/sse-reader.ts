@@ -21,7 +21,10 @@ export async function* eventsOf(response: Response): AsyncGenerator<string, void
   for await (const bytes of response.body) {
     const parts = (rest + decoder.decode(bytes, { stream: true })).split("\n\n");
     rest = parts.pop() ?? "";
-    for (const part of parts) if (part.startsWith("data: ")) yield part.slice("data: ".length);
+    for (const part of parts) {
+      const data = part.split("\n").find((line) => line.startsWith("data: "));
+      if (data !== undefined) yield data.slice("data: ".length);
+    }
   }
 }
 
