@@ -18,8 +18,8 @@ import type {
   TokenId,
 } from "../engine/protocol.ts";
 import type { RequestChange } from "../engine/sharing.ts";
-import { answersCall, EventChecker } from "../engine/check-event.ts";
 import type { EngineErrorCode } from "../engine/errors.ts";
+import { PlausibleEvents } from "./plausible-events.ts";
 import { StuckWatch } from "./stuck-watch.ts";
 import { Suspicion } from "./suspicion.ts";
 import type { Death } from "./suspicion.ts";
@@ -32,9 +32,6 @@ const GUILTY_CRASHES = 3;
 
 /** Calls that wait for an engine; each holds a text to tokenize at most. */
 const MOST_HELD_CALLS = 64;
-
-/** Names of requests taken out of an engine, which may still speak of them for a step or two. */
-const MOST_WITHDRAWN = 10_000;
 
 /** A request that has been asked and has not ended. */
 interface Kept {
@@ -96,14 +93,13 @@ export class Supervisor implements EnginePort {
   #ready = false;
   #stuck = false;
   #garbled = false;
-  #checker = new EventChecker();
-  readonly #withdrawn = new Set<RequestId>();
   #tokensOfLife = 0;
   /** In order of arrival. */
   readonly #kept = new Map<RequestId, Kept>();
   /** Those that the engine has. */
   readonly #present = new Map<RequestId, Kept>();
   readonly #calls = new Map<number, HeldCall>();
+  readonly #plausible = new PlausibleEvents({ requests: this.#present, calls: this.#calls });
   /** The suspect that runs alone now; everybody else waits. */
   #trial: Kept | undefined;
 
@@ -150,11 +146,11 @@ export class Supervisor implements EnginePort {
     this.#port = port;
     this.#ready = false;
     this.#garbled = false;
-    this.#withdrawn.clear();
+    this.#plausible.begin();
     this.#watch.heard();
     port.onEvent((event) => {
       if (this.#port !== port || this.#garbled) return;
-      if (this.#isSound(event)) this.#receive(event);
+      if (this.#plausible.has(event)) this.#receive(event);
       else this.#reject(port);
     });
   }
@@ -282,7 +278,7 @@ export class Supervisor implements EnginePort {
   #withdraw(kept: Kept): void {
     if (kept.engineId === undefined) return;
     this.#present.delete(kept.engineId);
-    this.#noteWithdrawn(kept.engineId);
+    this.#plausible.withdraw(kept.engineId);
     this.#port?.send({ type: "cancel", id: kept.engineId });
     kept.engineId = undefined;
   }
@@ -372,43 +368,6 @@ export class Supervisor implements EnginePort {
 
   // Events.
 
-  #noteWithdrawn(id: RequestId): void {
-    this.#withdrawn.add(id);
-    if (this.#withdrawn.size <= MOST_WITHDRAWN) return;
-    const [oldest] = this.#withdrawn;
-    if (oldest !== undefined) this.#withdrawn.delete(oldest);
-  }
-
-  /** Whether it may be believed: its form, and that it speaks of what this engine was given. */
-  #isSound(event: EngineEvent): boolean {
-    if (!this.#checker.accepts(event)) return false;
-    if ("call" in event) {
-      const held = this.#calls.get(event.call);
-      return held === undefined || (held.sent && answersCall(event, held.command));
-    }
-    switch (event.type) {
-      case "accepted":
-      case "failed":
-        return this.#knows(event.id);
-      case "step":
-        return event.outputs.every(({ id, tokens }) => this.#knows(id) && this.#hasRoom(id, tokens.length));
-      case "load_progress":
-      case "load_failed":
-        return true;
-      case "loaded":
-        return !this.#ready;
-    }
-  }
-
-  #knows(id: RequestId): boolean {
-    return this.#present.has(id) || this.#withdrawn.has(id);
-  }
-
-  #hasRoom(id: RequestId, tokens: number): boolean {
-    const known = this.#present.get(id)?.tokens.length ?? 0;
-    return known + tokens <= (this.#facts?.contextTokens ?? 0);
-  }
-
   #reject(port: EnginePort): void {
     this.#garbled = true;
     this.#hooks.onGarbled();
@@ -474,7 +433,7 @@ export class Supervisor implements EnginePort {
     const before = this.#facts;
     this.#reloading = undefined;
     this.#facts = facts;
-    this.#checker = new EventChecker(facts.vocabSize);
+    this.#plausible.load(facts);
     this.#ready = true;
     this.#watch.loaded(facts.loadMs);
     if (reloading === undefined) return this.#receiver({ type: "loaded", facts });
