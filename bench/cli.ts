@@ -3,6 +3,8 @@ import { writeFile } from "node:fs/promises";
 import { realClock } from "./clock.ts";
 import { describeEnvironment } from "./environment.ts";
 import type { BenchEnvironment } from "./environment.ts";
+import { htmlReport } from "./html-report.ts";
+import type { ReportContent } from "./html-report.ts";
 import { openSession, runClosedLoop, runEmbeddings, runScenario } from "./http-mode.ts";
 import type { LevelResult, RunContext, ScenarioResult } from "./http-mode.ts";
 import { OptionsExit, parseOptions } from "./options.ts";
@@ -41,6 +43,8 @@ export interface BenchOutput {
 interface Outcome {
   readonly document: Readonly<Record<string, unknown>>;
   readonly failures: number;
+  /** What a page shows; absent for what has no plots. */
+  readonly report?: Omit<ReportContent, "environment">;
 }
 
 /** Changes when a field of the JSON document changes its meaning. */
@@ -72,6 +76,8 @@ export async function runBench(
     printLines(output, formatEnvironment(environment));
     const outcome = await runMode(options, output);
     await writeJson(options, environment, outcome, output);
+    if ("report" in options && options.report !== undefined && outcome.report !== undefined)
+      await writeFile(options.report, htmlReport({ environment, ...outcome.report }));
     return outcome.failures === 0 ? 0 : 1;
   } catch (error) {
     output.err(`weft bench: ${error instanceof Error ? error.message : String(error)}\n`);
@@ -121,6 +127,16 @@ async function closedLoop(
       formulas: LEVEL_FORMULAS,
       levels: results.map(levelDocument),
       comparisons,
+    },
+    report: {
+      targets: session.targets,
+      levels: results,
+      scenarios: [],
+      comparisons: comparisons.map((level) => ({
+        title: `${level.concurrency} clients`,
+        rows: level.comparisons,
+      })),
+      formulas: LEVEL_FORMULAS,
     },
     failures: results.reduce((total, { summary }) => total + summary.failed, 0),
   };
@@ -176,8 +192,15 @@ async function scenario(
       targets: session.targets.map(({ url, model, endpoint }) => ({ url, model, endpoint })),
       promptLengthsBy: session.countedWith,
       formulas: SCENARIO_FORMULAS,
-      runs: results,
+      runs: results.map(({ side, round, summary }) => ({ side, round, summary })),
       comparisons,
+    },
+    report: {
+      targets: session.targets,
+      levels: [],
+      scenarios: results,
+      comparisons: [{ title: "Long beside short", rows: comparisons }],
+      formulas: SCENARIO_FORMULAS,
     },
     failures: results.reduce(
       (total, { summary }) => total + summary.errors.reduce((sum, { count }) => sum + count, 0),

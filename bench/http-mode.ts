@@ -1,6 +1,6 @@
 /** Runs the HTTP modes from options to results: finds the models, prepares the prompts, takes the turns. */
 import { describeConnectionError, requestHeaders } from "./client.ts";
-import type { Target } from "./client.ts";
+import type { RequestRecord, Target } from "./client.ts";
 import type { BenchClock } from "./clock.ts";
 import { interleave, runLevel, sendStreamed } from "./closed-loop.ts";
 import type { LevelPlan, LevelRun, LevelShape, SendRequest } from "./closed-loop.ts";
@@ -9,7 +9,7 @@ import type { EmbeddingRecord, EmbeddingSummary } from "./embeddings.ts";
 import { summarizeLevel, toVllmResult } from "./level-summary.ts";
 import type { LevelSummary } from "./level-summary.ts";
 import { runLongBesideShort, streamOver, summarizeScenario } from "./long-beside-short.ts";
-import type { ScenarioSummary } from "./long-beside-short.ts";
+import type { ScenarioRun, ScenarioSummary } from "./long-beside-short.ts";
 import { defaultRequests } from "./options.ts";
 import type { ClosedLoopOptions, EmbeddingsOptions, LongBesideShortOptions } from "./options.ts";
 import { estimateTokens, PromptSource, serverTokenCounter } from "./prompts.ts";
@@ -28,10 +28,12 @@ export interface LevelResult extends ResultPlace {
   readonly concurrency: number;
   readonly summary: LevelSummary;
   readonly vllm: Readonly<Record<string, number | null>>;
+  readonly records: readonly RequestRecord[];
 }
 
 export interface ScenarioResult extends ResultPlace {
   readonly summary: ScenarioSummary;
+  readonly run: ScenarioRun;
 }
 
 export interface EmbeddingsResult extends ResultPlace {
@@ -115,7 +117,8 @@ export async function runClosedLoop(
     }
     const run: LevelRun = await runLevel(target, plan, prompts, { clock, send });
     const summary = summarizeLevel(run, options.outputTokens);
-    const result = { side, round, concurrency, summary, vllm: toVllmResult(run, summary) };
+    const vllm = toVllmResult(run, summary);
+    const result = { side, round, concurrency, summary, vllm, records: run.records };
     results.push(result);
     report(result);
   }
@@ -204,7 +207,7 @@ export async function runScenario(
       { streamPrompts, longPrompt: long.prompt(0), outputTokens, seed, timeoutMs },
       streamOne,
     );
-    const result = { side, round, summary: summarizeScenario(run) };
+    const result = { side, round, summary: summarizeScenario(run), run };
     results.push(result);
     report(result);
   }

@@ -13,6 +13,8 @@ interface CommonOptions {
 }
 
 interface HttpOptions extends CommonOptions {
+  /** A file for the report as a page with plots. */
+  readonly report?: string | undefined;
   /** One server, or A and B to compare. */
   readonly urls: readonly string[];
   readonly endpoint: Endpoint;
@@ -116,6 +118,7 @@ interface RawOptions {
   readonly repeat: number;
   readonly seed: number;
   readonly json?: string;
+  readonly report?: string;
   readonly scenario?: (typeof SCENARIOS)[number];
   readonly streams: number;
   readonly texts: number;
@@ -156,6 +159,7 @@ function createCommand(): Command {
     .option("--repeat <rounds>", "rounds per level; medians are over rounds", whole(1, 100), 1)
     .option("--seed <n>", "seed of the prompts and requests", whole(0, 0xffff_ffff), 1)
     .option("--json <file>", "write the results there; - makes them the last line of stdout")
+    .addOption(new Option("--report <file>", "write an HTML page with plots there").conflicts(["engine"]))
     .addOption(
       new Option(
         "--scenario <name>",
@@ -208,8 +212,10 @@ function toOptions(raw: RawOptions): BenchOptions {
     apiKey: raw.apiKey,
     warmup: raw.warmup,
     timeoutMs: raw.timeout * 1000,
+    ...(raw.report === undefined ? {} : { report: raw.report }),
   };
   if (raw.scenario === "embeddings") {
+    if (raw.report !== undefined) throw new OptionsExit(2, "error: embeddings have no --report");
     return {
       ...http,
       mode: raw.scenario,

@@ -1,11 +1,13 @@
 /** The report for people: the environment, one block per turn, comparisons over rounds, and every formula. */
+import { medianInterval } from "./bootstrap.ts";
+import type { Interval } from "./bootstrap.ts";
 import type { EngineModeResult } from "./engine-mode.ts";
 import type { BenchEnvironment } from "./environment.ts";
 import type { EmbeddingSummary } from "./embeddings.ts";
 import type { EmbeddingsResult, LevelResult, ScenarioResult, Session } from "./http-mode.ts";
 import type { ErrorCount, LevelSummary } from "./level-summary.ts";
 import type { ScenarioSummary } from "./long-beside-short.ts";
-import { ratioSpread, spreadOf } from "./stats.ts";
+import { ratiosOf, ratioSpread, spreadOf } from "./stats.ts";
 import type { Spread, Summary } from "./stats.ts";
 
 const SIDE_NAMES = ["A", "B"] as const;
@@ -86,6 +88,8 @@ export interface Comparison {
   readonly sides: readonly (Spread | undefined)[];
   /** A / B; undefined with one server. */
   readonly ratio: Spread | undefined;
+  /** In which the median ratio lies with 95 %, by bootstrap over rounds; undefined with fewer than three. */
+  readonly interval: Interval | undefined;
 }
 
 export function formatEnvironment(environment: BenchEnvironment): string[] {
@@ -193,16 +197,16 @@ export function formatComparison(title: string, comparisons: readonly Comparison
   const sides = comparisons[0]?.sides.length ?? 0;
   const columns = [
     ...Array.from({ length: sides }, (_, side) => sideName(side)),
-    ...(sides === 2 ? ["A/B"] : []),
+    ...(sides === 2 ? ["A/B", "95 % of A/B"] : []),
   ];
   return [
     `${title}: median over rounds (min - max)`,
     `${"".padEnd(20)}${columns.map((name) => name.padStart(28)).join("")}`,
-    ...comparisons.map(({ metric, sides: spreads, ratio }) =>
+    ...comparisons.map(({ metric, sides: spreads, ratio, interval }) =>
       [
         metric.padEnd(20),
         ...spreads.map((spread) => formatSpread(spread, 1).padStart(28)),
-        ...(sides === 2 ? [formatSpread(ratio, 3).padStart(28)] : []),
+        ...(sides === 2 ? [formatSpread(ratio, 3).padStart(28), formatInterval(interval).padStart(28)] : []),
       ].join(""),
     ),
   ];
@@ -262,10 +266,12 @@ function compare<S>(
       }),
     );
     const [a, b] = valuesBySide;
+    const ratios = a === undefined || b === undefined ? [] : ratiosOf(a, b);
     return {
       metric: name,
       sides: valuesBySide.map(spreadOf),
-      ratio: a === undefined || b === undefined ? undefined : ratioSpread(a, b),
+      ratio: spreadOf(ratios),
+      interval: medianInterval(ratios),
     };
   });
 }
@@ -297,6 +303,10 @@ function formatSpread(spread: Spread | undefined, digits: number): string {
   if (spread === undefined) return "-";
   const [median, min, max] = [spread.median, spread.min, spread.max].map((value) => value.toFixed(digits));
   return `${median} (${min} - ${max})`;
+}
+
+function formatInterval(interval: Interval | undefined): string {
+  return interval === undefined ? "-" : `${interval.low.toFixed(3)} - ${interval.high.toFixed(3)}`;
 }
 
 /** Three digits that mean something; a dash where there is no number. */

@@ -67,17 +67,19 @@ export function spreadOf(samples: readonly (number | undefined)[]): Spread | und
   return { median: middle, min, max };
 }
 
-/** Spread of `a[i] / b[i]`: rounds are compared pair by pair, because both of a pair saw the same machine. */
+/** `a[i] / b[i]`: rounds are compared pair by pair, because both of a pair saw the same machine. */
+export function ratiosOf(a: readonly (number | undefined)[], b: readonly (number | undefined)[]): number[] {
+  return a.flatMap((value, index) => {
+    const other = b[index];
+    return value === undefined || other === undefined || other === 0 ? [] : [value / other];
+  });
+}
+
 export function ratioSpread(
   a: readonly (number | undefined)[],
   b: readonly (number | undefined)[],
 ): Spread | undefined {
-  return spreadOf(
-    a.map((value, index) => {
-      const other = b[index];
-      return value === undefined || other === undefined || other === 0 ? undefined : value / other;
-    }),
-  );
+  return spreadOf(ratiosOf(a, b));
 }
 
 /** Standard deviation of the whole set (divided by n); undefined without samples. */

@@ -85,7 +85,7 @@ describe("weft bench", () => {
     const { out } = await bench("--url", a.url, "--vs", b.url, ...small, "--repeat", "2");
     expect(a.bodies).toHaveLength(10);
     expect(b.bodies.map((body) => body["messages"])).toEqual(a.bodies.map((body) => body["messages"]));
-    expect(out).toMatch(/^ +A +B +A\/B$/m);
+    expect(out).toMatch(/^ +A +B +A\/B +95 % of A\/B$/m);
   });
 
   it("one server compared with itself finds no prompt twice", async () => {
@@ -180,13 +180,15 @@ describe("weft bench", () => {
     expect(out).toContain("error: no_output x 2   first: 0 vectors for 2 texts.");
   });
 
-  it("a file gets the same document", async () => {
+  it("files get the same document, and a page of it", async () => {
     const folder = await mkdtemp(join(tmpdir(), "weft-bench-"));
     try {
       const { url } = await start(answerWhole);
       const file = join(folder, "out.json");
-      await bench("--url", url, ...small, "--json", file);
+      const page = join(folder, "out.html");
+      await bench("--url", url, ...small, "--json", file, "--report", page);
       expect(JSON.parse(await readFile(file, "utf8"))).toMatchObject({ schema: "weft-bench/1" });
+      expect(await readFile(page, "utf8")).toContain("<h2>Throughput against time to first token</h2>");
     } finally {
       await rm(folder, { recursive: true });
     }
