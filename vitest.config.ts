@@ -8,7 +8,7 @@ export default defineConfig({
         test: {
           name: "unit",
           include: ["test/**/*.test.ts"],
-          exclude: ["test/with-model/**", "test/faults/with-model/**", "test/conformance/**"],
+          exclude: ["test/with-model/**", "test/faults/with-model/**", "test/conformance/**", "test/soak/**"],
           setupFiles: ["test/support/watchdog.ts", "test/support/seeds.ts"],
           pool: "forks",
           // Forked engine processes inherit the loader that runs TypeScript.

@@ -60,30 +60,28 @@ export async function abusedServer(options: AbusedOptions = {}) {
   const engines: MortalEngine[] = [];
   const renderer = new TemplateRenderer();
   const silent = createLog({ level: "silent", format: "json" });
-  let loading = true;
+  const backends: FakeBackend[] = [];
   const host: ModelHost = new ModelHost(
     [{ id: ABUSED_MODEL, path: "none", aliases: [], createdSeconds: 0, source: "file" }],
     {
       startEngine() {
-        loading = true;
         const backend = new FakeBackend({
           contextTokens: 256,
           batchTokens: 64,
           ...options.sizes,
           onRun: async (entries) => {
-            if (loading) return;
-            await options.onRun?.(entries);
+            if (host.served[0]?.state === "ready") await options.onRun?.(entries);
             // A real call takes time, in which sockets and messages have their turn.
             await new Promise((resolve) => setImmediate(resolve));
           },
         });
         const engine = new MortalEngine(hostEngine((emit) => createEngine(async () => backend, emit)));
         engines.push(engine);
+        backends.push(backend);
         return engine;
       },
       loadOptions: () => ({ ...LOAD_OPTIONS, maxQueued: options.maxQueued ?? LOAD_OPTIONS.maxQueued }),
       createTemplate(_model, facts, table) {
-        loading = false;
         const source = options.chatTemplate ?? facts.chatTemplate ?? "";
         return new ChatTemplate({ source, table, bosText: "", eosText: "", renderer });
       },
@@ -150,6 +148,15 @@ export async function abusedServer(options: AbusedOptions = {}) {
     chat,
     state,
     quiet,
+    /** Lets go of what is kept for tests to look at, which grows with every request. */
+    forget(): void {
+      app.log.length = 0;
+      engines.splice(0, engines.length - 1);
+      backends.splice(0, backends.length - 1);
+      for (const { commands } of engines) commands.length = 0;
+      for (const { calls } of backends) calls.length = 0;
+    },
+    live: app.deps.live,
     /** A metric's value; 0 when it was never counted. */
     async metric(name: string): Promise<number> {
       const lines = (await get("/metrics")).text.split("\n");

@@ -123,6 +123,34 @@ test("row 111: a stream that outlives the drain ends with an error frame, and a 
   await processesGone(engines);
 });
 
+test("row 111: SIGHUP under load starts the engine again, and no answer fails or changes", async () => {
+  // Pocket's weights are F16, for which a stream that runs alone is computed in another kernel than several.
+  const server = await startServer("--deterministic");
+  const ask = async (i: number): Promise<string> => {
+    const body = { model: "pocket", prompt: `${"1, 2, 3, ".repeat(i)}4`, max_tokens: 120, ignore_eos: true };
+    const response = await server.post("/v1/completions", { ...body, temperature: 0, stream: i % 2 === 0 });
+    const said = await (i % 2 === 0 ? rest(eventsOf(response)) : response.text());
+    expect(`${response.status} ${said}`).toMatch(/^200 [^]*"finish_reason":"length"/);
+    return Array.from(said.matchAll(/"text":"((?:[^"\\]|\\.)*)"/g), ([, piece]) => piece).join("");
+  };
+  const all = (): Promise<string[]> => Promise.all(Array.from({ length: 12 }, (_, i) => ask(i)));
+  const undisturbed = await all();
+  for (let restarts = 1; restarts <= 3; restarts++) {
+    const answers = all();
+    await server.loadThat("running requests", ({ running }) => running > 0);
+    const [engine] = await childrenOf(server.pid);
+    process.kill(server.pid, "SIGHUP");
+    expect(await answers).toEqual(undisturbed);
+    await retry(
+      "the restart",
+      () => restartsOf(server),
+      (count) => count === restarts,
+    );
+    expect(await childrenOf(server.pid)).not.toContain(engine);
+  }
+  expect(await server.stop()).toBe(0);
+});
+
 test("row 112: a server that is killed leaves its stored responses, its port and no engine", async () => {
   const port = String(await freePort());
   const args = ["--port", port, "--responses-store", join(folder, "responses.jsonl")];
