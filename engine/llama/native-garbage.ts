@@ -4,8 +4,7 @@
  * The addon frees some objects only when the garbage collector finds them, and does not tell it how large they
  * are: to V8 a grammar of megabytes is a few bytes, and hundreds of them could wait for a collection.
  */
-import { setFlagsFromString } from "node:v8";
-import { runInNewContext } from "node:vm";
+import { garbageCollector } from "../collect-garbage.ts";
 
 /** Collecting costs about 5 ms of the JavaScript thread, so much is let gather first. */
 const MOST_GARBAGE_BYTES = 32 << 20;
@@ -14,7 +13,7 @@ export class NativeGarbage {
   #bytes = 0;
   readonly #collect: () => void;
 
-  constructor(collect: () => void = collector()) {
+  constructor(collect: () => void = garbageCollector()) {
     this.#collect = collect;
   }
 
@@ -25,10 +24,4 @@ export class NativeGarbage {
     this.#bytes = 0;
     this.#collect();
   }
-}
-
-function collector(): () => void {
-  setFlagsFromString("--expose-gc");
-  const collect: unknown = runInNewContext("gc");
-  return typeof collect === "function" ? () => void collect() : () => undefined;
 }

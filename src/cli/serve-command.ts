@@ -23,6 +23,7 @@ import type { ConfigInputs, LoadedConfig } from "../config/load-config.ts";
 import type { ServeValues } from "../config/options.ts";
 import { warmUpCompiler } from "../constrain.ts";
 import type { AppConfig } from "../deps.ts";
+import { IdleGarbage } from "../idle-garbage.ts";
 import { createLog } from "../log.ts";
 import { LiveRequests } from "../live-requests.ts";
 import { Metrics } from "../metrics/metrics.ts";
@@ -100,6 +101,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     limits,
     onDrop: () => metrics.countDrop(),
   });
+  new IdleGarbage(() => server.openResponses === 0).start();
   const service = new ServiceManager({ env: process.env, pid: process.pid, log });
   try {
     const port = await listen(server, values);
