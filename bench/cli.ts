@@ -5,7 +5,7 @@ import { describeEnvironment } from "./environment.ts";
 import type { BenchEnvironment } from "./environment.ts";
 import { htmlReport } from "./html-report.ts";
 import type { ReportContent } from "./html-report.ts";
-import { openSession, runClosedLoop, runEmbeddings, runScenario } from "./http-mode.ts";
+import { levelName, openSession, runClosedLoop, runEmbeddings, runScenario } from "./http-mode.ts";
 import type { LevelResult, RunContext, ScenarioResult } from "./http-mode.ts";
 import { OptionsExit, parseOptions } from "./options.ts";
 import type {
@@ -115,7 +115,10 @@ async function closedLoop(
   const comparisons = compareLevels(results, session.targets.length);
   if (options.rounds > 1 || session.targets.length > 1) {
     for (const level of comparisons) {
-      const title = `concurrency ${level.concurrency}`;
+      const title =
+        options.arrivals === undefined
+          ? `concurrency ${level.concurrency}`
+          : levelName(level.concurrency, options.arrivals);
       printLines(output, ["", ...formatComparison(title, level.comparisons)]);
     }
   }
@@ -133,7 +136,7 @@ async function closedLoop(
       levels: results,
       scenarios: [],
       comparisons: comparisons.map((level) => ({
-        title: `${level.concurrency} clients`,
+        title: levelName(level.concurrency, options.arrivals),
         rows: level.comparisons,
       })),
       formulas: LEVEL_FORMULAS,
@@ -225,8 +228,12 @@ async function engine(options: EngineOptions, context: RunContext, output: Bench
 }
 
 /** Our fields, and beside them the names that vLLM's benchmark writes. */
-function levelDocument({ side, round, concurrency, summary, vllm }: LevelResult): Record<string, unknown> {
-  return { side, round, concurrency, max_concurrency: concurrency, ...vllm, ...summary };
+function levelDocument(result: LevelResult): Record<string, unknown> {
+  const { side, round, concurrency, arrivals, summary, vllm } = result;
+  const place = { side, round, concurrency };
+  if (arrivals === undefined) return { ...place, max_concurrency: concurrency, ...vllm, ...summary };
+  const { perSecond, burstiness } = arrivals;
+  return { ...place, request_rate: perSecond, burstiness, ...vllm, ...summary };
 }
 
 async function writeJson(

@@ -2,7 +2,7 @@
  * A closed loop over HTTP: a fixed number of clients, each sending its next request when its last one ended.
  *
  * A closed loop measures what a server sustains with that many users; it does not show how long arrivals
- * wait at a rate the server cannot keep up with.
+ * wait at a rate the server cannot keep up with. An open loop does: requests are sent at given times.
  */
 import { streamRequest } from "./client.ts";
 import type { RequestRecord, Target } from "./client.ts";
@@ -13,8 +13,11 @@ export type LevelLength = { readonly requests: number } | { readonly durationMs:
 
 /** How many clients, and how long. */
 export interface LevelShape {
+  /** Clients of a closed loop; of an open one the most requests that are open at a time. */
   readonly concurrency: number;
   readonly length: LevelLength;
+  /** Of an open loop: when each request is sent, in ms after the start, by its index. */
+  readonly sendAtMs?: (index: number) => number;
 }
 
 export interface LevelPlan extends LevelShape {
@@ -66,6 +69,10 @@ export async function runLevel<P, R>(
   const client = async (): Promise<void> => {
     while (more()) {
       const index = next++;
+      const sendMs = plan.sendAtMs?.(index) ?? 0;
+      if ("durationMs" in length && sendMs >= length.durationMs) return;
+      const waitMs = startMs + sendMs - clock.nowMs();
+      if (waitMs > 0) await new Promise<void>((resolve) => void clock.after(waitMs, resolve));
       records.push(await send(target, prompts.prompt(index), index));
     }
   };

@@ -5,6 +5,7 @@
 import type { RequestRecord } from "./client.ts";
 import type { BenchEnvironment } from "./environment.ts";
 import type { LevelResult, ScenarioResult } from "./http-mode.ts";
+import { levelName } from "./http-mode.ts";
 import { gapsOf, ttftMs } from "./level-summary.ts";
 import type { Comparison } from "./report.ts";
 import { escapeHtml, svgPlot } from "./svg-plot.ts";
@@ -53,11 +54,12 @@ function plotsOf({ levels, scenarios, targets }: ReportContent): Plot[] {
   const sides = targets.map((_, side) => side);
   if (levels.length === 0) return scenarios.length === 0 ? [] : [gapsPlot(scenarios)];
   const most = Math.max(...levels.map(({ concurrency }) => concurrency));
+  const what = levelName(most, levels[0]?.arrivals);
   const widest = levels.filter(({ concurrency }) => concurrency === most);
   const records = (side: number): RequestRecord[] =>
     widest.filter((level) => level.side === side).flatMap((level) => succeeded(level.records));
   const distribution = (title: string, samples: (record: RequestRecord) => readonly number[]): Plot => ({
-    title: `${title}, ${most} clients`,
+    title: `${title}, ${what}`,
     x: "ms",
     y: "share of samples",
     series: sides.map((side) => cumulative(side, records(side).flatMap(samples))),
@@ -78,7 +80,7 @@ function plotsOf({ levels, scenarios, targets }: ReportContent): Plot[] {
     distribution("Time to first token", (record) => [ttftMs(record) ?? []].flat()),
     distribution("Time between tokens", (record) => gapsOf(record.outputMs)),
     distribution("End to end", (record) => [record.endMs - record.startMs]),
-    ...sides.map((side) => timeline(side, widest.find((level) => level.side === side)?.records ?? [], most)),
+    ...sides.map((side) => timeline(side, widest.find((level) => level.side === side)?.records ?? [], what)),
   ];
 }
 
@@ -95,7 +97,7 @@ function cumulative(side: number, samples: readonly number[]): Series {
 }
 
 /** One row for each request of a round: until its first token, and from then on. */
-function timeline(side: number, records: readonly RequestRecord[], clients: number): Plot {
+function timeline(side: number, records: readonly RequestRecord[], level: string): Plot {
   const begin = Math.min(...records.map(({ startMs }) => startMs));
   const rows = [...records].sort((a, b) => a.startMs - b.startMs);
   const bars = (from: (r: RequestRecord) => number, to: (r: RequestRecord) => number) =>
@@ -104,7 +106,7 @@ function timeline(side: number, records: readonly RequestRecord[], clients: numb
     );
   const first = (record: RequestRecord): number => record.outputMs[0] ?? record.endMs;
   return {
-    title: `Requests of ${name(side)}, ${clients} clients, first round: waiting for the first token (faint), answering`,
+    title: `Requests of ${name(side)}, ${level}, first round: waiting for the first token (faint), answering`,
     x: "ms",
     y: "requests",
     noYTicks: true,

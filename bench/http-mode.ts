@@ -1,4 +1,6 @@
 /** Runs the HTTP modes from options to results: finds the models, prepares the prompts, takes the turns. */
+import { arrivalTimes } from "./arrivals.ts";
+import type { ArrivalRate } from "./arrivals.ts";
 import { describeConnectionError, requestHeaders } from "./client.ts";
 import type { RequestRecord, Target } from "./client.ts";
 import type { BenchClock } from "./clock.ts";
@@ -27,6 +29,8 @@ interface ResultPlace {
 export interface LevelResult extends ResultPlace {
   readonly concurrency: number;
   readonly summary: LevelSummary;
+  /** Of an open loop. */
+  readonly arrivals?: ArrivalRate | undefined;
   readonly vllm: Readonly<Record<string, number | null>>;
   readonly records: readonly RequestRecord[];
 }
@@ -101,7 +105,9 @@ export async function runClosedLoop(
       seed: options.seed,
       timeoutMs: options.timeoutMs,
     };
-    progress(`${target.url}: ${concurrency} clients, round ${round + 1} of ${options.rounds}`);
+    progress(
+      `${target.url}: ${levelName(concurrency, options.arrivals)}, round ${round + 1} of ${options.rounds}`,
+    );
     const prepare = (part: number, exact: number): Promise<PromptSource> =>
       PromptSource.prepare(
         { ...options, seed: promptSeed(session, options.seed, [concurrency, round, part], side) },
@@ -115,14 +121,33 @@ export async function runClosedLoop(
       const warmup = { ...plan, length: { requests: options.warmup } };
       await runLevel(target, warmup, await prepare(1, options.warmup), { clock, send });
     }
-    const run: LevelRun = await runLevel(target, plan, prompts, { clock, send });
+    // Both sides of a round get their requests at the same times.
+    const arrivals =
+      options.arrivals === undefined
+        ? {}
+        : { sendAtMs: arrivalTimes(options.arrivals, deriveSeed(options.seed, round)) };
+    const run: LevelRun = await runLevel(target, { ...plan, ...arrivals }, prompts, { clock, send });
     const summary = summarizeLevel(run, options.outputTokens);
     const vllm = toVllmResult(run, summary);
-    const result = { side, round, concurrency, summary, vllm, records: run.records };
+    const result = {
+      side,
+      round,
+      concurrency,
+      arrivals: options.arrivals,
+      summary,
+      vllm,
+      records: run.records,
+    };
     results.push(result);
     report(result);
   }
   return results;
+}
+
+/** What tells a level from the others, for people. */
+export function levelName(concurrency: number, arrivals: ArrivalRate | undefined): string {
+  if (arrivals === undefined) return `${concurrency} clients`;
+  return `${arrivals.perSecond} requests a second, burstiness ${arrivals.burstiness}`;
 }
 
 /** As `runClosedLoop`, for requests that ask for the vectors of several texts. */

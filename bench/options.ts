@@ -1,5 +1,6 @@
 /** The options of `weft bench`: their names, units, ranges and defaults, and what each mode makes of them. */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import type { ArrivalRate } from "./arrivals.ts";
 import type { Endpoint } from "./client.ts";
 import type { LevelLength } from "./closed-loop.ts";
 
@@ -32,6 +33,8 @@ export interface ClosedLoopOptions extends HttpOptions {
   /** Undefined: as many requests as `defaultRequests` says. */
   readonly length: LevelLength | undefined;
   readonly sharedPrefixTokens: number;
+  /** Present: an open loop, with the one level of `concurrency` as the most open requests. */
+  readonly arrivals?: ArrivalRate;
 }
 
 export interface LongBesideShortOptions extends HttpOptions {
@@ -110,6 +113,8 @@ interface RawOptions {
   readonly concurrency: readonly number[];
   readonly requests?: number;
   readonly duration?: number;
+  readonly rate?: number;
+  readonly burstiness: number;
   readonly isl?: number;
   readonly osl?: number;
   readonly sharedPrefix: number;
@@ -147,6 +152,15 @@ function createCommand(): Command {
         .argParser(positiveNumber(86_400))
         .conflicts("requests"),
     )
+    .addOption(
+      new Option(
+        "--rate <per second>",
+        "open loop: requests sent, answered or not (default: one minute of them)",
+      )
+        .argParser(positiveNumber(10_000))
+        .conflicts(["concurrency", "scenario", "engine"]),
+    )
+    .option("--burstiness <shape>", "of --rate: 1 is Poisson, less comes in bursts", positiveNumber(1000), 1)
     .option("--isl <tokens>", "prompt length (default: 128; scenario 3000; engine 64)", whole(1, MOST_TOKENS))
     .option(
       "--osl <tokens>",
@@ -244,14 +258,20 @@ function toOptions(raw: RawOptions): BenchOptions {
   if (raw.sharedPrefix >= promptTokens) {
     throw new OptionsExit(2, "error: --shared-prefix must be smaller than --isl, so that prompts differ");
   }
-  return {
+  const closed = {
     ...http,
-    mode: "closed-loop",
-    concurrency: raw.concurrency,
-    length: levelLength(raw),
+    mode: "closed-loop" as const,
     promptTokens,
     outputTokens: raw.osl ?? 128,
     sharedPrefixTokens: raw.sharedPrefix,
+  };
+  const { rate, burstiness } = raw;
+  if (rate === undefined) return { ...closed, concurrency: raw.concurrency, length: levelLength(raw) };
+  return {
+    ...closed,
+    concurrency: [HIGHEST_CONCURRENCY],
+    length: levelLength(raw) ?? { requests: Math.max(8, Math.ceil(60 * rate)) },
+    arrivals: { perSecond: rate, burstiness },
   };
 }
 

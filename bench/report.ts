@@ -5,6 +5,7 @@ import type { EngineModeResult } from "./engine-mode.ts";
 import type { BenchEnvironment } from "./environment.ts";
 import type { EmbeddingSummary } from "./embeddings.ts";
 import type { EmbeddingsResult, LevelResult, ScenarioResult, Session } from "./http-mode.ts";
+import { levelName } from "./http-mode.ts";
 import type { ErrorCount, LevelSummary } from "./level-summary.ts";
 import type { ScenarioSummary } from "./long-beside-short.ts";
 import { ratiosOf, ratioSpread, spreadOf } from "./stats.ts";
@@ -108,14 +109,15 @@ export function formatSession({ targets, countedWith }: Session): string[] {
   ];
 }
 
-export function formatLevel({ side, round, concurrency, summary }: LevelResult): string[] {
+export function formatLevel({ side, round, concurrency, arrivals, summary }: LevelResult): string[] {
+  const level = arrivals === undefined ? `concurrency ${concurrency}` : levelName(concurrency, arrivals);
   const cached =
     summary.cachedTokens === undefined || summary.promptTokens === 0
       ? "cached -"
       : `cached ${((100 * summary.cachedTokens) / summary.promptTokens).toFixed(1)}%`;
   const missing = summary.outputTokens - summary.outputChunks;
   return [
-    `${sideName(side)}   concurrency ${concurrency}   round ${round + 1}`,
+    `${sideName(side)}   ${level}   round ${round + 1}`,
     `requests  ${summary.succeeded} ok   ${summary.failed} failed   ${number(summary.wallMs / 1000)} s   ` +
       `${number(summary.requestsPerSecond)} req/s`,
     `tokens    in ${summary.promptTokens} (${cached})   out ${summary.outputTokens}   ` +

@@ -1,4 +1,5 @@
 import { describe, expect, it } from "vitest";
+import { arrivalTimes } from "../../bench/arrivals.ts";
 import type { RequestRecord, Target } from "../../bench/client.ts";
 import { interleave, runLevel } from "../../bench/closed-loop.ts";
 import type { LevelPlan, SendRequest } from "../../bench/closed-loop.ts";
@@ -33,6 +34,27 @@ const record: RequestRecord = {
 };
 const prompts = { prompt: (index: number): string => `p${index}` };
 
+describe("arrival times", () => {
+  it("have the mean of the rate, and a spread as the burstiness says", () => {
+    const spread = (burstiness: number): readonly [number, number] => {
+      const at = arrivalTimes({ perSecond: 20, burstiness }, 7);
+      const gaps = Array.from({ length: 20_000 }, (_, i) => at(i + 1) - at(i));
+      const mean = gaps.reduce((total, gap) => total + gap, 0) / gaps.length;
+      const variance = gaps.reduce((total, gap) => total + (gap - mean) ** 2, 0) / gaps.length;
+      return [mean, Math.sqrt(variance) / mean];
+    };
+    for (const [burstiness, cv] of [
+      [1, 1],
+      [0.25, 2],
+      [4, 0.5],
+    ] as const) {
+      const [mean, measured] = spread(burstiness);
+      expect(Math.abs(mean / 50 - 1)).toBeLessThan(0.05);
+      expect(Math.abs(measured / cv - 1)).toBeLessThan(0.05);
+    }
+  });
+});
+
 describe("interleave", () => {
   it("two servers take turns within a level, level by level", () => {
     const order = interleave([1, 4], 2, 2).map(({ level, round, side }) => `${level}/${round}/${"AB"[side]}`);
@@ -41,6 +63,38 @@ describe("interleave", () => {
 });
 
 describe("runLevel", () => {
+  it("sends the requests of an open loop at their times, whether others are answered or not", async () => {
+    const clock = createManualClock();
+    const sentMs: number[] = [];
+    const ends: (() => void)[] = [];
+    const send: SendRequest = async () => {
+      sentMs.push(clock.nowMs());
+      await new Promise<void>((resolve) => ends.push(resolve));
+      return record;
+    };
+    const times = [0, 10, 10, 40];
+    const shape = { concurrency: 4, length: { requests: 4 }, sendAtMs: (index: number) => times[index] ?? 0 };
+    const run = runLevel(target, shape, prompts, { clock, send });
+    for (let step = 0; step < 5; step++) {
+      clock.advance(10);
+      await Promise.resolve();
+    }
+    for (const end of ends) end();
+    expect((await run).records).toHaveLength(4);
+    expect(sentMs).toEqual([0, 10, 10, 40]);
+  });
+
+  it("ends an open loop with the last request before its time is over", async () => {
+    const sent: string[] = [];
+    const send: SendRequest = (_, prompt) => {
+      sent.push(prompt);
+      return Promise.resolve(record);
+    };
+    const shape = { concurrency: 1, length: { durationMs: 5 }, sendAtMs: (index: number) => 5 * index };
+    await runLevel(target, shape, prompts, { clock: createManualClock(), send });
+    expect(sent).toEqual(["p0"]);
+  });
+
   it("never has more requests running than clients, and sends each prompt once", async () => {
     const sent: string[] = [];
     let running = 0;

@@ -69,7 +69,22 @@ describe("parseOptions", () => {
     expect(parseOptions(["--requests", "9"])).toMatchObject({ length: { requests: 9 } });
   });
 
+  it("a rate makes an open loop of a minute, unless told otherwise", () => {
+    expect(parseOptions(["--rate", "2.5"])).toMatchObject({
+      length: { requests: 150 },
+      arrivals: { perSecond: 2.5, burstiness: 1 },
+    });
+    expect(parseOptions(["--rate", "4", "--burstiness", "0.25", "--requests", "9"])).toMatchObject({
+      length: { requests: 9 },
+      arrivals: { perSecond: 4, burstiness: 0.25 },
+    });
+  });
+
   it.each([
+    ["--rate", "0"],
+    ["--rate", "2", "--concurrency", "4"],
+    ["--rate", "2", "--scenario", "embeddings"],
+    ["--scenario", "embeddings", "--report", "f.html"],
     ["--requests", "0"],
     ["--concurrency", "1,,4"],
     ["--concurrency", "9999"],
