@@ -115,6 +115,7 @@ describe("the file", () => {
     const second = await open(path);
     second.store.put(record("resp_4"));
     expect(ids(second.store)).toEqual(["resp_3", "resp_1", "resp_4"]);
+    await second.file.flush();
   });
 
   it("is for the eyes of its owner", async () => {
