@@ -1,5 +1,6 @@
 /**
- * The output of one request as an async iterator: one producer (engine events), one consumer (the text side).
+ * The output of one request: one producer (engine events), one consumer that either listens (the text side, in the
+ * same turn in which a step arrives) or iterates.
  *
  * Bounded by construction: a request can produce at most its slot's context in tokens, so nothing is dropped
  * and the producer never waits for a slow consumer.
@@ -7,6 +8,13 @@
 import type { EngineError } from "./errors.ts";
 import type { Allowance } from "./sharing.ts";
 import type { StepOutput } from "./protocol.ts";
+
+/** What a listener is told; it must not throw. */
+export interface OutputListener {
+  onOutput(output: StepOutput): void;
+  /** The engine failed the request; no output follows. */
+  onError(error: EngineError): void;
+}
 
 export class TokenStream implements AsyncIterable<StepOutput> {
   /** The prompt as the engine tokenized it. */
@@ -16,8 +24,10 @@ export class TokenStream implements AsyncIterable<StepOutput> {
   readonly #onAbandon: () => void;
   #outputs: StepOutput[] = [];
   #ended = false;
+  #abandoned = false;
   #error: EngineError | undefined;
   #wake: (() => void) | undefined;
+  #listener: OutputListener | undefined;
 
   /** @param onAbandon Called once when the consumer stops before the end, so that the slot is freed. */
   constructor(promptTokens: readonly number[], onAbandon: () => void, allowance?: Allowance) {
@@ -29,8 +39,9 @@ export class TokenStream implements AsyncIterable<StepOutput> {
   /** Adds an output; the one with a `finish` is the last. */
   push(output: StepOutput): void {
     if (this.#ended) return;
-    this.#outputs.push(output);
     if (output.finish !== undefined) this.#ended = true;
+    if (this.#listener !== undefined) return this.#listener.onOutput(output);
+    this.#outputs.push(output);
     this.#notify();
   }
 
@@ -38,8 +49,30 @@ export class TokenStream implements AsyncIterable<StepOutput> {
   fail(error: EngineError): void {
     if (this.#ended) return;
     this.#ended = true;
+    if (this.#listener !== undefined) return this.#listener.onError(error);
     this.#error = error;
     this.#notify();
+  }
+
+  /** Hands over what is there and, from now on, whatever comes. Instead of iterating, once. */
+  listen(listener: OutputListener): void {
+    const outputs = this.#outputs;
+    this.#outputs = [];
+    for (const output of outputs) {
+      if (this.#abandoned) return;
+      listener.onOutput(output);
+    }
+    if (this.#abandoned) return;
+    if (this.#error !== undefined) listener.onError(this.#error);
+    this.#listener = listener;
+  }
+
+  /** The consumer needs no more; does nothing at the end. */
+  abandon(): void {
+    this.#abandoned = true;
+    if (this.#ended) return;
+    this.#ended = true;
+    this.#onAbandon();
   }
 
   /**
@@ -58,10 +91,7 @@ export class TokenStream implements AsyncIterable<StepOutput> {
         await new Promise<void>((resolve) => (this.#wake = resolve));
       }
     } finally {
-      if (!this.#ended) {
-        this.#ended = true;
-        this.#onAbandon();
-      }
+      this.abandon();
     }
   }
 

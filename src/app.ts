@@ -6,6 +6,7 @@ import { errorReply } from "./http/reply.ts";
 import { answerCors, guardHost, guardOrigin } from "./middleware/browser-guard.ts";
 import { authenticate } from "./middleware/authenticate.ts";
 import { observeRequest } from "./middleware/observe-request.ts";
+import { writeBody } from "./middleware/write-body.ts";
 import { ApiError, internalError } from "./openai/api-error.ts";
 import { chatCompletions } from "./routes/chat-completions.ts";
 import { completions } from "./routes/completions.ts";
@@ -74,6 +75,7 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>({ getPath: (request) => routedPath(request.url) });
   app.onError((error, c) => errorReply(toApiError(error, c, deps)));
   app.notFound((c) => errorReply(noteError(c, unknownUrl(c.req))));
+  app.use(writeBody);
   app.use(observeRequest(deps));
   app.use(guardHost(deps.config));
   app.use(answerCors(deps.config));

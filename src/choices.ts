@@ -133,7 +133,7 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
       guessesWrong: 0,
     }));
     // At once, so that the order is that of the engine however slowly the client reads.
-    for (const [index, generation] of generations.entries()) void this.#pump(index, generation);
+    for (const [index, generation] of generations.entries()) this.#follow(index, generation);
   }
 
   /** The tokens of each prompt. */
@@ -189,18 +189,18 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
     };
   }
 
-  /** Never rejects: what goes wrong is thrown to the consumer. */
-  async #pump(index: number, generation: Generation): Promise<void> {
-    try {
-      for await (const event of generation) {
+  #follow(index: number, generation: Generation): void {
+    generation.listen({
+      onEvent: (event) => {
         this.#take(index, event);
         this.#notify();
-      }
-    } catch (error) {
-      this.#error ??= error instanceof Error ? error : new Error("A choice failed.", { cause: error });
-    }
-    this.#open--;
-    this.#notify();
+      },
+      onEnd: (error) => {
+        this.#error ??= error;
+        this.#open--;
+        this.#notify();
+      },
+    });
   }
 
   #take(index: number, event: GenerationEvent): void {

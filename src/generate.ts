@@ -14,6 +14,7 @@ import { banningField } from "./openai/generation-fields.ts";
 import type { LiveRequests } from "./live-requests.ts";
 import type { CallReading, GenerateRequest } from "./generate-request.ts";
 import { RequestControl } from "./request-control.ts";
+import { RequestTrace } from "./tracing/request-trace.ts";
 import { singleTokens } from "./single-tokens.ts";
 import { assertWorthTokenizing, submitOf } from "./submit-request.ts";
 
@@ -127,7 +128,13 @@ export async function generate(
     const submit = submitOf(model, request, deps.config.isolateKeys, submittedMs);
     const stream = await model.engine.submit(submit, signal);
     const control = new RequestControl(model.engine, request.id, submit.priority);
-    const generation = new Generation(model, request, stream, { ...deps, signal, submittedMs, control });
+    const generation = new Generation(model, request, stream, {
+      ...deps,
+      signal,
+      submittedMs,
+      control,
+      trace: RequestTrace.current,
+    });
     const { id, answerId = id, owner, scheduling } = request;
     deps.live.add(generation, { id: answerId, requestId: scheduling?.requestId, owner, model: model.id });
     return generation;
@@ -161,16 +168,24 @@ interface RunContext extends GenerateDeps {
   readonly control: RequestControl;
   readonly signal: AbortSignal;
   readonly submittedMs: number;
+  /** Of the HTTP request: what an engine says reaches the choice in no request's context. */
+  readonly trace: RequestTrace | undefined;
+}
+
+/** Who passes the events of a choice on; must not throw. */
+export interface GenerationListener {
+  onEvent(event: GenerationEvent): void;
+  /** Once, after the last event. @param error An `ApiError` when the engine failed the choice. */
+  onEnd(error: Error | undefined): void;
 }
 
 /**
- * The events of one choice: deltas, then one finish. Iterate once. A choice whose client has gone ends without
- * a finish; one that the engine fails throws an `ApiError`.
+ * The events of one choice: deltas, then one finish. A choice whose client has gone ends without a finish.
  *
- * Tokens are read as fast as they come, so that a stop string frees the slot however slowly the client reads.
- * Who passes the events on holds it back with `setPaused` when too many of them wait.
+ * Tokens become events in the turn in which they arrive, so that a stop string frees the slot however slowly the
+ * client reads. Who passes the events on holds it back with `setPaused` when too many of them wait.
  */
-export class Generation implements AsyncIterable<GenerationEvent> {
+export class Generation {
   readonly promptTokens: readonly TokenId[];
   /** What is left to whoever asked, as it was when the engine took the request. */
   readonly allowance: Allowance | undefined;
@@ -186,7 +201,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   #events: GenerationEvent[] = [];
   #ended = false;
   #error: Error | undefined;
-  #wake: (() => void) | undefined;
+  #listener: GenerationListener | undefined;
   #start: StartInfo | undefined;
   #unsent: TokenId[] = [];
   #promptLogprobs: PromptLogprobs | undefined;
@@ -223,24 +238,15 @@ export class Generation implements AsyncIterable<GenerationEvent> {
       reasoning: request.reasoning,
       calls: this.#calls,
     });
-    void this.#pump(stream);
+    this.#follow(stream);
   }
 
-  async *[Symbol.asyncIterator](): AsyncGenerator<GenerationEvent, void, void> {
-    try {
-      for (;;) {
-        const events = this.#events;
-        this.#events = [];
-        yield* events;
-        if (this.#events.length > 0) continue;
-        if (this.#error !== undefined) throw this.#error;
-        if (this.#ended) return;
-        await new Promise<void>((resolve) => (this.#wake = resolve));
-      }
-    } finally {
-      // A consumer that leaves early needs no more tokens.
-      this.cancel();
-    }
+  /** Hands over the events that are there and, from now on, each as it comes. Once. */
+  listen(listener: GenerationListener): void {
+    for (const event of this.#events) listener.onEvent(event);
+    this.#events = [];
+    this.#listener = listener;
+    if (this.#ended) listener.onEnd(this.#error);
   }
 
   /** Frees the slot of a choice that nobody wants any more; does nothing to one that has ended. */
@@ -265,30 +271,46 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     if (this.control.hold(paused) && paused) this.#run.metrics.countPause();
   }
 
-  /** Never rejects: what goes wrong is thrown to the consumer. */
-  async #pump(stream: TokenStream): Promise<void> {
-    try {
-      for (let next: TokenStream | undefined = stream; next !== undefined;) next = await this.#read(next);
-    } catch (error) {
-      const { signal, lifecycle, metrics } = this.#run;
-      if (signal.aborted && error === signal.reason) metrics.countDisconnect("decode");
-      else this.#error = asShown(error, this.#request, lifecycle);
-    }
-    this.#ended = true;
-    this.control.end();
-    this.#notify();
+  #follow(stream: TokenStream): void {
+    stream.listen({
+      onOutput: (output) => this.#read(output, stream),
+      onError: (error) => this.#fail(error),
+    });
   }
 
-  /** @returns What goes on where the thinking had to be ended. */
-  async #read(stream: TokenStream): Promise<TokenStream | undefined> {
-    for await (const output of stream) {
+  #read(output: StepOutput, stream: TokenStream): void {
+    if (this.#ended) return;
+    try {
       this.#observe(output);
       for (const single of singleTokens(output)) {
-        if (this.#take(single)) return undefined;
-        if (this.#thinksTooLong(single)) return this.#endThinking();
+        if (this.#take(single)) {
+          stream.abandon();
+          return this.#end();
+        }
+        if (this.#thinksTooLong(single)) {
+          stream.abandon();
+          void this.#endThinking();
+          return;
+        }
       }
+    } catch (error) {
+      stream.abandon();
+      this.#fail(error);
     }
-    return undefined;
+  }
+
+  #fail(error: unknown): void {
+    const { signal, lifecycle, metrics } = this.#run;
+    if (signal.aborted && error === signal.reason) metrics.countDisconnect("decode");
+    else this.#error = asShown(error, this.#request, lifecycle);
+    this.#end();
+  }
+
+  #end(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    this.control.end();
+    this.#listener?.onEnd(this.#error);
   }
 
   #thinksTooLong({ tokens }: StepOutput): boolean {
@@ -305,8 +327,16 @@ export class Generation implements AsyncIterable<GenerationEvent> {
     return this.#thought >= limit.tokens && fits && this.promptTokens.length + after < this.#contextTokens;
   }
 
-  /** Goes on as if the model had ended its thinking itself. */
-  async #endThinking(): Promise<TokenStream> {
+  /** Goes on as if the model had ended its thinking itself. Never rejects. */
+  async #endThinking(): Promise<void> {
+    try {
+      this.#follow(await this.#submitAnswer());
+    } catch (error) {
+      this.#fail(error);
+    }
+  }
+
+  #submitAnswer(): Promise<TokenStream> {
     const closing = this.#request.thinking?.closing ?? [];
     const resume = [...(this.#output ?? []), ...closing];
     this.#output = undefined;
@@ -357,7 +387,7 @@ export class Generation implements AsyncIterable<GenerationEvent> {
 
   /** Times what a step brought. */
   #observe({ tokens, start, guessed = 0 }: StepOutput): void {
-    const { metrics, clock } = this.#run;
+    const { metrics, clock, trace } = this.#run;
     const nowMs = clock.nowMs();
     if (start !== undefined) {
       this.#start = start;
@@ -365,7 +395,9 @@ export class Generation implements AsyncIterable<GenerationEvent> {
       const { cachedTokens, queueMs, prefillMs } = start;
       const ttftMs = nowMs - this.#acceptedMs;
       const promptTokens = this.promptTokens.length;
-      metrics.observePrompt(this.#model.id, { promptTokens, cachedTokens, queueMs, prefillMs, ttftMs });
+      const prompt = { promptTokens, cachedTokens, queueMs, prefillMs, ttftMs };
+      metrics.observePrompt(this.#model.id, prompt);
+      trace?.firstToken(prompt);
     }
     if (tokens.length === 0) return;
     const right = Math.min(guessed, tokens.length - 1);
@@ -410,7 +442,9 @@ export class Generation implements AsyncIterable<GenerationEvent> {
   ): void {
     if (ended === "stop") this.#endCall();
     if (ended === "stop" && stopReason === undefined) void this.#verify();
-    this.#run.metrics.observeFinish(this.#model.id, ended, this.#run.clock.nowMs() - this.#run.submittedMs);
+    const { metrics, clock, submittedMs, trace } = this.#run;
+    metrics.observeFinish(this.#model.id, ended, clock.nowMs() - submittedMs);
+    trace?.finished(ended);
     const reason = ended === "stop" && this.#callCount > 0 ? "tool_calls" : ended;
     this.#emit({ ...this.#progress(), kind: "finish", reason, stopReason, endToken });
   }
@@ -438,8 +472,8 @@ export class Generation implements AsyncIterable<GenerationEvent> {
 
   #emit(event: GenerationEvent): void {
     this.#collect(event);
-    this.#events.push(event);
-    this.#notify();
+    if (this.#listener === undefined) this.#events.push(event);
+    else this.#listener.onEvent(event);
   }
 
   #progress(): Progress {
@@ -463,11 +497,5 @@ export class Generation implements AsyncIterable<GenerationEvent> {
         decodeMs: this.#firstMs === undefined ? 0 : this.#lastMs - this.#firstMs,
       },
     };
-  }
-
-  #notify(): void {
-    const wake = this.#wake;
-    this.#wake = undefined;
-    wake?.();
   }
 }

@@ -69,9 +69,10 @@ export class RequestControl {
     this.cancel();
   }
 
-  /** Runs `callback` once, when the choice has ended. */
+  /** Runs `callback` once, when the choice has ended; at once if it has. */
   onEnd(callback: () => void): void {
-    this.#onEnd.push(callback);
+    if (this.#ended) callback();
+    else this.#onEnd.push(callback);
   }
 
   end(): void {

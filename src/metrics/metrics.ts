@@ -7,7 +7,6 @@ import { STATS_WAIT_MS } from "../http/limits.ts";
 import type { ModelDirectory } from "../model-directory.ts";
 import type { EngineTrouble } from "../model-host.ts";
 import { PRIORITY_NAMES } from "../openai/priority-field.ts";
-import { RequestTrace } from "../tracing/request-trace.ts";
 import { ITL_SECONDS, LATENCY_SECONDS, STEP_SECONDS } from "./buckets.ts";
 import { LlamaAliases } from "./llama-aliases.ts";
 import { VllmAliases } from "./vllm-aliases.ts";
@@ -189,7 +188,6 @@ export class Metrics {
     this.#prefixHits.inc({ model }, prompt.cachedTokens);
     this.#vllm.observePrompt(model, prompt);
     this.#llama.observePrompt(prompt);
-    RequestTrace.current?.firstToken(prompt);
   }
 
   /** Tokens that arrive together share the time since the ones before them. */
@@ -208,7 +206,6 @@ export class Metrics {
   observeFinish(model: string, reason: "stop" | "length", e2eMs: number): void {
     this.#e2eSeconds.observe({ model }, e2eMs * SECONDS_PER_MS);
     this.#vllm.observeFinish(model, reason, e2eMs * SECONDS_PER_MS);
-    RequestTrace.current?.finished(reason);
   }
 
   countTrouble(trouble: EngineTrouble): void {

@@ -1,7 +1,7 @@
 /** A response that is being made: takes in its generation to the end and lets any number of readers follow. */
 import type { Backlog } from "../backlog.ts";
 import type { Allowance } from "../../engine/sharing.ts";
-import type { GenerationEvent } from "../generate.ts";
+import type { Generation } from "../generate.ts";
 import { ApiError, internalError } from "../openai/api-error.ts";
 import type { Item } from "../openai/responses/items.ts";
 import type { EndEvent, OutputEvent, OutputReader } from "../openai/responses/output-events.ts";
@@ -44,14 +44,15 @@ export class ResponseRun implements ResponseRecord {
   #notify: () => void = () => {};
   #followed = false;
 
-  constructor(generation: AsyncIterable<GenerationEvent>, options: RunOptions) {
+  constructor(generation: Pick<Generation, "listen" | "cancel">, options: RunOptions) {
     this.owner = options.owner;
     this.head = options.head;
     this.context = options.context;
     this.#options = options;
     this.ended = new Promise((resolve) => (this.#resolveEnd = resolve));
     this.#changed = this.#nextChange();
-    void this.#pump(generation);
+    // Not at once: whoever hears of the end needs the run that is being made here.
+    queueMicrotask(() => this.#listen(generation));
   }
 
   get allowance(): Allowance | undefined {
@@ -96,26 +97,35 @@ export class ResponseRun implements ResponseRecord {
     }
   }
 
-  /** Never rejects. */
-  async #pump(generation: AsyncIterable<GenerationEvent>): Promise<void> {
-    try {
-      for await (const event of generation) {
-        if (!this.running) return;
-        for (const output of this.#options.reader.read(event)) this.#take(output);
-      }
-      // A generation that was aborted ends without a finish.
-      if (this.running) this.#finish({ kind: "cancelled", at: this.#options.epochSeconds() });
-    } catch (error) {
-      if (!this.running) return;
-      this.#error = error;
-      const shown = error instanceof ApiError ? error : internalError();
-      const { type, code, message, param } = shown.body.error;
-      this.#finish({
-        kind: "failed",
-        error: { type, code, message, param },
-        at: this.#options.epochSeconds(),
-      });
-    }
+  #listen(generation: Pick<Generation, "listen" | "cancel">): void {
+    generation.listen({
+      onEvent: (event) => {
+        if (!this.running) return generation.cancel();
+        try {
+          for (const output of this.#options.reader.read(event)) this.#take(output);
+        } catch (error) {
+          this.#fail(error);
+          generation.cancel();
+        }
+      },
+      onEnd: (error) => {
+        if (error !== undefined) this.#fail(error);
+        // A generation that was aborted ends without a finish.
+        else if (this.running) this.#finish({ kind: "cancelled", at: this.#options.epochSeconds() });
+      },
+    });
+  }
+
+  #fail(error: unknown): void {
+    if (!this.running) return;
+    this.#error = error;
+    const shown = error instanceof ApiError ? error : internalError();
+    const { type, code, message, param } = shown.body.error;
+    this.#finish({
+      kind: "failed",
+      error: { type, code, message, param },
+      at: this.#options.epochSeconds(),
+    });
   }
 
   #take(event: OutputEvent): void {

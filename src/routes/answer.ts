@@ -3,11 +3,11 @@ import type { AppDeps } from "../deps.ts";
 import type { Choices, FinishedAnswer } from "../choices.ts";
 import type { GenerationUsage } from "../generate.ts";
 import { jsonReply } from "../http/reply.ts";
-import { SSE_HEADERS, sseBody } from "../http/sse.ts";
 import { streamFrames } from "../openai/answer.ts";
 import type { EventWriter } from "../openai/answer.ts";
 import { ApiError, internalError } from "../openai/api-error.ts";
 import type { AppContext } from "./env.ts";
+import { eventStream } from "./event-stream.ts";
 
 export const IGNORED_PARAMS_HEADER = "x-weft-ignored-params";
 
@@ -32,7 +32,6 @@ export async function sendAnswer(
 }
 
 function sendStream(c: AppContext, deps: AppDeps, choices: Choices, plan: AnswerPlan): Response {
-  const scope = c.get("scope");
   const notes = c.get("notes");
   const requestId = c.get("requestId");
   const frames = streamFrames(choices, plan.write, {
@@ -47,14 +46,9 @@ function sendStream(c: AppContext, deps: AppDeps, choices: Choices, plan: Answer
       deps.log.error({ requestId, err: error }, "stream failed");
     },
   });
-  scope.hold();
-  const body = sseBody(frames, {
+  return eventStream(c, frames, ignoredHeader(plan.ignoredFields), {
     keepAliveMs: deps.config.sseKeepAliveSeconds * 1000,
-    signal: scope.signal,
-    onCancel: () => scope.abort(),
-    onEnd: () => scope.end(),
   });
-  return new Response(body, { headers: { ...SSE_HEADERS, ...ignoredHeader(plan.ignoredFields) } });
 }
 
 function noteFinish(c: AppContext, usage: GenerationUsage): void {

@@ -2,6 +2,7 @@
 import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
 import type { Allowance } from "../../engine/sharing.ts";
+import type { ServerResponse } from "node:http";
 import type { RequestScope } from "../http/request-signal.ts";
 import type { Endpoint, Outcome } from "../metrics/metrics.ts";
 
@@ -30,6 +31,8 @@ export interface AppEnv {
     admin: boolean;
     scope: RequestScope;
     notes: RequestNotes;
+    /** Writes the body of an answer once its head has gone out; unset for an answer that has its body. */
+    writeBody: ((response: ServerResponse) => void) | undefined;
   };
 }
 

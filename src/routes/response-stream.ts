@@ -1,6 +1,6 @@
 /** Sends a response as a stream of events, while it is made or from what is kept of it. */
 import type { AppDeps } from "../deps.ts";
-import { eventFrame, SSE_HEADERS, sseBody } from "../http/sse.ts";
+import { eventFrame } from "../http/sse.ts";
 import { ApiError, internalError } from "../openai/api-error.ts";
 import type { EndEvent, OutputEvent } from "../openai/responses/output-events.ts";
 import { ResponseEvents } from "../openai/responses/response-events.ts";
@@ -8,6 +8,7 @@ import type { ResponseEvent } from "../openai/responses/response-events.ts";
 import type { ResponseRecord } from "../responses/record.ts";
 import { ResponseRun } from "../responses/response-run.ts";
 import type { AppContext } from "./env.ts";
+import { eventStream } from "./event-stream.ts";
 
 /** Clients of this API watch for events, not bytes, and give up on a silent stream; seconds. */
 const MAX_SILENCE_SECONDS = 15;
@@ -24,18 +25,12 @@ export function streamResponse(
   record: ResponseRecord,
   { after, headers }: ResponseStreamOptions,
 ): Response {
-  const scope = c.get("scope");
   const machine = new ResponseEvents(record.head);
-  scope.hold();
-  const body = sseBody(frames(c, deps, { record, machine, after }), {
+  return eventStream(c, frames(c, deps, { record, machine, after }), headers, {
     keepAliveMs: Math.min(deps.config.sseKeepAliveSeconds, MAX_SILENCE_SECONDS) * 1000,
     // It is no event of the response and repeats the last number, so that a client can go on from there.
     keepAlive: () => eventFrame({ type: "keepalive", sequence_number: Math.max(machine.lastSequence, 0) }),
-    signal: scope.signal,
-    onCancel: () => scope.abort(),
-    onEnd: () => scope.end(),
   });
-  return new Response(body, { headers: { ...SSE_HEADERS, ...headers } });
 }
 
 /** Notes what became of a response for log and metrics. */

@@ -30,7 +30,7 @@ export interface PromptPhases {
   readonly cachedTokens: number;
 }
 
-/** Found by what learns of a generation's times and knows no request. */
+/** Found by what starts generations and knows no HTTP. */
 const traces = new AsyncLocalStorage<RequestTrace>();
 
 const headersGetter: TextMapGetter<Headers> = {
