@@ -5,14 +5,13 @@ import type { LoadedModel } from "../models/loaded-model.ts";
 import { Backlog } from "./backlog.ts";
 import { clientClosed, generate } from "./generate.ts";
 import type { GenerateRequest } from "./generate-request.ts";
+import type { GenerateDeps, Generation } from "./generate.ts";
 import type {
   FinishEvent,
-  GenerateDeps,
-  Generation,
   GenerationEvent,
   GenerationTimings,
   GenerationUsage,
-} from "./generate.ts";
+} from "./generation-events.ts";
 
 const UINT32 = 2 ** 32;
 

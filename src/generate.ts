@@ -6,8 +6,9 @@ import type { TokenStream } from "../engine/token-stream.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import type { WholeOutput } from "../models/output-check.ts";
 import { TextPipeline } from "../models/text/text-pipeline.ts";
-import type { DeltaToken, OutputDelta, TextDelta } from "../models/text/text-pipeline.ts";
+import type { DeltaToken, OutputDelta } from "../models/text/text-pipeline.ts";
 import type { AppConfig, Clock, Lifecycle, Log } from "./deps.ts";
+import type { GenerationEvent, GenerationListener, GenerationProgress } from "./generation-events.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import { ApiError, fromEngineError } from "./openai/api-error.ts";
 import { banningField } from "./openai/generation-fields.ts";
@@ -27,26 +28,6 @@ export interface GenerateDeps {
   readonly live: LiveRequests;
 }
 
-/** Token counts so far. */
-export interface GenerationUsage {
-  readonly promptTokens: number;
-  readonly cachedTokens: number;
-  /** Every sampled token, also those whose text was cut or that have none. */
-  readonly completionTokens: number;
-  /** Tokens that were guessed and checked in the step of another one: right ones came with it. */
-  readonly guessesRight: number;
-  readonly guessesWrong: number;
-  readonly reasoningTokens: number;
-}
-
-/** Times so far, in ms. */
-export interface GenerationTimings {
-  /** Computing the prompt, up to the first token. */
-  readonly prefillMs: number;
-  /** From the first token to the last. */
-  readonly decodeMs: number;
-}
-
 /** Where a choice is that has not ended. */
 export interface GenerationState {
   /** `queued` until its first token. */
@@ -55,56 +36,6 @@ export interface GenerationState {
   readonly promptTokens: number;
   readonly completionTokens: number;
   readonly ageMs: number;
-}
-
-interface Progress {
-  /** With a choice's first event, when asked for. */
-  readonly promptLogprobs: PromptLogprobs | undefined;
-  /** Tokens sampled since the event before. */
-  readonly tokenIds: readonly TokenId[];
-  readonly usage: GenerationUsage;
-  readonly timings: GenerationTimings;
-}
-
-export interface DeltaEvent extends Progress {
-  readonly kind: TextDelta["kind"];
-  readonly text: string;
-  /** The tokens whose text this is. */
-  readonly tokens: readonly DeltaToken[];
-}
-
-/** A tool call begins; its arguments follow in events of their own, before the next call begins. */
-export interface ToolCallEvent extends Progress {
-  readonly kind: "tool_call";
-  /** 0, 1, 2, … within the answer. */
-  readonly index: number;
-  readonly id: string;
-  readonly name: string;
-}
-
-/** A further stretch of a call's arguments, which together are JSON text unless a limit cut them off. */
-export interface ToolArgumentsEvent extends Progress {
-  readonly kind: "tool_arguments";
-  readonly index: number;
-  readonly text: string;
-}
-
-/** `tool_calls` when the answer has calls and none of them was cut off. */
-export type FinishReason = "stop" | "length" | "tool_calls";
-
-export interface FinishEvent extends Progress {
-  readonly kind: "finish";
-  readonly reason: FinishReason;
-  /** The stop string or stop token that ended it; undefined for the model's own end and for a limit. */
-  readonly stopReason: string | TokenId | undefined;
-  /** The token that ended it, where that is no part of the text. */
-  readonly endToken: DeltaToken | undefined;
-}
-
-export type GenerationEvent = DeltaEvent | ToolCallEvent | ToolArgumentsEvent | FinishEvent;
-
-export function isTextEvent(event: GenerationEvent): event is DeltaEvent {
-  return event.kind === "content" || event.kind === "reasoning";
 }
 
 /**
@@ -170,13 +101,6 @@ interface RunContext extends GenerateDeps {
   readonly submittedMs: number;
   /** Of the HTTP request: what an engine says reaches the choice in no request's context. */
   readonly trace: RequestTrace | undefined;
-}
-
-/** Who passes the events of a choice on; must not throw. */
-export interface GenerationListener {
-  onEvent(event: GenerationEvent): void;
-  /** Once, after the last event. @param error An `ApiError` when the engine failed the choice. */
-  onEnd(error: Error | undefined): void;
 }
 
 /**
@@ -476,7 +400,7 @@ export class Generation {
     else this.#listener.onEvent(event);
   }
 
-  #progress(): Progress {
+  #progress(): GenerationProgress {
     const tokenIds = this.#unsent;
     const promptLogprobs = this.#promptLogprobs;
     this.#unsent = [];

@@ -3,7 +3,7 @@ import type { TokenId } from "../../engine/protocol.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import type { DeltaToken } from "../../models/text/text-pipeline.ts";
 import type { FinishedAnswer, FinishedChoice } from "../choices.ts";
-import type { FinishEvent, GenerationEvent } from "../generate.ts";
+import type { FinishEvent, GenerationEvent } from "../generation-events.ts";
 import { sseFrame } from "../http/sse.ts";
 import type { EventWriter } from "../openai/answer.ts";
 import type { GenerationSettings } from "../openai/generation-fields.ts";

@@ -1,6 +1,6 @@
 /** What every chunk and body of one answer has in common, and how a stream of chunks ends. */
 import type { ChoiceEvent } from "../choices.ts";
-import type { GenerationEvent, GenerationUsage } from "../generate.ts";
+import type { GenerationEvent, GenerationUsage } from "../generation-events.ts";
 import { DONE_FRAME, sseFrame } from "../http/sse.ts";
 import { internalError, ApiError } from "./api-error.ts";
 import type { DeliverySettings } from "./generation-fields.ts";

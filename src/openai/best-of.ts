@@ -1,7 +1,7 @@
 /** `best_of`: of several generated choices the ones that the model itself finds most likely. */
 import type { FinishedAnswer, FinishedChoice } from "../choices.ts";
-import { isTextEvent } from "../generate.ts";
-import type { GenerationEvent } from "../generate.ts";
+import { isTextEvent } from "../generation-events.ts";
+import type { GenerationEvent } from "../generation-events.ts";
 
 /**
  * Of each prompt's `generated` choices the best `shown`, best first, numbered anew. The usage stays that of all.

@@ -1,7 +1,7 @@
 /** A chat completion on the wire: its chunks and its whole body. */
 import type { ReasoningField } from "../deps.ts";
 import type { ChoiceEvent, FinishedAnswer, FinishedChoice } from "../choices.ts";
-import type { DeltaEvent, FinishEvent, GenerationEvent, GenerationUsage } from "../generate.ts";
+import type { DeltaEvent, FinishEvent, GenerationEvent, GenerationUsage } from "../generation-events.ts";
 import { sseFrame } from "../http/sse.ts";
 import { chunkExtras, tokenIdsJson } from "./answer.ts";
 import type { AnswerHead, EventWriter } from "./answer.ts";

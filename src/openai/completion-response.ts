@@ -3,7 +3,7 @@ import { promptLogprobsAt } from "../../engine/prompt-logprobs.ts";
 import type { PromptLogprobs, TokenId } from "../../engine/protocol.ts";
 import type { DeltaToken } from "../../models/text/text-pipeline.ts";
 import type { ChoiceEvent, FinishedAnswer, FinishedChoice } from "../choices.ts";
-import type { GenerationEvent } from "../generate.ts";
+import type { GenerationEvent } from "../generation-events.ts";
 import { sseFrame } from "../http/sse.ts";
 import { chunkExtras, tokenIdsJson } from "./answer.ts";
 import type { AnswerHead, EventWriter } from "./answer.ts";

@@ -1,5 +1,5 @@
 /** Tool calls of an answer on the wire: the deltas of a stream, and the keys of a whole message. */
-import type { FinishReason, GenerationEvent } from "../generate.ts";
+import type { FinishReason, GenerationEvent } from "../generation-events.ts";
 import { isObject } from "../http/json.ts";
 
 /** How the client wants to be told of calls. */

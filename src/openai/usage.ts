@@ -1,5 +1,5 @@
 /** Token counts and times as clients read them: OpenAI's `usage`, llama.cpp's `timings`. */
-import type { GenerationTimings, GenerationUsage } from "../generate.ts";
+import type { GenerationTimings, GenerationUsage } from "../generation-events.ts";
 
 export function usageJson(usage: GenerationUsage): object {
   const { promptTokens, completionTokens, cachedTokens, reasoningTokens, guessesRight, guessesWrong } = usage;

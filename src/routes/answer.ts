@@ -1,7 +1,7 @@
 /** Sends what the choices of an answer bring: as a stream of events or as one body, with everything noted for log and metrics. */
 import type { AppDeps } from "../deps.ts";
 import type { Choices, FinishedAnswer } from "../choices.ts";
-import type { GenerationUsage } from "../generate.ts";
+import type { GenerationUsage } from "../generation-events.ts";
 import { jsonReply } from "../http/reply.ts";
 import { streamFrames } from "../openai/answer.ts";
 import type { EventWriter } from "../openai/answer.ts";

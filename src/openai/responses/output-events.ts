@@ -3,7 +3,7 @@
  * written to a file.
  */
 import type { TokenTable } from "../../../models/text/token-table.ts";
-import type { GenerationEvent, GenerationUsage } from "../../generate.ts";
+import type { GenerationEvent, GenerationUsage } from "../../generation-events.ts";
 import { CustomInput } from "./custom-input.ts";
 import { chatLogprobs } from "../logprobs.ts";
 import type { ChatTokenJson } from "../logprobs.ts";

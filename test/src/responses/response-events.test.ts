@@ -1,7 +1,7 @@
 /** The events of a response, for every order in which a model may think, speak and call. */
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import type { GenerationEvent } from "../../../src/generate.ts";
+import type { GenerationEvent } from "../../../src/generation-events.ts";
 import { TokenTable } from "../../../models/text/token-table.ts";
 import { OutputReader } from "../../../src/openai/responses/output-events.ts";
 import type { EndEvent, OutputEvent } from "../../../src/openai/responses/output-events.ts";

@@ -1,0 +1,81 @@
+/** What a choice says while it is generated: deltas, tool calls, then one finish. */
+import type { PromptLogprobs, TokenId } from "../engine/protocol.ts";
+import type { DeltaToken, TextDelta } from "../models/text/text-pipeline.ts";
+
+/** Token counts so far. */
+export interface GenerationUsage {
+  readonly promptTokens: number;
+  readonly cachedTokens: number;
+  /** Every sampled token, also those whose text was cut or that have none. */
+  readonly completionTokens: number;
+  /** Tokens that were guessed and checked in the step of another one: right ones came with it. */
+  readonly guessesRight: number;
+  readonly guessesWrong: number;
+  readonly reasoningTokens: number;
+}
+
+/** Times so far, in ms. */
+export interface GenerationTimings {
+  /** Computing the prompt, up to the first token. */
+  readonly prefillMs: number;
+  /** From the first token to the last. */
+  readonly decodeMs: number;
+}
+
+/** What every event tells. */
+export interface GenerationProgress {
+  /** With a choice's first event, when asked for. */
+  readonly promptLogprobs: PromptLogprobs | undefined;
+  /** Tokens sampled since the event before. */
+  readonly tokenIds: readonly TokenId[];
+  readonly usage: GenerationUsage;
+  readonly timings: GenerationTimings;
+}
+
+export interface DeltaEvent extends GenerationProgress {
+  readonly kind: TextDelta["kind"];
+  readonly text: string;
+  /** The tokens whose text this is. */
+  readonly tokens: readonly DeltaToken[];
+}
+
+/** A tool call begins; its arguments follow in events of their own, before the next call begins. */
+export interface ToolCallEvent extends GenerationProgress {
+  readonly kind: "tool_call";
+  /** 0, 1, 2, … within the answer. */
+  readonly index: number;
+  readonly id: string;
+  readonly name: string;
+}
+
+/** A further stretch of a call's arguments, which together are JSON text unless a limit cut them off. */
+export interface ToolArgumentsEvent extends GenerationProgress {
+  readonly kind: "tool_arguments";
+  readonly index: number;
+  readonly text: string;
+}
+
+/** `tool_calls` when the answer has calls and none of them was cut off. */
+export type FinishReason = "stop" | "length" | "tool_calls";
+
+export interface FinishEvent extends GenerationProgress {
+  readonly kind: "finish";
+  readonly reason: FinishReason;
+  /** The stop string or stop token that ended it; undefined for the model's own end and for a limit. */
+  readonly stopReason: string | TokenId | undefined;
+  /** The token that ended it, where that is no part of the text. */
+  readonly endToken: DeltaToken | undefined;
+}
+
+export type GenerationEvent = DeltaEvent | ToolCallEvent | ToolArgumentsEvent | FinishEvent;
+
+export function isTextEvent(event: GenerationEvent): event is DeltaEvent {
+  return event.kind === "content" || event.kind === "reasoning";
+}
+
+/** Who passes the events of a choice on; must not throw. */
+export interface GenerationListener {
+  onEvent(event: GenerationEvent): void;
+  /** Once, after the last event. @param error An `ApiError` when the engine failed the choice. */
+  onEnd(error: Error | undefined): void;
+}
