@@ -58,8 +58,9 @@ export class ResponseStore {
 
   put(record: ResponseRecord): void {
     const json = JSON.stringify(record);
-    this.#remove(record.head.id);
+    const isKnown = this.#remove(record.head.id);
     if (this.#add(record, json.length)) this.#journal?.put(json);
+    else if (isKnown) this.#journal?.delete(record.head.id);
   }
 
   /** Undefined when there is no such response, or it is somebody else's. */

@@ -65,6 +65,8 @@ export class Responses {
     try {
       const run = await start();
       if (run.running) {
+        // If this process is killed the next one knows how it ended; its own end takes the place of this one.
+        this.#store.put(interrupted(run));
         this.#running.set(run.head.id, run);
         void run.ended.then(() => this.#running.delete(run.head.id));
       }
@@ -89,4 +91,15 @@ export class Responses {
     for (const run of this.#running.values()) run.cancel();
     this.#running.clear();
   }
+}
+
+/** The response as it is when nobody is left to make it. */
+function interrupted({ owner, head, context }: ResponseRecord): ResponseRecord {
+  const error = {
+    type: "server_error",
+    code: "server_error",
+    message: "The server ended before this response did.",
+    param: null,
+  };
+  return { owner, head, context, log: [{ kind: "failed", error, at: head.createdAt }] };
 }

@@ -10,6 +10,8 @@ import { recordJson } from "../../../src/responses/record.ts";
 import type { ResponseRecord } from "../../../src/responses/record.ts";
 import { ResponseFile } from "../../../src/responses/response-file.ts";
 import { ResponseStore } from "../../../src/responses/response-store.ts";
+import { Responses } from "../../../src/responses/responses.ts";
+import { createTestApp, MODEL_ID } from "../../support/test-app.ts";
 
 const DAY = 24 * 3600;
 
@@ -55,7 +57,7 @@ describe("the store", () => {
     expect([store.count, store.size]).toEqual([0, 0]);
   });
 
-  it("never holds more than it may, and counts it right", () => {
+  it("row 125: never holds more than it may, and counts it right", () => {
     const change = fc.record({ id: fc.nat(12), length: fc.nat(120), drop: fc.boolean() });
     fc.assert(
       fc.property(fc.array(change, { maxLength: 60 }), (changes) => {
@@ -71,6 +73,13 @@ describe("the store", () => {
       }),
     );
   });
+});
+
+it("row 125: of a hundred thousand responses it holds as many as it may, the last ones", () => {
+  const store = new ResponseStore({ responses: 100, size: 1e6 }, () => 100);
+  for (let i = 0; i < 100_000; i++) store.put(record(`resp_${i}`));
+  const held = [...store.records()].map(({ head }) => head.id);
+  expect(held).toEqual(Array.from({ length: 100 }, (_, i) => `resp_${99_900 + i}`));
 });
 
 describe("the file", () => {
@@ -116,6 +125,36 @@ describe("the file", () => {
     second.store.put(record("resp_4"));
     expect(ids(second.store)).toEqual(["resp_3", "resp_1", "resp_4"]);
     await second.file.flush();
+  });
+
+  it("row 126: knows after a kill that what was made in the background has failed, and how it ended otherwise", async () => {
+    const path = await newPath();
+    const first = await open(path);
+    const { engine, post } = createTestApp({ responses: new Responses(first.store) });
+    engine.script = { kind: "accept" };
+    const begin = async (): Promise<string> => {
+      const reply = await post("/v1/responses", { model: MODEL_ID, input: "hi", background: true });
+      return ((await reply.json()) as { id: string }).id;
+    };
+    const known = [await begin(), await begin()];
+    expect((await post(`/v1/responses/${known[1]}/cancel`, {})).status).toBe(200);
+    await first.file.flush();
+    const second = await open(path);
+    expect([...second.store.records()].map(recordJson)).toMatchObject([
+      { id: known[0], status: "failed", error: { message: "The server ended before this response did." } },
+      { id: known[1], status: "cancelled", error: null },
+    ]);
+  });
+
+  it("forgets what has grown too large for it", async () => {
+    const path = await newPath();
+    const file = new ResponseFile({ path, onProblem: () => undefined });
+    const store = new ResponseStore({ responses: 3, size: 500 }, () => 100, file);
+    await file.start(store);
+    store.put(record("resp_1"));
+    store.put(record("resp_1", "x".repeat(500)));
+    await file.flush();
+    expect(ids((await open(path)).store)).toEqual([]);
   });
 
   it("is for the eyes of its owner", async () => {
