@@ -57,7 +57,7 @@ describe("json_object", () => {
     else expect(JSON.parse(textOf(forced))).toBeTypeOf("object");
   });
 
-  test("T25 never runs away into white space", async () => {
+  test("T25, row 71: never runs away into white space", async () => {
     for (const seed of [1, 2, 3]) {
       for (const format of [
         { response_format: { type: "json_object" } },

@@ -68,7 +68,7 @@ test("a request that is paused stays so over the death of its engine, whose sile
   await engines.stop();
 });
 
-test("a request without a token by its deadline fails, one with tokens ends with them, one with time is untouched", async () => {
+test("row 83: a request without a token by its deadline fails, one with tokens ends with them, one with time is untouched", async () => {
   const engine = await fakeEngine({ slots: 1 });
   engine.send({ ...submitCommand("running", prompt(9), { maxTokens: 100 }), endWithinMs: 30_000 });
   engine.send({ ...submitCommand("held", prompt(9, 40)), paused: true, endWithinMs: 20 });
@@ -84,7 +84,7 @@ test("a request without a token by its deadline fails, one with tokens ends with
   await engine.stop();
 });
 
-test("a request that runs out of time keeps its tokens and ends with `length`", async () => {
+test("row 83: a request that runs out of time keeps its tokens and ends with `length`", async () => {
   let calls = 0;
   let engine: Awaited<ReturnType<typeof fakeEngine>> | undefined = undefined;
   const onRun = (): void => {

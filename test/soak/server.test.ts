@@ -156,7 +156,7 @@ test(`${OVERLOAD_SECONDS} seconds of ten times what it can do leave nothing a se
   expect(after.engine).toBeLessThan(before.engine * 1.05);
 });
 
-test(`${REQUESTS} requests whose clients leave and whose engines are killed leave nothing`, async ({
+test(`row 94: ${REQUESTS} requests whose clients leave and whose engines are killed leave nothing`, async ({
   annotate,
 }) => {
   const server = await start("--slots", String(SLOTS), "--max-queued", "40", "--deterministic");

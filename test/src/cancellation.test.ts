@@ -78,7 +78,7 @@ describe("a stream whose reader cancels", () => {
     expect(engine.cancels).toEqual(["chatcmpl-2"]);
   });
 
-  it("after the finish counts as answered", async () => {
+  it("row 5: after the finish counts as answered", async () => {
     const { chat, engine, log } = createTestApp();
     engine.script = sayThenStop("", EOS);
     const reader = (await chat({ stream: true })).body?.getReader();

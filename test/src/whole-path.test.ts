@@ -140,7 +140,7 @@ describe("the whole path", () => {
     await loaded.engine.stop();
   });
 
-  it("finds a prompt computed before for the same key and salt alone", async () => {
+  it("row 117: finds a prompt computed before for the same key and salt alone", async () => {
     const apiKeys = parseApiKeys(["ann=a", "bob=b"]);
     const prompt = "a long secret that two people happen to know, word for word, to its end";
     const reused = async (

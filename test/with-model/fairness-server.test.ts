@@ -54,7 +54,7 @@ const complete = (
   signal?: AbortSignal,
 ): Promise<Response> => ask(key, "POST", "/v1/completions", { body, headers, ...(signal && { signal }) });
 
-test("a key that floods the server is held to its cap, and another one is served beside it at once", async () => {
+test("row 82: a key that floods the server is held to its cap, and another one is served beside it at once", async () => {
   const abort = new AbortController();
   const { signal } = abort;
   const flood = Array.from({ length: SLOTS + 20 }, () => complete("g", ENDLESS, {}, signal));
@@ -103,7 +103,7 @@ test("a stream is paused, goes on where it was, and is cancelled by its id", asy
   expect(await endless.text()).toContain('"code":"request_cancelled"');
 });
 
-test("a deadline that has passed ends an answer with what there is, and one that cannot be kept is refused", async () => {
+test("row 83: a deadline that has passed ends an answer with what there is, and one that cannot be kept is refused", async () => {
   const ended = await complete("s", { ...ENDLESS, stream: false }, { "x-request-deadline-ms": "700" });
   expect(ended.status).toBe(200);
   expect(await ended.json()).toMatchObject({ choices: [{ finish_reason: "length" }] });

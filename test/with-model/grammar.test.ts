@@ -163,7 +163,7 @@ describe("refusals", () => {
     await expect(ask("Hello", { grammar })).rejects.toMatchObject({ code: "grammar_rejected" });
   });
 
-  test("a request that may draw nothing fails alone", async () => {
+  test("rows 63 to 65: a request that may draw nothing fails alone", async () => {
     const everything = Array.from({ length: facts.vocabSize }, (_, token) => [token, -100] as const);
     const impossible: Partial<GenerationParams>[] = [
       { grammar: CHOICE, sampling: withSampling({ logitBias: everything }) },

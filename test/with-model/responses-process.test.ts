@@ -30,7 +30,7 @@ const read = async (server: RunningServer, id: string): Promise<ResponseJson> =>
   (await (await fetch(`${server.url}/v1/responses/${id}`)).json()) as ResponseJson;
 
 describe("a server with a file for responses", () => {
-  it("cancels what runs in the background when it ends, and the next one knows all of it", async () => {
+  it("row 126: cancels what runs in the background when it ends, and the next one knows all of it", async () => {
     const args = ["--responses-store", join(folder, "responses.jsonl")];
     const first = await startServer(...args);
     const answered = await create(first, { input: "My name is Bob." });

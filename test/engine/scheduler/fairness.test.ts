@@ -66,7 +66,7 @@ describe("order", () => {
     expect(admissions(state)).toEqual(["high", "normal", "low", "background"]);
   });
 
-  test("of classes gives way to age: after a quantum a class competes with the one above it", () => {
+  test("row 80: of classes gives way to age: after a quantum a class competes with the one above it", () => {
     const state = schedulerState({ ...one, fairness: fairness({}, { evict: false, agingQuantumMs: 1000 }) });
     addRequest(state, "low", { priority: 2, maxTokens: 1 }, 0);
     addRequest(state, "normal", { tenant: "b", maxTokens: 1 }, 999);

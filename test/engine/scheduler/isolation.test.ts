@@ -96,7 +96,7 @@ function run(requests: readonly Planned[], state: SchedulerState): Origins {
 }
 
 describe("cells of a scope", () => {
-  test("are read for that scope alone", () => {
+  test("row 117: are read for that scope alone", () => {
     let reused = 0;
     fc.assert(
       fc.property(

@@ -112,7 +112,7 @@ describe("three times as many requests as can be served", () => {
   });
 });
 
-test("a key with a few requests hardly notices one with two hundred", () => {
+test("row 82: a key with a few requests hardly notices one with two hundred", () => {
   const few = { owner: "few", atMs: [20_000, 24_000, 28_000, 32_000, 36_000], ...WORK };
   const many = {
     owner: "many",

@@ -161,7 +161,7 @@ describe("prefill", () => {
     expect(state.requests.size).toBe(0);
   });
 
-  test("beside decodes as many cells run as the inter-token target leaves room for, each in its own call", () => {
+  test("row 84: beside decodes as many cells run as the inter-token target leaves room for, each in its own call", () => {
     const state = newState();
     enqueue(state, "a", prompt(1));
     step(state);

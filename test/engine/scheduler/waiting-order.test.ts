@@ -188,7 +188,7 @@ describe("what steps look at", () => {
     return count;
   }
 
-  test("is the same for four thousand waiting requests of four owners as for four hundred", () => {
+  test("row 80: is the same for four thousand waiting requests of four owners as for four hundred", () => {
     expect(looks(4000, 4)).toBeLessThan(1.5 * looks(400, 4));
   });
 

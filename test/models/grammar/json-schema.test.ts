@@ -109,7 +109,7 @@ describe("grammars", () => {
 });
 
 describe("what is accepted", () => {
-  test("at most one space behind colons and commas, nothing around the document", () => {
+  test("row 71: at most one space behind colons and commas, nothing around the document", () => {
     const schema = {
       type: "object",
       properties: { a: { type: "integer" }, b: { type: "integer" } },

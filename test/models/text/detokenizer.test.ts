@@ -67,7 +67,7 @@ describe("Detokenizer", () => {
     ]);
   });
 
-  it("turns a character that the end cuts off into one U+FFFD", () => {
+  it("row 79: turns a character that the end cuts off into one U+FFFD", () => {
     expect(decodeAll([Uint8Array.from([0x61, 0xf0, 0x9f, 0x98])])).toEqual(["a", "\ufffd"]);
   });
 

@@ -34,7 +34,7 @@ const stopList = fc.array(fc.string({ unit: fc.constantFrom("a", "b", "Ã©", "ðŸ˜
 });
 
 describe("StopMatcher", () => {
-  it("finds what a search of the whole text finds, however the text is cut", () => {
+  it("row 78: finds what a search of the whole text finds, however the text is cut", () => {
     fc.assert(
       fc.property(few, stopList, fc.array(fc.nat(30)), fc.boolean(), (text, stops, places, include) => {
         const chunks = cutAt(Array.from(text), places).map((units) => units.join(""));
@@ -45,7 +45,7 @@ describe("StopMatcher", () => {
     );
   });
 
-  it("holds back exactly the longest tail that a stop string may continue", () => {
+  it("row 78: holds back exactly the longest tail that a stop string may continue", () => {
     fc.assert(
       fc.property(few, stopList, fc.array(fc.nat(30)), (text, stops, places) => {
         const matcher = new StopMatcher(stops, { include: false });

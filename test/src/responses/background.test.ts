@@ -71,7 +71,7 @@ describe("a background response", () => {
     ]);
   });
 
-  it("ends when it is deleted", async () => {
+  it("row 125: ends when it is deleted", async () => {
     const { call, engine, id } = await startBackground();
     expect((await call("DELETE", id)).status).toBe(200);
     expect(engine.cancels).toEqual([id]);

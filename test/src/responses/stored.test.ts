@@ -57,7 +57,7 @@ describe("a stored response", () => {
     expect(lastPrompt()).toBe("[one]Hello");
   });
 
-  it("must be known to be continued", async () => {
+  it("row 125: must be known to be continued", async () => {
     const { ask } = createResponsesApp();
     expect(await errorOf(ask({ previous_response_id: "resp_nobody" }))).toEqual({
       status: 400,

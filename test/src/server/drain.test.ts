@@ -176,7 +176,7 @@ describe("a server", () => {
     await expect.poll(() => server.openResponses).toBe(0);
   });
 
-  it("cuts off a client that reads nothing of its answer, and nobody else", async () => {
+  it("row 8: cuts off a client that reads nothing of its answer, and nobody else", async () => {
     const { server, port, open } = await scriptedServer(1);
     const running = await answer(get(port, "/stream"));
     const stopped = await answer(get(port, "/endless"));
