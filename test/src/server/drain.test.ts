@@ -137,7 +137,7 @@ describe("a shutdown", () => {
     expect(await body).toBe("begin error frame");
   });
 
-  it("fails readiness first and serves as before until it has settled", async () => {
+  it("row 110: fails readiness first and serves as before until it has settled", async () => {
     const { server, lifecycle, port } = await scriptedServer();
     const hurry = new AbortController();
     const models = modelsThat({});
