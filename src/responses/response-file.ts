@@ -2,7 +2,7 @@
  * The journal of stored responses as a file of JSON lines: one for each response, one for each deletion. It is
  * rewritten with only what still counts when a process opens it and whenever most of it is out of date.
  */
-import { appendFile, readFile, rename, writeFile } from "node:fs/promises";
+import { appendFile, copyFile, readFile, rename, writeFile } from "node:fs/promises";
 import { isObject } from "../http/json.ts";
 import type { ResponseRecord } from "./record.ts";
 import type { Journal } from "./response-store.ts";
@@ -33,6 +33,7 @@ export class ResponseFile implements Journal {
   readonly #options: ResponseFileOptions;
   #source: JournalSource | undefined;
   #fileSize = 0;
+  #isPartlyUnread = false;
   #waiting: string[] = [];
   #waitingSize = 0;
   #writing: Promise<void> | undefined;
@@ -51,11 +52,13 @@ export class ResponseFile implements Journal {
   }
 
   /**
-   * Writes what counts, and from now on every change.
+   * Writes what counts, and from now on every change. A file of which something could not be read, such as one of a
+   * later version, is kept beside it as `.old`.
    * @throws {Error} With the system's code, when it cannot be written.
    */
   async start(source: JournalSource): Promise<void> {
     this.#source = source;
+    if (this.#isPartlyUnread) await copyFile(this.#options.path, `${this.#options.path}.old`);
     await this.#rewrite(source);
   }
 
@@ -135,10 +138,11 @@ export class ResponseFile implements Journal {
         records.set(id, entry.record);
       }
     }
-    if (unreadable > 0) {
+    this.#isPartlyUnread = unreadable > 0;
+    if (this.#isPartlyUnread) {
       this.#options.onProblem(
         new Error(`${unreadable} unreadable lines`),
-        "some stored responses could not be read and are left out",
+        "some stored responses could not be read and are left out; the file is kept as .old",
       );
     }
     return [...records.values()];

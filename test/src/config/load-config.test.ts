@@ -78,7 +78,7 @@ describe("an option's value", () => {
     expect(() => load(flags, env, json)).toThrow(expect.objectContaining({ name: "ConfigError", message }));
   });
 
-  it("is refused when the file has a key nobody reads, is not JSON or is not there", () => {
+  it("row 129: is refused when the file has a key nobody reads, is not JSON or is not there", () => {
     expect(() => load({}, {}, { prot: 1 })).toThrow(
       /weft\.json has the unknown key "prot"; the keys are model, chat-template, host, port/,
     );

@@ -188,7 +188,7 @@ describe("the file", () => {
     expect(ids((await open(path)).store)).toEqual(["resp_1"]);
   });
 
-  it("loses only what cannot be read", async () => {
+  it("row 129: leaves out only what cannot be read, as of a later version, and keeps the file", async () => {
     const path = await newPath();
     const { file, store } = await open(path);
     store.put(record("resp_1"));
@@ -196,9 +196,14 @@ describe("the file", () => {
     await appendFile(path, 'junk\n{"put":{"owner":5}}\n');
     await appendFile(path, JSON.stringify({ put: record("resp_2") }).slice(0, 50));
     const problems: string[] = [];
+    const before = await readFile(path);
     const again = await open(path, problems);
+    expect(await readFile(`${path}.old`)).toEqual(before);
+    expect((await stat(`${path}.old`)).mode & 0o777).toBe(0o600);
     expect(ids(again.store)).toEqual(["resp_1"]);
-    expect(problems).toEqual(["some stored responses could not be read and are left out"]);
+    expect(problems).toEqual([
+      "some stored responses could not be read and are left out; the file is kept as .old",
+    ]);
     again.store.put(record("resp_3"));
     await again.file.flush();
     expect(ids((await open(path)).store)).toEqual(["resp_1", "resp_3"]);
