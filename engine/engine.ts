@@ -26,6 +26,8 @@ const DEFAULT_TIMELINE_STEPS = 2000;
 
 export interface Engine {
   receive(command: EngineCommand): void;
+  /** Whether nothing runs, waits or loads. */
+  readonly idle: boolean;
   /** Settles after `stop`, when native memory is free. */
   readonly stopped: Promise<void>;
 }
@@ -228,7 +230,13 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
     resolveStopped();
   }
 
-  return { receive, stopped };
+  return {
+    receive,
+    stopped,
+    get idle() {
+      return loaded !== undefined && loaded.loop.state.requests.size === 0 && !loaded.embeddings.pending;
+    },
+  };
 }
 
 function describe(error: unknown): { code: EngineError["code"]; message: string } {

@@ -2,6 +2,7 @@
 import { readFileSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 import { isatty } from "node:tty";
+import { IdleGarbage } from "../../engine/idle-garbage.ts";
 import { forkEngine } from "../../engine/process/fork.ts";
 import type { ModelFacts } from "../../engine/protocol.ts";
 import { DEFAULT_MODEL } from "../../models/catalogue.ts";
@@ -23,7 +24,6 @@ import type { ConfigInputs, LoadedConfig } from "../config/load-config.ts";
 import type { ServeValues } from "../config/options.ts";
 import { warmUpCompiler } from "../constrain.ts";
 import type { AppConfig } from "../deps.ts";
-import { IdleGarbage } from "../idle-garbage.ts";
 import { createLog } from "../log.ts";
 import { LiveRequests } from "../live-requests.ts";
 import { Metrics } from "../metrics/metrics.ts";

@@ -1,10 +1,10 @@
 /**
  * Gives the memory of a burst back once there is nothing to do.
  *
- * V8 collects when somebody asks for memory, so that an idle server would keep the garbage of its busiest minute
+ * V8 collects when somebody asks for memory, so that an idle process would keep the garbage of its busiest minute
  * until the next one comes.
  */
-import { garbageCollector } from "../engine/collect-garbage.ts";
+import { garbageCollector } from "./collect-garbage.ts";
 
 const TICK_MS = 250;
 /** So many ticks without a request are no gap between two of them. */

@@ -1,6 +1,6 @@
-/** When an idle server collects its garbage: after a burst, twice, and not between two requests. */
+/** When an idle process collects its garbage: after a burst, twice, and not between two requests. */
 import { expect, test } from "vitest";
-import { IdleGarbage } from "../../../src/idle-garbage.ts";
+import { IdleGarbage } from "../../engine/idle-garbage.ts";
 
 const MIB = 1 << 20;
 
