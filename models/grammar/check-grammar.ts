@@ -11,6 +11,8 @@ import type { Grammar } from "./grammar.ts";
 const MAX_ELEMENTS = 400_000;
 /** Ways from a rule to the rules that a text of it can begin with: llama.cpp follows each of them. */
 const MAX_BEGINNINGS = 1_000_000;
+/** Turns of what may be empty: llama.cpp keeps a way of reading for each, and tries them all for each character of a token. */
+const MAX_EMPTY_TURNS = 8;
 /** Rules that begin with each other, in a row: llama.cpp recurses for each. */
 const MAX_CHAIN = 2000;
 
@@ -23,7 +25,53 @@ export function checkGrammar(grammar: Grammar): void {
     if (elements > MAX_ELEMENTS) throw new GrammarError("The grammar is too large.");
   }
   const mayBeEmpty = emptyRules(rules);
-  checkBeginnings(rules, mayBeEmpty);
+  const turns = new Map<string, number>();
+  checkBeginnings(rules, mayBeEmpty, (name, expr) => turns.set(name, emptyTurns(expr, mayBeEmpty, turns)));
+  for (const expr of rules.values()) checkEmptyTurns(expr, mayBeEmpty, turns);
+}
+
+/** Turns in which a text of the expression can begin, as far as turns before it may be empty. */
+function emptyTurns(
+  expr: Expr,
+  mayBeEmpty: ReadonlySet<string>,
+  ofRules: ReadonlyMap<string, number>,
+): number {
+  const of = (inner: Expr): number => emptyTurns(inner, mayBeEmpty, ofRules);
+  switch (expr.kind) {
+    case "literal":
+    case "class":
+      return 1;
+    case "rule":
+      return ofRules.get(expr.name) ?? 1;
+    case "repeat":
+      return (
+        (mayBeEmptyExpr(expr.item, mayBeEmpty) ? (expr.max ?? Math.max(1, expr.min)) : 1) * of(expr.item)
+      );
+    case "choice":
+      return Math.max(...expr.options.map(of));
+    case "sequence": {
+      const first = expr.items.findIndex((item) => !mayBeEmptyExpr(item, mayBeEmpty));
+      return Math.max(...expr.items.slice(0, first === -1 ? undefined : first + 1).map(of));
+    }
+  }
+}
+
+function checkEmptyTurns(
+  expr: Expr,
+  mayBeEmpty: ReadonlySet<string>,
+  ofRules: ReadonlyMap<string, number>,
+): void {
+  const inner =
+    expr.kind === "repeat"
+      ? [expr.item]
+      : expr.kind === "choice"
+        ? expr.options
+        : expr.kind === "sequence"
+          ? expr.items
+          : [];
+  if (expr.kind === "repeat" && emptyTurns(expr, mayBeEmpty, ofRules) > MAX_EMPTY_TURNS)
+    throw new GrammarError(`What may be empty is repeated more than ${MAX_EMPTY_TURNS} times.`);
+  for (const item of inner) checkEmptyTurns(item, mayBeEmpty, ofRules);
 }
 
 function emptyRules(rules: ReadonlyMap<string, Expr>): ReadonlySet<string> {
@@ -84,7 +132,12 @@ interface Visit {
 }
 
 /** Depth first, without recursion of our own. */
-function checkBeginnings(rules: ReadonlyMap<string, Expr>, mayBeEmpty: ReadonlySet<string>): void {
+function checkBeginnings(
+  rules: ReadonlyMap<string, Expr>,
+  mayBeEmpty: ReadonlySet<string>,
+  /** Told of each rule after all that it can begin with. */
+  onRule: (name: string, expr: Expr) => void,
+): void {
   const done = new Map<string, { readonly ways: number; readonly depth: number }>();
   const open = new Set<string>();
   const visit = (name: string): Visit => {
@@ -102,6 +155,8 @@ function checkBeginnings(rules: ReadonlyMap<string, Expr>, mayBeEmpty: ReadonlyS
         stack.pop();
         open.delete(top.name);
         done.set(top.name, top);
+        const expr = rules.get(top.name);
+        if (expr !== undefined) onRule(top.name, expr);
         const parent = stack.at(-1);
         if (parent !== undefined) add(parent, top);
         continue;

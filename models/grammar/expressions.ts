@@ -210,7 +210,70 @@ export function repeat(item: Expr, min: number, max?: number): Expr {
     throw new GrammarError("A repetition whose highest number is below its lowest.");
   if (max === 0 || (item.kind === "literal" && item.text === "")) return empty;
   if (min === 1 && max === 1) return item;
-  return { kind: "repeat", item, min, max };
+  if (canBeEmpty(item)) {
+    const rest = nonEmpty(item);
+    if (rest !== undefined && rest !== item) return repeat(rest, 0, max);
+  }
+  return collapsed(item, min, max) ?? { kind: "repeat", item, min, max };
+}
+
+/**
+ * A repetition of a repetition that may happen once leaves no number of times out: it is one. As two it can be read in as
+ * many ways as there are places to change from one turn to the next, all of which llama.cpp follows for each token.
+ */
+function collapsed(item: Expr, min: number, max: number | undefined): Expr | undefined {
+  if (item.kind !== "repeat" || item.min > 1) return undefined;
+  const most = max === undefined || item.max === undefined ? undefined : max * item.max;
+  if (most !== undefined && !Number.isSafeInteger(most)) return undefined;
+  return repeat(item.item, min * item.min, most);
+}
+
+/** Longer sequences are left as they are: without the empty text they would be as many alternatives. */
+const MOST_PARTS = 8;
+
+/** Whether that can be seen without looking into rules. */
+function canBeEmpty(expr: Expr): boolean {
+  switch (expr.kind) {
+    case "literal":
+      return expr.text === "";
+    case "class":
+    case "rule":
+      return false;
+    case "repeat":
+      return expr.min === 0 || canBeEmpty(expr.item);
+    case "sequence":
+      return expr.items.every(canBeEmpty);
+    case "choice":
+      return expr.options.some(canBeEmpty);
+  }
+}
+
+/** The same without the empty text, so that no turn of its repetition can be skipped; undefined where that would be long. */
+function nonEmpty(expr: Expr): Expr | undefined {
+  if (!canBeEmpty(expr)) return expr;
+  switch (expr.kind) {
+    case "repeat": {
+      const item = nonEmpty(expr.item);
+      return item && repeat(item, 1, expr.max);
+    }
+    case "choice": {
+      const options = expr.options.filter((option) => option.kind !== "literal" || option.text !== "");
+      const rest = options.map(nonEmpty);
+      return rest.every((option) => option !== undefined) && rest.length > 0 ? oneOf(...rest) : undefined;
+    }
+    case "sequence": {
+      if (expr.items.length > MOST_PARTS) return undefined;
+      const ways = expr.items.map((item, i) => {
+        const first = nonEmpty(item);
+        return first && sequence(first, ...expr.items.slice(i + 1));
+      });
+      return ways.every((way) => way !== undefined) ? oneOf(...ways) : undefined;
+    }
+    case "literal":
+    case "class":
+    case "rule":
+      return undefined;
+  }
 }
 
 export function optional(item: Expr): Expr {

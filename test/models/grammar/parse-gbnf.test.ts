@@ -87,6 +87,19 @@ describe("parseGbnf", () => {
     expect(cases.map(([text]) => refusal(text))).toEqual(cases.map(([, message]) => message));
   });
 
+  test("refuses many turns of what may be empty, unless they can be written without", () => {
+    const tooMany = "-: What may be empty is repeated more than 8 times.";
+    expect(refusal('root ::= a{0,9}\na ::= "x"?')).toBe(tooMany);
+    expect(refusal('root ::= ("y" a{3} b)?\na ::= "" | b{0,4}\nb ::= "x"*')).toBe(tooMany);
+    for (const text of [
+      'root ::= a{0,8}\na ::= "x"?',
+      'root ::= ("x"? "y"?){0,1000}',
+      'root ::= ("x"{0,300}){0,300}',
+      'root ::= a{0,1000}\na ::= "x"? "y"',
+    ])
+      expect(() => parseGbnf(text)).not.toThrow();
+  });
+
   test("finds left recursion, also where llama.cpp does not", () => {
     expect(refusal('root ::= root "a" | "b"')).toMatch(/left-recursive/);
     expect(refusal('root ::= a\na ::= b "x"\nb ::= a | "y"')).toMatch(/left-recursive/);
