@@ -4,6 +4,7 @@
  * V8 collects when somebody asks for memory, so that an idle process would keep the garbage of its busiest minute
  * until the next one comes.
  */
+import { getHeapStatistics } from "node:v8";
 import { garbageCollector } from "./collect-garbage.ts";
 
 const TICK_MS = 250;
@@ -25,7 +26,8 @@ export class IdleGarbage {
 
   constructor(
     isIdle: () => boolean,
-    heapBytes: () => number = () => process.memoryUsage().heapTotal,
+    // Not `process.memoryUsage`, which opens a file and throws where no more can be opened.
+    heapBytes: () => number = () => getHeapStatistics().total_heap_size,
     collect: () => void = garbageCollector(),
   ) {
     this.#isIdle = isIdle;

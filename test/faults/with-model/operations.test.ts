@@ -1,17 +1,18 @@
-/** The built server under what happens to processes, files and signals: rows 100, 101 and 111 to 114 of the fault matrix. */
-import { spawn } from "node:child_process";
+/** The built server under what happens to processes, files and signals: rows 14, 100, 101 and 111 to 114 of the fault matrix. */
+import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
 import {
   closeSync,
   copyFileSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   renameSync,
   rmSync,
   truncateSync,
   unlinkSync,
 } from "node:fs";
-import { createServer } from "node:net";
+import { connect, createServer } from "node:net";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -75,6 +76,21 @@ async function readyUrl(stdout: Readable): Promise<string> {
   }
   throw new Error(`The server was never ready: ${said}`);
 }
+
+test("row 14: more connections than the server may have open are closed, and the next ones are served", async () => {
+  const server = await startServer();
+  const truth = await say(server, "pocket");
+  const open = readdirSync(`/proc/${server.pid}/fd`).length;
+  execFileSync("prlimit", ["--pid", String(server.pid), `--nofile=${open + 20}`]);
+  const port = Number(new URL(server.url).port);
+  const sockets = Array.from({ length: 60 }, () => connect(port, "127.0.0.1").on("error", () => undefined));
+  let closed = 0;
+  for (const socket of sockets) socket.resume().on("close", () => (closed += 1));
+  await expect.poll(() => closed, { timeout: 30_000 }).toBeGreaterThanOrEqual(40);
+  for (const socket of sockets) socket.destroy();
+  await expect.poll(() => say(server, "pocket").catch(String), { timeout: 30_000 }).toBe(truth);
+  expect(await server.stop()).toBe(0);
+});
 
 test("rows 100 and 101: a model file that goes away is not missed; one that is cut off ends the engine, which comes back with the file", async () => {
   const file = join(folder, "model.gguf");
