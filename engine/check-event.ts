@@ -13,6 +13,8 @@ const MAX_VOCABULARY = 2 ** 24;
 const text: Check = (value) => typeof value === "string";
 const flag: Check = (value) => typeof value === "boolean";
 const number: Check = (value) => typeof value === "number" && Number.isFinite(value);
+/** What a model computes may be infinite or no number; that is not the engine's fault. */
+const anyNumber: Check = (value) => typeof value === "number";
 const count: Check = (value) => Number.isSafeInteger(value) && Number(value) >= 0;
 const positive: Check = (value) => Number.isSafeInteger(value) && Number(value) > 0;
 const instance =
@@ -32,10 +34,10 @@ const oneOf =
   (value) =>
     typeof value === "string" && values.includes(value);
 /** Other keys may be there too. */
-const record =
-  (shape: Readonly<Record<string, Check>>): Check =>
-  (value) =>
-    isRecord(value) && Object.entries(shape).every(([key, check]) => check(value[key]));
+const record = (shape: Readonly<Record<string, Check>>): Check => {
+  const checks = Object.entries(shape);
+  return (value) => isRecord(value) && checks.every(([key, check]) => check(value[key]));
+};
 const numbersByName: Check = (value) => isRecord(value) && Object.values(value).every(number);
 
 const ERROR_CODES: Readonly<Record<EngineErrorCode, true>> = {
@@ -128,8 +130,8 @@ export class EventChecker {
   constructor(vocabSize: number = MAX_VOCABULARY) {
     const token: Check = (value) => count(value) && Number(value) < vocabSize;
     const logprobs = record({
-      logprob: number,
-      top: list((pair) => Array.isArray(pair) && pair.length === 2 && token(pair[0]) && number(pair[1])),
+      logprob: anyNumber,
+      top: list((pair) => Array.isArray(pair) && pair.length === 2 && token(pair[0]) && anyNumber(pair[1])),
     });
     const promptLogprobs = record({
       top: count,
@@ -166,15 +168,10 @@ export class EventChecker {
         tokenized: record({ ...call, tokens: list(token) }),
         embedded: record({
           ...call,
-          // What a model computes may be no number; that is not the engine's fault.
           vectors: list(instance(Float32Array)),
           tokenCounts: list(count),
         }),
-        ranked: record({
-          ...call,
-          scores: list((score) => typeof score === "number"),
-          tokenCounts: list(count),
-        }),
+        ranked: record({ ...call, scores: list(anyNumber), tokenCounts: list(count) }),
         stats: record({ ...call, stats }),
         timeline: record({ ...call, timeline }),
         drained: record(call),
