@@ -48,12 +48,17 @@ function emptyTurns(
         (mayBeEmptyExpr(expr.item, mayBeEmpty) ? (expr.max ?? Math.max(1, expr.min)) : 1) * of(expr.item)
       );
     case "choice":
-      return Math.max(...expr.options.map(of));
+      return largest(expr.options, of);
     case "sequence": {
       const first = expr.items.findIndex((item) => !mayBeEmptyExpr(item, mayBeEmpty));
-      return Math.max(...expr.items.slice(0, first === -1 ? undefined : first + 1).map(of));
+      return largest(expr.items.slice(0, first === -1 ? undefined : first + 1), of);
     }
   }
+}
+
+/** Of any number of expressions, which the arguments of a call are not. */
+function largest(exprs: readonly Expr[], of: (expr: Expr) => number): number {
+  return exprs.reduce((most, expr) => Math.max(most, of(expr)), 1);
 }
 
 function checkEmptyTurns(
