@@ -95,7 +95,7 @@ export async function sendFrames(
   end();
 }
 
-/** Writes to the socket itself; the head must have been written. Cheaper by half than a web stream in between. */
+/** Writes to the socket itself; the head must have been written. A web stream in between has its price for each token. */
 export function responseSink(response: ServerResponse): FrameSink {
   // Without a listener a client that goes in the wrong moment would end the process; its leaving is heard elsewhere.
   response.on("error", () => undefined);
