@@ -68,6 +68,16 @@ const EVENT_BODIES: readonly Json[] = [
 ];
 
 describe("whatever an engine says", () => {
+  test("is no rubbish because a model computes what is no number", () => {
+    const step = (token: number): object => ({
+      type: "step",
+      outputs: [{ id: "a", tokens: [token], logprobs: [{ logprob: NaN, top: [[token, -Infinity]] }] }],
+      report: REPORT,
+    });
+    const checker = new EventChecker(10);
+    expect([checker.accepts(step(9)), checker.accepts(step(10))]).toEqual([true, false]);
+  });
+
   test("is believed or not, and never stops the server: its next engine answers", async () => {
     const mutator = new BodyMutator(seededRandom(11));
     const told: EngineEvent["type"][] = [];

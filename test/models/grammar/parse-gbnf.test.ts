@@ -96,6 +96,7 @@ describe("parseGbnf", () => {
       'root ::= ("x"? "y"?){0,1000}',
       'root ::= ("x"{0,300}){0,300}',
       'root ::= a{0,1000}\na ::= "x"? "y"',
+      `root ::= ${Array.from({ length: 90_000 }, () => "a").join("|")}\na ::= "x"`,
     ])
       expect(() => parseGbnf(text)).not.toThrow();
   });
