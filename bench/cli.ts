@@ -5,21 +5,23 @@ import { describeEnvironment } from "./environment.ts";
 import type { BenchEnvironment } from "./environment.ts";
 import { htmlReport } from "./html-report.ts";
 import type { ReportContent } from "./html-report.ts";
-import { levelName, openSession, runClosedLoop, runEmbeddings, runScenario } from "./http-mode.ts";
-import type { LevelResult, RunContext, ScenarioResult } from "./http-mode.ts";
-import { OptionsExit, parseOptions } from "./options.ts";
+import { levelName, openSession, runClosedLoop, runEmbeddings } from "./http-mode.ts";
+import type { LevelResult, RunContext } from "./http-mode.ts";
+import { OptionsExit } from "./option-values.ts";
+import { parseOptions } from "./options.ts";
 import type {
   BenchOptions,
   ClosedLoopOptions,
   EmbeddingsOptions,
   EngineOptions,
-  LongBesideShortOptions,
+  ScenarioOptions,
 } from "./options.ts";
+import { levelPlots, requestPlots } from "./plots.ts";
 import {
   compareEmbeddings,
   compareEngine,
   compareLevels,
-  compareScenario,
+  compareTurns,
   EMBEDDINGS_FORMULAS,
   ENGINE_FORMULAS,
   formatComparison,
@@ -27,11 +29,11 @@ import {
   formatEngine,
   formatEnvironment,
   formatLevel,
-  formatScenario,
   formatSession,
   LEVEL_FORMULAS,
-  SCENARIO_FORMULAS,
 } from "./report.ts";
+import { formatTurn, runScenario } from "./scenario-mode.ts";
+import { scenarioNamed } from "./scenarios/catalogue.ts";
 
 /** Where a benchmark writes; replaced in tests. */
 export interface BenchOutput {
@@ -62,7 +64,7 @@ export const processOutput: BenchOutput = {
 export async function runBench(
   argv: readonly string[],
   output: BenchOutput = processOutput,
-): Promise<number> {
+): Promise<0 | 1 | 2> {
   let options: BenchOptions;
   try {
     options = parseOptions(argv);
@@ -93,7 +95,7 @@ function runMode(options: BenchOptions, output: BenchOutput): Promise<Outcome> {
   switch (options.mode) {
     case "closed-loop":
       return closedLoop(options, context, output);
-    case "long-beside-short":
+    case "scenario":
       return scenario(options, context, output);
     case "embeddings":
       return embeddings(options, context, output);
@@ -133,8 +135,7 @@ async function closedLoop(
     },
     report: {
       targets: session.targets,
-      levels: results,
-      scenarios: [],
+      plots: levelPlots(results, session.targets.length),
       comparisons: comparisons.map((level) => ({
         title: levelName(level.concurrency, options.arrivals),
         rows: level.comparisons,
@@ -176,39 +177,35 @@ async function embeddings(
 }
 
 async function scenario(
-  options: LongBesideShortOptions,
+  options: ScenarioOptions,
   context: RunContext,
   output: BenchOutput,
 ): Promise<Outcome> {
+  const { name, formulas, plots } = scenarioNamed(options.scenario);
   const session = await openSession(options, context.clock);
   printLines(output, formatSession(session));
-  const results: ScenarioResult[] = await runScenario(options, session, context, (result) => {
-    printLines(output, ["", ...formatScenario(result)]);
+  const turns = await runScenario(options, session, context, (turn) => {
+    printLines(output, ["", ...formatTurn(name, turn)]);
   });
-  const comparisons = compareScenario(results, session.targets.length);
-  if (options.rounds > 1 || session.targets.length > 1) {
-    printLines(output, ["", ...formatComparison("long beside short", comparisons)]);
-  }
-  printLines(output, ["", ...SCENARIO_FORMULAS]);
+  const sides = session.targets.length;
+  const comparisons = compareTurns(turns, sides);
+  if (options.rounds > 1 || sides > 1) printLines(output, ["", ...formatComparison(name, comparisons)]);
+  printLines(output, ["", ...formulas]);
   return {
     document: {
       targets: session.targets.map(({ url, model, endpoint }) => ({ url, model, endpoint })),
       promptLengthsBy: session.countedWith,
-      formulas: SCENARIO_FORMULAS,
-      runs: results.map(({ side, round, summary }) => ({ side, round, summary })),
+      formulas,
+      runs: turns.map(({ side, round, figures, summary }) => ({ side, round, figures, summary })),
       comparisons,
     },
     report: {
       targets: session.targets,
-      levels: [],
-      scenarios: results,
-      comparisons: [{ title: "Long beside short", rows: comparisons }],
-      formulas: SCENARIO_FORMULAS,
+      plots: plots === undefined ? requestPlots(turns, sides, name) : plots(turns),
+      comparisons: [{ title: name, rows: comparisons }],
+      formulas,
     },
-    failures: results.reduce(
-      (total, { summary }) => total + summary.errors.reduce((sum, { count }) => sum + count, 0),
-      0,
-    ),
+    failures: turns.flatMap(({ errors }) => errors).reduce((total, { count }) => total + count, 0),
   };
 }
 
@@ -243,10 +240,19 @@ async function writeJson(
   output: BenchOutput,
 ): Promise<void> {
   if (options.json === undefined) return;
-  const { apiKey: _hidden, ...shown } = "apiKey" in options ? options : { ...options, apiKey: undefined };
+  const shown = shownOptions(options);
   const line = `${JSON.stringify({ schema: SCHEMA, environment, options: shown, ...document })}\n`;
   if (options.json === "-") output.out(line);
   else await writeFile(options.json, line);
+}
+
+/** Without keys. */
+function shownOptions(options: BenchOptions): Readonly<Record<string, unknown>> {
+  if (options.mode === "engine") return { ...options };
+  const { apiKey: _hidden, ...shown } = options;
+  if (!("plan" in shown)) return shown;
+  const { plan, ...rest } = shown;
+  return { ...rest, ...plan.settings };
 }
 
 function printLines(output: BenchOutput, lines: readonly string[]): void {

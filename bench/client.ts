@@ -80,6 +80,13 @@ const FRAME_CHARACTERS = 4 * 1024 * 1024;
 /** Enough for any error message. */
 const ERROR_BODY_BYTES = 16 * 1024;
 
+/** How one request is sent; replaced in tests. Never rejects. */
+export type SendOne = (target: Target, request: StreamedRequest) => Promise<RequestRecord>;
+
+export function sendOver(clock: BenchClock): SendOne {
+  return (target, request) => streamRequest(target, request, clock);
+}
+
 /** Sends the request and reads it to its end. Never rejects. */
 export async function streamRequest(
   target: Target,

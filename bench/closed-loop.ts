@@ -4,8 +4,7 @@
  * A closed loop measures what a server sustains with that many users; it does not show how long arrivals
  * wait at a rate the server cannot keep up with. An open loop does: requests are sent at given times.
  */
-import { streamRequest } from "./client.ts";
-import type { RequestRecord, Target } from "./client.ts";
+import type { RequestRecord, SendOne, Target } from "./client.ts";
 import type { BenchClock } from "./clock.ts";
 
 /** When a level is over: after so many requests, or after so long (running requests are then finished). */
@@ -20,7 +19,8 @@ export interface LevelShape {
   readonly sendAtMs?: (index: number) => number;
 }
 
-export interface LevelPlan extends LevelShape {
+/** What all requests of a level have in common. */
+export interface RequestShape {
   readonly outputTokens: number;
   readonly seed: number;
   readonly timeoutMs: number;
@@ -42,10 +42,9 @@ export type SendRequest<P = string, R = RequestRecord> = (
   index: number,
 ) => Promise<R>;
 
-export function sendStreamed(plan: LevelPlan, clock: BenchClock): SendRequest {
-  const { outputTokens, seed, timeoutMs } = plan;
+export function sendStreamed({ outputTokens, seed, timeoutMs }: RequestShape, send: SendOne): SendRequest {
   return (target, prompt, index) =>
-    streamRequest(target, { prompt, outputTokens, seed: (seed + index) >>> 0, timeoutMs }, clock);
+    send(target, { prompt, outputTokens, seed: (seed + index) >>> 0, timeoutMs });
 }
 
 /** What each request sends; `PromptSource` is one. */

@@ -1,19 +1,17 @@
 /** Runs the HTTP modes from options to results: finds the models, prepares the prompts, takes the turns. */
 import { arrivalTimes } from "./arrivals.ts";
 import type { ArrivalRate } from "./arrivals.ts";
-import { describeConnectionError, requestHeaders } from "./client.ts";
+import { describeConnectionError, requestHeaders, sendOver } from "./client.ts";
 import type { RequestRecord, Target } from "./client.ts";
 import type { BenchClock } from "./clock.ts";
 import { interleave, runLevel, sendStreamed } from "./closed-loop.ts";
-import type { LevelPlan, LevelRun, LevelShape, SendRequest } from "./closed-loop.ts";
+import type { LevelRun, LevelShape, SendRequest } from "./closed-loop.ts";
 import { requestEmbeddings, summarizeEmbeddings } from "./embeddings.ts";
 import type { EmbeddingRecord, EmbeddingSummary } from "./embeddings.ts";
 import { summarizeLevel, toVllmResult } from "./level-summary.ts";
 import type { LevelSummary } from "./level-summary.ts";
-import { runLongBesideShort, streamOver, summarizeScenario } from "./long-beside-short.ts";
-import type { ScenarioRun, ScenarioSummary } from "./long-beside-short.ts";
 import { defaultRequests } from "./options.ts";
-import type { ClosedLoopOptions, EmbeddingsOptions, LongBesideShortOptions } from "./options.ts";
+import type { ClosedLoopOptions, EmbeddingsOptions, HttpOptions } from "./options.ts";
 import { estimateTokens, PromptSource, serverTokenCounter } from "./prompts.ts";
 import type { TokenCounter } from "./prompts.ts";
 import { deriveSeed } from "./rng.ts";
@@ -35,11 +33,6 @@ export interface LevelResult extends ResultPlace {
   readonly records: readonly RequestRecord[];
 }
 
-export interface ScenarioResult extends ResultPlace {
-  readonly summary: ScenarioSummary;
-  readonly run: ScenarioRun;
-}
-
 export interface EmbeddingsResult extends ResultPlace {
   readonly concurrency: number;
   readonly summary: EmbeddingSummary;
@@ -58,14 +51,10 @@ export interface RunContext {
   readonly progress: (text: string) => void;
 }
 
-type HttpOptions = ClosedLoopOptions | LongBesideShortOptions | EmbeddingsOptions;
-
 /** Longest a server may take to list its models, in ms. */
 const LIST_TIMEOUT_MS = 30_000;
 /** Texts whose length is fitted to the token count. */
 const FITTED_TEXTS = 64;
-/** Small beside the long prompt, so that the streams start at once. */
-const STREAM_PROMPT_TOKENS = 32;
 
 /** @throws {Error} When a server cannot be reached or offers no model; the message says what to do. */
 export async function openSession(options: HttpOptions, clock: BenchClock): Promise<Session> {
@@ -98,13 +87,7 @@ export async function runClosedLoop(
     const target = session.targets[side];
     if (target === undefined) continue;
     const length = options.length ?? { requests: defaultRequests(concurrency) };
-    const plan: LevelPlan = {
-      concurrency,
-      length,
-      outputTokens: options.outputTokens,
-      seed: options.seed,
-      timeoutMs: options.timeoutMs,
-    };
+    const plan: LevelShape = { concurrency, length };
     progress(
       `${target.url}: ${levelName(concurrency, options.arrivals)}, round ${round + 1} of ${options.rounds}`,
     );
@@ -116,7 +99,7 @@ export async function runClosedLoop(
       );
     const exact = "requests" in length ? length.requests : defaultRequests(concurrency);
     const prompts = await prepare(0, exact);
-    const send = sendStreamed(plan, clock);
+    const send = sendStreamed(options, sendOver(clock));
     if (options.warmup > 0) {
       const warmup = { ...plan, length: { requests: options.warmup } };
       await runLevel(target, warmup, await prepare(1, options.warmup), { clock, send });
@@ -200,50 +183,16 @@ export async function runEmbeddings(
   return results;
 }
 
-/** As `runClosedLoop`, for the scenario. */
-export async function runScenario(
-  options: LongBesideShortOptions,
-  session: Session,
-  { clock, progress }: RunContext,
-  report: (result: ScenarioResult) => void,
-): Promise<ScenarioResult[]> {
-  const results: ScenarioResult[] = [];
-  for (const { round, side } of interleave([options.streams], options.rounds, session.targets.length)) {
-    const target = session.targets[side];
-    if (target === undefined) continue;
-    progress(`${target.url}: long beside short, round ${round + 1} of ${options.rounds}`);
-    const prepare = (part: number, promptTokens: number, exact: number): Promise<PromptSource> =>
-      PromptSource.prepare(
-        { promptTokens, sharedPrefixTokens: 0, seed: promptSeed(session, options.seed, [round, part], side) },
-        exact,
-        session.count,
-      );
-    const short = await prepare(0, STREAM_PROMPT_TOKENS, options.streams + options.warmup);
-    const long = await prepare(1, options.promptTokens, 1);
-    const { outputTokens, seed, timeoutMs } = options;
-    const streamOne = streamOver(clock);
-    for (let index = 0; index < options.warmup; index++) {
-      const prompt = short.prompt(options.streams + index);
-      await streamOne(target, { prompt, outputTokens: STREAM_PROMPT_TOKENS, seed, timeoutMs });
-    }
-    const streamPrompts = Array.from({ length: options.streams }, (_, index) => short.prompt(index));
-    const run = await runLongBesideShort(
-      target,
-      { streamPrompts, longPrompt: long.prompt(0), outputTokens, seed, timeoutMs },
-      streamOne,
-    );
-    const result = { side, round, summary: summarizeScenario(run), run };
-    results.push(result);
-    report(result);
-  }
-  return results;
-}
-
 /**
  * Both sides of a round get the same prompts; another round gets others, or it would find them cached. So would
  * side B when it is the same server as A, which is how one measures the noise of a comparison.
  */
-function promptSeed({ targets }: Session, seed: number, labels: readonly number[], side: number): number {
+export function promptSeed(
+  { targets }: Session,
+  seed: number,
+  labels: readonly number[],
+  side: number,
+): number {
   const sameServer = targets[0]?.url === targets[side]?.url;
   return deriveSeed(seed, ...labels, sameServer ? side : 0);
 }

@@ -1,19 +1,20 @@
 /** The options of `weft bench`: their names, units, ranges and defaults, and what each mode makes of them. */
-import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
+import { Command, CommanderError, Option } from "commander";
 import type { ArrivalRate } from "./arrivals.ts";
 import type { Endpoint } from "./client.ts";
 import type { LevelLength } from "./closed-loop.ts";
+import { OptionsExit, positiveNumber, serverUrl, wholeNumber, wholeNumbers } from "./option-values.ts";
+import { scenarioNamed, SCENARIOS } from "./scenarios/catalogue.ts";
+import type { ScenarioPlan, ScenarioValues } from "./scenarios/scenario.ts";
 
 interface CommonOptions {
   readonly rounds: number;
   readonly seed: number;
   /** A file, `-` for the last line of stdout, undefined for none. */
   readonly json: string | undefined;
-  readonly promptTokens: number;
-  readonly outputTokens: number;
 }
 
-interface HttpOptions extends CommonOptions {
+export interface HttpOptions extends CommonOptions {
   /** A file for the report as a page with plots. */
   readonly report?: string | undefined;
   /** One server, or A and B to compare. */
@@ -32,21 +33,25 @@ export interface ClosedLoopOptions extends HttpOptions {
   readonly concurrency: readonly number[];
   /** Undefined: as many requests as `defaultRequests` says. */
   readonly length: LevelLength | undefined;
+  readonly promptTokens: number;
+  readonly outputTokens: number;
   readonly sharedPrefixTokens: number;
   /** Present: an open loop, with the one level of `concurrency` as the most open requests. */
   readonly arrivals?: ArrivalRate;
 }
 
-export interface LongBesideShortOptions extends HttpOptions {
-  readonly mode: "long-beside-short";
-  readonly streams: number;
+export interface ScenarioOptions extends HttpOptions {
+  readonly mode: "scenario";
+  readonly scenario: string;
+  readonly plan: ScenarioPlan;
 }
 
-export interface EmbeddingsOptions extends Omit<HttpOptions, "outputTokens"> {
+export interface EmbeddingsOptions extends HttpOptions {
   readonly mode: "embeddings";
   readonly concurrency: readonly number[];
   /** Undefined: as many requests as `defaultRequests` says. */
   readonly length: LevelLength | undefined;
+  readonly promptTokens: number;
   /** Texts of one request, of `promptTokens` each. */
   readonly texts: number;
 }
@@ -56,25 +61,13 @@ export interface EngineOptions extends CommonOptions {
   /** A path or a model's name. */
   readonly model: string;
   readonly concurrency: readonly number[];
+  readonly promptTokens: number;
+  readonly outputTokens: number;
   readonly threads: number | undefined;
   readonly flashAttention: "auto" | "on" | "off";
 }
 
-export type BenchOptions = ClosedLoopOptions | LongBesideShortOptions | EmbeddingsOptions | EngineOptions;
-
-/** The options were wrong, or only help was asked for; `text` is for the user. */
-export class OptionsExit extends Error {
-  override readonly name = "OptionsExit";
-  /** 0 after help, 2 for wrong usage. */
-  readonly exitCode: 0 | 2;
-  readonly text: string;
-
-  constructor(exitCode: 0 | 2, text: string) {
-    super(text);
-    this.exitCode = exitCode;
-    this.text = text;
-  }
-}
+export type BenchOptions = ClosedLoopOptions | ScenarioOptions | EmbeddingsOptions | EngineOptions;
 
 /** Enough that each client sends several requests and a level of one client still has a median. */
 export function defaultRequests(concurrency: number): number {
@@ -86,9 +79,14 @@ const HIGHEST_CONCURRENCY = 1024;
 const MOST_LEVELS = 32;
 const MOST_TOKENS = 1_000_000;
 const DEFAULT_URL = "http://127.0.0.1:9338";
-/** A stream must still run when the long prompt arrives, 16 chunks after its start. */
-const SHORTEST_STREAM_TOKENS = 64;
-const SCENARIOS = ["long-beside-short", "embeddings"] as const;
+const DEFAULT_LEVELS = [1, 4, 8, 16];
+
+/** Options that say what is sent, by the mode that takes them; the scenarios say it themselves. */
+const TAKEN: Readonly<Record<"levels" | "embeddings" | "engine", readonly string[]>> = {
+  levels: ["requests", "duration", "rate", "burstiness", "concurrency", "isl", "osl", "sharedPrefix"],
+  embeddings: ["requests", "duration", "concurrency", "isl", "texts"],
+  engine: ["concurrency", "isl", "osl", "threads", "flashAttention"],
+};
 
 /** @throws {OptionsExit} */
 export function parseOptions(argv: readonly string[]): BenchOptions {
@@ -101,7 +99,29 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
     if (!(error instanceof CommanderError)) throw error;
     throw new OptionsExit(error.exitCode === 0 ? 0 : 2, text.trimEnd());
   }
-  return toOptions(command.opts<RawOptions>());
+  const raw = command.opts<RawOptions>();
+  refuseUntaken(raw, (name) => command.getOptionValueSource(name) === "cli");
+  return toOptions(raw);
+}
+
+/** What a mode would not look at is not accepted as if it did. */
+function refuseUntaken({ engine, scenario }: RawOptions, given: (name: string) => boolean): void {
+  const everywhere = [...Object.values(TAKEN), ...SCENARIOS.map(({ takes }) => takes)].flat();
+  const [mode, taken]: [string, readonly string[]] =
+    engine === true
+      ? ["--engine", TAKEN.engine]
+      : scenario === undefined
+        ? ["levels", TAKEN.levels]
+        : [`--scenario ${scenario}`, takenBy(scenario)];
+  for (const name of everywhere) {
+    if (taken.includes(name) || !given(name)) continue;
+    const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
+    throw new OptionsExit(2, `error: --${flag} has no meaning for ${mode}`);
+  }
+}
+
+function takenBy(scenario: string): readonly string[] {
+  return scenario === "embeddings" ? TAKEN.embeddings : scenarioNamed(scenario).takes;
 }
 
 interface RawOptions {
@@ -110,22 +130,22 @@ interface RawOptions {
   readonly endpoint: Endpoint;
   readonly model?: string;
   readonly apiKey?: string;
-  readonly concurrency: readonly number[];
+  readonly concurrency?: readonly number[];
   readonly requests?: number;
   readonly duration?: number;
   readonly rate?: number;
   readonly burstiness: number;
   readonly isl?: number;
   readonly osl?: number;
-  readonly sharedPrefix: number;
+  readonly sharedPrefix?: number;
   readonly warmup: number;
   readonly timeout: number;
   readonly repeat: number;
   readonly seed: number;
   readonly json?: string;
   readonly report?: string;
-  readonly scenario?: (typeof SCENARIOS)[number];
-  readonly streams: number;
+  readonly scenario?: string;
+  readonly streams?: number;
   readonly texts: number;
   readonly engine?: boolean;
   readonly threads?: number;
@@ -145,7 +165,11 @@ function createCommand(): Command {
     )
     .option("--model <name>", "model to ask for (default: the first one a server lists)")
     .option("--api-key <key>", "sent as bearer token; other processes can see it in the process list")
-    .option("--concurrency <list>", "clients per level, such as 1,4,8,16", concurrencyList, [1, 4, 8, 16])
+    .option(
+      "--concurrency <list>",
+      "clients per level (default: 1,4,8,16)",
+      wholeNumbers(MOST_LEVELS, HIGHEST_CONCURRENCY),
+    )
     .option("--requests <n>", "requests per level (default: 4 per client, at least 8)", whole(1, 100_000))
     .addOption(
       new Option("--duration <seconds>", "length of a level, instead of a number of requests")
@@ -161,13 +185,13 @@ function createCommand(): Command {
         .conflicts(["concurrency", "scenario", "engine"]),
     )
     .option("--burstiness <shape>", "of --rate: 1 is Poisson, less comes in bursts", positiveNumber(1000), 1)
-    .option("--isl <tokens>", "prompt length (default: 128; scenario 3000; engine 64)", whole(1, MOST_TOKENS))
+    .option("--isl <tokens>", "prompt length (default: 128; engine 64)", whole(1, MOST_TOKENS))
+    .option("--osl <tokens>", "output length (default: 128)", whole(1, MOST_TOKENS))
     .option(
-      "--osl <tokens>",
-      "output length (default: 128; scenario: of each running stream, 256)",
-      whole(1, MOST_TOKENS),
+      "--shared-prefix <tokens>",
+      "tokens all prompts of a level start with (default: 0)",
+      whole(0, MOST_TOKENS),
     )
-    .option("--shared-prefix <tokens>", "tokens all prompts of a level start with", whole(0, MOST_TOKENS), 0)
     .option("--warmup <n>", "requests before each level that are not counted", whole(0, 1000), 1)
     .option("--timeout <seconds>", "longest a request may take", positiveNumber(86_400), 600)
     .option("--repeat <rounds>", "rounds per level; medians are over rounds", whole(1, 100), 1)
@@ -175,14 +199,11 @@ function createCommand(): Command {
     .option("--json <file>", "write the results there; - makes them the last line of stdout")
     .addOption(new Option("--report <file>", "write an HTML page with plots there").conflicts(["engine"]))
     .addOption(
-      new Option(
-        "--scenario <name>",
-        "a long prompt that arrives beside running streams, or levels of embeddings requests",
-      )
-        .choices(SCENARIOS)
+      new Option("--scenario <name>", "a shape of traffic with figures of its own; see below")
+        .choices([...SCENARIOS.map(({ name }) => name), "embeddings"])
         .conflicts(["engine"]),
     )
-    .option("--streams <n>", "running streams beside the long prompt", whole(1, HIGHEST_CONCURRENCY), 3)
+    .option("--streams <n>", "running streams of long-beside-short", whole(1, HIGHEST_CONCURRENCY))
     .option("--texts <n>", "texts of one embeddings request", whole(1, 2048), 16)
     .addOption(
       new Option("--engine", "compare the step loop with a bare decode loop; needs --model").conflicts([
@@ -194,7 +215,16 @@ function createCommand(): Command {
     .option("--threads <n>", "compute threads of --engine (default: as the engine chooses)", whole(1, 1024))
     .addOption(
       new Option("--flash-attention <mode>", "of --engine").choices(["auto", "on", "off"]).default("auto"),
-    );
+    )
+    .addHelpText("after", `\nScenarios, with their defaults:\n${scenarioHelp().join("\n")}`);
+}
+
+function scenarioHelp(): string[] {
+  const embeddings = {
+    name: "embeddings",
+    about: "levels of requests for the vectors of --texts texts (16) of --isl tokens (128) each",
+  };
+  return [...SCENARIOS, embeddings].map(({ name, about }) => `  ${name.padEnd(18)} ${about}`);
 }
 
 function toOptions(raw: RawOptions): BenchOptions {
@@ -203,7 +233,7 @@ function toOptions(raw: RawOptions): BenchOptions {
     if (raw.model === undefined) {
       throw new OptionsExit(2, "error: --engine needs --model, a path to a .gguf file or a model's name");
     }
-    const { model, concurrency, threads, flashAttention } = raw;
+    const { model, concurrency = DEFAULT_LEVELS, threads, flashAttention } = raw;
     // The rate is taken between two common steps, so two tokens are the least.
     const outputTokens = raw.osl ?? 128;
     if (outputTokens < 2) throw new OptionsExit(2, "error: --engine needs an --osl of at least 2");
@@ -234,28 +264,19 @@ function toOptions(raw: RawOptions): BenchOptions {
       ...http,
       mode: raw.scenario,
       endpoint: "embeddings",
-      concurrency: raw.concurrency,
+      concurrency: raw.concurrency ?? DEFAULT_LEVELS,
       length: levelLength(raw),
       promptTokens: raw.isl ?? 128,
       texts: raw.texts,
     };
   }
-  if (raw.scenario === "long-beside-short") {
-    if (levelLength(raw) !== undefined) {
-      throw new OptionsExit(
-        2,
-        "error: this scenario has a length of its own, without --requests and --duration",
-      );
-    }
-    const outputTokens = raw.osl ?? 256;
-    if (outputTokens < SHORTEST_STREAM_TOKENS) {
-      throw new OptionsExit(2, `error: this scenario needs an --osl of at least ${SHORTEST_STREAM_TOKENS}`);
-    }
-    const promptTokens = raw.isl ?? 3000;
-    return { ...http, mode: raw.scenario, streams: raw.streams, promptTokens, outputTokens };
+  if (raw.scenario !== undefined) {
+    const plan = scenarioNamed(raw.scenario).plan(scenarioValues(raw));
+    return { ...http, mode: "scenario", scenario: raw.scenario, plan };
   }
   const promptTokens = raw.isl ?? 128;
-  if (raw.sharedPrefix >= promptTokens) {
+  const sharedPrefixTokens = raw.sharedPrefix ?? 0;
+  if (sharedPrefixTokens >= promptTokens) {
     throw new OptionsExit(2, "error: --shared-prefix must be smaller than --isl, so that prompts differ");
   }
   const closed = {
@@ -263,10 +284,10 @@ function toOptions(raw: RawOptions): BenchOptions {
     mode: "closed-loop" as const,
     promptTokens,
     outputTokens: raw.osl ?? 128,
-    sharedPrefixTokens: raw.sharedPrefix,
+    sharedPrefixTokens,
   };
-  const { rate, burstiness } = raw;
-  if (rate === undefined) return { ...closed, concurrency: raw.concurrency, length: levelLength(raw) };
+  const { rate, burstiness, concurrency = DEFAULT_LEVELS } = raw;
+  if (rate === undefined) return { ...closed, concurrency, length: levelLength(raw) };
   return {
     ...closed,
     concurrency: [HIGHEST_CONCURRENCY],
@@ -275,37 +296,15 @@ function toOptions(raw: RawOptions): BenchOptions {
   };
 }
 
+function scenarioValues({ concurrency, ...raw }: RawOptions): ScenarioValues {
+  if (concurrency === undefined) return raw;
+  const [clients, more] = concurrency;
+  if (clients === undefined || more !== undefined)
+    throw new OptionsExit(2, "error: a scenario has one level of --concurrency");
+  return { ...raw, concurrency: clients };
+}
+
 function levelLength({ requests, duration }: RawOptions): LevelLength | undefined {
   if (duration !== undefined) return { durationMs: duration * 1000 };
   return requests === undefined ? undefined : { requests };
-}
-
-function wholeNumber(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (/^\d+$/.test(text) && value >= min && value <= max) return value;
-    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
-  };
-}
-
-function positiveNumber(max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (text.trim() !== "" && value > 0 && value <= max) return value;
-    throw new InvalidArgumentError(`Expected a number above 0, at most ${max}.`);
-  };
-}
-
-function concurrencyList(text: string): number[] {
-  const levels = text.split(",").map((part) => wholeNumber(1, HIGHEST_CONCURRENCY)(part.trim()));
-  if (levels.length > MOST_LEVELS) throw new InvalidArgumentError(`At most ${MOST_LEVELS} levels.`);
-  return levels;
-}
-
-function serverUrl(text: string): string {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
-  if (url === undefined || !/^https?:$/.test(url.protocol)) {
-    throw new InvalidArgumentError(`Expected an http or https URL such as ${DEFAULT_URL}.`);
-  }
-  return (url.origin + url.pathname).replace(/\/+$/, "").replace(/\/v1$/, "");
 }

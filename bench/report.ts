@@ -4,16 +4,22 @@ import type { Interval } from "./bootstrap.ts";
 import type { EngineModeResult } from "./engine-mode.ts";
 import type { BenchEnvironment } from "./environment.ts";
 import type { EmbeddingSummary } from "./embeddings.ts";
-import type { EmbeddingsResult, LevelResult, ScenarioResult, Session } from "./http-mode.ts";
+import {
+  formatErrors,
+  formatInterval,
+  formatRequests,
+  formatSpread,
+  formatSummary,
+  number,
+  sideName,
+  SUMMARY_HEAD,
+} from "./format.ts";
+import type { EmbeddingsResult, LevelResult, Session } from "./http-mode.ts";
 import { levelName } from "./http-mode.ts";
-import type { ErrorCount, LevelSummary } from "./level-summary.ts";
-import type { ScenarioSummary } from "./long-beside-short.ts";
+import type { LevelSummary } from "./level-summary.ts";
+import type { PlacedTurn } from "./scenarios/scenario.ts";
 import { ratiosOf, ratioSpread, spreadOf } from "./stats.ts";
-import type { Spread, Summary } from "./stats.ts";
-
-const SIDE_NAMES = ["A", "B"] as const;
-
-const SUMMARY_HEAD = `${"".padEnd(18)}${["n", "mean", "p50", "p90", "p99", "max"].map((name) => name.padStart(10)).join("")}`;
+import type { Spread } from "./stats.ts";
 
 export const LEVEL_FORMULAS: readonly string[] = [
   "output tok/s    output tokens of succeeded requests / (last request ended - first request sent)",
@@ -23,13 +29,6 @@ export const LEVEL_FORMULAS: readonly string[] = [
   "itl             gaps between successive chunks with output, pooled over requests",
   "e2e             request sent to last byte",
   "percentiles     linear between closest ranks; - where there are fewer than 1 / (1 - p) samples",
-];
-
-export const SCENARIO_FORMULAS: readonly string[] = [
-  "gap before      longest gap between output chunks of a stream, all begun, the long prompt not yet sent",
-  "gap after       longest gap that ends after the long prompt was sent",
-  "itl             gaps of the streams, pooled: before, and until the long prompt's first output",
-  "long ttft       long prompt sent to its first output",
 ];
 
 export const EMBEDDINGS_FORMULAS: readonly string[] = [
@@ -60,17 +59,6 @@ const LEVEL_METRICS: readonly Metric[] = [
   { name: "itl p99 ms", valueOf: (level) => level.itlMs.p99 },
   { name: "longest gap ms", valueOf: (level) => level.longestGapMs },
   { name: "e2e p50 ms", valueOf: (level) => level.e2eMs.p50 },
-];
-
-const SCENARIO_METRICS: readonly {
-  readonly name: string;
-  readonly valueOf: (summary: ScenarioSummary) => number | undefined;
-}[] = [
-  { name: "gap before ms", valueOf: (scenario) => scenario.longestGapBeforeMs },
-  { name: "gap after ms", valueOf: (scenario) => scenario.longestGapAfterMs },
-  { name: "itl p50 before ms", valueOf: (scenario) => scenario.itlBeforeMs.p50 },
-  { name: "itl p50 prefill ms", valueOf: (scenario) => scenario.itlDuringPrefillMs.p50 },
-  { name: "long ttft ms", valueOf: (scenario) => scenario.longTtftMs },
 ];
 
 const EMBEDDINGS_METRICS: readonly {
@@ -111,28 +99,7 @@ export function formatSession({ targets, countedWith }: Session): string[] {
 
 export function formatLevel({ side, round, concurrency, arrivals, summary }: LevelResult): string[] {
   const level = arrivals === undefined ? `concurrency ${concurrency}` : levelName(concurrency, arrivals);
-  const cached =
-    summary.cachedTokens === undefined || summary.promptTokens === 0
-      ? "cached -"
-      : `cached ${((100 * summary.cachedTokens) / summary.promptTokens).toFixed(1)}%`;
-  const missing = summary.outputTokens - summary.outputChunks;
-  return [
-    `${sideName(side)}   ${level}   round ${round + 1}`,
-    `requests  ${summary.succeeded} ok   ${summary.failed} failed   ${number(summary.wallMs / 1000)} s   ` +
-      `${number(summary.requestsPerSecond)} req/s`,
-    `tokens    in ${summary.promptTokens} (${cached})   out ${summary.outputTokens}   ` +
-      `output ${number(summary.outputTokensPerSecond)} tok/s   total ${number(summary.totalTokensPerSecond)} tok/s`,
-    SUMMARY_HEAD,
-    formatSummary("ttft (content) ms", summary.ttftMs),
-    formatSummary("ttft (choices) ms", summary.ttftAnyChunkMs),
-    formatSummary("tpot ms", summary.tpotMs),
-    formatSummary("itl ms", summary.itlMs),
-    formatSummary("e2e ms", summary.e2eMs),
-    `longest gap ${number(summary.longestGapMs)} ms   ${summary.outputChunks} chunks for ` +
-      `${summary.outputTokens} tokens (difference ${missing})`,
-    ...notes(summary),
-    ...formatErrors(summary.errors),
-  ];
+  return [`${sideName(side)}   ${level}   round ${round + 1}`, ...formatRequests(summary)];
 }
 
 export function formatEmbeddings({ side, round, concurrency, summary }: EmbeddingsResult): string[] {
@@ -144,24 +111,6 @@ export function formatEmbeddings({ side, round, concurrency, summary }: Embeddin
       `vectors of ${summary.dimensions ?? "-"} numbers`,
     SUMMARY_HEAD,
     formatSummary("e2e ms", summary.e2eMs),
-    ...formatErrors(summary.errors),
-  ];
-}
-
-export function formatScenario({ side, round, summary }: ScenarioResult): string[] {
-  return [
-    `${sideName(side)}   long beside short   round ${round + 1}`,
-    `longest gap of the streams   before ${number(summary.longestGapBeforeMs)} ms   ` +
-      `after ${number(summary.longestGapAfterMs)} ms`,
-    `long prompt                  ${summary.longPromptTokens ?? "-"} tokens   ttft ${number(summary.longTtftMs)} ms`,
-    SUMMARY_HEAD,
-    formatSummary("itl before ms", summary.itlBeforeMs),
-    formatSummary("itl prefill ms", summary.itlDuringPrefillMs),
-    ...(summary.streamsEndedEarly === 0
-      ? []
-      : [
-          `note: ${summary.streamsEndedEarly} streams ended before the long prompt's first output; a larger --osl keeps them running`,
-        ]),
     ...formatErrors(summary.errors),
   ];
 }
@@ -191,8 +140,14 @@ function byLevel<R extends { readonly concurrency: number }>(
   }));
 }
 
-export function compareScenario(results: readonly ScenarioResult[], sides: number): Comparison[] {
-  return compare(SCENARIO_METRICS, results, sides);
+/** Every figure of a scenario's turns, in their order. */
+export function compareTurns(turns: readonly PlacedTurn[], sides: number): Comparison[] {
+  const names = [...new Set(turns.flatMap(({ figures }) => Object.keys(figures)))];
+  return compare(
+    names.map((name) => ({ name, valueOf: (figures: PlacedTurn["figures"]) => figures[name] })),
+    turns.map(({ side, round, figures }) => ({ side, round, summary: figures })),
+    sides,
+  );
 }
 
 export function formatComparison(title: string, comparisons: readonly Comparison[]): string[] {
@@ -276,51 +231,4 @@ function compare<S>(
       interval: medianInterval(ratios),
     };
   });
-}
-
-function notes(summary: LevelSummary): string[] {
-  const lines: string[] = [];
-  if (summary.countedByChunks > 0) {
-    lines.push(
-      `note: no usage from the server for ${summary.countedByChunks} requests; chunks taken for tokens`,
-    );
-  }
-  if (summary.wrongLength > 0) {
-    lines.push(`note: ${summary.wrongLength} requests ended with another number of tokens than asked for`);
-  }
-  return lines;
-}
-
-function formatErrors(errors: readonly ErrorCount[]): string[] {
-  if (errors.length === 0) return ["errors: none"];
-  return errors.map(({ kind, count, example }) => `error: ${kind} x ${count}   first: ${oneLine(example)}`);
-}
-
-function formatSummary(name: string, { count, mean, p50, p90, p99, max }: Summary): string {
-  const cells = [String(count), ...[mean, p50, p90, p99, max].map(number)];
-  return name.padEnd(18) + cells.map((cell) => cell.padStart(10)).join("");
-}
-
-function formatSpread(spread: Spread | undefined, digits: number): string {
-  if (spread === undefined) return "-";
-  const [median, min, max] = [spread.median, spread.min, spread.max].map((value) => value.toFixed(digits));
-  return `${median} (${min} - ${max})`;
-}
-
-function formatInterval(interval: Interval | undefined): string {
-  return interval === undefined ? "-" : `${interval.low.toFixed(3)} - ${interval.high.toFixed(3)}`;
-}
-
-/** Three digits that mean something; a dash where there is no number. */
-function number(value: number | undefined): string {
-  if (value === undefined) return "-";
-  return value.toFixed(value >= 100 ? 1 : value >= 1 ? 2 : 3);
-}
-
-function oneLine(text: string): string {
-  return text.replace(/\s+/g, " ").trim();
-}
-
-function sideName(side: number): string {
-  return SIDE_NAMES[side] ?? String(side);
 }

@@ -1,7 +1,7 @@
 /** `weft simulate`: parses the options, runs or replays, prints the report and the JSON. */
 import { writeFile } from "node:fs/promises";
 import { describeEnvironment } from "../environment.ts";
-import { OptionsExit } from "../options.ts";
+import { OptionsExit } from "../option-values.ts";
 import type { BenchOutput } from "../cli.ts";
 import { parseSimulateOptions } from "./options.ts";
 import type { SimulateOptions } from "./options.ts";

@@ -1,6 +1,6 @@
 /** The options of `weft simulate`: their names, units, ranges and defaults. */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { OptionsExit } from "../options.ts";
+import { duration, OptionsExit, wholeNumber as whole } from "../option-values.ts";
 import { POLICY_HELP, readPolicy } from "./policies.ts";
 import type { Policy } from "./policies.ts";
 import type { Objective } from "./collector.ts";
@@ -132,14 +132,6 @@ function workloadList(text: string): readonly string[] {
   return names;
 }
 
-function whole(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (/^\d+$/.test(text) && value >= min && value <= max) return value;
-    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
-  };
-}
-
 function from(min: number, max: number): (text: string) => number {
   return (text) => {
     const value = Number(text);
@@ -154,12 +146,4 @@ function above(min: number, max: number): (text: string) => number {
     if (value > min) return value;
     throw new InvalidArgumentError(`Expected a number above ${min}.`);
   };
-}
-
-/** `500`, `500ms` or `0.5s`, in ms. */
-export function duration(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)(ms|s)?$/.exec(text.trim());
-  const value = Number(match?.[1]) * (match?.[2] === "s" ? 1000 : 1);
-  if (match !== null && value > 0 && value <= 3_600_000) return value;
-  throw new InvalidArgumentError("Expected a time such as 500ms or 2s.");
 }

@@ -5,7 +5,7 @@ import type { BenchOutput } from "../cli.ts";
 import { realClock } from "../clock.ts";
 import type { BenchClock } from "../clock.ts";
 import { describeEnvironment } from "../environment.ts";
-import { OptionsExit } from "../options.ts";
+import { OptionsExit } from "../option-values.ts";
 import { measureServer, readFacts } from "./measure.ts";
 import type { Measurement, ServerFacts } from "./measure.ts";
 import { parseTuneOptions } from "./options.ts";

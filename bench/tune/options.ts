@@ -1,8 +1,7 @@
 /** The options of `weft tune`: their names, units, ranges and defaults. */
-import { Command, CommanderError, InvalidArgumentError } from "commander";
-import { OptionsExit } from "../options.ts";
+import { Command, CommanderError } from "commander";
+import { duration, OptionsExit, wholeNumber as whole } from "../option-values.ts";
 import type { Objective } from "../simulate/collector.ts";
-import { duration } from "../simulate/options.ts";
 import type { TuneLoad } from "./measure.ts";
 
 export interface TuneOptions {
@@ -84,12 +83,4 @@ function createCommand(): Command {
     .option("--budget <time>", "longest time for everything, such as 300s", duration, 600_000)
     .option("--output <file>", "configuration to write, for weft serve --config", "weft-tuned.json")
     .option("--report <file>", "report to write beside it");
-}
-
-function whole(min: number, max: number): (text: string) => number {
-  return (text) => {
-    const value = Number(text);
-    if (/^\d+$/.test(text) && value >= min && value <= max) return value;
-    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
-  };
 }

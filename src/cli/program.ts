@@ -86,7 +86,7 @@ export function createProgram(setExitCode: (code: ExitCode) => void): Command {
     .argument("[arguments...]")
     .action(async (argv: readonly string[]) => {
       const { runBench } = await import("../../bench/cli.ts");
-      setExitCode((await runBench(argv)) === 0 ? 0 : 1);
+      setExitCode(await runBench(argv));
     });
 
   program

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { arrivalTimes } from "../../bench/arrivals.ts";
 import type { RequestRecord, Target } from "../../bench/client.ts";
 import { interleave, runLevel } from "../../bench/closed-loop.ts";
-import type { LevelPlan, SendRequest } from "../../bench/closed-loop.ts";
+import type { LevelShape, SendRequest } from "../../bench/closed-loop.ts";
 import { summarizeLevel, toVllmResult } from "../../bench/level-summary.ts";
 import { createManualClock } from "./manual-clock.ts";
 
@@ -12,13 +12,7 @@ const target: Target = {
   model: "m",
   apiKey: undefined,
 };
-const plan: LevelPlan = {
-  concurrency: 3,
-  length: { requests: 7 },
-  outputTokens: 3,
-  seed: 1,
-  timeoutMs: 1000,
-};
+const plan: LevelShape = { concurrency: 3, length: { requests: 7 } };
 const record: RequestRecord = {
   startMs: 0,
   endMs: 100,
@@ -118,7 +112,7 @@ describe("runLevel", () => {
       clock.advance(40);
       return Promise.resolve(record);
     };
-    const timed: LevelPlan = { ...plan, concurrency: 1, length: { durationMs: 100 } };
+    const timed: LevelShape = { ...plan, concurrency: 1, length: { durationMs: 100 } };
     const run = await runLevel(target, timed, prompts, { clock, send });
     expect(run).toMatchObject({ wallMs: 120, records: { length: 3 } });
   });

@@ -6,8 +6,9 @@ import { htmlReport } from "../../bench/html-report.ts";
 import type { ReportContent } from "../../bench/html-report.ts";
 import type { LevelResult } from "../../bench/http-mode.ts";
 import { summarizeLevel, toVllmResult } from "../../bench/level-summary.ts";
-import { summarizeScenario } from "../../bench/long-beside-short.ts";
+import { levelPlots } from "../../bench/plots.ts";
 import { compareLevels } from "../../bench/report.ts";
+import { longBesideShort, resultOf } from "../../bench/scenarios/long-beside-short.ts";
 import { svgPlot } from "../../bench/svg-plot.ts";
 
 function record(startMs: number, outputMs: readonly number[]): RequestRecord {
@@ -57,7 +58,7 @@ const levels = [
 ];
 
 function page(content: Partial<ReportContent>): string {
-  const none = { levels: [], scenarios: [], comparisons: [], formulas: [] };
+  const none = { plots: [], comparisons: [], formulas: [] };
   return htmlReport({ environment, targets, ...none, ...content });
 }
 
@@ -66,7 +67,7 @@ const headings = (html: string): string[] =>
 
 describe("the page", () => {
   test("needs nothing from elsewhere and runs nothing", () => {
-    const html = page({ levels });
+    const html = page({ plots: levelPlots(levels, 2) });
     expect(html).not.toMatch(/<script|<link|<img|@import|url\(|src=|href=|\son[a-z]+=/);
     expect(html).toContain("prefers-color-scheme:dark");
   });
@@ -77,7 +78,9 @@ describe("the page", () => {
 
   test("of levels has their plots and tables, in this order", () => {
     const rows = compareLevels(levels, 2)[0]?.comparisons ?? [];
-    expect(headings(page({ levels, comparisons: [{ title: "2 clients", rows }] }))).toEqual([
+    expect(
+      headings(page({ plots: levelPlots(levels, 2), comparisons: [{ title: "2 clients", rows }] })),
+    ).toEqual([
       "Throughput against time to first token",
       "Time to first token, 2 clients",
       "Time between tokens, 2 clients",
@@ -99,7 +102,7 @@ describe("the page", () => {
 
   test("of a long prompt beside streams marks when it came and when it was answered", () => {
     const run = { streams: [record(1000, [1100, 1200, 1900])], long: record(1300, [1800]) };
-    const html = page({ scenarios: [{ side: 0, round: 0, summary: summarizeScenario(run), run }] });
+    const html = page({ plots: longBesideShort.plots?.([{ side: 0, round: 0, ...resultOf(run) }]) ?? [] });
     expect(headings(html)).toEqual([
       "Time between tokens of the streams when a long prompt arrives, first round",
       "What the numbers mean",

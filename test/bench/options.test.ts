@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { hideKey } from "../../bench/environment.ts";
-import { defaultRequests, OptionsExit, parseOptions } from "../../bench/options.ts";
+import { OptionsExit } from "../../bench/option-values.ts";
+import { defaultRequests, parseOptions } from "../../bench/options.ts";
 
 function exitOf(...argv: readonly string[]): OptionsExit {
   try {
@@ -43,10 +44,9 @@ describe("parseOptions", () => {
 
   it("the scenario and the engine mode have lengths of their own", () => {
     expect(parseOptions(["--scenario", "long-beside-short"])).toMatchObject({
-      mode: "long-beside-short",
-      promptTokens: 3000,
-      outputTokens: 256,
-      streams: 3,
+      mode: "scenario",
+      scenario: "long-beside-short",
+      plan: { settings: { promptTokens: 3000, outputTokens: 256, streams: 3 } },
     });
     expect(parseOptions(["--scenario", "embeddings", "--requests", "5"])).toMatchObject({
       mode: "embeddings",
@@ -95,6 +95,12 @@ describe("parseOptions", () => {
     ["--shared-prefix", "128"],
     ["--scenario", "long-beside-short", "--osl", "16"],
     ["--scenario", "other"],
+    ["--scenario", "shared-prefix", "--shared-prefix", "0"],
+    ["--scenario", "shared-prefix", "--isl", "900"],
+    ["--scenario", "shared-prefix", "--concurrency", "1,4"],
+    ["--streams", "3"],
+    ["--texts", "3"],
+    ["--threads", "3"],
     ["--scenario", "long-beside-short", "--requests", "3"],
     ["--scenario", "embeddings", "--engine", "--model", "m"],
     ["--scenario", "embeddings", "--texts", "0"],

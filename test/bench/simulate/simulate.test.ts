@@ -6,7 +6,7 @@ import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { runSimulate } from "../../../bench/simulate/cli.ts";
 import { Histogram } from "../../../bench/simulate/histogram.ts";
-import { duration } from "../../../bench/simulate/options.ts";
+import { duration } from "../../../bench/option-values.ts";
 import { readPolicy } from "../../../bench/simulate/policies.ts";
 import { createDraws, drawLength, meanLength } from "../../../bench/simulate/random.ts";
 import { estimate } from "../../../bench/simulate/report.ts";

@@ -1,7 +1,6 @@
 import { describe, expect, it } from "vitest";
-import type { RequestRecord, Target } from "../../bench/client.ts";
-import { runLongBesideShort, summarizeScenario } from "../../bench/long-beside-short.ts";
-import type { StreamOne } from "../../bench/long-beside-short.ts";
+import type { RequestRecord, SendOne, Target } from "../../../bench/client.ts";
+import { runLongBesideShort, summarizeLongBesideShort } from "../../../bench/scenarios/long-beside-short.ts";
 
 const target: Target = {
   url: "http://127.0.0.1:1",
@@ -38,7 +37,7 @@ describe("runLongBesideShort", () => {
     const sent: string[] = [];
     let end: () => void = () => undefined;
     const longSent = new Promise<void>((resolve) => (end = resolve));
-    const streamOne: StreamOne = async (_, { prompt, onOutput }) => {
+    const streamOne: SendOne = async (_, { prompt, onOutput }) => {
       sent.push(prompt);
       if (prompt === "long") {
         end();
@@ -61,7 +60,7 @@ describe("runLongBesideShort", () => {
     const failed = { ...recordOf(0, []), error: { kind: "http_503", message: "loading" } } as const;
     const run = await runLongBesideShort(target, plan, () => Promise.resolve(failed));
     expect(run.long).toBeUndefined();
-    expect(summarizeScenario(run)).toMatchObject({
+    expect(summarizeLongBesideShort(run)).toMatchObject({
       longTtftMs: undefined,
       longestGapAfterMs: undefined,
       streamsEndedEarly: 2,
@@ -70,9 +69,9 @@ describe("runLongBesideShort", () => {
   });
 });
 
-describe("summarizeScenario", () => {
+describe("summarizeLongBesideShort", () => {
   it("a gap counts before the arrival or after it by its end, and the start of the streams not at all", () => {
-    const summary = summarizeScenario({
+    const summary = summarizeLongBesideShort({
       // Alone until the second begins at 100: its gap of 80 is not what the scenario measures.
       streams: [recordOf(0, [10, 90, 110, 130, 200, 210]), recordOf(0, [100, 115, 135, 205, 220])],
       long: { ...recordOf(140, [207, 215]), promptTokens: 3000 },
@@ -90,7 +89,7 @@ describe("summarizeScenario", () => {
   });
 
   it("a stream that ended before the long prompt's first output is pointed out", () => {
-    const summary = summarizeScenario({
+    const summary = summarizeLongBesideShort({
       streams: [recordOf(0, [10, 20]), recordOf(0, [10, 90])],
       long: recordOf(15, [60]),
     });

@@ -1,0 +1,58 @@
+/** What the values of options may be, for all commands of the bench, and what ends a command whose options are wrong. */
+import { InvalidArgumentError } from "commander";
+
+/** The options were wrong, or only help was asked for; `text` is for the user. */
+export class OptionsExit extends Error {
+  override readonly name = "OptionsExit";
+  /** 0 after help, 2 for wrong usage. */
+  readonly exitCode: 0 | 2;
+  readonly text: string;
+
+  constructor(exitCode: 0 | 2, text: string) {
+    super(text);
+    this.exitCode = exitCode;
+    this.text = text;
+  }
+}
+
+export function wholeNumber(min: number, max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (/^\d+$/.test(text) && value >= min && value <= max) return value;
+    throw new InvalidArgumentError(`Expected a whole number from ${min} to ${max}.`);
+  };
+}
+
+export function positiveNumber(max: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== "" && value > 0 && value <= max) return value;
+    throw new InvalidArgumentError(`Expected a number above 0, at most ${max}.`);
+  };
+}
+
+/** `500`, `500ms` or `0.5s`, in ms. */
+export function duration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s)?$/.exec(text.trim());
+  const value = Number(match?.[1]) * (match?.[2] === "s" ? 1000 : 1);
+  if (match !== null && value > 0 && value <= 3_600_000) return value;
+  throw new InvalidArgumentError("Expected a time such as 500ms or 2s.");
+}
+
+/** At most `most` whole numbers from 1 to `max`, with commas between them. */
+export function wholeNumbers(most: number, max: number): (text: string) => number[] {
+  return (text) => {
+    const levels = text.split(",").map((part) => wholeNumber(1, max)(part.trim()));
+    if (levels.length > most) throw new InvalidArgumentError(`At most ${most} levels.`);
+    return levels;
+  };
+}
+
+/** Without `/v1` and without a slash at the end. */
+export function serverUrl(text: string): string {
+  const url = URL.canParse(text) ? new URL(text) : undefined;
+  if (url === undefined || !/^https?:$/.test(url.protocol)) {
+    throw new InvalidArgumentError("Expected an http or https URL such as http://127.0.0.1:9338.");
+  }
+  return (url.origin + url.pathname).replace(/\/+$/, "").replace(/\/v1$/, "");
+}

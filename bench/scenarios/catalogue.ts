@@ -1,0 +1,13 @@
+/** Every scenario by its name. */
+import { longBesideShort } from "./long-beside-short.ts";
+import type { Scenario } from "./scenario.ts";
+import { sharedPrefix } from "./shared-prefix.ts";
+
+export const SCENARIOS: readonly Scenario[] = [sharedPrefix, longBesideShort];
+
+/** @throws {Error} For a name that is none of theirs. */
+export function scenarioNamed(name: string): Scenario {
+  const scenario = SCENARIOS.find((known) => known.name === name);
+  if (scenario === undefined) throw new Error(`There is no scenario "${name}".`);
+  return scenario;
+}
