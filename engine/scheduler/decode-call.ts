@@ -40,7 +40,7 @@ export function decodeCall(
   const plug = new Uint32Array(1 + drafts).fill(PLUG_TOKEN);
   for (const slot of layout.plugs)
     entries.push({ slot, request: undefined, position: length(slot), tokens: plug, sample: false });
-  entries.sort((a, b) => a.slot - b.slot);
+  if (layout.plugs.length > 0) entries.sort((a, b) => a.slot - b.slot);
   const predictedMs = decodeCallMs(state.cost, layout.passWidths, drafts);
   return {
     kind: "decode",
@@ -82,6 +82,7 @@ function planDrafts(
   let best: DraftPlan = { layout: layoutOf(state, decoding, length, 0), drafts: 0 };
   if (!config.speculate || !config.canRewind || config.deterministic) return best;
   if (decoding.some((r) => !isLastKnown(r.request, r.length))) return best;
+  if (!decoding.some(({ request }) => request.drafts?.guesses === true)) return best;
   const longest = Math.max(...decoding.map((r) => r.length));
   const alone = decoding.length === 1 && best.layout.plugs.length === 0;
   if (alone && longest > config.speculateAloneTokens) return best;
@@ -96,8 +97,7 @@ function planDrafts(
     let tokens = decoding.length;
     decoding.forEach(({ request }, i) => {
       const wanted = Math.min(drafts, request.maxNew - request.output.length - 1);
-      if (wanted > 0 && request.drafts !== undefined && request.drafts.propose(1).length > 0)
-        tokens += expectedHits(hitRates[i] ?? 0, wanted);
+      if (wanted > 0 && request.drafts?.guesses === true) tokens += expectedHits(hitRates[i] ?? 0, wanted);
     });
     const plan = { layout, drafts };
     if (rate(plan, tokens) > bestRate) {

@@ -255,7 +255,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     request.admittedMs = nowMs;
     request.cachedTokens = reuse;
     if (state.config.speculate)
-      request.drafts = new DraftIndex(request.predicted, [...request.prompt, ...request.output]);
+      request.drafts = new DraftIndex(request.predicted, request.prompt, request.output);
     request.phase = reuse === knownTokens(request) - 1 ? "decode" : "prefill";
   }
 }

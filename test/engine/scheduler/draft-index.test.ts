@@ -26,13 +26,23 @@ describe("guesses", () => {
   });
 
   test("are what a search through the whole text finds", () => {
+    // More of them than it has room for at first, some given at once and the others one by one.
+    const texts = fc.oneof(
+      fc.array(fc.nat(3), { maxLength: 40 }),
+      fc.array(fc.nat(30), { maxLength: 600, size: "max" }),
+    );
     fc.assert(
-      fc.property(fc.array(fc.nat(3), { maxLength: 40 }), fc.nat(6), (known, most) => {
+      fc.property(texts, fc.nat(6), fc.double({ min: 0, max: 1, noNaN: true }), (known, most, share) => {
+        const given = known.slice(0, Math.floor(share * known.length));
+        const index = new DraftIndex([], given);
+        for (const token of known.slice(given.length)) index.push(token);
         const [a, b] = known.slice(-2);
         let start = known.length - 1;
         while (start >= 2 && !(known[start - 2] === a && known[start - 1] === b)) start--;
         const expected: (number | undefined)[] = [];
         if (start >= 2) for (let i = 0; i < most; i++) expected.push([...known, ...expected][start + i]);
+        expect(index.propose(most)).toEqual(expected);
+        expect(index.guesses).toBe(start >= 2);
         expect(new DraftIndex([], known).propose(most)).toEqual(expected);
       }),
     );
