@@ -23,7 +23,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const why: string[] = [];
   const running = runningRequests(state);
   const admission = admit(state, running, nowMs, why);
-  running.sort((a, b) => a.slot - b.slot);
+  if (admission.assignments.length > 0) running.sort((a, b) => a.slot - b.slot);
 
   const calls: PlannedCall[] = [];
   const grid = state.config.prefillChunk;

@@ -100,19 +100,26 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
       contextTokens: config.contextTokens,
     });
   }
-  const { maxTokens, resume, accepted: _, firstTokenWithinMs, endWithinMs, ...rest } = request;
+  const { id, tenant, priority, maxTokens, resume, firstTokenWithinMs, endWithinMs } = request;
   const known = request.accepted === true;
-  const ahead = known ? state.queue.size : checkRoom(state, request.tenant, nowMs);
+  const ahead = known ? state.queue.size : checkRoom(state, tenant, nowMs);
   const room = config.contextTokens - promptTokens;
   const maxNew = Math.min(maxTokens ?? room, room);
   if (resume.length >= maxNew && resume.length > 0)
-    throw new EngineError("invalid_request", `Request "${request.id}" has all its tokens already.`);
+    throw new EngineError("invalid_request", `Request "${id}" has all its tokens already.`);
   const computed = computedTokens(state, request);
-  const newcomer = { ...rest, promptTokens, computedTokens: computed, maxNew };
+  const newcomer = { tenant, priority, promptTokens, computedTokens: computed, maxNew };
   const firstTokenMs = Math.min(firstTokenWithinMs ?? Infinity, endWithinMs ?? Infinity);
   if (!known && request.paused !== true) checkWorth(state, newcomer, firstTokenMs, nowMs);
+  // Field by field: of an object that begins as a copy V8 keeps most fields elsewhere, and every step reads them.
   const scheduled: ScheduledRequest = {
-    ...rest,
+    id,
+    tenant,
+    priority,
+    prompt: request.prompt,
+    cacheKey: request.cacheKey,
+    reusePrefix: request.reusePrefix,
+    readsPrompt: request.readsPrompt,
     maxNew,
     arrival: state.nextArrival++,
     arrivalMs: nowMs,
@@ -134,7 +141,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     endByMs: nowMs + (endWithinMs ?? Infinity),
     heapIndex: -1,
   };
-  requests.set(request.id, scheduled);
+  requests.set(id, scheduled);
   startWaiting(state, scheduled);
   addDeadlines(state, scheduled);
   return Math.max(0, ahead - 1);
