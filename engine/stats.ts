@@ -1,6 +1,5 @@
 /** A snapshot of slots, queue and totals, for listings and metrics. */
 import type { EngineStats, SlotState, SlotStats } from "./protocol.ts";
-import { CLASSES } from "./scheduler/types.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./scheduler/types.ts";
 import type { StepLoop } from "./step-loop.ts";
 
@@ -8,7 +7,7 @@ export function engineStats({ state, record }: StepLoop): EngineStats {
   return {
     slots: state.slots.map((slot) => slotStats(state, slot)),
     queued: state.queue.size,
-    queuedByClass: queuedByClass(state),
+    queuedByClass: state.lines.map(({ waiting }) => waiting),
     running: state.requests.size - state.queue.size,
     contextTokens: state.config.contextTokens,
     steps: record.steps,
@@ -17,13 +16,6 @@ export function engineStats({ state, record }: StepLoop): EngineStats {
     reusedTokens: record.reusedTokens,
     outputTokens: record.outputTokens,
   };
-}
-
-function queuedByClass({ owners }: SchedulerState): number[] {
-  const queued = Array.from({ length: CLASSES }, () => 0);
-  for (const { heaps } of owners.values())
-    heaps.forEach((heap, priority) => (queued[priority] = (queued[priority] ?? 0) + heap.length));
-  return queued;
 }
 
 function slotStats(state: SchedulerState, slot: Slot): SlotStats {

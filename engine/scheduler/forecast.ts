@@ -105,10 +105,9 @@ function aheadOf(state: SchedulerState, { tenant, priority }: Newcomer): number 
   const ownWaiting = inLine(own, priority);
   const turns = (ownWaiting + 1) / (own?.policy.weight ?? 1);
   let ahead = ownWaiting;
-  for (const owner of state.owners.values()) {
-    for (let higher = 0; higher < priority; higher++) ahead += inLine(owner, higher);
+  for (let higher = 0; higher < priority; higher++) ahead += state.lines[higher]?.waiting ?? 0;
+  for (const owner of state.lines[priority]?.byTurn.all ?? [])
     if (owner !== own) ahead += Math.min(inLine(owner, priority), Math.ceil(turns * owner.policy.weight));
-  }
   return ahead;
 }
 

@@ -46,12 +46,14 @@ export function checkState(state: SchedulerState): void {
   state.lines.forEach((lines, priority) => checkLines(state, lines, priority));
 }
 
-function checkLines(state: SchedulerState, { byTurn, byAge }: ClassLines, priority: number): void {
+function checkLines(state: SchedulerState, { byTurn, byAge, waiting }: ClassLines, priority: number): void {
   const inLine = [...state.owners.values()].filter(({ heaps }) => (heaps[priority]?.length ?? 0) > 0);
   for (const heap of [byTurn, byAge]) {
     expect(heap.size === inLine.length && heap.isOrdered(), "who has a line is where it belongs");
     for (const owner of heap.inOrder()) expect(inLine.includes(owner), "who is in line has a line");
   }
+  const inLines = inLine.reduce((sum, { heaps }) => sum + (heaps[priority]?.length ?? 0), 0);
+  expect(waiting === inLines, "who waits in a class is counted");
 }
 
 function checkOwnerAccount(state: SchedulerState, owner: OwnerState): void {

@@ -80,6 +80,7 @@ function noLines(): ClassLines[] {
     return {
       byTurn: new OrderedHeap((a, b) => goesBefore(standing(a), standing(b))),
       byAge: new OrderedHeap((a, b) => firstMs(a) < firstMs(b)),
+      waiting: 0,
     };
   });
 }
@@ -128,8 +129,10 @@ export function stopWaiting(state: SchedulerState, request: ScheduledRequest): v
 export function makeEligible(state: SchedulerState, request: ScheduledRequest): void {
   const owner = ownerOf(state, request.tenant);
   const heap = owner.heaps[request.priority];
-  if (heap === undefined || request.heapIndex >= 0) return;
+  const lines = state.lines[request.priority];
+  if (heap === undefined || lines === undefined || request.heapIndex >= 0) return;
   pushWaiting(heap, request);
+  lines.waiting += 1;
   if (request.heapIndex === 0) placeInLine(state, owner, request.priority);
 }
 
@@ -137,9 +140,11 @@ export function makeEligible(state: SchedulerState, request: ScheduledRequest): 
 export function makeIneligible(state: SchedulerState, request: ScheduledRequest): void {
   const owner = ownerOf(state, request.tenant);
   const heap = owner.heaps[request.priority];
-  if (heap === undefined || request.heapIndex < 0) return;
+  const lines = state.lines[request.priority];
+  if (heap === undefined || lines === undefined || request.heapIndex < 0) return;
   const wasFirst = request.heapIndex === 0;
   removeWaiting(heap, request);
+  lines.waiting -= 1;
   if (wasFirst) placeInLine(state, owner, request.priority);
 }
 

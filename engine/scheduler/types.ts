@@ -124,6 +124,8 @@ export interface ClassLines {
   readonly byTurn: OrderedHeap<OwnerState>;
   /** By how long their first request has waited. */
   readonly byAge: OrderedHeap<OwnerState>;
+  /** Requests in all of these lines. */
+  waiting: number;
 }
 
 export interface Slot {
