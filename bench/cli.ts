@@ -15,6 +15,7 @@ import type {
   EmbeddingsOptions,
   EngineOptions,
   ScenarioOptions,
+  SchedulerOptions,
 } from "./options.ts";
 import { levelPlots, requestPlots } from "./plots.ts";
 import {
@@ -101,6 +102,8 @@ function runMode(options: BenchOptions, output: BenchOutput): Promise<Outcome> {
       return embeddings(options, context, output);
     case "engine":
       return engine(options, context, output);
+    case "scheduler":
+      return scheduler(options, context, output);
   }
 }
 
@@ -224,6 +227,21 @@ async function engine(options: EngineOptions, context: RunContext, output: Bench
   };
 }
 
+async function scheduler(
+  options: SchedulerOptions,
+  context: RunContext,
+  output: BenchOutput,
+): Promise<Outcome> {
+  const { formatSchedulerLevel, runSchedulerMode, SCHEDULER_FORMULAS, schedulerHead } =
+    await import("./scheduler-mode.ts");
+  printLines(output, ["", schedulerHead(options.slots)]);
+  const levels = runSchedulerMode(options, context, (level) => {
+    printLines(output, [formatSchedulerLevel(level)]);
+  });
+  printLines(output, ["", ...SCHEDULER_FORMULAS]);
+  return { document: { formulas: SCHEDULER_FORMULAS, levels }, failures: 0 };
+}
+
 /** Our fields, and beside them the names that vLLM's benchmark writes. */
 function levelDocument(result: LevelResult): Record<string, unknown> {
   const { side, round, concurrency, arrivals, summary, vllm } = result;
@@ -248,7 +266,7 @@ async function writeJson(
 
 /** Without keys. */
 function shownOptions(options: BenchOptions): Readonly<Record<string, unknown>> {
-  if (options.mode === "engine") return { ...options };
+  if (options.mode === "engine" || options.mode === "scheduler") return { ...options };
   const { apiKey: _hidden, ...shown } = options;
   if (!("plan" in shown)) return shown;
   const { plan, ...rest } = shown;

@@ -39,10 +39,10 @@ export function duration(text: string): number {
   throw new InvalidArgumentError("Expected a time such as 500ms or 2s.");
 }
 
-/** At most `most` whole numbers from 1 to `max`, with commas between them. */
-export function wholeNumbers(most: number, max: number): (text: string) => number[] {
+/** At most `most` whole numbers from `min` to `max`, with commas between them. */
+export function wholeNumbers(most: number, max: number, min = 1): (text: string) => number[] {
   return (text) => {
-    const levels = text.split(",").map((part) => wholeNumber(1, max)(part.trim()));
+    const levels = text.split(",").map((part) => wholeNumber(min, max)(part.trim()));
     if (levels.length > most) throw new InvalidArgumentError(`At most ${most} levels.`);
     return levels;
   };

@@ -67,7 +67,22 @@ export interface EngineOptions extends CommonOptions {
   readonly flashAttention: "auto" | "on" | "off";
 }
 
-export type BenchOptions = ClosedLoopOptions | ScenarioOptions | EmbeddingsOptions | EngineOptions;
+export interface SchedulerOptions extends CommonOptions {
+  readonly mode: "scheduler";
+  readonly slots: number;
+  /** Requests that wait, and owners that they are of: every number beside every other. */
+  readonly waiting: readonly number[];
+  readonly owners: readonly number[];
+  /** Counted steps of each level. */
+  readonly steps: number;
+}
+
+export type BenchOptions =
+  | ClosedLoopOptions
+  | ScenarioOptions
+  | EmbeddingsOptions
+  | EngineOptions
+  | SchedulerOptions;
 
 /** Enough that each client sends several requests and a level of one client still has a median. */
 export function defaultRequests(concurrency: number): number {
@@ -82,10 +97,11 @@ const DEFAULT_URL = "http://127.0.0.1:9338";
 const DEFAULT_LEVELS = [1, 4, 8, 16];
 
 /** Options that say what is sent, by the mode that takes them; the scenarios say it themselves. */
-const TAKEN: Readonly<Record<"levels" | "embeddings" | "engine", readonly string[]>> = {
+const TAKEN: Readonly<Record<"levels" | "embeddings" | "engine" | "scheduler", readonly string[]>> = {
   levels: ["requests", "duration", "rate", "burstiness", "concurrency", "isl", "osl", "sharedPrefix"],
   embeddings: ["requests", "duration", "concurrency", "isl", "texts"],
   engine: ["concurrency", "isl", "osl", "threads", "flashAttention"],
+  scheduler: ["slots", "waiting", "owners", "steps"],
 };
 
 /** @throws {OptionsExit} */
@@ -105,19 +121,21 @@ export function parseOptions(argv: readonly string[]): BenchOptions {
 }
 
 /** What a mode would not look at is not accepted as if it did. */
-function refuseUntaken({ engine, scenario }: RawOptions, given: (name: string) => boolean): void {
+function refuseUntaken(raw: RawOptions, given: (name: string) => boolean): void {
   const everywhere = [...Object.values(TAKEN), ...SCENARIOS.map(({ takes }) => takes)].flat();
-  const [mode, taken]: [string, readonly string[]] =
-    engine === true
-      ? ["--engine", TAKEN.engine]
-      : scenario === undefined
-        ? ["levels", TAKEN.levels]
-        : [`--scenario ${scenario}`, takenBy(scenario)];
+  const [mode, taken] = modeOf(raw);
   for (const name of everywhere) {
     if (taken.includes(name) || !given(name)) continue;
     const flag = name.replace(/[A-Z]/g, (letter) => `-${letter.toLowerCase()}`);
     throw new OptionsExit(2, `error: --${flag} has no meaning for ${mode}`);
   }
+}
+
+/** Its name, and what it takes. */
+function modeOf({ engine, scheduler, scenario }: RawOptions): readonly [string, readonly string[]] {
+  if (engine === true) return ["--engine", TAKEN.engine];
+  if (scheduler === true) return ["--scheduler", TAKEN.scheduler];
+  return scenario === undefined ? ["levels", TAKEN.levels] : [`--scenario ${scenario}`, takenBy(scenario)];
 }
 
 function takenBy(scenario: string): readonly string[] {
@@ -150,6 +168,11 @@ interface RawOptions {
   readonly engine?: boolean;
   readonly threads?: number;
   readonly flashAttention: "auto" | "on" | "off";
+  readonly scheduler?: boolean;
+  readonly slots: number;
+  readonly waiting: readonly number[];
+  readonly owners: readonly number[];
+  readonly steps: number;
 }
 
 function createCommand(): Command {
@@ -216,6 +239,21 @@ function createCommand(): Command {
     .addOption(
       new Option("--flash-attention <mode>", "of --engine").choices(["auto", "on", "off"]).default("auto"),
     )
+    .addOption(
+      new Option(
+        "--scheduler",
+        "what planning and bookkeeping of a step cost; no server, no model",
+      ).conflicts(["vs", "engine", "scenario", "report"]),
+    )
+    .option("--slots <n>", "slots of --scheduler, all in use", whole(1, 256), 64)
+    .option(
+      "--waiting <list>",
+      "requests that wait beside them",
+      wholeNumbers(MOST_LEVELS, 1_000_000, 0),
+      [0, 1000, 10_000, 100_000],
+    )
+    .option("--owners <list>", "owners of those", wholeNumbers(MOST_LEVELS, 100_000), [1, 4, 1000])
+    .option("--steps <n>", "steps of --scheduler that are counted", whole(1, 10_000_000), 2000)
     .addHelpText("after", `\nScenarios, with their defaults:\n${scenarioHelp().join("\n")}`);
 }
 
@@ -247,6 +285,10 @@ function toOptions(raw: RawOptions): BenchOptions {
       outputTokens,
       promptTokens: raw.isl ?? 64,
     };
+  }
+  if (raw.scheduler === true) {
+    const { slots, waiting, owners, steps } = raw;
+    return { ...common, mode: "scheduler", slots, waiting, owners, steps };
   }
   const http = {
     ...common,

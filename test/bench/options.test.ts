@@ -107,6 +107,10 @@ describe("parseOptions", () => {
     ["--engine"],
     ["--engine", "--model", "m", "--osl", "1"],
     ["--engine", "--model", "m", "--vs", "http://h"],
+    ["--scheduler", "--vs", "http://h"],
+    ["--scheduler", "--concurrency", "4"],
+    ["--scheduler", "--slots", "0"],
+    ["--waiting", "1000"],
     ["--nonsense"],
     ["extra"],
   ])("%s %s is refused with exit code 2 and a reason", (...argv) => {
