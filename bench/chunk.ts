@@ -9,6 +9,16 @@ export interface Usage {
   readonly promptTokens: number | undefined;
   readonly outputTokens: number | undefined;
   readonly cachedTokens: number | undefined;
+  /** Tokens of the request's `prediction` that came true. */
+  readonly acceptedTokens?: number | undefined;
+}
+
+/** A piece of a tool call, in the order of the stream; the first of an index has its id and name. */
+export interface CallDelta {
+  readonly index: number;
+  readonly id: string;
+  readonly name: string;
+  readonly arguments: string;
 }
 
 export type Payload =
@@ -21,6 +31,9 @@ export type Payload =
       readonly choices: boolean;
       /** Characters of content, reasoning and tool-call arguments. */
       readonly characters: number;
+      /** Of a chat's message or of a text completion, without reasoning. */
+      readonly content: string;
+      readonly calls: readonly CallDelta[];
       readonly finishReason: string | undefined;
       readonly usage: Usage | undefined;
     };
@@ -46,10 +59,15 @@ export function parsePayload(data: string): Payload {
   const choices = Array.isArray(frame["choices"]) ? (frame["choices"] as readonly unknown[]) : [];
   const choice = fieldsOf(choices[0]);
   const finish = choice?.["finish_reason"];
+  const delta = fieldsOf(choice?.["delta"]);
+  const content = textOf(choice?.["text"]) + textOf(delta?.["content"]);
+  const calls = callsOf(delta?.["tool_calls"]);
   return {
     type: "chunk",
     choices: choices.length > 0,
-    characters: choice === undefined ? 0 : outputCharacters(choice),
+    characters: content.length + reasoningCharacters(delta) + callCharacters(calls),
+    content,
+    calls,
     finishReason: typeof finish === "string" ? finish : undefined,
     usage: parseUsage(frame["usage"]),
   };
@@ -66,29 +84,40 @@ export function describeErrorBody(body: string): string {
   return shorten(body);
 }
 
-function outputCharacters(choice: Fields): number {
-  const delta = fieldsOf(choice["delta"]);
-  let characters =
-    lengthOf(choice["text"]) +
-    lengthOf(delta?.["content"]) +
-    // Servers that send both names of the reasoning field send the same text twice.
-    Math.max(lengthOf(delta?.["reasoning_content"]), lengthOf(delta?.["reasoning"]));
-  const calls = delta?.["tool_calls"];
-  if (!Array.isArray(calls)) return characters;
-  for (const call of calls as readonly unknown[]) {
-    const called = fieldsOf(fieldsOf(call)?.["function"]);
-    characters += lengthOf(called?.["name"]) + lengthOf(called?.["arguments"]);
-  }
+/** Servers that send both names of the field send the same text twice. */
+function reasoningCharacters(delta: Fields | undefined): number {
+  return Math.max(textOf(delta?.["reasoning_content"]).length, textOf(delta?.["reasoning"]).length);
+}
+
+function callCharacters(calls: readonly CallDelta[]): number {
+  let characters = 0;
+  for (const call of calls) characters += call.name.length + call.arguments.length;
   return characters;
+}
+
+function callsOf(value: unknown): CallDelta[] {
+  if (!Array.isArray(value)) return [];
+  return (value as readonly unknown[]).map((item, position) => {
+    const call = fieldsOf(item);
+    const called = fieldsOf(call?.["function"]);
+    return {
+      index: countOf(call?.["index"]) ?? position,
+      id: textOf(call?.["id"]),
+      name: textOf(called?.["name"]),
+      arguments: textOf(called?.["arguments"]),
+    };
+  });
 }
 
 function parseUsage(value: unknown): Usage | undefined {
   const usage = fieldsOf(value);
   if (usage === undefined) return undefined;
+  const accepted = countOf(fieldsOf(usage["completion_tokens_details"])?.["accepted_prediction_tokens"]);
   return {
     promptTokens: countOf(usage["prompt_tokens"]),
     outputTokens: countOf(usage["completion_tokens"]),
     cachedTokens: countOf(fieldsOf(usage["prompt_tokens_details"])?.["cached_tokens"]),
+    ...(accepted === undefined ? {} : { acceptedTokens: accepted }),
   };
 }
 
@@ -101,8 +130,8 @@ function fieldsOf(value: unknown): Fields | undefined {
   return typeof value === "object" && value !== null && !Array.isArray(value) ? (value as Fields) : undefined;
 }
 
-function lengthOf(value: unknown): number {
-  return typeof value === "string" ? value.length : 0;
+function textOf(value: unknown): string {
+  return typeof value === "string" ? value : "";
 }
 
 function countOf(value: unknown): number | undefined {

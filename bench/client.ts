@@ -6,7 +6,7 @@
  */
 import { createParser } from "eventsource-parser";
 import { describeErrorBody, parsePayload } from "./chunk.ts";
-import type { Payload, Usage } from "./chunk.ts";
+import type { CallDelta, Payload, Usage } from "./chunk.ts";
 import type { BenchClock } from "./clock.ts";
 
 export type Endpoint = "chat" | "completions" | "embeddings";
@@ -19,13 +19,41 @@ export interface Target {
   readonly apiKey: string | undefined;
 }
 
+/** A message of a chat, as it is sent. */
+export interface ChatMessage {
+  readonly role: "system" | "user" | "assistant" | "tool";
+  readonly content: string;
+  readonly tool_calls?: readonly ToolCall[];
+  readonly tool_call_id?: string;
+}
+
+export interface ToolCall {
+  readonly id: string;
+  readonly type: "function";
+  readonly function: { readonly name: string; readonly arguments: string };
+}
+
+/** What was answered, put together from its chunks. */
+export interface Answer {
+  readonly content: string;
+  readonly calls: readonly ToolCall[];
+}
+
 export interface StreamedRequest {
-  readonly prompt: string;
+  /** A text that is the user's only message in a chat, or, of a chat alone, its messages. */
+  readonly prompt: string | readonly ChatMessage[];
   /** Asked for exactly: end tokens are ignored. */
   readonly outputTokens: number;
   readonly seed: number;
   /** From sending to the last byte. */
   readonly timeoutMs: number;
+  /** Of the body, beside those that every request has. */
+  readonly fields?: Readonly<Record<string, unknown>>;
+  readonly headers?: Readonly<Record<string, string>>;
+  /** Ends it with the error `cancelled`. */
+  readonly signal?: AbortSignal;
+  /** Whether the record shall have what was answered. */
+  readonly keepAnswer?: boolean;
   /** After each chunk with output, with the number of such chunks so far. */
   readonly onOutput?: ((chunks: number) => void) | undefined;
 }
@@ -45,7 +73,9 @@ export type RequestErrorKind =
   | "too_many_frames"
   /** Refused, reset or closed in the middle. */
   | "connection"
-  | "timeout";
+  | "timeout"
+  /** Given up on purpose. */
+  | "cancelled";
 
 export interface RequestError {
   readonly kind: RequestErrorKind;
@@ -70,6 +100,12 @@ export interface RequestRecord {
   readonly countedBy: "usage" | "chunks";
   readonly finishReason: string | undefined;
   readonly error: RequestError | undefined;
+  /** Of the request's `prediction`. */
+  readonly acceptedTokens?: number | undefined;
+  /** If it was to be kept. */
+  readonly answer?: Answer | undefined;
+  /** When a refusal says to try again. */
+  readonly retryAfterMs?: number | undefined;
 }
 
 /** A token is one frame; role, finish and usage frames, and servers that split characters, come on top. */
@@ -96,21 +132,27 @@ export async function streamRequest(
   const body = JSON.stringify(requestBody(target, request));
   const abort = new AbortController();
   const stopTimer = clock.after(request.timeoutMs, () => abort.abort());
+  const cancel = (): void => abort.abort();
+  if (request.signal?.aborted === true) cancel();
+  request.signal?.addEventListener("abort", cancel);
   const collector = new Collector(clock, request);
   try {
     const path = target.endpoint === "chat" ? "/v1/chat/completions" : "/v1/completions";
     const response = await fetch(target.url + path, {
       method: "POST",
-      headers: requestHeaders(target.apiKey),
+      headers: { ...requestHeaders(target.apiKey), ...request.headers },
       body,
       signal: abort.signal,
     });
     if (response.status !== 200 || response.body === null) {
       const message = describeErrorBody(await readStart(response.body));
-      return collector.end({ kind: `http_${response.status}`, message });
+      const retryAfterMs = readRetryAfter(response.headers);
+      return { ...collector.end({ kind: `http_${response.status}`, message }), retryAfterMs };
     }
     return await collector.read(response.body);
   } catch (error) {
+    if (request.signal?.aborted === true)
+      return collector.end({ kind: "cancelled", message: "Given up by the benchmark." });
     return collector.end(
       abort.signal.aborted
         ? { kind: "timeout", message: `Not finished after ${request.timeoutMs} ms.` }
@@ -118,6 +160,7 @@ export async function streamRequest(
     );
   } finally {
     stopTimer();
+    request.signal?.removeEventListener("abort", cancel);
     // Frees the connection of a stream that was given up in the middle; nothing happens to a finished one.
     abort.abort();
   }
@@ -141,11 +184,20 @@ export function describeConnectionError(error: unknown): string {
   return code + inner.message;
 }
 
+/** `retry-after-ms`, which says it more exactly, else `retry-after` in seconds. */
+function readRetryAfter(headers: Headers): number | undefined {
+  const text = headers.get("retry-after-ms") ?? headers.get("retry-after");
+  const value = Number(text);
+  if (text === null || text.trim() === "" || !(value >= 0)) return undefined;
+  return headers.has("retry-after-ms") ? value : value * 1000;
+}
+
 function requestBody(target: Target, request: StreamedRequest): unknown {
+  const { prompt: asked } = request;
   const prompt =
     target.endpoint === "chat"
-      ? { messages: [{ role: "user", content: request.prompt }] }
-      : { prompt: request.prompt };
+      ? { messages: typeof asked === "string" ? [{ role: "user", content: asked }] : asked }
+      : { prompt: asked };
   return {
     model: target.model,
     ...prompt,
@@ -155,6 +207,7 @@ function requestBody(target: Target, request: StreamedRequest): unknown {
     seed: request.seed,
     stream: true,
     stream_options: { include_usage: true },
+    ...request.fields,
   };
 }
 
@@ -178,6 +231,8 @@ export class Collector {
   readonly #startMs: number;
   readonly #choiceMs: number[] = [];
   readonly #outputMs: number[] = [];
+  readonly #calls = new Map<number, { id: string; name: string; arguments: string }>();
+  #content = "";
   #firstChunkMs: number | undefined;
   #frames = 0;
   #finishReason: string | undefined;
@@ -234,7 +289,29 @@ export class Collector {
       countedBy: counted === undefined ? "chunks" : "usage",
       finishReason: this.#finishReason,
       error,
+      acceptedTokens: this.#usage?.acceptedTokens,
+      answer: this.#request.keepAnswer === true ? this.#answer() : undefined,
     };
+  }
+
+  #answer(): Answer {
+    const calls = [...this.#calls.values()].map(({ id, name, arguments: args }) => ({
+      id,
+      type: "function" as const,
+      function: { name, arguments: args },
+    }));
+    return { content: this.#content, calls };
+  }
+
+  #keep(content: string, calls: readonly CallDelta[]): void {
+    this.#content += content;
+    for (const { index, id, name, arguments: args } of calls) {
+      const call = this.#calls.get(index) ?? { id: "", name: "", arguments: "" };
+      this.#calls.set(index, call);
+      call.id ||= id;
+      call.name += name;
+      call.arguments += args;
+    }
   }
 
   #take(payload: Payload, arrivedMs: number): void {
@@ -253,6 +330,7 @@ export class Collector {
     this.#usage = payload.usage ?? this.#usage;
     if (payload.choices) this.#choiceMs.push(arrivedMs);
     if (payload.characters === 0) return;
+    if (this.#request.keepAnswer === true) this.#keep(payload.content, payload.calls);
     this.#outputMs.push(arrivedMs);
     this.#request.onOutput?.(this.#outputMs.length);
   }

@@ -3,7 +3,14 @@ import { Command, CommanderError, Option } from "commander";
 import type { ArrivalRate } from "./arrivals.ts";
 import type { Endpoint } from "./client.ts";
 import type { LevelLength } from "./closed-loop.ts";
-import { OptionsExit, positiveNumber, serverUrl, wholeNumber, wholeNumbers } from "./option-values.ts";
+import {
+  duration,
+  OptionsExit,
+  positiveNumber,
+  serverUrl,
+  wholeNumber,
+  wholeNumbers,
+} from "./option-values.ts";
 import { scenarioNamed, SCENARIOS } from "./scenarios/catalogue.ts";
 import type { ScenarioPlan, ScenarioValues } from "./scenarios/scenario.ts";
 
@@ -93,6 +100,7 @@ export function defaultRequests(concurrency: number): number {
 const HIGHEST_CONCURRENCY = 1024;
 const MOST_LEVELS = 32;
 const MOST_TOKENS = 1_000_000;
+const MOST_TURNS = 100;
 const DEFAULT_URL = "http://127.0.0.1:9338";
 const DEFAULT_LEVELS = [1, 4, 8, 16];
 
@@ -164,6 +172,9 @@ interface RawOptions {
   readonly report?: string;
   readonly scenario?: string;
   readonly streams?: number;
+  readonly conversations?: number;
+  readonly turns?: number;
+  readonly think?: number;
   readonly texts: number;
   readonly engine?: boolean;
   readonly threads?: number;
@@ -227,6 +238,9 @@ function createCommand(): Command {
         .conflicts(["engine"]),
     )
     .option("--streams <n>", "running streams of long-beside-short", whole(1, HIGHEST_CONCURRENCY))
+    .option("--conversations <n>", "conversations of multi-turn", whole(1, HIGHEST_CONCURRENCY))
+    .option("--turns <n>", "turns of each conversation", whole(1, MOST_TURNS))
+    .option("--think <time>", "average time between a conversation's turns, such as 2s", duration)
     .option("--texts <n>", "texts of one embeddings request", whole(1, 2048), 16)
     .addOption(
       new Option("--engine", "compare the step loop with a bare decode loop; needs --model").conflicts([
@@ -313,7 +327,10 @@ function toOptions(raw: RawOptions): BenchOptions {
     };
   }
   if (raw.scenario !== undefined) {
-    const plan = scenarioNamed(raw.scenario).plan(scenarioValues(raw));
+    const scenario = scenarioNamed(raw.scenario);
+    if (scenario.chatOnly === true && raw.endpoint !== "chat")
+      throw new OptionsExit(2, `error: ${raw.scenario} needs --endpoint chat`);
+    const plan = scenario.plan(scenarioValues(raw));
     return { ...http, mode: "scenario", scenario: raw.scenario, plan };
   }
   const promptTokens = raw.isl ?? 128;
@@ -346,7 +363,7 @@ function scenarioValues({ concurrency, ...raw }: RawOptions): ScenarioValues {
   return { ...raw, concurrency: clients };
 }
 
-function levelLength({ requests, duration }: RawOptions): LevelLength | undefined {
-  if (duration !== undefined) return { durationMs: duration * 1000 };
+function levelLength({ requests, duration: seconds }: RawOptions): LevelLength | undefined {
+  if (seconds !== undefined) return { durationMs: seconds * 1000 };
   return requests === undefined ? undefined : { requests };
 }

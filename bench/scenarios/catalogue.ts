@@ -1,9 +1,10 @@
 /** Every scenario by its name. */
 import { longBesideShort } from "./long-beside-short.ts";
+import { multiTurn } from "./multi-turn.ts";
 import type { Scenario } from "./scenario.ts";
 import { sharedPrefix } from "./shared-prefix.ts";
 
-export const SCENARIOS: readonly Scenario[] = [sharedPrefix, longBesideShort];
+export const SCENARIOS: readonly Scenario[] = [sharedPrefix, longBesideShort, multiTurn];
 
 /** @throws {Error} For a name that is none of theirs. */
 export function scenarioNamed(name: string): Scenario {

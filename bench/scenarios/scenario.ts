@@ -16,6 +16,9 @@ export interface ScenarioValues {
   readonly osl?: number;
   readonly sharedPrefix?: number;
   readonly streams?: number;
+  readonly conversations?: number;
+  readonly turns?: number;
+  readonly think?: number;
 }
 
 export interface Scenario {
@@ -25,6 +28,8 @@ export interface Scenario {
   readonly about: string;
   /** The options it takes; others are refused. */
   readonly takes: readonly (keyof ScenarioValues)[];
+  /** Whether it cannot be sent as text completions. */
+  readonly chatOnly?: boolean;
   readonly formulas: readonly string[];
   /** @throws {OptionsExit} When a value is out of what the scenario can do. */
   readonly plan: (values: ScenarioValues) => ScenarioPlan;

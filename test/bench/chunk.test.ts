@@ -6,6 +6,8 @@ const nothing = {
   type: "chunk",
   choices: true,
   characters: 0,
+  content: "",
+  calls: [],
   finishReason: undefined,
   usage: undefined,
 };
@@ -20,7 +22,7 @@ describe("parsePayload", () => {
     {
       title: "content counts",
       data: '{"choices":[{"delta":{"content":"abc"}}]}',
-      expected: { ...nothing, characters: 3 },
+      expected: { ...nothing, characters: 3, content: "abc" },
     },
     {
       title: "reasoning counts as output",
@@ -35,12 +37,12 @@ describe("parsePayload", () => {
     {
       title: "tool-call text counts as output",
       data: '{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}]}',
-      expected: { ...nothing, characters: 3 },
+      expected: { ...nothing, characters: 3, calls: [{ index: 0, id: "", name: "f", arguments: "{}" }] },
     },
     {
       title: "text of a text completion counts",
       data: '{"choices":[{"text":"hello","finish_reason":"stop"}]}',
-      expected: { ...nothing, characters: 5, finishReason: "stop" },
+      expected: { ...nothing, characters: 5, content: "hello", finishReason: "stop" },
     },
     {
       title: "a usage frame has no choices",
@@ -54,7 +56,7 @@ describe("parsePayload", () => {
     {
       title: "null usage is no usage",
       data: '{"choices":[{"delta":{"content":"a"}}],"usage":null}',
-      expected: { ...nothing, characters: 1 },
+      expected: { ...nothing, characters: 1, content: "a" },
     },
     {
       title: "an error object is an error",

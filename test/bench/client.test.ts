@@ -170,6 +170,32 @@ describe("how a request can end", () => {
     expect(record.error?.message).toMatch(/^ECONNREFUSED/);
   });
 
+  it("a refusal has the time of the next try, exactly where the server says it so", async () => {
+    const refuse = async (headers: Record<string, string>): Promise<number | undefined> => {
+      const { retryAfterMs } = await ask((response) => response.writeHead(429, headers).end("{}"));
+      await server?.close();
+      return retryAfterMs;
+    };
+    expect(await refuse({ "retry-after": "2" })).toBe(2000);
+    expect(await refuse({ "retry-after": "2", "retry-after-ms": "1234" })).toBe(1234);
+    expect(await refuse({ "retry-after": "Wed, 21 Oct 2026 07:28:00 GMT" })).toBeUndefined();
+    expect(await refuse({})).toBeUndefined();
+  });
+
+  it("a request that is given up is cancelled, before it is sent or in its middle", async () => {
+    server = await startScriptedServer((response) => {
+      response.writeHead(200);
+      response.write(frame(contentChunk("a")));
+    });
+    const abort = new AbortController();
+    const cancellable = { ...request, signal: abort.signal, onOutput: () => abort.abort() };
+    const record = await streamRequest(targetOf(server.url), cancellable, createManualClock());
+    expect(record).toMatchObject({ error: { kind: "cancelled" }, outputMs: [0] });
+    const late = await streamRequest(targetOf(server.url), cancellable, createManualClock());
+    expect(late).toMatchObject({ error: { kind: "cancelled" }, outputMs: [] });
+    expect(server.bodies).toHaveLength(1);
+  });
+
   it("a request past its time limit is a timeout, and the server sees it go", async () => {
     const clock = createManualClock();
     let gone: () => void = () => undefined;
@@ -186,6 +212,56 @@ describe("how a request can end", () => {
     );
     expect(record.error).toEqual({ kind: "timeout", message: "Not finished after 1000 ms." });
     await left;
+  });
+});
+
+describe("what a request can say and keep", () => {
+  it("sends messages, fields and headers, and puts the answer together", async () => {
+    const call = (index: number, fields: object): unknown => ({
+      choices: [{ index: 0, delta: { tool_calls: [{ index, ...fields }] }, finish_reason: null }],
+    });
+    const server = await startScriptedServer((response) => {
+      response.writeHead(200);
+      const first = { id: "c1", function: { name: "get", arguments: '{"a"' } };
+      response.end(
+        [
+          contentChunk("Let me "),
+          contentChunk("see."),
+          call(0, first),
+          call(1, { id: "c2", function: { name: "put", arguments: "{}" } }),
+          call(0, { function: { arguments: ":1}" } }),
+          FINISH_CHUNK,
+          "[DONE]",
+        ]
+          .map(frame)
+          .join(""),
+      );
+    });
+    const messages = [
+      { role: "system", content: "s" },
+      { role: "user", content: "u" },
+    ] as const;
+    const record = await streamRequest(
+      targetOf(server.url),
+      {
+        ...request,
+        prompt: messages,
+        fields: { tools: [1], ignore_eos: false },
+        headers: { "x-a": "b" },
+        keepAnswer: true,
+      },
+      createManualClock(),
+    );
+    await server.close();
+    expect(server.bodies).toMatchObject([{ messages, tools: [1], ignore_eos: false, max_tokens: 3 }]);
+    expect(server.headers).toMatchObject([{ "x-a": "b" }]);
+    expect(record.answer).toEqual({
+      content: "Let me see.",
+      calls: [
+        { id: "c1", type: "function", function: { name: "get", arguments: '{"a":1}' } },
+        { id: "c2", type: "function", function: { name: "put", arguments: "{}" } },
+      ],
+    });
   });
 });
 

@@ -98,6 +98,8 @@ describe("parseOptions", () => {
     ["--scenario", "shared-prefix", "--shared-prefix", "0"],
     ["--scenario", "shared-prefix", "--isl", "900"],
     ["--scenario", "shared-prefix", "--concurrency", "1,4"],
+    ["--scenario", "multi-turn", "--endpoint", "completions"],
+    ["--scenario", "multi-turn", "--duration", "5"],
     ["--streams", "3"],
     ["--texts", "3"],
     ["--threads", "3"],

@@ -1,12 +1,14 @@
 /** A server on loopback that answers as a test wants: whole streams, broken ones, refusals. */
 import { createServer } from "node:http";
-import type { IncomingMessage, ServerResponse } from "node:http";
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 
 export interface ScriptedServer {
   readonly url: string;
   /** Bodies of the completion requests so far, parsed. */
   readonly bodies: readonly Record<string, unknown>[];
+  /** Headers of those. */
+  readonly headers: readonly IncomingHttpHeaders[];
   close(): Promise<void>;
 }
 
@@ -16,6 +18,7 @@ export type Answer = (response: ServerResponse, body: Record<string, unknown>) =
 /** Tokenizes as one token per word; lists the model `scripted`. */
 export async function startScriptedServer(answer: Answer): Promise<ScriptedServer> {
   const bodies: Record<string, unknown>[] = [];
+  const headers: IncomingHttpHeaders[] = [];
   const server = createServer((request, response) => {
     void readBody(request).then((text) => {
       if (request.url === "/v1/models") return sendJson(response, 200, { data: [{ id: "scripted" }] });
@@ -25,6 +28,7 @@ export async function startScriptedServer(answer: Answer): Promise<ScriptedServe
         return sendJson(response, 200, { tokens: words.map((_, index) => index) });
       }
       bodies.push(body);
+      headers.push(request.headers);
       return answer(response, body);
     });
   });
@@ -32,6 +36,7 @@ export async function startScriptedServer(answer: Answer): Promise<ScriptedServe
   return {
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     bodies,
+    headers,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());

@@ -1,5 +1,5 @@
 /** A turn of a scenario without a server: time stands still until a request takes some, and a word is a token. */
-import type { RequestRecord, StreamedRequest, Target } from "../../../bench/client.ts";
+import type { ChatMessage, RequestRecord, StreamedRequest, Target } from "../../../bench/client.ts";
 import { PromptSource } from "../../../bench/prompts.ts";
 import type { ScenarioTurn } from "../../../bench/scenarios/scenario.ts";
 import { createManualClock } from "../manual-clock.ts";
@@ -67,4 +67,14 @@ export function recordOf(
     error: undefined,
     ...fields,
   };
+}
+
+/** Of a prompt that is one text. */
+export function textOf({ prompt }: Pick<StreamedRequest, "prompt">): string {
+  return typeof prompt === "string" ? prompt : "";
+}
+
+/** Of a prompt that is a conversation. */
+export function messagesOf({ prompt }: Pick<StreamedRequest, "prompt">): readonly ChatMessage[] {
+  return typeof prompt === "string" ? [] : prompt;
 }

@@ -1,13 +1,8 @@
 import { describe, expect, it } from "vitest";
-import type { RequestRecord, SendOne, Target } from "../../../bench/client.ts";
+import type { SendOne } from "../../../bench/client.ts";
 import { runLongBesideShort, summarizeLongBesideShort } from "../../../bench/scenarios/long-beside-short.ts";
+import { recordOf, target, textOf } from "./fake-turn.ts";
 
-const target: Target = {
-  url: "http://127.0.0.1:1",
-  endpoint: "chat",
-  model: "m",
-  apiKey: undefined,
-};
 const plan = {
   streamPrompts: ["s0", "s1"],
   longPrompt: "long",
@@ -16,28 +11,14 @@ const plan = {
   timeoutMs: 1000,
 };
 
-function recordOf(startMs: number, outputMs: readonly number[]): RequestRecord {
-  return {
-    startMs,
-    endMs: (outputMs.at(-1) ?? startMs) + 1,
-    firstChunkMs: outputMs[0],
-    choiceMs: outputMs,
-    outputMs,
-    promptTokens: 30,
-    cachedTokens: 0,
-    outputTokens: outputMs.length,
-    countedBy: "usage",
-    finishReason: "length",
-    error: undefined,
-  };
-}
-
 describe("runLongBesideShort", () => {
   it("the long prompt is sent when the slowest stream has shown 16 chunks, not before", async () => {
     const sent: string[] = [];
     let end: () => void = () => undefined;
     const longSent = new Promise<void>((resolve) => (end = resolve));
-    const streamOne: SendOne = async (_, { prompt, onOutput }) => {
+    const streamOne: SendOne = async (_, request) => {
+      const { onOutput } = request;
+      const prompt = textOf(request);
       sent.push(prompt);
       if (prompt === "long") {
         end();

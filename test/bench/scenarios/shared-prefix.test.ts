@@ -1,13 +1,13 @@
 import { expect, test } from "vitest";
 import { sharedPrefix } from "../../../bench/scenarios/shared-prefix.ts";
-import { fakeTurn, recordOf } from "./fake-turn.ts";
+import { fakeTurn, recordOf, textOf } from "./fake-turn.ts";
 
 const plan = sharedPrefix.plan({ requests: 4, concurrency: 2, sharedPrefix: 50, osl: 3 });
 
 test("all prompts begin with the same words and end with others; those before them share nothing", async () => {
   const { turn, sent } = fakeTurn(() => recordOf(0, [1, 2, 3]), 1);
   await plan.run(turn);
-  const words = sent.map(({ prompt }) => prompt.split(" "));
+  const words = sent.map((request) => textOf(request).split(" "));
   const [warm, ...measured] = words;
   const prefix = measured[0]?.slice(0, 50);
   expect(words.map(({ length }) => length)).toEqual([82, 82, 82, 82, 82]);

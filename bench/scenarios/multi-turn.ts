@@ -1,0 +1,171 @@
+/**
+ * More conversations than a server has slots: each turn's prompt is the whole conversation so far, which the server may
+ * have computed in a slot that somebody else has used since.
+ */
+import type { ChatMessage, RequestRecord } from "../client.ts";
+import { formatRequests, number } from "../format.ts";
+import { summarizeLevel, toVllmResult, ttftMs } from "../level-summary.ts";
+import type { PromptSource } from "../prompts.ts";
+import { createRng, deriveSeed } from "../rng.ts";
+import { sum, summarize } from "../stats.ts";
+import { Gate } from "./gate.ts";
+import type { Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
+
+interface Settings {
+  readonly conversations: number;
+  readonly turns: number;
+  /** Most requests that are open at a time. */
+  readonly concurrency: number;
+  /** Of the first message. */
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+  readonly thinkMs: number;
+}
+
+interface TurnRecord {
+  /** From 0. */
+  readonly turn: number;
+  readonly record: RequestRecord;
+}
+
+/** Of each message after the first. */
+const LATER_TOKENS = 32;
+/** Messages whose length is fitted to the token count; the others have the same words in another order. */
+const FITTED = 64;
+
+export const multiTurn: Scenario = {
+  name: "multi-turn",
+  about:
+    "--conversations chats (24) of --turns turns (4) at once; --think between turns (0), --concurrency of them open (all)",
+  takes: ["conversations", "turns", "concurrency", "think", "isl", "osl"],
+  chatOnly: true,
+  formulas: [
+    "later turns     those after the first of each conversation, whose prompts have been seen but for the last message",
+    "cached          prompt tokens of later turns that the server took from its cache / all of them",
+    "total           first request sent to last request ended",
+  ],
+  plan: ({
+    conversations = 24,
+    turns = 4,
+    concurrency = conversations,
+    think: thinkMs = 0,
+    isl: promptTokens = 200,
+    osl: outputTokens = 32,
+  }) => {
+    const settings = { conversations, turns, concurrency, promptTokens, outputTokens, thinkMs };
+    return { settings, run: (turn) => runTurn(turn, settings) };
+  },
+};
+
+async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResult> {
+  const { conversations, turns, concurrency, promptTokens, outputTokens } = settings;
+  const { target, clock, seed, timeoutMs, warmup } = turn;
+  const lengths = (tokens: number) => ({ promptTokens: tokens, sharedPrefixTokens: 0 });
+  const first = await turn.prompts(0, lengths(promptTokens), Math.min(FITTED, conversations));
+  const later = await turn.prompts(
+    1,
+    lengths(LATER_TOKENS),
+    Math.min(FITTED, Math.max(1, conversations * (turns - 1))),
+  );
+  const others = await turn.prompts(2, lengths(promptTokens), Math.max(1, warmup));
+  for (let index = 0; index < warmup; index++)
+    await turn.send(target, { prompt: others.prompt(index), outputTokens, seed, timeoutMs });
+  const startMs = clock.nowMs();
+  const gate = new Gate(concurrency);
+  const records: TurnRecord[] = [];
+  await Promise.all(
+    Array.from({ length: conversations }, (_, index) =>
+      converse(turn, settings, { index, first, later, gate, records }),
+    ),
+  );
+  return resultOf(records, clock.nowMs() - startMs, settings);
+}
+
+interface Conversation {
+  readonly index: number;
+  readonly first: PromptSource;
+  readonly later: PromptSource;
+  readonly gate: Gate;
+  /** Of all conversations, as they end. */
+  readonly records: TurnRecord[];
+}
+
+/** One that gets no answer ends: nobody asks on. */
+async function converse(
+  { target, clock, send, seed, roundSeed, timeoutMs }: ScenarioTurn,
+  { turns, outputTokens, thinkMs }: Settings,
+  { index, first, later, gate, records }: Conversation,
+): Promise<void> {
+  const rng = createRng(deriveSeed(roundSeed, index));
+  const messages: ChatMessage[] = [];
+  for (let turn = 0; turn < turns; turn++) {
+    const content = turn === 0 ? first.prompt(index) : later.prompt(index * (turns - 1) + turn - 1);
+    messages.push({ role: "user", content });
+    const record = await gate.pass(() =>
+      send(target, {
+        prompt: [...messages],
+        outputTokens,
+        seed: (seed + index) >>> 0,
+        timeoutMs,
+        keepAnswer: true,
+      }),
+    );
+    records.push({ turn, record });
+    if (record.error !== undefined) return;
+    messages.push({ role: "assistant", content: record.answer?.content ?? "" });
+    // Readers are not all equally fast.
+    const pauseMs = thinkMs * (0.5 + rng.next());
+    if (pauseMs > 0 && turn + 1 < turns)
+      await new Promise<void>((resolve) => void clock.after(pauseMs, resolve));
+  }
+}
+
+function resultOf(
+  turns: readonly TurnRecord[],
+  wallMs: number,
+  { concurrency, outputTokens }: Settings,
+): TurnResult {
+  const records = turns.map(({ record }) => record);
+  const run = { records, wallMs };
+  const level = summarizeLevel(run, outputTokens);
+  const ttftOf = (wanted: (turn: number) => boolean) =>
+    summarize(turns.flatMap(({ turn, record }) => (wanted(turn) ? (ttftMs(record) ?? []) : [])));
+  const [first, later] = [ttftOf((turn) => turn === 0), ttftOf((turn) => turn > 0)];
+  const cachedShare = cachedShareOf(turns.flatMap(({ turn, record }) => (turn > 0 ? [record] : [])));
+  return {
+    figures: {
+      "later ttft p50 ms": later.p50,
+      "later ttft p90 ms": later.p90,
+      "first ttft p50 ms": first.p50,
+      "later cached %": cachedShare === undefined ? undefined : 100 * cachedShare,
+      "total s": wallMs / 1000,
+      "output tok/s": level.outputTokensPerSecond,
+    },
+    lines: [
+      `turns after the first: ttft p50 ${number(later.p50)} ms   p90 ${number(later.p90)} ms   ` +
+        `cached ${cachedShare === undefined ? "-" : `${(100 * cachedShare).toFixed(1)} %`}   ` +
+        `first turns: ttft p50 ${number(first.p50)} ms`,
+      ...formatRequests(level),
+    ],
+    summary: {
+      laterTtftMs: later,
+      firstTtftMs: first,
+      laterCachedShare: cachedShare,
+      totalMs: wallMs,
+      max_concurrency: concurrency,
+      ...toVllmResult(run, level),
+      ...level,
+    },
+    errors: level.errors,
+    records,
+  };
+}
+
+/** Undefined where the server does not say what it took from its cache. */
+export function cachedShareOf(records: readonly RequestRecord[]): number | undefined {
+  const counted = records.flatMap(({ promptTokens, cachedTokens }) =>
+    promptTokens === undefined || cachedTokens === undefined ? [] : [{ promptTokens, cachedTokens }],
+  );
+  const promptTokens = sum(counted.map((record) => record.promptTokens));
+  return promptTokens === 0 ? undefined : sum(counted.map((record) => record.cachedTokens)) / promptTokens;
+}
