@@ -11,6 +11,7 @@ import type {
   TokenId,
   TokenLogprobs,
 } from "./protocol.ts";
+import type { AdapterSet } from "./adapters.ts";
 import type { CostModel } from "./scheduler/types.ts";
 
 /** Tokens of one sequence in one native call. */
@@ -104,6 +105,8 @@ export interface Backend {
     readonly anywhere: boolean;
     /** A slot that decodes alone with more cells runs in another kernel. */
     readonly aloneTokens: number;
+    /** Whether it does with adapters, too. */
+    readonly withAdapters: boolean;
   };
   /** What calls cost, where that is known without measuring; undefined for a real device. */
   readonly cost: CostModel | undefined;
@@ -117,9 +120,10 @@ export interface Backend {
   /**
    * Starts computing the entries in one native call.
    * @param entries In ascending order of slots, at most `batchTokens` tokens.
+   * @param adapters What all of them are computed with; absent is the model alone.
    * @throws {EngineError} `internal` for entries that native code must not see.
    */
-  run(entries: readonly BatchEntry[]): BatchRun;
+  run(entries: readonly BatchEntry[], adapters?: AdapterSet): BatchRun;
   /**
    * @param prompt What repetitions are looked for in, beside the output.
    * @throws {EngineError} `invalid_request` for a token outside the vocabulary, `grammar_rejected`,

@@ -5,6 +5,8 @@
  */
 import { performance } from "node:perf_hooks";
 import { calibratedCostModel } from "./scheduler/cost-model.ts";
+import { adapterSet } from "./adapters.ts";
+import type { AdapterSet } from "./adapters.ts";
 import type { Backend, BatchEntry } from "./backend.ts";
 import type { CostModel } from "./scheduler/types.ts";
 
@@ -45,7 +47,35 @@ export async function calibrate(backend: Backend): Promise<CostModel> {
   for (const tokens of CHECKED_TOKENS.filter((count) => count <= Math.min(batchTokens, contextTokens)))
     check.push({ tokens, ms: await measure(backend, [checkEntry(tokens)]) });
   const copyMs = slots < 2 ? 0 : await measureCopy(backend, token, decode[0]?.ms ?? 0);
-  return calibratedCostModel({ decode, prefill, copyMs, check });
+  const cost = calibratedCostModel({ decode, prefill, copyMs, check });
+  const switchMs = await measureSwitch(backend, [prefillEntry(longest)], decodeEntries(1));
+  return switchMs === undefined ? cost : { ...cost, switchMs };
+}
+
+/**
+ * What the first call with other adapters takes longer than the next one, in ms; undefined without adapters. Each adapter
+ * computes one of each, so that one that cannot be computed with is found now.
+ */
+async function measureSwitch(
+  backend: Backend,
+  prompt: readonly BatchEntry[],
+  token: readonly BatchEntry[],
+): Promise<number | undefined> {
+  const { adapters: loaded = [] } = backend.facts;
+  const sets = Array.from(loaded.keys(), (adapter) => adapterSet([{ adapter, scale: 1 }], loaded));
+  for (const set of sets) {
+    await timed(backend, prompt, set);
+    await timed(backend, token, set);
+  }
+  const [first] = sets;
+  if (first === undefined) return undefined;
+  let leastMs = Infinity;
+  for (let run = 0; run < MEASURED_RUNS; run++) {
+    await timed(backend, token);
+    const switchedMs = await timed(backend, token, first);
+    leastMs = Math.min(leastMs, Math.max(0, switchedMs - (await timed(backend, token, first))));
+  }
+  return leastMs;
 }
 
 /** What a queued copy adds to the decode call after it, in ms: runtimes copy a slot whole, however few cells it has. */
@@ -80,13 +110,23 @@ function measuredWidths(slots: number): number[] {
 async function measure(backend: Backend, entries: readonly BatchEntry[]): Promise<number> {
   let bestMs = Infinity;
   for (let run = 0; run <= MEASURED_RUNS; run++) {
-    const startMs = performance.now();
-    await backend.run(entries).done;
-    const ms = performance.now() - startMs;
+    const ms = await timed(backend, entries);
     if (run > 0) bestMs = Math.min(bestMs, ms);
-    for (const { slot } of entries) backend.truncate(slot, 0);
     // A slow model tells enough with one run.
     if (run > 0 && ms > 500) break;
   }
   return bestMs;
+}
+
+/** Of one call over empty slots, in ms. */
+async function timed(
+  backend: Backend,
+  entries: readonly BatchEntry[],
+  adapters?: AdapterSet,
+): Promise<number> {
+  const startMs = performance.now();
+  await backend.run(entries, adapters).done;
+  const ms = performance.now() - startMs;
+  for (const { slot } of entries) backend.truncate(slot, 0);
+  return ms;
 }

@@ -5,6 +5,7 @@
  * call runs, because the step in flight follows a plan that no longer changes. Cells change at boundaries only.
  */
 import { performance } from "node:perf_hooks";
+import { adapterSet } from "./adapters.ts";
 import { calibrate } from "./calibrate.ts";
 import { EmbeddingQueue } from "./embedding-queue.ts";
 import { EngineError } from "./errors.ts";
@@ -14,6 +15,7 @@ import { allowanceOf, checkRoom } from "./scheduler/entry.ts";
 import { createState, setPaused, setPriority, submit } from "./scheduler/transitions.ts";
 import { engineStats } from "./stats.ts";
 import { StepLoop } from "./step-loop.ts";
+import type { AdapterSet } from "./adapters.ts";
 import type { Backend, BackendLoader } from "./backend.ts";
 import { PriorityClass } from "./sharing.ts";
 import type { RequestChange } from "./sharing.ts";
@@ -67,6 +69,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           maxQueued: options.maxQueued,
           deterministic: options.deterministic,
           speculate: options.speculate ?? backend.exactTogether.anywhere,
+          speculateAdapted: options.speculate ?? backend.exactTogether.withAdapters,
           speculateAloneTokens: options.speculate === true ? Infinity : backend.exactTogether.aloneTokens,
           canRewind: backend.canRewind,
           plugGaps: options.plugGaps ?? true,
@@ -150,6 +153,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       // Before the work of tokenizing a prompt that would be refused.
       const known = command.accepted === true || command.resume.length > 0;
       if (!known) checkRoom(loop.state, command.owner, performance.now());
+      const adapters = adapterSet(command.adapters, backend.facts.adapters);
       const prompt = backend.tokenize(command.prompt, command.addBos);
       if (prompt.length > maxPromptTokens) {
         const details = { promptTokens: prompt.length, maxPromptTokens };
@@ -179,7 +183,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
               prompt,
               resume: backend.tokenize([{ tokens: command.resume }], false),
               maxTokens: command.params.maxTokens,
-              cacheKey: command.cacheScope ?? "",
+              cacheKey: cacheKeyOf(command, adapters),
+              adapters,
               reusePrefix: command.params.reusePrefix && top === undefined,
               readsPrompt: top !== undefined,
               predicted: backend.tokenize(command.predicted ?? [], false),
@@ -237,6 +242,11 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       return loaded !== undefined && loaded.loop.state.requests.size === 0 && !loaded.embeddings.pending;
     },
   };
+}
+
+/** What other adapters have computed is other cells. */
+function cacheKeyOf({ cacheScope = "" }: SubmitCommand, adapters: AdapterSet | undefined): string {
+  return adapters === undefined ? cacheScope : `${adapters.key}\n${cacheScope}`;
 }
 
 function describe(error: unknown): { code: EngineError["code"]; message: string } {

@@ -38,7 +38,7 @@ export class FaultInjector {
     return async (options, onProgress) => {
       const backend = await load(options, onProgress);
       const [run, createSampler] = [backend.run.bind(backend), backend.createSampler.bind(backend)];
-      backend.run = (entries) => this.#run(() => run(entries));
+      backend.run = (...call) => this.#run(() => run(...call));
       backend.createSampler = (params, prompt) => this.#sampler(createSampler(params, prompt), params);
       return backend;
     };

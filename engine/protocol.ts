@@ -4,6 +4,7 @@
  * They are plain data for the structured clone algorithm, so the same engine can sit in this process or in a
  * child process. Text becomes tokens only inside the engine; tokens become text only outside it.
  */
+import type { AdapterFacts, AdapterUse } from "./adapters.ts";
 import type { EngineErrorCode } from "./errors.ts";
 import type { Allowance, FairnessConfig, PriorityClass, RequestChange } from "./sharing.ts";
 import type { Timeline } from "./timeline.ts";
@@ -113,6 +114,8 @@ export interface SubmitCommand {
   readonly resume: readonly TokenId[];
   /** Cells are shared with requests of the same scope alone; absent is one scope of its own. */
   readonly cacheScope?: string | undefined;
+  /** LoRA adapters that prompt and output are computed with; absent or empty is the model alone. */
+  readonly adapters?: readonly AdapterUse[];
   /** Label of who asked (an API key's name), shown in slot listings; never a secret. Owners share the slots. */
   readonly owner: string;
   /** Absent is `PriorityClass.normal`. */
@@ -129,6 +132,8 @@ export interface SubmitCommand {
 
 export interface LoadOptions {
   readonly modelPath: string;
+  /** Files of LoRA adapters that requests may ask for; absent is none. */
+  readonly adapters?: readonly string[];
   /** Tokens each slot can hold; undefined lets the engine choose from the model and the memory. */
   readonly contextTokens: number | undefined;
   readonly slots: number;
@@ -280,6 +285,8 @@ export interface ModelFacts {
   readonly embeddings: EmbeddingFacts | undefined;
   /** Whether the model scores documents against a query. */
   readonly ranking: boolean;
+  /** Of `LoadOptions.adapters`, in their order; absent is none. */
+  readonly adapters?: readonly AdapterFacts[];
 }
 
 export interface EmbeddingFacts {

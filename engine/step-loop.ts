@@ -205,7 +205,7 @@ export class StepLoop {
   async #runCall(call: PlannedCall): Promise<void> {
     const startMs = performance.now();
     this.#recorder.beginCall(this.state, call, startMs);
-    const run = this.#backend.run(call.entries);
+    const run = this.#backend.run(call.entries, call.adapters);
     const early = this.#backend.drawsInOrder ? this.#startDraws(call, run) : undefined;
     this.#send();
     try {

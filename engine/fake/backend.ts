@@ -5,6 +5,7 @@
  * call, entries out of order, positions that leave a gap, changes of cells while a call runs.
  */
 import { EngineError } from "../errors.ts";
+import type { AdapterFacts, AdapterSet } from "../adapters.ts";
 import { drawSeed } from "../sampling-seed.ts";
 import { TokenAttribute } from "../protocol.ts";
 import type {
@@ -35,6 +36,8 @@ export interface FakeOptions {
   readonly itlTargetMs?: number;
   readonly canRewind?: boolean;
   readonly drawsInOrder?: boolean;
+  /** Adapters that requests may ask for. */
+  readonly adapters?: readonly AdapterFacts[];
   /** How many tokens the next one depends on; a short memory makes outputs that repeat themselves. Default: all. */
   readonly memory?: number;
   /** The model ends its output with this probability per token, 0-1. */
@@ -53,7 +56,7 @@ export interface FakeOptions {
 export class FakeBackend implements Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
-  readonly exactTogether = { anywhere: true, aloneTokens: Infinity };
+  readonly exactTogether = { anywhere: true, aloneTokens: Infinity, withAdapters: true };
   /** A pass costs 10 ms and 1 ms a slot, a prompt token 2 ms, a copy 5 ms, a guess a quarter of a millisecond. */
   readonly cost: CostModel;
   readonly drawsInOrder: boolean;
@@ -100,6 +103,7 @@ export class FakeBackend implements Backend {
       prefillChunk,
       batchTokens,
       itlTargetMs: options.itlTargetMs ?? 1000,
+      adapters: options.adapters ?? [],
     });
   }
 
@@ -107,17 +111,17 @@ export class FakeBackend implements Backend {
     return Uint32Array.from(parts.flatMap((part) => tokenizePart(part)));
   }
 
-  run(entries: readonly BatchEntry[]): BatchRun {
+  run(entries: readonly BatchEntry[], adapters?: AdapterSet): BatchRun {
     if (this.#running) throw new EngineError("internal", "A call during a call.");
     const logits = entries.flatMap((entry) => {
       if (entry.everyLogit === true) return [...entry.tokens];
       return entry.sample ? [0] : [];
     });
-    this.#inFlight = this.#compute(entries);
+    this.#inFlight = this.#compute(entries, adapters);
     return { logits: logits.map((_, i) => i as LogitsHandle), done: this.#inFlight };
   }
 
-  async #compute(entries: readonly BatchEntry[]): Promise<void> {
+  async #compute(entries: readonly BatchEntry[], adapters: AdapterSet | undefined): Promise<void> {
     this.#running = true;
     try {
       this.#check(entries);
@@ -126,7 +130,7 @@ export class FakeBackend implements Backend {
       this.#logits = [];
       for (const { slot, tokens, sample, everyLogit } of entries) {
         const cells = this.#cells[slot] ?? [];
-        cells.push(...tokens);
+        cells.push(...Array.from(tokens, (token) => fakeCell(token, adapters?.key)));
         if (everyLogit === true)
           for (let end = cells.length - tokens.length + 1; end <= cells.length; end++)
             this.#logits.push(hashOf(remembered(cells.slice(0, end), this.#memory)));
@@ -291,13 +295,18 @@ export function fakeScore(query: ArrayLike<TokenId>, document: ArrayLike<TokenId
   return (hashOf([...Array.from(query), FAKE_END, ...Array.from(document)]) % 1000) / 1000;
 }
 
-/** Log probabilities of a prompt's tokens but the first, computed without slots and cells: the truth for tests. */
+/**
+ * Log probabilities of a prompt's tokens but the first, computed without slots and cells: the truth for tests.
+ * @param adapters Key of the set they are computed with.
+ */
 export function fakePromptLogprobs(
   prompt: readonly TokenId[],
   top: number,
   memory = Infinity,
+  adapters?: string,
 ): TokenLogprobs[] {
-  const stateAfter = (end: number): number => hashOf(remembered(prompt.slice(0, end), memory));
+  const cells = prompt.map((token) => fakeCell(token, adapters));
+  const stateAfter = (end: number): number => hashOf(remembered(cells.slice(0, end), memory));
   return prompt.slice(1).map((token, i) => logprobsOf(stateAfter(i + 1), token, top));
 }
 
@@ -315,12 +324,34 @@ export function fakeOutput(
   seed?: number,
   memory = Infinity,
 ): TokenId[] {
+  return fakeContinuation(prompt, count, { seed, memory });
+}
+
+/** The same with adapters, by the key of their set. */
+export function fakeContinuation(
+  prompt: readonly TokenId[],
+  count: number,
+  { seed, memory = Infinity, adapters }: FakeContinuation,
+): TokenId[] {
   const sequence = [...prompt];
   for (let i = 0; i < count; i++) {
     const draw = seed === undefined ? 0 : drawSeed(seed, sequence.length);
-    sequence.push(97 + (drawSeed(hashOf(remembered(sequence, memory)), draw) % 26));
+    const cells = sequence.map((token) => fakeCell(token, adapters));
+    sequence.push(97 + (drawSeed(hashOf(remembered(cells, memory)), draw) % 26));
   }
   return sequence.slice(prompt.length);
+}
+
+interface FakeContinuation {
+  readonly seed?: number | undefined;
+  readonly memory?: number;
+  readonly adapters?: string | undefined;
+}
+
+/** A cell shows what it was computed with, so that one that was computed with something else changes the output. */
+function fakeCell(token: TokenId, adapters: string | undefined): number {
+  if (adapters === undefined) return token;
+  return token ^ hashOf(Array.from(adapters, (character) => character.charCodeAt(0)));
 }
 
 function remembered(tokens: readonly TokenId[], memory: number): readonly TokenId[] {
@@ -345,7 +376,9 @@ function tokenizePart(part: PromptPart): TokenId[] {
   return control >= 0 ? [FAKE_START + control] : [...new TextEncoder().encode(part.text)];
 }
 
-type FakeSizes = Pick<ModelFacts, "slots" | "contextTokens" | "prefillChunk" | "batchTokens" | "itlTargetMs">;
+type FakeSizes = Required<
+  Pick<ModelFacts, "slots" | "contextTokens" | "prefillChunk" | "batchTokens" | "itlTargetMs" | "adapters">
+>;
 
 function fakeFacts(sizes: FakeSizes): Omit<ModelFacts, "loadMs"> {
   const names = CONTROL_NAMES.map((name) => new TextEncoder().encode(name));

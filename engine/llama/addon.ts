@@ -22,6 +22,9 @@ export interface AddonGrammar {
  */
 export type AddonGrammarState = object & { readonly __brand: "AddonGrammarState" };
 
+/** A LoRA adapter of a model, which frees it. */
+export type AddonAdapter = object & { readonly __brand: "AddonAdapter" };
+
 /** Draws tokens; holds its options between draws. (`AddonSampler` of the native addon.) */
 export interface AddonSampler {
   dispose(): void;
@@ -105,6 +108,8 @@ export interface AddonContext {
   getSequenceKvCacheMaxPosition(sequence: number): number;
   getMemoryBreakdown(): { readonly cpuRam: number; readonly gpuVram: number };
   getThreads(): number;
+  /** Replaces what is applied, from the next call on; nothing is loaded by it. */
+  setLoras(adapters: readonly AddonAdapter[], scales: readonly number[]): void;
 }
 
 /** A llama.cpp context that gives vectors, of sequence 0 alone. */
@@ -128,6 +133,8 @@ export interface AddonModel {
   detokenize(tokens: Uint32Array, special: boolean): string;
   /** Number of parameters. */
   getTotalParameters(): number;
+  /** Rejects for a file that is no adapter of this model; the runtime's log says why. */
+  loadLora(adapter: AddonAdapter): Promise<void>;
 }
 
 export interface AddonSamplerClass {
@@ -151,6 +158,8 @@ export interface AddonBindings {
     options: { readonly addonExports: AddonBindings; readonly rootRuleName: string },
   ) => AddonGrammar;
   readonly AddonGrammarEvaluationState: AddonGrammarStateClass;
+  /** Reads nothing yet. */
+  readonly AddonModelLora: new (model: AddonModel, path: string) => AddonAdapter;
   getIsArchRecurrent(architecture: string): boolean | undefined;
   getIsArchHybrid(architecture: string): boolean | undefined;
 }
@@ -166,6 +175,7 @@ const CONTEXT_METHODS = [
   "getSequenceKvCacheMaxPosition",
   "getMemoryBreakdown",
   "getThreads",
+  "setLoras",
 ] as const satisfies readonly (keyof AddonContext)[];
 
 const EMBEDDING_METHODS = [
@@ -185,6 +195,7 @@ const MODEL_METHODS = [
   "tokenize",
   "detokenize",
   "getTotalParameters",
+  "loadLora",
 ] as const satisfies readonly (keyof AddonModel)[];
 
 const SAMPLER_METHODS = [
@@ -196,6 +207,7 @@ const BINDINGS = [
   "AddonSampler",
   "AddonGrammar",
   "AddonGrammarEvaluationState",
+  "AddonModelLora",
   "getIsArchRecurrent",
   "getIsArchHybrid",
 ] as const satisfies readonly (keyof AddonBindings)[];

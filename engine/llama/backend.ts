@@ -12,7 +12,9 @@ import type {
   LogprobReader,
   Sampler,
 } from "../backend.ts";
+import type { AdapterSet } from "../adapters.ts";
 import type { GenerationParams, ModelFacts, PromptPart } from "../protocol.ts";
+import type { AddonAdapter } from "./addon.ts";
 import type { SamplerHost } from "./sampler.ts";
 
 const LAST_POSITION = Uint32Array.of(0);
@@ -23,6 +25,8 @@ export interface LlamaBackendParts extends SamplerHost {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
   readonly embedder: Embedder;
+  /** In the order of `facts.adapters`. */
+  readonly adapters: readonly AddonAdapter[];
   /** Frees context and model. */
   readonly dispose: () => Promise<void>;
 }
@@ -38,6 +42,8 @@ export class LlamaBackend implements Backend {
   readonly embedder: Embedder;
   /** A native call in flight: cells must not change until it is over. */
   #running = false;
+  /** Key of the adapters that are applied. */
+  #applied = "";
 
   constructor(parts: LlamaBackendParts) {
     this.#parts = parts;
@@ -52,8 +58,9 @@ export class LlamaBackend implements Backend {
     return promptTokens(parts, bosToken, this.#parts.model, this.#parts.vocabulary);
   }
 
-  run(entries: readonly BatchEntry[]): BatchRun {
+  run(entries: readonly BatchEntry[], adapters?: AdapterSet): BatchRun {
     this.#check(entries);
+    this.#apply(adapters);
     const { context } = this.#parts;
     const logits: LogitsHandle[] = [];
     context.initBatch(entries.reduce((tokens, entry) => tokens + entry.tokens.length, 0));
@@ -63,6 +70,22 @@ export class LlamaBackend implements Backend {
         logits.push(index as LogitsHandle);
     }
     return { logits, done: this.#decode() };
+  }
+
+  /** Anything else than before makes llama.cpp build its graphs anew. */
+  #apply(adapters: AdapterSet | undefined): void {
+    const { key = "", uses = [] } = adapters ?? {};
+    if (key === this.#applied) return;
+    const applied = uses.map(({ adapter }) => {
+      const loaded = this.#parts.adapters[adapter];
+      if (loaded === undefined) throw new EngineError("internal", `There is no adapter ${adapter}.`);
+      return loaded;
+    });
+    this.#parts.context.setLoras(
+      applied,
+      uses.map(({ scale }) => scale),
+    );
+    this.#applied = key;
   }
 
   async #decode(): Promise<void> {

@@ -1,9 +1,9 @@
 /** Loads a model and its context through node-llama-cpp's public API, and reads what must be known of them. */
-import { createHash } from "node:crypto";
-import { open, stat } from "node:fs/promises";
+import { stat } from "node:fs/promises";
 import { basename } from "node:path";
 import { InsufficientMemoryError, LlamaLogLevel, NoBinaryFoundError, getLlama } from "node-llama-cpp";
 import { EngineError } from "../errors.ts";
+import { loadAdapters } from "./adapters.ts";
 import { addonBindingsOf, addonContextOf, addonModelOf } from "./addon.ts";
 import { LlamaBackend } from "./backend.ts";
 import {
@@ -13,6 +13,7 @@ import {
   defaultThreads,
 } from "./defaults.ts";
 import { LlamaEmbedder, generatesText, isEmbeddingModel } from "./embedder.ts";
+import { fingerprint } from "./fingerprint.ts";
 import { GrammarCache } from "./grammar.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
@@ -22,8 +23,6 @@ import type { AddonBindings } from "./addon.ts";
 
 /** A context below this is of no use to anybody. */
 const LEAST_CONTEXT_TOKENS = 256;
-/** How much of either end of a model file goes into its fingerprint. */
-const FINGERPRINT_BYTES = 1 << 20;
 
 export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
   await checkFile(options.modelPath);
@@ -38,6 +37,7 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
   const batchTokens = Math.max(options.batchTokens ?? Math.max(chunk, options.slots), options.slots);
   const flashAttention = usesFlashAttention(options);
   const context = await openContext(model, { options, threads, batchTokens, flashAttention });
+  const adapters = await loadAdapters(bindings, addonModel, options.adapters ?? []);
   const addonContext = addonContextOf(context);
   const metadata = model.fileInfo.metadata;
   const vocabulary = readVocabulary(addonModel, metadata.tokenizer.ggml.tokens.length);
@@ -65,7 +65,9 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     gpuLayers: model.gpuLayers,
     flashAttention,
     contextBytes: memory.cpuRam + memory.gpuVram,
-    fingerprint: await fingerprint(options, [
+    fingerprint: await fingerprint(options.modelPath, [
+      options.kvCacheType,
+      options.deterministic,
       llama.gpu,
       model.gpuLayers,
       llama.llamaCppRelease.release,
@@ -83,6 +85,7 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     generates: generatesText(model),
     embeddings: embedder.facts,
     ranking: model.fileInsights.supportsRanking,
+    adapters: adapters.map(({ facts: ofAdapter }) => ofAdapter),
   };
   return new LlamaBackend({
     facts,
@@ -95,6 +98,7 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     grammars: new GrammarCache({ bindings, model: addonModel, vocabulary }),
     contextTokens,
     embedder,
+    adapters: adapters.map(({ handle }) => handle),
     dispose: async () => {
       await embedder.dispose();
       await context.dispose();
@@ -215,12 +219,12 @@ function cannotRewind(bindings: AddonBindings, model: LlamaModel): boolean {
 const UNQUANTIZED: ReadonlySet<number | undefined> = new Set([0, 1, 32]);
 
 /**
- * On a CPU, F16 weights use another matrix kernel for one row than for several, and a lone row with more than 256
- * cells of context is split between threads. GPUs do not promise the same bits for any two batches.
+ * On a CPU, F16 weights and those of adapters use another matrix kernel for one row than for several, and a lone row
+ * with more than 256 cells of context is split between threads. GPUs do not promise the same bits for any two batches.
  */
 function exactTogether(gpu: boolean, fileType: number | undefined): Backend["exactTogether"] {
-  if (gpu) return { anywhere: true, aloneTokens: Infinity };
-  return { anywhere: !UNQUANTIZED.has(fileType), aloneTokens: 256 };
+  if (gpu) return { anywhere: true, aloneTokens: Infinity, withAdapters: true };
+  return { anywhere: !UNQUANTIZED.has(fileType), aloneTokens: 256, withAdapters: false };
 }
 
 async function deviceName(llama: Llama, model: LlamaModel, threads: number): Promise<string> {
@@ -232,23 +236,6 @@ async function deviceName(llama: Llama, model: LlamaModel, threads: number): Pro
 function fillInMiddleTokens(model: LlamaModel): FillInMiddleTokens | undefined {
   const { prefix, suffix, middle } = model.tokens.infill;
   return prefix === null || suffix === null || middle === null ? undefined : { prefix, suffix, middle };
-}
-
-async function fingerprint(options: LoadOptions, settings: readonly unknown[]): Promise<string> {
-  const hash = createHash("sha256");
-  const file = await open(options.modelPath);
-  try {
-    const { size } = await file.stat();
-    const buffer = Buffer.alloc(FINGERPRINT_BYTES);
-    for (const position of [0, Math.max(0, size - FINGERPRINT_BYTES)]) {
-      const { bytesRead } = await file.read(buffer, 0, FINGERPRINT_BYTES, position);
-      hash.update(buffer.subarray(0, bytesRead));
-    }
-    hash.update(JSON.stringify([size, options.kvCacheType, options.deterministic, ...settings]));
-  } finally {
-    await file.close();
-  }
-  return hash.digest("hex").slice(0, 10);
 }
 
 function outOfMemory(what: string, error: unknown, remedy: string): EngineError {

@@ -81,6 +81,7 @@ function planDrafts(
   const { config, cost } = state;
   let best: DraftPlan = { layout: layoutOf(state, decoding, length, 0), drafts: 0 };
   if (!config.speculate || !config.canRewind || config.deterministic) return best;
+  if (config.speculateAdapted === false && decoding[0]?.request.adapters !== undefined) return best;
   if (decoding.some((r) => !isLastKnown(r.request, r.length))) return best;
   if (!decoding.some(({ request }) => request.drafts?.guesses === true)) return best;
   const longest = Math.max(...decoding.map((r) => r.length));

@@ -1,5 +1,6 @@
 /** What must hold of the state and of every plan; checked in tests and, when asked for, at run time. */
 import { EngineError } from "../errors.ts";
+import { adapterKeyOf } from "./adapter-turns.ts";
 import { devicePasses } from "./passes.ts";
 import { mayBePassed } from "./prefix-first.ts";
 import { prefillCellEnd } from "./prefill-cells.ts";
@@ -86,6 +87,7 @@ function checkOwner(state: SchedulerState, slot: Slot): void {
   if (request === undefined) return;
   const { prompt, output } = request;
   expect(slot.length < knownTokens(request), "the last known token is never in the cells");
+  expect(slot.cacheKey === request.cacheKey, "a slot's cells are of its owner's scope and adapters");
   for (let i = 0; i < slot.length; i++) {
     const known = i < prompt.length ? prompt[i] : output[i - prompt.length];
     expect(slot.tokens[i] === known, "a slot holds the tokens of its owner");
@@ -115,7 +117,10 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
       "no copy is taken of a copy",
     );
   });
-  for (const call of plan.calls) checkCall(state, call, lengths);
+  for (const call of plan.calls) {
+    expect((call.adapters?.key ?? "") === plan.turns.current, "a step computes with one set of adapters");
+    checkCall(state, call, lengths);
+  }
   const decodes = plan.calls.filter((call) => call.kind === "decode");
   expect(
     decodes.length <= 1 && (decodes.length === 0 || plan.calls[0] === decodes[0]),
@@ -172,6 +177,8 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
     if (!plug) lengths.set(slot, position + tokens.length);
     const owner = state.requests.get(request ?? "");
     expect(owner?.paused !== true, "who is paused is not computed");
+    const adapters = owner === undefined ? undefined : adapterKeyOf(owner);
+    expect(plug || adapters === (call.adapters?.key ?? ""), "a call computes with its requests' adapters");
     const isLast = owner !== undefined && position === knownTokens(owner) - 1;
     expect(
       everyLogit !== true || owner?.readsPrompt === true || (sample && call.drafts > 0),

@@ -4,12 +4,16 @@
  * Decode comes first, for every request that can. Prefill gets the time that the inter-token target leaves,
  * in whole cells of a fixed grid, so that no output depends on who else is being served. When decode leaves
  * no room for a cell, prefill saves up the room that there is, or a share of the time, and spends it a cell at a time.
+ *
+ * A step computes with one set of adapters: of requests with different ones those run whose turn it is.
  */
+import { nextTurn } from "./adapter-turns.ts";
 import { admit, runningRequests } from "./admission.ts";
 import { prefillCallMs } from "./cost-model.ts";
 import { decodeCall } from "./decode-call.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
 import { CLASSES } from "./types.ts";
+import type { Turn } from "./adapter-turns.ts";
 import type { Running } from "./admission.ts";
 import type { PlannedCall, ScheduledRequest, SchedulerState, StepPlan } from "./types.ts";
 
@@ -28,17 +32,38 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const calls: PlannedCall[] = [];
   const grid = state.config.prefillChunk;
   const decodes = ({ request, length }: Running): boolean => length >= prefillEnd(request, grid);
-  const active = running.filter(({ request }) => !request.paused);
-  const decoding = active.filter(decodes);
+  const turn = nextTurn(
+    state,
+    running.filter(({ request }) => !request.paused),
+    why,
+  );
+  const decoding = turn.running.filter(decodes);
   if (decoding.length > 0) calls.push(decodeCall(state, decoding, running));
 
   const prefilling = inTurn(
     state,
-    active.filter((r) => !decodes(r)),
+    turn.running.filter((r) => !decodes(r)),
   );
-  const prefill = planPrefill(state, prefilling, calls[0]?.predictedMs, why);
+  const decodeMs = calls[0] && calls[0].predictedMs + turn.switchMs;
+  const prefill = planPrefill(state, prefilling, { decodeMs, creditMs: turn.creditMs }, why);
   calls.push(...prefill.calls);
-  return { ...admission, calls, prefillCreditMs: prefill.creditMs, why };
+  return {
+    ...admission,
+    calls: withAdapters(calls, turn),
+    turns: turn.turns,
+    prefillCreditMs: prefill.creditMs,
+    why,
+  };
+}
+
+/** What changing the adapters takes is in the first call; nothing is learnt of such a call. */
+function withAdapters(calls: readonly PlannedCall[], { running, switchMs }: Turn): PlannedCall[] {
+  const adapters = running[0]?.request.adapters;
+  return calls.map((call, i) => {
+    const applied = adapters === undefined ? call : { ...call, adapters };
+    if (i > 0 || switchMs === 0) return applied;
+    return { ...applied, predictedMs: call.predictedMs + switchMs, unscaledMs: 0 };
+  });
 }
 
 /** Prompt and output tokens so far. */
@@ -68,12 +93,12 @@ function inTurn(state: SchedulerState, prefilling: Running[]): Running[] {
 function planPrefill(
   state: SchedulerState,
   prefilling: readonly Running[],
-  decodeMs: number | undefined,
+  { decodeMs, creditMs: savedMs }: { readonly decodeMs: number | undefined; readonly creditMs: number },
   why: string[],
 ): { calls: PlannedCall[]; creditMs: number } {
   if (prefilling.length === 0) return { calls: [], creditMs: 0 };
   const calls: PlannedCall[] = [];
-  let creditMs = state.prefillCreditMs;
+  let creditMs = savedMs;
   let roomMs = state.config.itlTargetMs - (decodeMs ?? 0);
   for (const cell of gridCells(state, prefilling)) {
     if (decodeMs === undefined) {

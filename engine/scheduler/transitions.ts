@@ -5,6 +5,7 @@
  * request leaves through `release`, so a slot cannot be leaked or freed twice.
  */
 import { EngineError } from "../errors.ts";
+import { NO_TURNS, chargeTurn } from "./adapter-turns.ts";
 import { refinedCostModel } from "./cost-model.ts";
 import { addDeadlines } from "./deadlines.ts";
 import { DraftIndex } from "./draft-index.ts";
@@ -59,13 +60,14 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     deadlines: [],
     cost,
     prefillCreditMs: 0,
+    turns: NO_TURNS,
     nextArrival: 0,
   };
 }
 
 export type NewRequest = Pick<
   ScheduledRequest,
-  "id" | "tenant" | "priority" | "prompt" | "cacheKey" | "reusePrefix" | "readsPrompt"
+  "id" | "tenant" | "priority" | "prompt" | "cacheKey" | "adapters" | "reusePrefix" | "readsPrompt"
 > & {
   /** Undefined: to the end of the context. Larger values are cut to it. */
   readonly maxTokens: number | undefined;
@@ -233,6 +235,7 @@ function evict(state: SchedulerState, request: ScheduledRequest, nowMs: number):
 /** Carries out the evictions and assignments of a plan. The caller applies `plan.boundary` to the cells. */
 export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number): void {
   state.prefillCreditMs = plan.prefillCreditMs;
+  state.turns = plan.turns;
   for (const { request: id } of plan.evictions) {
     const request = state.requests.get(id);
     if (request !== undefined) evict(state, request, nowMs);
@@ -282,6 +285,7 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
     observedMs,
     call.unscaledMs,
   );
+  chargeTurn(state, call, observedMs);
   for (const entry of call.entries) {
     if (entry.request === undefined) continue;
     const slot = state.slots[entry.slot];

@@ -1,6 +1,8 @@
 /** The scheduler's data: requests, slots, the engine state they form, and the plan of one step. */
+import type { AdapterSet } from "../adapters.ts";
 import type { RequestId, TokenId } from "../protocol.ts";
 import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
+import type { AdapterTurns } from "./adapter-turns.ts";
 import type { DraftIndex } from "./draft-index.ts";
 import type { OrderedHeap } from "./ordered-heap.ts";
 
@@ -27,6 +29,8 @@ export interface SchedulerConfig {
   readonly deterministic: boolean;
   /** Whether tokens may be guessed and checked several at a time. */
   readonly speculate: boolean;
+  /** Whether also with adapters; absent is yes. */
+  readonly speculateAdapted?: boolean;
   /** A slot that decodes alone with more cells is not guessed for. */
   readonly speculateAloneTokens: number;
   /** Whether cells can be dropped from the end of a slot (not so for recurrent and sliding-window models). */
@@ -59,8 +63,10 @@ export interface ScheduledRequest {
   readonly prompt: Uint32Array;
   /** Most tokens to generate; `prompt.length + maxNew <= contextTokens`. */
   readonly maxNew: number;
-  /** Cells are shared only between requests with the same key (model, adapters, isolation). */
+  /** Cells are shared only between requests with the same key (adapters, isolation). */
   readonly cacheKey: string;
+  /** What its calls are computed with; absent is the model alone. */
+  readonly adapters?: AdapterSet | undefined;
   readonly reusePrefix: boolean;
   /** What the client expects as the output; empty when it has not said. */
   readonly predicted: Uint32Array;
@@ -156,6 +162,8 @@ export interface CostModel {
   readonly prefillTokenMs: number;
   /** Copying all cells of a slot to another one. */
   readonly copyMs: number;
+  /** What the first call with other adapters than the one before takes longer; absent is nothing. */
+  readonly switchMs?: number;
   /** Observed over predicted, smoothed; covers what the model leaves out (attention length, other load). */
   readonly decodeScale: number;
   /** The same for decode calls with guessed tokens. */
@@ -188,8 +196,9 @@ export interface SchedulerState {
   /** A heap by time. */
   readonly deadlines: Deadline[];
   cost: CostModel;
-  /** Device time owed to prefill because decode left no room, in ms. */
+  /** Device time owed to prefill because decode left no room, in ms; of the requests whose turn it is. */
   prefillCreditMs: number;
+  turns: AdapterTurns;
   nextArrival: number;
 }
 
@@ -221,6 +230,8 @@ export interface PlannedEntry {
 /** One native call. Prefill and decode never share one: it would gain nothing and change the numerics. */
 export interface PlannedCall {
   readonly kind: "decode" | "prefill";
+  /** Of every request in it; absent is the model alone. */
+  readonly adapters?: AdapterSet;
   /** Strictly ascending slots, one entry per slot. */
   readonly entries: readonly PlannedEntry[];
   readonly tokens: number;
@@ -263,6 +274,7 @@ export interface StepPlan {
   readonly passedOver: readonly RequestId[];
   readonly boundary: readonly BoundaryOperation[];
   readonly calls: readonly PlannedCall[];
+  readonly turns: AdapterTurns;
   /** The credit after this step. */
   readonly prefillCreditMs: number;
   /** Reasons, for traces and tests. */

@@ -1,8 +1,10 @@
 /** The engine over the fake model: whatever comes when, every request gets its own output and nothing is left. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { adapterSet } from "../../engine/adapters.ts";
+import type { AdapterUse } from "../../engine/adapters.ts";
 import { EngineError } from "../../engine/errors.ts";
-import { FAKE_END, fakeOutput, fakePromptLogprobs } from "../../engine/fake/backend.ts";
+import { FAKE_END, fakeContinuation, fakeOutput, fakePromptLogprobs } from "../../engine/fake/backend.ts";
 import { promptLogprobsAt } from "../../engine/prompt-logprobs.ts";
 import { GREEDY, fakeEngine, submitCommand } from "../support/engine.ts";
 import { PriorityClass } from "../../engine/sharing.ts";
@@ -25,7 +27,11 @@ interface PlannedRequest {
   readonly priority: PriorityClass;
   /** Native calls after which it is paused, and so many later goes on; undefined: never. */
   readonly pauseAfter: number | undefined;
+  readonly adapters: readonly AdapterUse[];
 }
+
+const ADAPTERS = [{ fingerprint: "first" }, { fingerprint: "second" }];
+const adapterKey = (uses: readonly AdapterUse[]): string | undefined => adapterSet(uses, ADAPTERS)?.key;
 
 const plannedRequest: fc.Arbitrary<PlannedRequest> = fc
   .record({
@@ -41,6 +47,15 @@ const plannedRequest: fc.Arbitrary<PlannedRequest> = fc
     owner: fc.constantFrom("a", "b"),
     priority: fc.constantFrom(PriorityClass.high, PriorityClass.normal, PriorityClass.background),
     pauseAfter: fc.option(fc.integer({ min: 1, max: 6 }), { nil: undefined, freq: 2 }),
+    adapters: fc.constantFrom<readonly AdapterUse[]>(
+      [],
+      [{ adapter: 0, scale: 0 }],
+      [{ adapter: 0, scale: 1 }],
+      [
+        { adapter: 1, scale: -0.5 },
+        { adapter: 0, scale: 1 },
+      ],
+    ),
   })
   .map(({ resumedShare, ...request }) => ({
     ...request,
@@ -63,8 +78,8 @@ function paramsOf({ maxTokens, seed }: PlannedRequest): GenerationParams {
   return { ...GREEDY, maxTokens, sampling };
 }
 
-function truthOf({ prompt: tokens, maxTokens, seed }: PlannedRequest, memory: number): number[] {
-  return fakeOutput(tokens, maxTokens, seed, memory);
+function truthOf({ prompt: tokens, maxTokens, seed, adapters }: PlannedRequest, memory: number): number[] {
+  return fakeContinuation(tokens, maxTokens, { seed, memory, adapters: adapterKey(adapters) });
 }
 
 test("every request gets exactly the output it would get alone, whoever else comes and goes", async () => {
@@ -83,6 +98,7 @@ test("every request gets exactly the output it would get alone, whoever else com
                 resume: truthOf(request, sizes.memory).slice(0, request.resumed),
                 owner: request.owner,
                 priority: request.priority,
+                adapters: request.adapters,
               });
             const pauseAt = request.atCall + (request.pauseAfter ?? Infinity);
             if (calls === pauseAt || calls === 2 * pauseAt)
@@ -93,7 +109,7 @@ test("every request gets exactly the output it would get alone, whoever else com
           calls += 1;
         };
         engine = await fakeEngine(
-          { ...sizes, onRun: () => engine && act() },
+          { ...sizes, adapters: ADAPTERS, onRun: () => engine && act() },
           { deterministic: sizes.deterministic },
         );
         calls = 0;
@@ -113,7 +129,12 @@ test("every request gets exactly the output it would get alone, whoever else com
           const { promptLogprobs } = engine?.outputs(`r${i}`)[0]?.start ?? {};
           if (promptLogprobs !== undefined) {
             expect(request.prompt.slice(1).map((_, at) => promptLogprobsAt(promptLogprobs, at + 1))).toEqual(
-              fakePromptLogprobs(request.prompt, request.promptLogprobs ?? 0, sizes.memory),
+              fakePromptLogprobs(
+                request.prompt,
+                request.promptLogprobs ?? 0,
+                sizes.memory,
+                adapterKey(request.adapters),
+              ),
             );
           }
           if (request.cancelAfter === undefined) {

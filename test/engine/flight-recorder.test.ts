@@ -1,5 +1,6 @@
 /** What the flight recorder tells of steps that have run, that it tells nothing of texts, and that it stays small. */
 import { expect, test } from "vitest";
+import { NO_TURNS } from "../../engine/scheduler/adapter-turns.ts";
 import { FlightRecorder } from "../../engine/flight-recorder.ts";
 import { createState } from "../../engine/scheduler/transitions.ts";
 import { FakeBackend } from "../../engine/fake/backend.ts";
@@ -148,6 +149,7 @@ test("drops old steps when their calls are wide, however many steps it may keep"
     passedOver: [],
     boundary: [],
     calls: [call],
+    turns: NO_TURNS,
     prefillCreditMs: 0,
     why: [],
   };

@@ -81,6 +81,20 @@ const SCENARIOS: Readonly<Record<string, Scenario>> = {
       4: (state) => void setPaused(state, "paused", false),
     },
   },
+  "two-adapters": {
+    config: { slots: 4 },
+    steps: 16,
+    script: {
+      0: (state, nowMs) => {
+        state.cost = { ...state.cost, switchMs: 3 };
+        const adapters = { key: "pirate*1", uses: [{ adapter: 0, scale: 1 }] };
+        for (const [id, tokens] of Object.entries({ base0: 12, base1: 3, tuned0: 12, tuned1: 5 })) {
+          const tuned = id.startsWith("tuned") ? { adapters, cacheKey: adapters.key } : {};
+          addRequest(state, id, { prompt: text(1, 15), maxTokens: tokens, ...tuned }, nowMs);
+        }
+      },
+    },
+  },
   "gaps-closed": {
     config: { slots: 4 },
     steps: 6,

@@ -1,5 +1,6 @@
 /** A device model is found again from a recording of its own calls. */
 import { expect, test } from "vitest";
+import { NO_TURNS } from "../../../engine/scheduler/adapter-turns.ts";
 import { FlightRecorder } from "../../../engine/flight-recorder.ts";
 import { defaultConfig } from "../../../engine/simulate/config.ts";
 import { callMs, DEVICES, measuredCosts, passMs, straightPasses } from "../../../engine/simulate/device.ts";
@@ -30,6 +31,7 @@ function recording() {
     passedOver: [],
     boundary: [],
     calls: [],
+    turns: NO_TURNS,
     prefillCreditMs: 0,
     why: [],
   };

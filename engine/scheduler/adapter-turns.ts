@@ -1,0 +1,117 @@
+/**
+ * Whose turn it is among requests with different adapters: a native call computes with one set of them, so they take
+ * the device one after the other.
+ *
+ * Deficit round robin on device time: in its turn a set gets a quantum, and has the device until what its calls have
+ * really taken has used it up. What it takes more, since a step is not cut, it waits for the next time. So no set waits
+ * for more than a quantum and a step of each other one, however many requests those have and however long theirs take.
+ */
+import type { Running } from "./admission.ts";
+import type { PlannedCall, ScheduledRequest, SchedulerState } from "./types.ts";
+
+/** A turn is so many times as long as changing the adapters: that costs the device a tenth of its time at most. */
+const SWITCHES_PER_TURN = 10;
+/** Bounds nothing but a division. */
+const LEAST_QUANTUM_MS = 0.1;
+
+export interface AdapterTurns {
+  /** The set with the device, by its key; empty is the model alone. */
+  readonly current: string;
+  /** Of all sets with something to compute, while there are several: the current one first, then whose turn is next. */
+  readonly accounts: ReadonlyMap<string, TurnAccount>;
+}
+
+export interface TurnAccount {
+  /** Device time that is left of its turns, in ms; what it took too much is below 0. */
+  deficitMs: number;
+  /** Its credit for prefill while it is not the current one. */
+  readonly creditMs: number;
+}
+
+export interface Turn {
+  /** Those whose turn it is: all with the same adapters. */
+  readonly running: readonly Running[];
+  readonly turns: AdapterTurns;
+  /** Its credit for prefill. */
+  readonly creditMs: number;
+  /** Time that changing the adapters takes before its first call. */
+  readonly switchMs: number;
+}
+
+export const NO_TURNS: AdapterTurns = { current: "", accounts: new Map() };
+
+/** Empty is the model alone. */
+export function adapterKeyOf({ adapters }: Pick<ScheduledRequest, "adapters">): string {
+  return adapters?.key ?? "";
+}
+
+/** @param active Everything that could be computed in this step. */
+export function nextTurn(state: SchedulerState, active: readonly Running[], why: string[]): Turn {
+  const { current } = state.turns;
+  const accounts = accountsOf(state, active);
+  const chosen = accounts.size < 2 ? (accounts.keys().next().value ?? current) : chooseTurn(state, accounts);
+  const running =
+    accounts.size < 2 ? active : active.filter(({ request }) => adapterKeyOf(request) === chosen);
+  if (chosen === current)
+    return { running, turns: turnsOf(chosen, accounts), creditMs: state.prefillCreditMs, switchMs: 0 };
+  why.push(chosen === "" ? "the model alone has its turn" : `adapters ${chosen} have their turn`);
+  const left = accounts.get(current);
+  if (left !== undefined) accounts.set(current, { ...left, creditMs: state.prefillCreditMs });
+  const { creditMs = 0 } = accounts.get(chosen) ?? {};
+  return { running, turns: turnsOf(chosen, accounts), creditMs, switchMs: state.cost.switchMs ?? 0 };
+}
+
+/** Takes what a call has cost from the account of its set. */
+export function chargeTurn(
+  { turns }: SchedulerState,
+  { adapters }: Pick<PlannedCall, "adapters">,
+  observedMs: number,
+): void {
+  const account = turns.accounts.get(adapters?.key ?? "");
+  if (account !== undefined) account.deficitMs -= observedMs;
+}
+
+/** Copies, in the order of their turns; sets with nothing to do lose theirs, new ones come last. */
+function accountsOf(state: SchedulerState, active: readonly Running[]): Map<string, TurnAccount> {
+  const keys = new Set(active.map(({ request }) => adapterKeyOf(request)));
+  const accounts = new Map<string, TurnAccount>();
+  for (const [key, account] of state.turns.accounts) if (keys.has(key)) accounts.set(key, { ...account });
+  for (const key of keys) if (!accounts.has(key)) accounts.set(key, { deficitMs: 0, creditMs: 0 });
+  return accounts;
+}
+
+/** The current set as long as it has time left; else the first that has some when quanta are dealt out in turn. */
+function chooseTurn({ cost, config, turns }: SchedulerState, accounts: Map<string, TurnAccount>): string {
+  const { current } = turns;
+  if ((accounts.get(current)?.deficitMs ?? 0) > 0) return current;
+  // Together the others' turns must not take longer than anybody wants to wait for a token.
+  const longestMs = config.itlTargetMs / (accounts.size - 1);
+  const quantumMs = Math.max(LEAST_QUANTUM_MS, Math.min(SWITCHES_PER_TURN * (cost.switchMs ?? 0), longestMs));
+  const waiting = [...accounts.keys()].filter((key) => key !== current);
+  const order = accounts.has(current) ? [...waiting, current] : waiting;
+  /** Times its turn has to come before it has some time. */
+  const turnsNeeded = (key: string): number =>
+    Math.floor(Math.max(0, -(accounts.get(key)?.deficitMs ?? 0)) / quantumMs) + 1;
+  const rounds = Math.min(...order.map(turnsNeeded));
+  const chosen = order.find((key) => turnsNeeded(key) === rounds) ?? current;
+  let dealt = rounds;
+  for (const key of order) {
+    const account = accounts.get(key);
+    if (account !== undefined) account.deficitMs += dealt * quantumMs;
+    // Those behind the chosen one have not had their turn in the last round.
+    if (key === chosen) dealt -= 1;
+  }
+  return chosen;
+}
+
+function turnsOf(current: string, accounts: ReadonlyMap<string, TurnAccount>): AdapterTurns {
+  // Nobody takes turns with itself.
+  if (accounts.size < 2) return { current, accounts: NO_TURNS.accounts };
+  const keys = [...accounts.keys()];
+  const at = keys.indexOf(current);
+  const order = [...keys.slice(at), ...keys.slice(0, at)];
+  return {
+    current,
+    accounts: new Map(order.map((key) => [key, accounts.get(key)] as [string, TurnAccount])),
+  };
+}
