@@ -29,10 +29,13 @@ export function describeEnvironment(argv: readonly string[], now: Date): BenchEn
   };
 }
 
+const KEY_FLAGS = ["--api-key", "--greedy-key"];
+
 /** A header is pasted into issues and notebooks: a key must not travel with it. */
 export function hideKey(argv: readonly string[]): string[] {
   return argv.map((argument, index) => {
-    if (argument.startsWith("--api-key=")) return "--api-key=***";
-    return argv[index - 1] === "--api-key" ? "***" : argument;
+    const flag = KEY_FLAGS.find((known) => argument.startsWith(`${known}=`));
+    if (flag !== undefined) return `${flag}=***`;
+    return KEY_FLAGS.includes(argv[index - 1] ?? "") ? "***" : argument;
   });
 }

@@ -3,16 +3,10 @@ import { Command, CommanderError, Option } from "commander";
 import type { ArrivalRate } from "./arrivals.ts";
 import type { Endpoint } from "./client.ts";
 import type { LevelLength } from "./closed-loop.ts";
-import {
-  duration,
-  OptionsExit,
-  positiveNumber,
-  serverUrl,
-  wholeNumber,
-  wholeNumbers,
-} from "./option-values.ts";
+import { OptionsExit, positiveNumber, serverUrl, wholeNumber, wholeNumbers } from "./option-values.ts";
 import { scenarioNamed, SCENARIOS } from "./scenarios/catalogue.ts";
-import type { ScenarioPlan, ScenarioValues } from "./scenarios/scenario.ts";
+import { addScenarioOptions } from "./scenarios/options.ts";
+import type { ScenarioPlan, ScenarioFlags, ScenarioValues } from "./scenarios/scenario.ts";
 
 interface CommonOptions {
   readonly rounds: number;
@@ -100,7 +94,6 @@ export function defaultRequests(concurrency: number): number {
 const HIGHEST_CONCURRENCY = 1024;
 const MOST_LEVELS = 32;
 const MOST_TOKENS = 1_000_000;
-const MOST_TURNS = 100;
 const DEFAULT_URL = "http://127.0.0.1:9338";
 const DEFAULT_LEVELS = [1, 4, 8, 16];
 
@@ -150,7 +143,7 @@ function takenBy(scenario: string): readonly string[] {
   return scenario === "embeddings" ? TAKEN.embeddings : scenarioNamed(scenario).takes;
 }
 
-interface RawOptions {
+interface RawOptions extends ScenarioFlags {
   readonly url: string;
   readonly vs?: string;
   readonly endpoint: Endpoint;
@@ -171,10 +164,6 @@ interface RawOptions {
   readonly json?: string;
   readonly report?: string;
   readonly scenario?: string;
-  readonly streams?: number;
-  readonly conversations?: number;
-  readonly turns?: number;
-  readonly think?: number;
   readonly texts: number;
   readonly engine?: boolean;
   readonly threads?: number;
@@ -188,7 +177,7 @@ interface RawOptions {
 
 function createCommand(): Command {
   const whole = wholeNumber;
-  return new Command("weft bench")
+  const command = new Command("weft bench")
     .description("Measures a server over HTTP as its clients see it, or the step loop against a bare one.")
     .exitOverride()
     .allowExcessArguments(false)
@@ -237,10 +226,6 @@ function createCommand(): Command {
         .choices([...SCENARIOS.map(({ name }) => name), "embeddings"])
         .conflicts(["engine"]),
     )
-    .option("--streams <n>", "running streams of long-beside-short", whole(1, HIGHEST_CONCURRENCY))
-    .option("--conversations <n>", "conversations of multi-turn", whole(1, HIGHEST_CONCURRENCY))
-    .option("--turns <n>", "turns of each conversation", whole(1, MOST_TURNS))
-    .option("--think <time>", "average time between a conversation's turns, such as 2s", duration)
     .option("--texts <n>", "texts of one embeddings request", whole(1, 2048), 16)
     .addOption(
       new Option("--engine", "compare the step loop with a bare decode loop; needs --model").conflicts([
@@ -269,6 +254,7 @@ function createCommand(): Command {
     .option("--owners <list>", "owners of those", wholeNumbers(MOST_LEVELS, 100_000), [1, 4, 1000])
     .option("--steps <n>", "steps of --scheduler that are counted", whole(1, 10_000_000), 2000)
     .addHelpText("after", `\nScenarios, with their defaults:\n${scenarioHelp().join("\n")}`);
+  return addScenarioOptions(command);
 }
 
 function scenarioHelp(): string[] {

@@ -40,6 +40,11 @@ export function percentile(samples: readonly number[], p: number): number | unde
   return percentileOfSorted(ascending(samples), p);
 }
 
+/** As `percentile`, of however few samples; for a figure that says so. */
+export function quantile(samples: readonly number[], p: number): number | undefined {
+  return interpolated(ascending(samples), p);
+}
+
 /** Undefined without samples. */
 export function median(samples: readonly number[]): number | undefined {
   return percentile(samples, 0.5);
@@ -100,7 +105,10 @@ function ascending(samples: readonly number[]): number[] {
 }
 
 function percentileOfSorted(sorted: readonly number[], p: number): number | undefined {
-  if (sorted.length < samplesNeeded(p)) return undefined;
+  return sorted.length < samplesNeeded(p) ? undefined : interpolated(sorted, p);
+}
+
+function interpolated(sorted: readonly number[], p: number): number | undefined {
   const rank = p * (sorted.length - 1);
   const below = sorted[Math.floor(rank)];
   const above = sorted[Math.ceil(rank)];

@@ -1,10 +1,11 @@
 /** Every scenario by its name. */
 import { longBesideShort } from "./long-beside-short.ts";
+import { mixedTenants } from "./mixed-tenants.ts";
 import { multiTurn } from "./multi-turn.ts";
 import type { Scenario } from "./scenario.ts";
 import { sharedPrefix } from "./shared-prefix.ts";
 
-export const SCENARIOS: readonly Scenario[] = [sharedPrefix, longBesideShort, multiTurn];
+export const SCENARIOS: readonly Scenario[] = [sharedPrefix, longBesideShort, multiTurn, mixedTenants];
 
 /** @throws {Error} For a name that is none of theirs. */
 export function scenarioNamed(name: string): Scenario {

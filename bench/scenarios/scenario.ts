@@ -8,17 +8,25 @@ import type { ErrorCount } from "../level-summary.ts";
 import type { PromptSource } from "../prompts.ts";
 import type { Plot } from "../svg-plot.ts";
 
-/** The options that scenarios share or have of their own, as given; undefined where they are not. Times in ms. */
-export interface ScenarioValues {
+/** Options that only scenarios have, as given; undefined where they are not. Times in ms. */
+export interface ScenarioFlags {
+  /** Of `long-beside-short`. */
+  readonly streams?: number;
+  readonly conversations?: number;
+  readonly turns?: number;
+  readonly think?: number;
+  readonly few?: number;
+  readonly greedyKey?: string;
+}
+
+/** What scenarios make their traffic from: their own options and those that they share with the levels. */
+export interface ScenarioValues extends ScenarioFlags {
   readonly requests?: number;
   readonly concurrency?: number;
   readonly isl?: number;
   readonly osl?: number;
   readonly sharedPrefix?: number;
-  readonly streams?: number;
-  readonly conversations?: number;
-  readonly turns?: number;
-  readonly think?: number;
+  readonly apiKey?: string;
 }
 
 export interface Scenario {

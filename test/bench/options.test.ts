@@ -100,6 +100,9 @@ describe("parseOptions", () => {
     ["--scenario", "shared-prefix", "--concurrency", "1,4"],
     ["--scenario", "multi-turn", "--endpoint", "completions"],
     ["--scenario", "multi-turn", "--duration", "5"],
+    ["--scenario", "mixed-tenants", "--api-key", "a"],
+    ["--scenario", "mixed-tenants", "--greedy-key", "a"],
+    ["--scenario", "mixed-tenants", "--api-key", "a", "--greedy-key", "a"],
     ["--streams", "3"],
     ["--texts", "3"],
     ["--threads", "3"],
@@ -137,10 +140,13 @@ describe("parseOptions", () => {
 
 describe("hideKey", () => {
   it("an API key never reaches the header, however it was given", () => {
-    expect(hideKey(["--api-key", "secret", "--api-key=secret", "--seed", "1"])).toEqual([
+    const given = ["--api-key", "secret", "--api-key=secret", "--greedy-key", "secret", "--seed", "1"];
+    expect(hideKey(given)).toEqual([
       "--api-key",
       "***",
       "--api-key=***",
+      "--greedy-key",
+      "***",
       "--seed",
       "1",
     ]);

@@ -1,0 +1,59 @@
+import { expect, test } from "vitest";
+import type { RequestRecord, SendOne } from "../../../bench/client.ts";
+import { mixedTenants } from "../../../bench/scenarios/mixed-tenants.ts";
+import { fakeTurn, recordOf } from "./fake-turn.ts";
+
+const keys = { apiKey: "small", greedyKey: "greedy" };
+const plan = mixedTenants.plan({ requests: 3, few: 2, isl: 10, osl: 20, ...keys });
+
+/** The small key's requests take what is given, alone and then beside; the greedy key's end when they are given up. */
+function serve(aloneMs: number, besideMs: number) {
+  const { turn, clock } = fakeTurn(() => recordOf(0, [1]));
+  const log: string[] = [];
+  const greedy: (() => void)[] = [];
+  const send: SendOne = async (target, { signal, onOutput }) => {
+    log.push(String(target.apiKey));
+    const startMs = clock.nowMs();
+    if (target.apiKey === "greedy") {
+      const given = new Promise<RequestRecord>((resolve) => {
+        const error = { kind: "cancelled", message: "" } as const;
+        signal?.addEventListener("abort", () => resolve(recordOf(startMs, [startMs], { error })));
+      });
+      greedy.push(() => onOutput?.(16));
+      if (greedy.length === 3) greedy[1]?.();
+      return given;
+    }
+    const takesMs = greedy.length === 0 ? aloneMs : besideMs;
+    clock.advance(takesMs);
+    return recordOf(startMs, [clock.nowMs()]);
+  };
+  return { turn: { ...turn, target: { ...turn.target, apiKey: "small" }, send }, log };
+}
+
+test("the small key asks alone first, then beside the greedy one, which is given up at the end", async () => {
+  const { turn, log } = serve(100, 130);
+  const { figures, records, errors, summary } = await plan.run(turn);
+  expect(log).toEqual(["small", "small", "greedy", "greedy", "greedy", "small", "small"]);
+  expect(figures).toMatchObject({
+    "beside / alone": 1.3,
+    "beside ttft p95 ms": 130,
+    "alone ttft p95 ms": 100,
+    "greedy chunks/s": 3 / 0.26,
+  });
+  expect(records).toHaveLength(5);
+  expect(errors).toEqual([]);
+  expect(summary).toMatchObject({ median_ttft_ms: 130, greedyAnswered: 0 });
+});
+
+test("a greedy key that is refused is counted, and the small one asks all the same", async () => {
+  const { turn } = fakeTurn(() => recordOf(0, [1]));
+  const send: SendOne = (target) =>
+    Promise.resolve(
+      target.apiKey === "greedy"
+        ? recordOf(0, [], { error: { kind: "http_429", message: "too many" } })
+        : recordOf(0, [10]),
+    );
+  const { figures, errors } = await plan.run({ ...turn, send });
+  expect(figures["beside / alone"]).toBe(1);
+  expect(errors).toEqual([{ kind: "http_429", count: 3, example: "too many" }]);
+});
