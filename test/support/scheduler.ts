@@ -9,9 +9,16 @@ import {
   release,
   releaseCancelled,
   submit,
+  truncateSlot,
 } from "../../engine/scheduler/transitions.ts";
 import type { NewRequest } from "../../engine/scheduler/transitions.ts";
-import type { CostModel, SchedulerConfig, SchedulerState, StepPlan } from "../../engine/scheduler/types.ts";
+import type {
+  CostModel,
+  PlannedEntry,
+  SchedulerConfig,
+  SchedulerState,
+  StepPlan,
+} from "../../engine/scheduler/types.ts";
 
 /** A decode pass costs 10 ms and 1 ms a slot, a prefill call 10 ms and 2 ms a token. */
 export function schedulerState(config: Partial<SchedulerConfig> = {}): SchedulerState {
@@ -68,8 +75,11 @@ export function addRequest(
   );
 }
 
+/** What is drawn, always. */
+export const DRAWN = 7;
+
 /**
- * Runs one step; every decoded request gets the token 7, and leaves with its last one.
+ * Runs one step; every decoded request gets the token `DRAWN`, as often as it was guessed, and leaves with its last one.
  * @param checks Looks at every request there is.
  */
 export function runStep(state: SchedulerState, nowMs: number, checks = true): StepPlan {
@@ -82,7 +92,7 @@ export function runStep(state: SchedulerState, nowMs: number, checks = true): St
   for (const call of plan.calls) {
     completeCall(state, call, call.predictedMs);
     if (call.kind === "prefill") continue;
-    for (const { request, sample } of call.entries) if (sample) appendToken(state, request ?? "", 7);
+    for (const entry of call.entries) if (entry.sample) draw(state, entry);
   }
   for (const { owner } of state.slots) {
     const request = state.requests.get(owner ?? "");
@@ -90,6 +100,18 @@ export function runStep(state: SchedulerState, nowMs: number, checks = true): St
   }
   if (checks) checkState(state);
   return plan;
+}
+
+/** One token, and one more behind each right guess; the cells of the others are taken back. */
+function draw(state: SchedulerState, { request: id = "", slot, position, tokens }: PlannedEntry): void {
+  const request = state.requests.get(id);
+  const cells = state.slots[slot];
+  if (request === undefined || cells === undefined) return;
+  const most = request.maxNew - request.output.length;
+  let drawn = 1;
+  while (drawn < Math.min(most, tokens.length) && tokens[drawn] === DRAWN) drawn++;
+  if (drawn < tokens.length) truncateSlot(cells, position + drawn);
+  for (let i = 0; i < drawn; i++) appendToken(state, id, DRAWN);
 }
 
 export function planMs(plan: StepPlan): number {
