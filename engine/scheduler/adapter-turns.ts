@@ -48,12 +48,15 @@ export function adapterKeyOf({ adapters }: Pick<ScheduledRequest, "adapters">): 
 /** @param active Everything that could be computed in this step. */
 export function nextTurn(state: SchedulerState, active: readonly Running[], why: string[]): Turn {
   const { current } = state.turns;
+  const usual = { running: active, turns: state.turns, creditMs: state.prefillCreditMs, switchMs: 0 };
+  // Nearly always, and every step asks.
+  const only = active.every(({ request }) => adapterKeyOf(request) === current);
+  if (only && state.turns.accounts.size === 0) return usual;
   const accounts = accountsOf(state, active);
   const chosen = accounts.size < 2 ? (accounts.keys().next().value ?? current) : chooseTurn(state, accounts);
   const running =
     accounts.size < 2 ? active : active.filter(({ request }) => adapterKeyOf(request) === chosen);
-  if (chosen === current)
-    return { running, turns: turnsOf(chosen, accounts), creditMs: state.prefillCreditMs, switchMs: 0 };
+  if (chosen === current) return { ...usual, running, turns: turnsOf(chosen, accounts) };
   why.push(chosen === "" ? "the model alone has its turn" : `adapters ${chosen} have their turn`);
   const left = accounts.get(current);
   if (left !== undefined) accounts.set(current, { ...left, creditMs: state.prefillCreditMs });

@@ -22,6 +22,7 @@ import {
   stopWaiting,
 } from "./owners.ts";
 import { knownTokens } from "./plan-step.ts";
+import type { AdapterSet } from "../adapters.ts";
 import type { RequestId, TokenId } from "../protocol.ts";
 import type {
   CostModel,
@@ -67,12 +68,14 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
 
 export type NewRequest = Pick<
   ScheduledRequest,
-  "id" | "tenant" | "priority" | "prompt" | "cacheKey" | "adapters" | "reusePrefix" | "readsPrompt"
+  "id" | "tenant" | "priority" | "prompt" | "cacheKey" | "reusePrefix" | "readsPrompt"
 > & {
   /** Undefined: to the end of the context. Larger values are cut to it. */
   readonly maxTokens: number | undefined;
   /** Output that exists already; empty for a new request. */
   readonly resume: Uint32Array;
+  /** What its calls are computed with; absent is the model alone. */
+  readonly adapters?: AdapterSet | undefined;
   /** What the client expects as the output; absent when it has not said. */
   readonly predicted?: Uint32Array;
   /** Whether it is to wait until it is resumed; absent is no. */
@@ -120,6 +123,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     priority,
     prompt: request.prompt,
     cacheKey: request.cacheKey,
+    adapters: request.adapters,
     reusePrefix: request.reusePrefix,
     readsPrompt: request.readsPrompt,
     maxNew,

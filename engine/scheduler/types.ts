@@ -65,8 +65,8 @@ export interface ScheduledRequest {
   readonly maxNew: number;
   /** Cells are shared only between requests with the same key (adapters, isolation). */
   readonly cacheKey: string;
-  /** What its calls are computed with; absent is the model alone. */
-  readonly adapters?: AdapterSet | undefined;
+  /** What its calls are computed with; undefined is the model alone. */
+  readonly adapters: AdapterSet | undefined;
   readonly reusePrefix: boolean;
   /** What the client expects as the output; empty when it has not said. */
   readonly predicted: Uint32Array;
