@@ -11,6 +11,11 @@ const SMOOTHING = 0.25;
 /** One stalled call must not make the next thousand look unaffordable. */
 const MIN_SCALE = 0.2;
 const MAX_SCALE = 5;
+/**
+ * With each call that guesses nothing, what is known of those that do moves so far towards it: they may not have been
+ * tried for long, and one that stalled must not be the last. A vain try costs less than it would have won.
+ */
+const FORGETTING = 1 / 64;
 
 export interface Calibration {
   /** Decode passes over adjacent slots, by ascending width; the first of width 1, the last of all slots. */
@@ -85,9 +90,17 @@ export function refinedCostModel(
   if (!(unscaledMs > 0)) return cost;
   const ratio = Math.min(MAX_SCALE, Math.max(MIN_SCALE, observedMs / unscaledMs));
   const next = (scale: number): number => scale + SMOOTHING * (ratio - scale);
-  if (kind === "decode") return { ...cost, decodeScale: next(cost.decodeScale) };
+  if (kind === "decode") {
+    const decodeScale = next(cost.decodeScale);
+    return { ...cost, decodeScale, draftScale: forgotten(cost.draftScale, decodeScale) };
+  }
   if (kind === "draft") return { ...cost, draftScale: next(cost.draftScale) };
   return { ...cost, prefillScale: next(cost.prefillScale) };
+}
+
+/** A scale that has not been observed, after one more call that goes by another one. */
+export function forgotten(scale: number, other: number): number {
+  return scale + FORGETTING * (other - scale);
 }
 
 /** A value for every width, straight lines between the measured ones; a wider pass is never cheaper. */
