@@ -7,7 +7,7 @@ import { performance } from "node:perf_hooks";
 import { calibratedCostModel } from "./scheduler/cost-model.ts";
 import { adapterSet } from "./adapters.ts";
 import type { AdapterSet } from "./adapters.ts";
-import type { Backend, BatchEntry } from "./backend.ts";
+import type { Backend, BatchEntry, Sampler } from "./backend.ts";
 import type { CostModel } from "./scheduler/types.ts";
 
 const MEASURED_RUNS = 3;
@@ -15,7 +15,8 @@ const MEASURED_RUNS = 3;
 /** Kernels change with the number of rows; beyond these the time grows evenly. */
 const CHECKED_TOKENS = [2, 4, 8, 16];
 
-export async function calibrate(backend: Backend): Promise<CostModel> {
+/** @param sampler Draws of a decode call are measured with it; absent: the calls alone. */
+export async function calibrate(backend: Backend, sampler?: Sampler): Promise<CostModel> {
   const { slots, prefillChunk, contextTokens, batchTokens, bosToken } = backend.facts;
   const token = bosToken ?? 0;
   const longest = Math.min(prefillChunk, contextTokens - 1);
@@ -39,7 +40,7 @@ export async function calibrate(backend: Backend): Promise<CostModel> {
   });
   const decode: { width: number; ms: number }[] = [];
   for (const width of measuredWidths(slots))
-    decode.push({ width, ms: await measure(backend, decodeEntries(width)) });
+    decode.push({ width, ms: await measure(backend, decodeEntries(width), sampler) });
   const prefill: { tokens: number; ms: number }[] = [];
   for (const tokens of [Math.ceil(longest / 4), longest])
     prefill.push({ tokens, ms: await measure(backend, [prefillEntry(tokens)]) });
@@ -64,16 +65,16 @@ async function measureSwitch(
   const { adapters: loaded = [] } = backend.facts;
   const sets = Array.from(loaded.keys(), (adapter) => adapterSet([{ adapter, scale: 1 }], loaded));
   for (const set of sets) {
-    await timed(backend, prompt, set);
-    await timed(backend, token, set);
+    await timed(backend, prompt, { adapters: set });
+    await timed(backend, token, { adapters: set });
   }
   const [first] = sets;
   if (first === undefined) return undefined;
   let leastMs = Infinity;
   for (let run = 0; run < MEASURED_RUNS; run++) {
     await timed(backend, token);
-    const switchedMs = await timed(backend, token, first);
-    leastMs = Math.min(leastMs, Math.max(0, switchedMs - (await timed(backend, token, first))));
+    const switchedMs = await timed(backend, token, { adapters: first });
+    leastMs = Math.min(leastMs, Math.max(0, switchedMs - (await timed(backend, token, { adapters: first }))));
   }
   return leastMs;
 }
@@ -107,10 +108,10 @@ function measuredWidths(slots: number): number[] {
 }
 
 /** Fastest of a few runs, in ms: anything above it is other load. */
-async function measure(backend: Backend, entries: readonly BatchEntry[]): Promise<number> {
+async function measure(backend: Backend, entries: readonly BatchEntry[], sampler?: Sampler): Promise<number> {
   let bestMs = Infinity;
   for (let run = 0; run <= MEASURED_RUNS; run++) {
-    const ms = await timed(backend, entries);
+    const ms = await timed(backend, entries, { sampler });
     if (run > 0) bestMs = Math.min(bestMs, ms);
     // A slow model tells enough with one run.
     if (run > 0 && ms > 500) break;
@@ -118,14 +119,19 @@ async function measure(backend: Backend, entries: readonly BatchEntry[]): Promis
   return bestMs;
 }
 
-/** Of one call over empty slots, in ms. */
+/** Of one call over empty slots, in ms, and of its draws where there is a sampler. */
 async function timed(
   backend: Backend,
   entries: readonly BatchEntry[],
-  adapters?: AdapterSet,
+  {
+    adapters,
+    sampler,
+  }: { readonly adapters?: AdapterSet | undefined; readonly sampler?: Sampler | undefined } = {},
 ): Promise<number> {
   const startMs = performance.now();
-  await backend.run(entries, adapters).done;
+  const { logits, done } = backend.run(entries, adapters);
+  await done;
+  if (sampler !== undefined) for (const handle of logits) await sampler.sample(handle, 0, []);
   const ms = performance.now() - startMs;
   for (const { slot } of entries) backend.truncate(slot, 0);
   return ms;

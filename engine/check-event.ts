@@ -46,6 +46,7 @@ const ERROR_CODES: Readonly<Record<EngineErrorCode, true>> = {
   out_of_memory: true,
   runtime_incompatible: true,
   gpu_unavailable: true,
+  draft_unfit: true,
   context_exceeded: true,
   prompt_too_long: true,
   empty_prompt: true,
@@ -69,7 +70,8 @@ const failure = { code: errorCode, message: text, details: optional(numbersByNam
 const report = record({
   ...shared("planMs decodeMs sampleMs prefillMs", number),
   ...shared("decodeSequences prefillTokens passes running queued usedCells", count),
-  ...shared("guessesRight guessesWrong evictions", optional(count)),
+  ...shared("guessesRight guessesWrong modelGuessesRight modelGuessesWrong evictions", optional(count)),
+  draftMs: optional(number),
 });
 
 const slot = record({
@@ -80,6 +82,7 @@ const slot = record({
 const stats = record({
   ...shared("queued running contextTokens steps passes promptTokens reusedTokens outputTokens", count),
   slots: list(slot),
+  drafting: optional(flag),
 });
 const timeline = record({ requests: list(record({ id: text })), steps: list(isRecord) });
 
@@ -100,6 +103,7 @@ const facts = record({
   embeddings: optional(
     record({ ...shared("dimensions contextTokens", positive), pooling: oneOf("mean", "cls", "last") }),
   ),
+  draft: optional(record({ name: text, ...shared("parameters sizeBytes contextBytes", number) })),
 });
 
 /** The answer to each call. */

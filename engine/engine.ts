@@ -10,12 +10,14 @@ import { calibrate } from "./calibrate.ts";
 import { EmbeddingQueue } from "./embedding-queue.ts";
 import { EngineError } from "./errors.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
+import { loadDraft } from "./load-draft.ts";
 import { PromptLogprobCollector, checkPromptLogprobs } from "./prompt-logprobs.ts";
 import { allowanceOf, checkRoom } from "./scheduler/entry.ts";
 import { createState, setPaused, setPriority, submit } from "./scheduler/transitions.ts";
 import { engineStats } from "./stats.ts";
 import { StepLoop } from "./step-loop.ts";
 import type { AdapterSet } from "./adapters.ts";
+import type { Drafter } from "./drafter.ts";
 import type { Backend, BackendLoader } from "./backend.ts";
 import { PriorityClass } from "./sharing.ts";
 import type { RequestChange } from "./sharing.ts";
@@ -40,6 +42,7 @@ interface Loaded {
   readonly embeddings: EmbeddingQueue;
   readonly loop: StepLoop;
   readonly recorder: FlightRecorder;
+  readonly drafter: Drafter | undefined;
 }
 
 export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEvent) => void): Engine {
@@ -53,11 +56,23 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
   async function load(options: LoadOptions): Promise<void> {
     const startMs = performance.now();
     let backend: Backend | undefined;
+    let drafter: Drafter | undefined;
     try {
       backend = await loadBackend(options, (ratio) => emit({ type: "load_progress", ratio }));
       const cost = backend.cost ?? (await calibrate(backend));
-      if (stopping) return await backend.close();
-      const { facts } = backend;
+      const { draftModelPath } = options;
+      const speculate = options.speculate ?? backend.exactTogether.anywhere;
+      const speculates = speculate && !options.deterministic;
+      const draft =
+        draftModelPath === undefined
+          ? undefined
+          : await loadDraft(loadBackend, draftModelPath, options, { target: backend, speculates });
+      drafter = draft?.drafter;
+      if (stopping) {
+        await drafter?.dispose();
+        return await backend.close();
+      }
+      const facts = { ...backend.facts, ...(draft === undefined ? {} : { draft: draft.facts }) };
       const state = createState(
         {
           slots: facts.slots,
@@ -68,7 +83,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           minPrefillShare: options.minPrefillShare ?? MIN_PREFILL_SHARE,
           maxQueued: options.maxQueued,
           deterministic: options.deterministic,
-          speculate: options.speculate ?? backend.exactTogether.anywhere,
+          speculate,
           speculateAdapted: options.speculate ?? backend.exactTogether.withAdapters,
           speculateAloneTokens: options.speculate === true ? Infinity : backend.exactTogether.aloneTokens,
           canRewind: backend.canRewind,
@@ -77,12 +92,15 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
         },
         cost,
       );
+      state.draft = draft?.model;
       const embeddings = new EmbeddingQueue(backend, options.maxQueued, emit);
       const recorder = new FlightRecorder(options.timelineSteps ?? DEFAULT_TIMELINE_STEPS);
-      const loop = new StepLoop(state, backend, { emit, sideWork: embeddings, recorder });
-      loaded = { maxPromptTokens: options.maxPromptTokens ?? Infinity, backend, embeddings, loop, recorder };
+      const loop = new StepLoop(state, backend, { emit, sideWork: embeddings, recorder, drafter });
+      const maxPromptTokens = options.maxPromptTokens ?? Infinity;
+      loaded = { maxPromptTokens, backend, embeddings, loop, recorder, drafter };
       emit({ type: "loaded", facts: { ...facts, loadMs: performance.now() - startMs } });
     } catch (error) {
+      await drafter?.dispose();
       await backend?.close();
       emit({ type: "load_failed", ...describe(error) });
     }
@@ -231,6 +249,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
     const closing = loaded;
     loaded = undefined;
     await closing?.loop.stop();
+    await closing?.drafter?.dispose();
     await closing?.backend.close();
     resolveStopped();
   }

@@ -9,6 +9,8 @@ export type EngineErrorCode =
   /** The installed runtime lacks what the engine needs. */
   | "runtime_incompatible"
   | "gpu_unavailable"
+  /** The draft model cannot guess for the model it is given for. */
+  | "draft_unfit"
   /** Prompt does not fit the slot. Details: promptTokens, contextTokens. */
   | "context_exceeded"
   /** Prompt is longer than the operator allows. Details: promptTokens, maxPromptTokens. */

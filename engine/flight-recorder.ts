@@ -84,7 +84,8 @@ export class FlightRecorder {
     if (this.#step !== undefined) this.#step.planMs = ms;
   }
 
-  beginCall(state: SchedulerState, call: PlannedCall, startMs: number): void {
+  /** @param draftMs What the draft model took before it. */
+  beginCall(state: SchedulerState, call: PlannedCall, startMs: number, draftMs = 0): void {
     const step = this.#step;
     if (step === undefined) return;
     this.#call = {
@@ -95,6 +96,7 @@ export class FlightRecorder {
       predictedMs: call.predictedMs,
       passes: call.passes,
       drafts: call.drafts,
+      ...(draftMs > 0 ? { draftMs } : {}),
       entries: entriesOf(state, call),
     };
     step.calls.push(this.#call);

@@ -161,6 +161,8 @@ export interface LoadOptions {
    * undefined: where a token's result does not depend on how many are computed together.
    */
   readonly speculate: boolean | undefined;
+  /** A smaller model of the same vocabulary that guesses where a text does not repeat itself; absent is none. */
+  readonly draftModelPath?: string | undefined;
   /** Device time that prefill gets at least beside decode, relative to decode's, 0-1; absent: 0.3. */
   readonly minPrefillShare?: number;
   /** Whether a gap between decoding slots may be closed with a throw-away token; absent is yes. */
@@ -287,6 +289,16 @@ export interface ModelFacts {
   readonly ranking: boolean;
   /** Of `LoadOptions.adapters`, in their order; absent is none. */
   readonly adapters?: readonly AdapterFacts[];
+  /** The model that guesses for it; absent is none. */
+  readonly draft?: DraftFacts;
+}
+
+export interface DraftFacts {
+  readonly name: string;
+  readonly parameters: number;
+  /** Bytes of all tensors. */
+  readonly sizeBytes: number;
+  readonly contextBytes: number;
 }
 
 export interface EmbeddingFacts {
@@ -392,6 +404,10 @@ export interface StepReport {
   /** Guessed tokens that turned out right, and wrong; absent is none. */
   readonly guessesRight?: number;
   readonly guessesWrong?: number;
+  /** Those of them that were the draft model's, and the time it took; absent is none. */
+  readonly modelGuessesRight?: number;
+  readonly modelGuessesWrong?: number;
+  readonly draftMs?: number;
   /** Requests that lost their slot to others; absent is none. */
   readonly evictions?: number;
 }
@@ -422,6 +438,8 @@ export interface EngineStats {
   readonly promptTokens: number;
   readonly reusedTokens: number;
   readonly outputTokens: number;
+  /** Whether a draft model guesses; false too where it has failed, absent where there is none. */
+  readonly drafting?: boolean;
 }
 
 export type EngineEvent =

@@ -3,7 +3,7 @@ import type { EngineStats, SlotState, SlotStats } from "./protocol.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./scheduler/types.ts";
 import type { StepLoop } from "./step-loop.ts";
 
-export function engineStats({ state, record }: StepLoop): EngineStats {
+export function engineStats({ state, record, hasDraftModel }: StepLoop): EngineStats {
   return {
     slots: state.slots.map((slot) => slotStats(state, slot)),
     queued: state.queue.size,
@@ -15,6 +15,7 @@ export function engineStats({ state, record }: StepLoop): EngineStats {
     promptTokens: record.promptTokens,
     reusedTokens: record.reusedTokens,
     outputTokens: record.outputTokens,
+    ...(hasDraftModel ? { drafting: state.draft !== undefined } : {}),
   };
 }
 

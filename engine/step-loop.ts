@@ -5,7 +5,10 @@
  * scheduler's state and the samplers; everybody else goes through `change`.
  */
 import { performance } from "node:perf_hooks";
+import { drawTokens } from "./draws.ts";
+import type { Draws } from "./draws.ts";
 import { EngineError, asEngineError } from "./errors.ts";
+import type { Drafter, Guessed } from "./drafter.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
 import { nextDeadlineMs, takeExpired } from "./scheduler/deadlines.ts";
 import { checkPlan, checkState } from "./scheduler/invariants.ts";
@@ -25,7 +28,7 @@ import type { PromptLogprobCollector } from "./prompt-logprobs.ts";
 import { StepRecord } from "./step-record.ts";
 import type { Backend, BatchRun, LogitsHandle, Sampled, Sampler } from "./backend.ts";
 import type { RequestEnd } from "./timeline.ts";
-import type { EngineEvent, Finish, GenerationParams, RequestId, StartInfo } from "./protocol.ts";
+import type { EngineEvent, Finish, GenerationParams, RequestId, StartInfo, StepOutput } from "./protocol.ts";
 import type {
   BoundaryOperation,
   PlannedCall,
@@ -56,14 +59,13 @@ export interface StepLoopLinks {
   /** Gets a turn between steps. */
   readonly sideWork: SideWork;
   readonly recorder: FlightRecorder;
+  /** Makes the guesses of the draft model, where there is one. */
+  readonly drafter?: Drafter | undefined;
 }
 
 interface Generation extends Readers {
   readonly stopTokens: ReadonlySet<number>;
 }
-
-/** What was drawn for one entry: one token, and one more behind each right guess. */
-type Draws = readonly [Sampled, ...Sampled[]] | EngineError;
 
 export class StepLoop {
   readonly state: SchedulerState;
@@ -72,6 +74,7 @@ export class StepLoop {
   readonly #emit: (event: EngineEvent) => void;
   readonly #sideWork: SideWork;
   readonly #recorder: FlightRecorder;
+  readonly #drafter: Drafter | undefined;
   readonly #endTokens: ReadonlySet<number>;
   readonly #generations = new Map<RequestId, Generation>();
   #wake: (() => void) | undefined;
@@ -81,15 +84,20 @@ export class StepLoop {
   #stopping = false;
   readonly #done: Promise<void>;
 
-  constructor(state: SchedulerState, backend: Backend, { emit, sideWork, recorder }: StepLoopLinks) {
+  constructor(state: SchedulerState, backend: Backend, { emit, sideWork, recorder, drafter }: StepLoopLinks) {
     this.state = state;
     this.#backend = backend;
     this.#emit = emit;
     this.#sideWork = sideWork;
     this.#recorder = recorder;
+    this.#drafter = drafter;
     this.#endTokens = new Set(backend.facts.endTokens);
     this.record = new StepRecord(state);
     this.#done = this.#run();
+  }
+
+  get hasDraftModel(): boolean {
+    return this.#drafter !== undefined;
   }
 
   /** Changes the state outside of steps and wakes the loop. */
@@ -202,9 +210,10 @@ export class StepLoop {
     else this.#backend.truncate(operation.slot, operation.length);
   }
 
-  async #runCall(call: PlannedCall): Promise<void> {
+  async #runCall(planned: PlannedCall): Promise<void> {
+    const { call, ms: draftMs } = await this.#guess(planned);
     const startMs = performance.now();
-    this.#recorder.beginCall(this.state, call, startMs);
+    this.#recorder.beginCall(this.state, call, startMs, draftMs);
     const run = this.#backend.run(call.entries, call.adapters);
     const early = this.#backend.drawsInOrder ? this.#startDraws(call, run) : undefined;
     this.#send();
@@ -221,11 +230,22 @@ export class StepLoop {
     if (call.kind === "prefill") return this.#readPrompt(call, run, endMs);
     const drawing = call.entries.filter((entry) => entry.sample);
     const draws = await (early ?? this.#startDraws(call, run));
-    drawing.forEach((entry, i) => this.#dropWrongGuesses(entry, draws[i]));
+    drawing.forEach((entry, i) => {
+      this.#drafter?.learn(this.state, entry, draws[i]);
+      this.#dropWrongGuesses(entry, draws[i]);
+    });
     this.#takeDraws(drawing, draws);
     for (const plug of call.entries)
       if (plug.request === undefined) this.#backend.truncate(plug.slot, plug.position);
     this.#noteSampling(performance.now() - endMs);
+  }
+
+  /** Results of the last call travel while the draft model guesses for this one. */
+  async #guess(call: PlannedCall): Promise<Guessed> {
+    if (this.#drafter === undefined || call.drafting === undefined) return { call, ms: 0 };
+    const guessed = await this.#drafter.guess(this.state, call, () => this.#send());
+    this.record.addDrafting(guessed.ms);
+    return guessed;
   }
 
   #noteSampling(ms: number): void {
@@ -274,43 +294,23 @@ export class StepLoop {
       if (request === undefined || request.cancelled) return;
       if (request.maxNew === 0) this.#endUngenerated(request, nowMs);
       else if (drawn instanceof EngineError) this.#failRequest(request, drawn);
-      else this.#accept(request, drawn, { guessed: entry?.guesses ?? 0, nowMs });
+      else this.#accept(request, drawn, { entry, nowMs });
     });
   }
 
-  /** One draw, and another one behind each guess that it proves right, as if they had been decoded one by one. */
-  async #draw(
-    { request: id = "", position, tokens }: PlannedEntry,
-    logits: readonly LogitsHandle[],
-  ): Promise<Draws> {
-    const generation = this.#generations.get(id);
-    const request = this.state.requests.get(id);
-    const [first] = logits;
-    if (generation === undefined || request === undefined || first === undefined)
+  async #draw(entry: PlannedEntry, logits: readonly LogitsHandle[]): Promise<Draws> {
+    const generation = this.#generations.get(entry.request ?? "");
+    const request = this.state.requests.get(entry.request ?? "");
+    if (generation === undefined || request === undefined)
       return new EngineError("internal", "A decoded entry has no request.");
-    const { sampler, stopTokens } = generation;
-    const most = request.maxNew - request.output.length;
-    try {
-      const draws: [Sampled, ...Sampled[]] = [await sampler.sample(first, position + 1, request.output)];
-      const output = logits.length > 1 ? [...request.output] : [];
-      for (let i = 1; i < logits.length && draws.length < most; i++) {
-        const { token } = draws[i - 1] ?? draws[0];
-        const handle = logits[i];
-        if (token !== tokens[i] || stopTokens.has(token) || handle === undefined) break;
-        output.push(token);
-        draws.push(await sampler.sample(handle, position + 1 + i, output));
-      }
-      return draws;
-    } catch (error) {
-      return asEngineError(error);
-    }
+    return drawTokens(entry, logits, request, generation);
   }
 
   /** Takes sampled tokens into the request and its output, and ends the request if the last was its last. */
   #accept(
     request: ScheduledRequest,
     draws: readonly Sampled[],
-    { guessed, nowMs }: { readonly guessed: number; readonly nowMs: number },
+    { entry, nowMs }: { readonly entry: PlannedEntry | undefined; readonly nowMs: number },
   ): void {
     const { id } = request;
     const start = request.output.length === 0 ? this.#startOf(request, nowMs) : undefined;
@@ -320,14 +320,15 @@ export class StepLoop {
       finish = this.#finishOf(request, token);
     }
     const logprobs = draws.flatMap((drawn) => drawn.logprobs ?? []);
-    this.record.addOutput({
+    const output: StepOutput = {
       id,
       tokens: draws.map(({ token }) => token),
       logprobs: logprobs.length === draws.length ? logprobs : undefined,
       start,
       finish,
-      guessed,
-    });
+      guessed: entry?.guesses ?? 0,
+    };
+    this.record.addOutput(output, entry?.byModel);
     if (start !== undefined) this.record.addPrompt(request);
     if (finish !== undefined) this.#release(request, finish.stopToken === undefined ? "length" : "stop");
   }
@@ -409,6 +410,7 @@ export class StepLoop {
       truncateSlot(slot, 0);
       this.#backend.truncate(slot.id, 0);
     }
+    for (const slot of this.state.draft?.slots ?? []) slot.length = 0;
   }
 
   #releaseCancelled(): void {

@@ -21,6 +21,9 @@ export class StepRecord {
   #passes = 0;
   #guessesRight = 0;
   #guessesWrong = 0;
+  #modelGuessesRight = 0;
+  #modelGuessesWrong = 0;
+  #draftMs = 0;
   #evictions = 0;
   #outputs: StepOutput[] = [];
 
@@ -45,13 +48,23 @@ export class StepRecord {
     }
   }
 
-  addOutput(output: StepOutput): void {
+  /** What the draft model took. */
+  addDrafting(ms: number): void {
+    this.#draftMs += ms;
+  }
+
+  /** @param byModel Whether the guesses were the draft model's. */
+  addOutput(output: StepOutput, byModel = false): void {
     this.outputTokens += output.tokens.length;
     const { guessed = 0, tokens } = output;
     // A request that wanted no token has none at all.
     const right = Math.max(0, Math.min(guessed, tokens.length - 1));
     this.#guessesRight += right;
     this.#guessesWrong += guessed - right;
+    if (byModel) {
+      this.#modelGuessesRight += right;
+      this.#modelGuessesWrong += guessed - right;
+    }
     this.#outputs.push(output);
   }
 
@@ -80,6 +93,9 @@ export class StepRecord {
         usedCells: this.#state.slots.reduce((cells, slot) => cells + slot.length, 0),
         guessesRight: this.#guessesRight,
         guessesWrong: this.#guessesWrong,
+        modelGuessesRight: this.#modelGuessesRight,
+        modelGuessesWrong: this.#modelGuessesWrong,
+        draftMs: this.#draftMs,
         evictions: this.#evictions,
       },
     };
@@ -93,6 +109,9 @@ export class StepRecord {
     this.#passes = 0;
     this.#guessesRight = 0;
     this.#guessesWrong = 0;
+    this.#modelGuessesRight = 0;
+    this.#modelGuessesWrong = 0;
+    this.#draftMs = 0;
     this.#evictions = 0;
     return event;
   }

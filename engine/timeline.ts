@@ -20,6 +20,8 @@ export interface RecordedCall {
   readonly passes: number;
   /** Guessed tokens behind the known one of each slot. */
   readonly drafts: number;
+  /** What the draft model took to guess them, before the call; absent is nothing. */
+  readonly draftMs?: number;
   /** Flat, `ENTRY_NUMBERS` each. */
   readonly entries: readonly number[];
 }

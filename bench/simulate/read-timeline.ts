@@ -59,6 +59,7 @@ const timelineSchema = z.object({
           predictedMs: time,
           passes: z.int(),
           drafts: z.int(),
+          draftMs: time.default(0),
           entries: z.array(tuple),
         }),
       ),

@@ -40,6 +40,10 @@ export interface FakeOptions {
   readonly adapters?: readonly AdapterFacts[];
   /** How many tokens the next one depends on; a short memory makes outputs that repeat themselves. Default: all. */
   readonly memory?: number;
+  /** Share of greedy draws, 0-1, that are not what a model without mistakes draws. Default: 0. */
+  readonly mistakes?: number;
+  /** What its calls cost, as a multiple of what they cost by default. */
+  readonly slowness?: number;
   /** The model ends its output with this probability per token, 0-1. */
   readonly endChance?: number;
   /**
@@ -65,6 +69,7 @@ export class FakeBackend implements Backend {
   closed = false;
   readonly #cells: TokenId[][];
   readonly #endChance: number;
+  readonly #mistakes: number;
   readonly #memory: number;
   readonly #onRun: FakeOptions["onRun"];
   readonly #allowedTokens: FakeOptions["allowedTokens"];
@@ -78,20 +83,23 @@ export class FakeBackend implements Backend {
   readonly #onEmbed: FakeOptions["onEmbed"];
 
   constructor(options: FakeOptions = {}) {
-    const { slots = 4, contextTokens = 128, prefillChunk = 8, batchTokens = 32 } = options;
+    const { slots = 4, contextTokens = 128, prefillChunk = 8, batchTokens = 32, slowness = 1 } = options;
     this.canRewind = options.canRewind ?? true;
     this.cost = {
-      decodePassMs: Array.from({ length: slots + 1 }, (_, width) => (width === 0 ? 0 : 10 + width)),
-      checkPassMs: Array.from({ length: 17 }, (_, tokens) => tokens / 4),
-      prefillCallMs: 10,
-      prefillTokenMs: 2,
-      copyMs: 5,
+      decodePassMs: Array.from({ length: slots + 1 }, (_, width) =>
+        width === 0 ? 0 : slowness * (10 + width),
+      ),
+      checkPassMs: Array.from({ length: 17 }, (_, tokens) => (slowness * tokens) / 4),
+      prefillCallMs: slowness * 10,
+      prefillTokenMs: slowness * 2,
+      copyMs: slowness * 5,
       decodeScale: 1,
       draftScale: 1,
       prefillScale: 1,
     };
     this.drawsInOrder = options.drawsInOrder ?? true;
     this.#endChance = options.endChance ?? 0;
+    this.#mistakes = options.mistakes ?? 0;
     this.#memory = options.memory ?? Infinity;
     this.#onRun = options.onRun;
     this.#onEmbed = options.onEmbed;
@@ -258,7 +266,8 @@ export class FakeBackend implements Backend {
     const draw = temperature > 0 ? drawSeed(seed, position) : 0;
     const value = drawSeed(state, draw);
     const ends = !params.ignoreEos && (value >>> 8) % 1000 < this.#endChance * 1000;
-    const free = ends ? FAKE_END : 97 + (value % 26);
+    const wrong = temperature === 0 && (value >>> 4) % 1000 < this.#mistakes * 1000;
+    const free = ends ? FAKE_END : 97 + ((value + (wrong ? 1 : 0)) % 26);
     const token = allowed === undefined ? free : allowed[value % allowed.length];
     if (token === undefined) throw new EngineError("no_token_allowed", "Nothing is left to draw.");
     const logprobs =

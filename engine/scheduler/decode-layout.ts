@@ -4,8 +4,10 @@
  * Closing a gap makes one wide device pass of two narrow ones. The best choice over all gaps is found by going
  * through the runs once from the left, keeping the cheapest way to cover each beginning.
  */
+import { decodePassMs } from "./cost-model.ts";
 import { adjacentRuns } from "./passes.ts";
-import type { SchedulerConfig, SlotId } from "./types.ts";
+import type { Running } from "./admission.ts";
+import type { SchedulerConfig, SchedulerState, SlotId } from "./types.ts";
 
 export interface DecodeLayout {
   /** Slots that do not decode and get a throw-away token, ascending. */
@@ -17,6 +19,31 @@ export interface DecodeLayout {
 /** Whether gaps may be closed at all: what is plugged must be taken back. */
 export function mayPlug({ canRewind, plugGaps }: SchedulerConfig): boolean {
   return canRewind && plugGaps !== false;
+}
+
+/**
+ * The cheapest layout of a step that guesses so many tokens in each slot.
+ * @param length Cells of a slot in this step, whoever has it.
+ */
+export function slotLayout(
+  { config, cost }: SchedulerState,
+  decoding: readonly Running[],
+  length: (slot: SlotId) => number,
+  drafts: number,
+): DecodeLayout {
+  // A pass reads as many cells of each slot as its longest one has: a longer slot would slow the others down.
+  const longest = Math.max(...decoding.map((r) => r.length));
+  const slots = decoding.map((r) => r.slot);
+  const canPlug = (slot: SlotId): boolean => mayPlug(config) && length(slot) <= longest;
+  const cheapest = decodeLayout(slots, canPlug, (width) => decodePassMs(cost, width, drafts));
+  if (!config.deterministic) return cheapest;
+  const mayHold = (slot: SlotId): boolean =>
+    config.canRewind &&
+    slot >= 0 &&
+    slot < config.slots &&
+    !slots.includes(slot) &&
+    length(slot) < config.contextTokens;
+  return withoutLoneSlots(slots, cheapest, mayHold);
 }
 
 /** The layout with every lone slot given a neighbour, where one may be plugged. */

@@ -8,6 +8,7 @@ import { EngineError } from "../errors.ts";
 import { NO_TURNS, chargeTurn } from "./adapter-turns.ts";
 import { refinedCostModel } from "./cost-model.ts";
 import { addDeadlines } from "./deadlines.ts";
+import { followToken, restDraftModel, takeDraftSlot } from "./draft-model.ts";
 import { DraftIndex } from "./draft-index.ts";
 import { checkRoom, checkWorth, computedTokens } from "./entry.ts";
 import { leastPromptMs, noteResidence } from "./forecast.ts";
@@ -50,6 +51,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
   }));
   return {
     config,
+    draft: undefined,
     slots,
     requests: new Map(),
     queue: new Map(),
@@ -270,6 +272,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     request.cachedTokens = reuse;
     if (state.config.speculate)
       request.drafts = new DraftIndex(request.predicted, request.prompt, request.output);
+    if (state.draft !== undefined) takeDraftSlot(state.draft, slotId, request);
     request.phase = reuse === knownTokens(request) - 1 ? "decode" : "prefill";
   }
 }
@@ -290,6 +293,8 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
     call.unscaledMs,
   );
   chargeTurn(state, call, observedMs);
+  if (state.draft !== undefined && call.kind === "decode" && !call.entries.some(({ byModel }) => byModel))
+    restDraftModel(state.draft, state.cost);
   for (const entry of call.entries) {
     if (entry.request === undefined) continue;
     const slot = state.slots[entry.slot];
@@ -309,6 +314,8 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
 export function appendToken(state: SchedulerState, id: RequestId, token: TokenId): void {
   const request = state.requests.get(id);
   if (request === undefined) return;
+  if (state.draft !== undefined && request.slot !== undefined)
+    followToken(state.draft, request.slot, knownTokens(request), token);
   request.output.push(token);
   request.drafts?.push(token);
   chargeOutput(state, request);

@@ -171,8 +171,31 @@ export interface CostModel {
   readonly prefillScale: number;
 }
 
+/** The draft model's cells of one slot: exactly `tokens[0 .. length)`. */
+export interface DraftSlot {
+  /** Capacity `contextTokens`. */
+  readonly tokens: Uint32Array;
+  /** As far as they may be those of the slot's request; behind its known tokens they are guesses. */
+  length: number;
+  cacheKey: string;
+  /** Chance that the next guess for its request is right, as seen lately; 0 to 1. */
+  hitRate: number;
+}
+
+/** A smaller model that guesses tokens. See draft-model.ts. */
+export interface DraftModel {
+  readonly config: Pick<SchedulerConfig, "contextTokens" | "batchTokens" | "prefillChunk">;
+  readonly slots: readonly DraftSlot[];
+  /** Of its calls, drawing included. */
+  cost: CostModel;
+  /** The hit rate that requests begin with: that of all of them lately. */
+  hitRate: number;
+}
+
 export interface SchedulerState {
   readonly config: SchedulerConfig;
+  /** Undefined where there is none. */
+  draft: DraftModel | undefined;
   readonly slots: readonly Slot[];
   readonly requests: Map<RequestId, ScheduledRequest>;
   /** Waiting requests, in no order that matters; at most `config.maxQueued` beyond the free slots. */
@@ -225,6 +248,29 @@ export interface PlannedEntry {
   readonly everyLogit?: boolean;
   /** How many of the tokens behind the first are guesses for this request; absent is none. */
   readonly guesses?: number;
+  /** Whether they are the draft model's; in a plan they are still to be made. Absent is no. */
+  readonly byModel?: boolean;
+}
+
+/** Tokens of one slot for the draft model. */
+export interface DraftFeed {
+  readonly slot: SlotId;
+  /** Position of `tokens[0]`; the draft model's cells behind it are dropped. */
+  readonly position: number;
+  /** Known ones. */
+  readonly tokens: Uint32Array;
+}
+
+/** What the draft model computes before a decode call. */
+export interface PlannedDrafting {
+  /** A cell of a slot that lacks too much to be guessed for; a call of its own. */
+  readonly catchUp: (DraftFeed & { readonly unscaledMs: number }) | undefined;
+  /** The slots that are guessed for, ascending, with as many tokens each; `drafts` guesses follow. */
+  readonly feeds: readonly DraftFeed[];
+  /** All of it. */
+  readonly predictedMs: number;
+  /** The guesses alone, without the cost models' scales. */
+  readonly unscaledMs: number;
 }
 
 /** One native call. Prefill and decode never share one: it would gain nothing and change the numerics. */
@@ -237,6 +283,8 @@ export interface PlannedCall {
   readonly tokens: number;
   /** Guessed tokens behind the one of each slot; 0 in prefill. */
   readonly drafts: number;
+  /** What comes before it, in `predictedMs` as well; absent is nothing. */
+  readonly drafting?: PlannedDrafting;
   /** Device passes, from the pass model. */
   readonly passes: number;
   readonly predictedMs: number;

@@ -251,6 +251,7 @@ export function fromEngineError(
     case "out_of_memory":
     case "runtime_incompatible":
     case "gpu_unavailable":
+    case "draft_unfit":
     case "internal":
       return internalError();
   }

@@ -71,6 +71,9 @@ const shape = fc.record({
   drawsInOrder: fc.boolean(),
   // The last tokens decide, so that outputs repeat themselves and guesses come true.
   memory: fc.constantFrom(1, 2, 1000),
+  draft: fc.option(fc.record({ mistakes: fc.constantFrom(0, 0.3), endChance: fc.constantFrom(0, 0.1) }), {
+    freq: 8,
+  }),
 });
 
 function paramsOf({ maxTokens, seed }: PlannedRequest): GenerationParams {
@@ -83,6 +86,7 @@ function truthOf({ prompt: tokens, maxTokens, seed, adapters }: PlannedRequest, 
 }
 
 test("every request gets exactly the output it would get alone, whoever else comes and goes", async () => {
+  let modelGuesses = 0;
   await fc.assert(
     fc.asyncProperty(
       shape,
@@ -108,9 +112,20 @@ test("every request gets exactly the output it would get alone, whoever else com
           });
           calls += 1;
         };
+        const { draft, deterministic, canRewind, ...rest } = sizes;
         engine = await fakeEngine(
-          { ...sizes, adapters: ADAPTERS, onRun: () => engine && act() },
-          { deterministic: sizes.deterministic },
+          // So slow that whatever a draft model really takes is nothing to it.
+          {
+            ...rest,
+            adapters: ADAPTERS,
+            canRewind,
+            slowness: draft === null ? 1 : 1000,
+            onRun: () => engine && act(),
+          },
+          { deterministic },
+          draft !== null && canRewind && !deterministic
+            ? { ...draft, slowness: 1, onRun: () => undefined }
+            : undefined,
         );
         calls = 0;
         // The fake runs a call only when there is work, so time passes here where it is idle.
@@ -149,12 +164,17 @@ test("every request gets exactly the output it would get alone, whoever else com
         expect(engine.events.filter((event) => event.type === "failed")).toEqual([]);
         const stats = await engine.stats();
         expect([stats.running, stats.queued, engine.backend.openSamplers]).toEqual([0, 0, 0]);
+        // It refuses cells that leave a gap, and is not used any more then.
+        expect(stats.drafting).toBe(engine.draft === undefined ? undefined : true);
+        for (const event of engine.events)
+          if (event.type === "step") modelGuesses += event.report.modelGuessesRight ?? 0;
         stats.slots.forEach((slot) => expect(slot.tokens).toBe(engine?.backend.cellCount(slot.id)));
         await engine.stop();
       },
     ),
     { numRuns: 150 },
   );
+  expect(modelGuesses).toBeGreaterThan(0);
 });
 
 describe("one request", () => {

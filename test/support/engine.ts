@@ -75,6 +75,8 @@ export function submitCommand(
 
 export interface FakeEngine {
   readonly backend: FakeBackend;
+  /** The draft model, where there is one. */
+  readonly draft: FakeBackend | undefined;
   readonly events: EngineEvent[];
   send(command: EngineCommand): void;
   /** Resolves when nothing runs or waits; the engine takes no more requests afterwards. */
@@ -89,15 +91,19 @@ export interface FakeEngine {
   tokens(id: string): number[];
 }
 
+/** @param draftOptions Of a draft model; absent is none. */
 export async function fakeEngine(
   options: FakeOptions = {},
   load: Partial<LoadOptions> = {},
+  draftOptions?: FakeOptions,
 ): Promise<FakeEngine> {
   const backend = new FakeBackend(options);
+  const draft = draftOptions && new FakeBackend({ ...options, ...draftOptions });
+  const draftModelPath = draft && "draft.gguf";
   const events: EngineEvent[] = [];
   const waiters: { matches: (event: EngineEvent) => boolean; resolve: (event: EngineEvent) => void }[] = [];
   const engine = createEngine(
-    () => Promise.resolve(backend),
+    ({ modelPath }) => Promise.resolve(modelPath === draftModelPath && draft ? draft : backend),
     (event) => {
       events.push(event);
       const index = waiters.findIndex(({ matches }) => matches(event));
@@ -109,7 +115,7 @@ export async function fakeEngine(
       waiters.push({ matches, resolve: (event) => (matches(event) ? resolve(event) : undefined) });
     });
   const loaded = next((event): event is Extract<EngineEvent, { type: "loaded" }> => event.type === "loaded");
-  engine.receive({ type: "load", options: { ...LOAD_OPTIONS, ...load } });
+  engine.receive({ type: "load", options: { ...LOAD_OPTIONS, draftModelPath, ...load } });
   await loaded;
   // What warm-up computed is of no interest to a test.
   backend.calls.length = 0;
@@ -118,6 +124,7 @@ export async function fakeEngine(
     events.flatMap((event) => (event.type === "step" ? event.outputs.filter((o) => o.id === id) : []));
   return {
     backend,
+    draft,
     events,
     send: (command) => engine.receive(command),
     drained: async () => {

@@ -1,0 +1,142 @@
+/** Loads a draft model beside the model that it guesses for, and refuses one that cannot. */
+import { basename } from "node:path";
+import { calibrate } from "./calibrate.ts";
+import { Drafter } from "./drafter.ts";
+import { EngineError } from "./errors.ts";
+import { MOST_FED, createDraftModel } from "./scheduler/draft-model.ts";
+import type { Backend, BackendLoader } from "./backend.ts";
+import type { DraftFacts, GenerationParams, LoadOptions, ModelFacts } from "./protocol.ts";
+import type { DraftModel } from "./scheduler/types.ts";
+
+export interface LoadedDraft {
+  readonly drafter: Drafter;
+  readonly model: DraftModel;
+  readonly facts: DraftFacts;
+}
+
+/** Models of one family pad their vocabularies to different sizes; llama.cpp's own bound for what is still one. */
+const MOST_PADDING = 128;
+
+/** What the draft model says is a guess, so the most likely token will do. */
+const GREEDY: GenerationParams = {
+  sampling: {
+    temperature: 0,
+    topP: 1,
+    topK: 0,
+    minP: 0,
+    frequencyPenalty: 0,
+    presencePenalty: 0,
+    repeatPenalty: 1,
+    repeatLastTokens: 0,
+    xtcProbability: 0,
+    xtcThreshold: 0,
+    dry: undefined,
+    logitBias: [],
+    seed: 0,
+  },
+  maxTokens: undefined,
+  minTokens: 0,
+  ignoreEos: false,
+  stopTokenIds: [],
+  grammar: undefined,
+  topLogprobs: undefined,
+  reusePrefix: true,
+};
+
+/**
+ * @param path The draft model's file.
+ * @param speculates Whether the engine guesses at all.
+ * @throws {EngineError} `draft_unfit` for a pair that cannot work together, and what `load` throws.
+ */
+export async function loadDraft(
+  load: BackendLoader,
+  path: string,
+  options: LoadOptions,
+  { target, speculates }: { readonly target: Backend; readonly speculates: boolean },
+): Promise<LoadedDraft> {
+  const name = basename(path);
+  checkTarget(name, target, speculates);
+  const { slots, contextTokens, prefillChunk } = target.facts;
+  const backend = await load(draftOptions(path, options, target.facts), () => undefined);
+  try {
+    checkFit(name, backend, target);
+    const sampler = backend.createSampler(GREEDY);
+    const drafter = new Drafter({ backend, sampler, target: target.facts });
+    const cost = backend.cost ?? (await calibrate(backend, sampler));
+    const { batchTokens } = backend.facts;
+    const cell = Math.min(prefillChunk, backend.facts.prefillChunk);
+    const model = createDraftModel({ contextTokens, batchTokens, prefillChunk: cell }, slots, cost);
+    const { parameters, sizeBytes, contextBytes } = backend.facts;
+    return { drafter, model, facts: { name: backend.facts.name, parameters, sizeBytes, contextBytes } };
+  } catch (error) {
+    await backend.close();
+    throw error;
+  }
+}
+
+/** Its context has the same slots; layers on the GPU are counted for the other model. */
+function draftOptions(path: string, options: LoadOptions, target: Backend["facts"]): LoadOptions {
+  return {
+    modelPath: path,
+    contextTokens: target.contextTokens,
+    slots: target.slots,
+    batchTokens: Math.max(target.prefillChunk, target.slots * MOST_FED),
+    threads: options.threads,
+    gpu: options.gpu,
+    gpuLayers: options.gpuLayers === 0 ? 0 : undefined,
+    flashAttention: options.flashAttention,
+    kvCacheType: options.kvCacheType,
+    prefillChunk: target.prefillChunk,
+    itlTargetMs: undefined,
+    maxQueued: options.maxQueued,
+    deterministic: false,
+    speculate: false,
+  };
+}
+
+function checkTarget(draft: string, { facts, canRewind }: Backend, speculates: boolean): void {
+  const refuse = (reason: string): never => {
+    throw new EngineError("draft_unfit", `The draft model ${draft} would never be used: ${reason}`);
+  };
+  if (!facts.generates) refuse(`${facts.name} does not generate text. Drop --draft-model.`);
+  if (!canRewind)
+    refuse(`guesses that were wrong cannot be taken back from ${facts.name}. Drop --draft-model.`);
+  if (!speculates)
+    refuse(
+      `where several tokens of ${facts.name} are computed together, their last bits differ from those of tokens computed one by one. Add --speculation on to use it all the same, or drop --draft-model.`,
+    );
+}
+
+function checkFit(draft: string, { facts, canRewind }: Backend, target: Backend): void {
+  if (!facts.generates)
+    throw new EngineError("draft_unfit", `${draft} does not generate text, so it cannot be a draft model.`);
+  if (!canRewind)
+    throw new EngineError(
+      "draft_unfit",
+      `${draft} cannot take back what it has computed (recurrent state or a sliding window), so it cannot be a draft model.`,
+    );
+  const difference = vocabularyDifference(facts, target.facts);
+  if (difference === undefined) return;
+  throw new EngineError(
+    "draft_unfit",
+    `The draft model ${draft} has another vocabulary than ${target.facts.name}: ${difference}. Choose a smaller model of the same family.`,
+  );
+}
+
+type Vocabulary = Pick<ModelFacts, "vocabSize" | "tokenBytes" | "tokenOffsets">;
+
+/** In words; undefined when the tokens of both are the same but for a few at the end of one. */
+export function vocabularyDifference(draft: Vocabulary, target: Vocabulary): string | undefined {
+  if (Math.abs(draft.vocabSize - target.vocabSize) > MOST_PADDING)
+    return `${draft.vocabSize} tokens, not ${target.vocabSize}`;
+  for (let token = 0; token < Math.min(draft.vocabSize, target.vocabSize); token++) {
+    const [own, other] = [piece(draft, token), piece(target, token)];
+    if (own.equals(other)) continue;
+    return `token ${token} is ${JSON.stringify(own.toString())}, not ${JSON.stringify(other.toString())}`;
+  }
+  return undefined;
+}
+
+function piece({ tokenBytes, tokenOffsets }: Vocabulary, token: number): Buffer {
+  return Buffer.from(tokenBytes.subarray(tokenOffsets[token], tokenOffsets[token + 1]));
+}
