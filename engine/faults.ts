@@ -50,6 +50,7 @@ export class FaultInjector {
     const slow = this.#faults.find((fault) => fault.does === "slow");
     for (const { does } of due) {
       if (does === "die") process.kill(process.pid, CRASH);
+      if (does === "hoard") hoard();
       if (does === "hang") return { logits: [], done: never() };
       if (does === "fail") {
         return {
@@ -77,6 +78,12 @@ export class FaultInjector {
       },
     };
   }
+}
+
+/** Takes V8's memory until V8 ends the process. */
+function hoard(): never {
+  const kept: number[][] = [];
+  for (;;) kept.push(Array.from({ length: 1 << 16 }, (_, i) => i / 2));
 }
 
 /** What memory that has gone wrong may make of a message. */

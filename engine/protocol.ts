@@ -202,7 +202,7 @@ export interface RankCommand {
  * message about steps that is sent after this one.
  */
 export type Fault =
-  | { readonly does: "die" | "hang" | "fail"; readonly call: number }
+  | { readonly does: "die" | "hang" | "fail" | "hoard"; readonly call: number }
   | { readonly does: "die" | "hang" | "fail"; readonly seed: number; readonly draw: number }
   | { readonly does: "slow"; readonly ms: number }
   | { readonly does: "garble"; readonly step: number; readonly how: Garbling };

@@ -90,6 +90,10 @@ export class ModelHost implements ModelDirectory {
   }
 }
 
+/** Who kills an engine and does not say so is mostly the system, for its memory. */
+const KILLED_ADVICE =
+  "; if nobody has done that, the system ran out of memory: fewer --slots, a smaller --context or --kv-type q8_0 need less";
+
 /** The end of an engine that was loading. */
 class EngineDied extends EngineError {
   readonly exit: EngineExit;
@@ -294,7 +298,7 @@ class HostedModel implements ServedModel {
       crashes === 0 ? 0 : Math.min(MAX_BACKOFF_MS, FIRST_BACKOFF_MS * 2 ** Math.floor(crashes - 0.5));
     this.#deps.onTrouble({ kind: "death", model, death });
     if (death === "planned") log.info({ model }, "engine is being started again");
-    else log.error({ model, backoffMs }, `engine died: ${detail}`);
+    else log.error({ model, backoffMs }, `engine died: ${detail}${death === "killed" ? KILLED_ADVICE : ""}`);
     if (backoffMs > 0) await this.#deps.wait(backoffMs);
     return false;
   }

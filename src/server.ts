@@ -144,6 +144,13 @@ export class HttpServer {
     return open;
   }
 
+  /** Method and path of each of them, without the query, which may hold a key. */
+  *openRoutes(): Generator<string> {
+    for (const answers of this.#sockets.values()) {
+      for (const { req } of answers) yield `${req.method} ${(req.url ?? "").split("?", 1)[0]}`;
+    }
+  }
+
   /**
    * Readiness fails from now on, while requests are taken as before: what sends them here needs `settleMs` to
    * notice. Aborting `hurry` ends the wait.

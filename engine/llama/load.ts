@@ -15,6 +15,8 @@ import {
 import { LlamaEmbedder, generatesText, isEmbeddingModel } from "./embedder.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { GrammarCache } from "./grammar.ts";
+import { refuseHopeless } from "./memory-need.ts";
+import type { CellShape } from "./memory-need.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
 import type { Backend, BackendLoader } from "../backend.ts";
@@ -36,6 +38,13 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
   const chunk = options.prefillChunk ?? defaultPrefillChunk(parameters, threads, gpu);
   const batchTokens = Math.max(options.batchTokens ?? Math.max(chunk, options.slots), options.slots);
   const flashAttention = usesFlashAttention(options);
+  const size = {
+    slots: options.slots,
+    tokens: options.contextTokens ?? 0,
+    kvType: kvType(options.kvCacheType),
+  };
+  const swap = await llama.getSwapState();
+  refuseHopeless(size, cellShape(bindings, model), process.availableMemory() + swap.maxSize - swap.used);
   const context = await openContext(model, { options, threads, batchTokens, flashAttention });
   const adapters = await loadAdapters(bindings, addonModel, options.adapters ?? []);
   const addonContext = addonContextOf(context);
@@ -153,7 +162,8 @@ async function openModel(
       ...(options.gpuLayers === undefined ? {} : { gpuLayers: options.gpuLayers }),
     });
   } catch (error) {
-    if (error instanceof InsufficientMemoryError) throw outOfMemory("model", error, "a smaller quantization");
+    if (error instanceof InsufficientMemoryError)
+      throw outOfMemory("model", messageOf(error), "a smaller quantization");
     throw new EngineError(
       "model_invalid",
       `${basename(options.modelPath)} cannot be loaded: ${messageOf(error)}`,
@@ -192,7 +202,7 @@ async function openContext(model: LlamaModel, settings: ContextSettings): Promis
   } catch (error) {
     const memory = error instanceof InsufficientMemoryError || messageOf(error).includes("create context");
     if (!memory) throw new EngineError("model_invalid", `No context can be made: ${messageOf(error)}`);
-    throw outOfMemory("context", error, "fewer --slots, a smaller --context or --kv-type q8_0");
+    throw outOfMemory("context", messageOf(error), "fewer --slots, a smaller --context or --kv-type q8_0");
   }
 }
 
@@ -203,6 +213,14 @@ function kvType(type: LoadOptions["kvCacheType"]): "F16" | "Q8_0" | "Q4_0" | "F3
 /** Faster on every device (10 % on a CPU), and needed by llama.cpp for a quantized value cache. */
 function usesFlashAttention({ flashAttention }: LoadOptions): boolean {
   return flashAttention !== "off";
+}
+
+/** What the cells hold, where they are in this machine's memory and there is one for each token. */
+function cellShape(bindings: AddonBindings, model: LlamaModel): CellShape | undefined {
+  if (model.gpuLayers > 0 || cannotRewind(bindings, model)) return undefined;
+  const shape: CellShape = model.fileInfo.architectureMetadata;
+  // Latent attention keeps something smaller.
+  return "kv_lora_rank" in (shape.attention ?? {}) ? undefined : shape;
 }
 
 /** Recurrent state and sliding windows cannot drop their newest tokens. */
@@ -238,11 +256,8 @@ function fillInMiddleTokens(model: LlamaModel): FillInMiddleTokens | undefined {
   return prefix === null || suffix === null || middle === null ? undefined : { prefix, suffix, middle };
 }
 
-function outOfMemory(what: string, error: unknown, remedy: string): EngineError {
-  return new EngineError(
-    "out_of_memory",
-    `Not enough memory for the ${what}: ${messageOf(error)}. Try ${remedy}.`,
-  );
+function outOfMemory(what: string, reason: string, remedy: string): EngineError {
+  return new EngineError("out_of_memory", `Not enough memory for the ${what}: ${reason}. Try ${remedy}.`);
 }
 
 function messageOf(error: unknown): string {

@@ -12,6 +12,8 @@ export const ExitCode = {
   modelNotFound: 3,
   outOfMemory: 4,
   portInUse: 5,
+  /** An error that nobody has caught; sysexits.h calls it EX_SOFTWARE. */
+  crashed: 70,
 } as const;
 
 export type ExitCode = (typeof ExitCode)[keyof typeof ExitCode];
@@ -23,7 +25,6 @@ const ENGINE_EXIT_CODES: Partial<Record<EngineErrorCode, ExitCode>> = {
 };
 
 const ENGINE_ADVICE: Partial<Record<EngineErrorCode, string>> = {
-  out_of_memory: "Try fewer --slots, a smaller --context or a smaller model.",
   gpu_unavailable: "Try --gpu auto or --gpu off.",
   runtime_incompatible: 'Run "weft doctor".',
   engine_exited: "The system may have run out of memory; try fewer --slots or a smaller --context.",

@@ -26,6 +26,7 @@ import { warmUpCompiler } from "../constrain.ts";
 import type { AppConfig } from "../deps.ts";
 import { createLog } from "../log.ts";
 import { LiveRequests } from "../live-requests.ts";
+import { LoopWatch } from "../loop-watch.ts";
 import { Metrics } from "../metrics/metrics.ts";
 import { ModelHost } from "../model-host.ts";
 import { HttpServer, ServerLifecycle } from "../server.ts";
@@ -44,14 +45,16 @@ const STDIN = 0;
 const HURRIED_EXIT: ExitCode = ExitCode.failed;
 
 /**
- * Serves until SIGTERM or SIGINT and resolves with the exit code: 0 after a drain, 1 when a second signal cut it short.
+ * Serves until SIGTERM or SIGINT and resolves with the exit code: 0 after a drain, 1 when a second signal cut it short,
+ * 70 when an exception that nobody caught was the reason for it.
  * @throws {Error} Anything `describeFailure` knows, when it cannot start.
  */
 export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const config = loadConfig(inputs);
   const { values } = config;
   const log = createLog({ level: values["log-level"], format: values["log-format"] });
-  guardProcess(log);
+  let signals: Signals | undefined;
+  guardProcess(log, () => (signals === undefined ? process.exit(ExitCode.crashed) : signals.crash()));
   for (const [name, variable] of [
     ["api-key", "WEFT_API_KEYS"],
     ["admin-key", "WEFT_ADMIN_KEYS"],
@@ -61,7 +64,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   }
   const resolved = await findModels(values.model, values["chat-template"]);
   // Not before the models are there: until then a signal ends the process as usual.
-  const signals = new Signals();
+  signals = new Signals();
 
   const limits = pickLimits(values);
   const version = packageVersion();
@@ -102,6 +105,12 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     onDrop: () => metrics.countDrop(),
   });
   new IdleGarbage(() => server.openResponses === 0).start();
+  new LoopWatch({
+    nowMs: () => systemClock.nowMs(),
+    open: () => server.openRoutes(),
+    log,
+    onStall: () => metrics.countStall(),
+  }).start();
   const service = new ServiceManager({ env: process.env, pid: process.pid, log });
   try {
     const port = await listen(server, values);
@@ -123,6 +132,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     const drainTimeoutMs = values["drain-timeout"] * 1000;
     const background = opened.responses;
     await shutDown({ server, background, models, drainSettleMs, drainTimeoutMs, log }, signals.hurry);
+    if (signals.crashed) return ExitCode.crashed;
     return signals.hurry.aborted ? HURRIED_EXIT : ExitCode.ok;
   } finally {
     service.close();
@@ -133,22 +143,32 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   }
 }
 
-/** SIGTERM and SIGINT: the first asks for a drain, the second for a quick end. */
+/** SIGTERM and SIGINT: the first asks for a drain, the second for a quick end. A crash asks for a drain, too. */
 class Signals {
   readonly first: Promise<"signal">;
   readonly #hurry = new AbortController();
+  #drain: () => void = () => undefined;
+  #asked = 0;
+  #crashed = false;
 
   constructor() {
-    this.first = new Promise((resolve) => {
-      let seen = 0;
-      const onSignal = (): void => {
-        seen += 1;
-        if (seen === 1) resolve("signal");
-        else this.#hurry.abort();
-      };
-      process.on("SIGTERM", onSignal);
-      process.on("SIGINT", onSignal);
-    });
+    this.first = new Promise((resolve) => (this.#drain = () => resolve("signal")));
+    for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => this.#ask());
+  }
+
+  crash(): void {
+    this.#crashed = true;
+    if (this.#asked === 0) this.#ask();
+  }
+
+  #ask(): void {
+    this.#asked += 1;
+    if (this.#asked === 1) this.#drain();
+    else this.#hurry.abort();
+  }
+
+  get crashed(): boolean {
+    return this.#crashed;
   }
 
   get hurry(): AbortSignal {

@@ -117,6 +117,11 @@ export class Metrics {
     "Generations held back because their client did not read.",
     [],
   );
+  readonly #stalls = this.#counter(
+    "weft_event_loop_stalls_total",
+    "Times that the HTTP event loop was held up for half a second or more.",
+    [],
+  );
   readonly #drops = this.#counter(
     "weft_connections_dropped_total",
     "Connections closed at once because there were too many.",
@@ -232,6 +237,10 @@ export class Metrics {
 
   countPause(): void {
     this.#pauses.inc();
+  }
+
+  countStall(): void {
+    this.#stalls.inc();
   }
 
   countDrop(): void {

@@ -23,6 +23,10 @@ export interface ServerClient {
 
 export interface RunningServer extends ServerClient {
   readonly pid: number;
+  /** All that it has said on stderr, once it has ended. */
+  readonly stderr: Promise<string>;
+  /** Resolves with the exit code when it has ended by itself; null after a death by signal. */
+  ended(): Promise<number | null>;
   /** Sends SIGTERM and resolves with the exit code; null after a death by signal. */
   stop(): Promise<number | null>;
   kill(): Promise<void>;
@@ -43,10 +47,9 @@ process.on("exit", () => {
   for (const child of children) child.kill("SIGKILL");
 });
 
-function spawnServer(args: readonly string[]) {
-  const child = spawn(process.execPath, ["dist/src/main.js", "serve", "--log-level", "error", ...args], {
-    stdio: ["ignore", "pipe", "pipe"],
-  });
+function spawnServer(args: readonly string[], nodeArgs: readonly string[] = []) {
+  const command = [...nodeArgs, "dist/src/main.js", "serve", "--log-level", "error", ...args];
+  const child = spawn(process.execPath, command, { stdio: ["ignore", "pipe", "pipe"] });
   children.add(child);
   const exited = once(child, "close").then(([code]) => {
     children.delete(child);
@@ -57,7 +60,26 @@ function spawnServer(args: readonly string[]) {
 
 /** Resolves when the server has printed that it is ready. One compute thread: busy cores slow two down most. */
 export async function startServer(...args: readonly string[]): Promise<RunningServer> {
-  const { child, exited, stderr } = spawnServer(["--port", "0", "--threads", "1", ...args]);
+  return await startNode([], ...args);
+}
+
+/**
+ * A server that is made to do what none does by itself: `SIGUSR2` has it run this code, wherever its event loop is.
+ * @param nodeArgs For node, before the program.
+ */
+export async function startSabotaged(
+  code: string,
+  nodeArgs: readonly string[],
+  ...args: readonly string[]
+): Promise<RunningServer & { readonly sabotage: () => void }> {
+  // The engine process has the same arguments, and nobody sends it the signal.
+  const module = `process.on("SIGUSR2", () => { ${code} })`;
+  const server = await startNode([...nodeArgs, "--import", `data:text/javascript,${module}`], ...args);
+  return { ...server, sabotage: () => void process.kill(server.pid, "SIGUSR2") };
+}
+
+async function startNode(nodeArgs: readonly string[], ...args: readonly string[]): Promise<RunningServer> {
+  const { child, exited, stderr } = spawnServer(["--port", "0", "--threads", "1", ...args], nodeArgs);
   const { pid } = child;
   if (pid === undefined) throw new Error("The server could not be started.");
   const url = await within(
@@ -75,6 +97,8 @@ export async function startServer(...args: readonly string[]): Promise<RunningSe
   return {
     ...serverAt(url),
     pid,
+    stderr,
+    ended: () => within("its own end", exited),
     stop: () => {
       child.kill("SIGTERM");
       return within("the end after SIGTERM", exited);

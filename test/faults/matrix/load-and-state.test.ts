@@ -158,7 +158,7 @@ test("row 96: a promise that nobody handled is told, and ends nothing", async ()
     import { guardProcess } from "./src/cli/process-guards.ts";
     const told = [];
     const line = (fields, message) => told.push([message, fields.err.message]);
-    guardProcess({ debug: line, info: line, warn: line, error: line });
+    guardProcess({ debug: line, info: line, warn: line, error: line }, () => told.push("crash"));
     void Promise.reject(new Error("lost"));
     setImmediate(() => process.stdout.write(JSON.stringify(told)));
   `;

@@ -106,6 +106,23 @@ test("an engine that hangs once is found out, and its request goes on in the nex
   expect(startedCount()).toBe(2);
 });
 
+test("row 90: an engine whose heap is full is started again, and its requests go on", async () => {
+  const quiet = await hostWith(() => []);
+  const undisturbed = await quiet.others();
+  process.env["NODE_OPTIONS"] = "--max-old-space-size=100";
+  // Calls of the warm-up count, too.
+  const { others, troubles, startedCount } = await hostWith((engine) =>
+    engine === 0 ? [{ does: "hoard", call: 200 }] : [],
+  );
+  delete process.env["NODE_OPTIONS"];
+  expect(await others()).toEqual(undisturbed);
+  expect(troubles.map((trouble) => ("death" in trouble ? trouble.death : trouble.kind))).toEqual([
+    "crash",
+    "replay",
+  ]);
+  expect(startedCount()).toBe(2);
+});
+
 test("a planned restart in the middle of requests fails none of them", async () => {
   const { host, others, troubles } = await hostWith(() => [{ does: "slow", ms: 5 }]);
   const undisturbed = await others();
