@@ -43,6 +43,15 @@ export function admissionCost(request: ScheduledRequest, reuse: number, { policy
   return (computed * PROMPT_TOKEN_COST + reuse * REUSED_TOKEN_COST) / policy.weight;
 }
 
+/** Of what a request has been charged, the part for a prompt that is still being computed: service not had yet. */
+export function chargedAhead(request: ScheduledRequest, { policy }: OwnerState): number {
+  const { phase, prompt, cachedTokens, output, evictions } = request;
+  // What is computed once more has been charged before.
+  if (phase !== "prefill" || output.length > 0 || evictions > 0) return 0;
+  const computed = prompt.length - cachedTokens;
+  return (computed * PROMPT_TOKEN_COST + cachedTokens * REUSED_TOKEN_COST) / policy.weight;
+}
+
 /** What of an owner decides when it is its turn. */
 export interface Standing {
   readonly served: number;
@@ -191,9 +200,23 @@ function isIdle({ running, waiting }: OwnerState): boolean {
   return running === 0 && waiting === 0;
 }
 
-/** Of those who have requests; what it was when the last of them left, while nobody has. */
-function leastServed({ busyOwners, virtualFloor }: SchedulerState): number {
-  return busyOwners.first?.served ?? virtualFloor;
+/**
+ * The least service that any of those has had who have requests, without what they have been charged ahead; what it
+ * was when the last of them left, while nobody has.
+ */
+function leastServed({ busyOwners, virtualFloor, slots, requests, owners }: SchedulerState): number {
+  if (busyOwners.first === undefined) return virtualFloor;
+  let least = busyOwners.first.served;
+  const ahead = new Map<OwnerState, number>();
+  for (const slot of slots) {
+    const request = slot.owner === undefined ? undefined : requests.get(slot.owner);
+    const owner = request && owners.get(request.tenant);
+    if (request === undefined || owner === undefined) continue;
+    const charged = (ahead.get(owner) ?? 0) + chargedAhead(request, owner);
+    ahead.set(owner, charged);
+    least = Math.min(least, owner.served - charged);
+  }
+  return least;
 }
 
 function noteIdle(state: SchedulerState, owner: OwnerState): void {

@@ -12,7 +12,7 @@ import { admit, runningRequests } from "./admission.ts";
 import { prefillCallMs } from "./cost-model.ts";
 import { decodeCall } from "./decode-call.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
-import { CLASSES } from "./types.ts";
+import { inPrefillOrder } from "./prefill-order.ts";
 import type { Turn } from "./adapter-turns.ts";
 import type { Running } from "./admission.ts";
 import type { PlannedCall, ScheduledRequest, SchedulerState, StepPlan } from "./types.ts";
@@ -40,7 +40,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const decoding = turn.running.filter(decodes);
   if (decoding.length > 0) calls.push(decodeCall(state, decoding, running));
 
-  const prefilling = inTurn(
+  const prefilling = inPrefillOrder(
     state,
     turn.running.filter((r) => !decodes(r)),
   );
@@ -69,24 +69,6 @@ function withAdapters(calls: readonly PlannedCall[], { running, switchMs }: Turn
 /** Prompt and output tokens so far. */
 export function knownTokens(request: ScheduledRequest): number {
   return request.prompt.length + request.output.length;
-}
-
-/**
- * In the order in which prompts are computed: by class, owners in turn, and of one owner by arrival. Of each other
- * owner, whoever sends one prompt waits for the one that has begun at most.
- */
-function inTurn(state: SchedulerState, prefilling: Running[]): Running[] {
-  const byArrival = prefilling.sort((a, b) => a.request.arrival - b.request.arrival);
-  if (byArrival.length < 2) return byArrival;
-  const before = Array.from({ length: CLASSES }, () => new Map<string, number>());
-  const turns = byArrival.map((running) => {
-    const { priority, tenant } = running.request;
-    const turn = before[priority]?.get(tenant) ?? 0;
-    before[priority]?.set(tenant, turn + 1);
-    return { running, priority, turn, served: state.owners.get(tenant)?.served ?? 0 };
-  });
-  turns.sort((a, b) => a.priority - b.priority || a.turn - b.turn || a.served - b.served);
-  return turns.map(({ running }) => running);
 }
 
 /** Whole grid cells, first request first, as many as the inter-token target or the credit allows. */

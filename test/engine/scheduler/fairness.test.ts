@@ -122,6 +122,37 @@ describe("order", () => {
   });
 });
 
+describe("prompts", () => {
+  const words = (first: number, tokens: number): Uint32Array =>
+    Uint32Array.from({ length: tokens }, (_, i) => first + i);
+  /** Whose cells are computed, step by step. */
+  const cells = (state: SchedulerState, steps: number): string[] =>
+    Array.from({ length: steps }, () => runStep(state, 0).calls)
+      .flat()
+      .flatMap(({ kind, entries }) => (kind === "prefill" ? [entries[0]?.request ?? ""] : []));
+
+  test("of an owner that comes to a busy server do not wait for the long ones that others have begun", () => {
+    const state = schedulerState({ slots: 4 });
+    for (const [i, id] of ["many0", "many1", "many2"].entries())
+      addRequest(state, id, { tenant: "many", prompt: words(1000 * i, 51) });
+    expect(cells(state, 2)).toEqual(["many0", "many0"]);
+    addRequest(state, "few", { tenant: "few", prompt: words(9000, 21) });
+    expect(cells(state, 3).slice(0, 3)).toEqual(["few", "few", "many0"]);
+  });
+
+  test("of an owner with few slots and nothing but prompts leave the others their turns", () => {
+    const state = schedulerState({ slots: 4 });
+    for (let i = 0; i < 3; i++)
+      addRequest(state, `many${i}`, { tenant: "many", prompt: words(1000 * i, 51) });
+    const computed = Array.from({ length: 40 }, (_, i) => {
+      if (![...state.requests.values()].some(({ tenant }) => tenant === "few"))
+        addRequest(state, `few${i}`, { tenant: "few", prompt: words(5000 + 100 * i, 21), maxTokens: 1 });
+      return cells(state, 1).map((id) => id.slice(0, 3));
+    }).flat();
+    expect(computed.filter((id) => id === "man").length).toBeGreaterThanOrEqual(15);
+  });
+});
+
 describe("pause", () => {
   test("leaves a request out of the steps and keeps its slot while nobody needs it", () => {
     const state = schedulerState({ slots: 2 });
