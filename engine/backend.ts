@@ -137,6 +137,21 @@ export interface Backend {
   truncate(slot: number, length: number): void;
   /** Replaces the cells of slot `to` by those of slot `from`. Between runs only; `truncate` may follow. */
   copy(from: number, to: number): Promise<void>;
+  /**
+   * Writes what the slot holds into a file, which keeps its mode where it is there already. Between runs only, and not
+   * while the slot takes part in a copy that no run has followed yet: the copied cells are not there before that.
+   * @param tokens What the cells were computed from.
+   * @returns The bytes of the file.
+   * @throws {EngineError} `decode_failed`; what the file holds is undefined then.
+   */
+  saveCells(slot: number, file: string, tokens: Uint32Array): Promise<number>;
+  /**
+   * Fills an empty slot from a file; the same conditions. Native code trusts the file: only ever one that `saveCells` wrote
+   * for this model and that nobody has changed.
+   * @param tokens What the file was written with.
+   * @throws {EngineError} `decode_failed`; what the slot holds is undefined then and must be truncated to nothing.
+   */
+  loadCells(slot: number, file: string, tokens: Uint32Array): Promise<void>;
   /** Number of cells the runtime says the slot has. */
   cellCount(slot: number): number;
   close(): Promise<void>;

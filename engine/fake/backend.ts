@@ -4,6 +4,7 @@
  * It keeps the cells of every slot and refuses what a real context would refuse or die of: a call during a
  * call, entries out of order, positions that leave a gap, changes of cells while a call runs.
  */
+import { readFile, writeFile } from "node:fs/promises";
 import { EngineError } from "../errors.ts";
 import type { AdapterFacts, AdapterSet } from "../adapters.ts";
 import { drawSeed } from "../sampling-seed.ts";
@@ -68,6 +69,8 @@ export class FakeBackend implements Backend {
   readonly calls: { readonly slot: number; readonly tokens: number }[][] = [];
   closed = false;
   readonly #cells: TokenId[][];
+  /** Slots of copies that no call has followed: a real runtime copies with the next call. */
+  readonly #inCopies = new Set<number>();
   readonly #endChance: number;
   readonly #mistakes: number;
   readonly #memory: number;
@@ -136,6 +139,7 @@ export class FakeBackend implements Backend {
       await this.#attempt(entries);
       this.calls.push(entries.map(({ slot, tokens }) => ({ slot, tokens: tokens.length })));
       this.#logits = [];
+      this.#inCopies.clear();
       for (const { slot, tokens, sample, everyLogit } of entries) {
         const cells = this.#cells[slot] ?? [];
         cells.push(...Array.from(tokens, (token) => fakeCell(token, adapters?.key)));
@@ -228,7 +232,26 @@ export class FakeBackend implements Backend {
     if (this.#running || source === undefined || this.#cells[to] === undefined)
       return Promise.reject(new EngineError("internal", "Cells are in use."));
     this.#cells[to] = [...source];
+    this.#inCopies.add(from).add(to);
     return Promise.resolve();
+  }
+
+  /** The cells as text. */
+  async saveCells(slot: number, file: string, tokens: Uint32Array): Promise<number> {
+    const cells = this.#cells[slot] ?? [];
+    if (this.#running || this.#inCopies.has(slot)) throw new EngineError("internal", "Cells are in use.");
+    if (cells.length !== tokens.length || cells.some((cell, i) => cell !== tokens[i]))
+      throw new EngineError("internal", `Slot ${slot} does not hold what is said of it.`);
+    const text = cells.join(" ");
+    await writeFile(file, text);
+    return text.length;
+  }
+
+  async loadCells(slot: number, file: string): Promise<void> {
+    if (this.#running || this.#inCopies.has(slot) || this.cellCount(slot) > 0)
+      throw new EngineError("internal", "Cells are in use.");
+    const text = await readFile(file, "utf8");
+    this.#cells[slot] = text === "" ? [] : text.split(" ").map(Number);
   }
 
   cellCount(slot: number): number {

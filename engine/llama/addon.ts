@@ -104,6 +104,16 @@ export interface AddonContext {
    * is truncated until then. Resolves when it is queued.
    */
   copySequenceStateFromOtherSequence(target: number, source: number): Promise<number>;
+  /**
+   * Cells, recurrent states and these tokens; the tokens need not be those of the cells. Of a sequence with a queued
+   * copy it writes what was there before. Resolves with the bytes of the file.
+   */
+  saveSequenceStateToFile(path: string, sequence: number, tokens: Uint32Array): Promise<number>;
+  /**
+   * Replaces what the sequence has, and is itself replaced by a queued copy. Resolves with the file's tokens; rejects when
+   * they are more than `mostTokens`. Ends the process for some files that are not what `saveSequenceStateToFile` wrote.
+   */
+  loadSequenceStateFromFile(path: string, sequence: number, mostTokens: number): Promise<Uint32Array>;
   /** -1 when the sequence has no cells. */
   getSequenceKvCacheMaxPosition(sequence: number): number;
   getMemoryBreakdown(): { readonly cpuRam: number; readonly gpuVram: number };
@@ -172,6 +182,8 @@ const CONTEXT_METHODS = [
   "disposeSequence",
   "removeTokenCellsFromSequence",
   "copySequenceStateFromOtherSequence",
+  "saveSequenceStateToFile",
+  "loadSequenceStateFromFile",
   "getSequenceKvCacheMaxPosition",
   "getMemoryBreakdown",
   "getThreads",

@@ -114,7 +114,7 @@ export class LlamaBackend implements Backend {
   }
 
   truncate(slot: number, length: number): void {
-    if (this.#running) throw new EngineError("internal", "Cells must not change while a call runs.");
+    this.#checkIdle();
     const { context } = this.#parts;
     if (length === 0) context.disposeSequence(slot);
     else if (!context.removeTokenCellsFromSequence(slot, length, -1))
@@ -122,8 +122,28 @@ export class LlamaBackend implements Backend {
   }
 
   async copy(from: number, to: number): Promise<void> {
-    if (this.#running) throw new EngineError("internal", "Cells must not change while a call runs.");
+    this.#checkIdle();
     await this.#parts.context.copySequenceStateFromOtherSequence(to, from);
+  }
+
+  async saveCells(slot: number, file: string, tokens: Uint32Array): Promise<number> {
+    this.#checkIdle();
+    try {
+      return await this.#parts.context.saveSequenceStateToFile(file, slot, tokens);
+    } catch (error) {
+      throw new EngineError("decode_failed", `Slot ${slot} could not be saved: ${messageOf(error)}.`);
+    }
+  }
+
+  async loadCells(slot: number, file: string, tokens: Uint32Array): Promise<void> {
+    this.#checkIdle();
+    try {
+      const read = await this.#parts.context.loadSequenceStateFromFile(file, slot, tokens.length);
+      if (read.length === tokens.length && this.cellCount(slot) === tokens.length) return;
+    } catch (error) {
+      throw new EngineError("decode_failed", `Slot ${slot} could not be restored: ${messageOf(error)}.`);
+    }
+    throw new EngineError("decode_failed", `Slot ${slot} was restored with another number of cells.`);
   }
 
   cellCount(slot: number): number {
@@ -132,6 +152,10 @@ export class LlamaBackend implements Backend {
 
   close(): Promise<void> {
     return this.#parts.dispose();
+  }
+
+  #checkIdle(): void {
+    if (this.#running) throw new EngineError("internal", "Cells must not change while a call runs.");
   }
 
   /** What would end the process or spoil a whole batch inside native code is refused here. */
