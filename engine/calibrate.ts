@@ -4,19 +4,26 @@
  * The first call of each shape allocates and builds graphs; it is run once unmeasured.
  */
 import { performance } from "node:perf_hooks";
-import { calibratedCostModel } from "./scheduler/cost-model.ts";
+import { calibratedCostModel, calibratedSpillCost } from "./scheduler/cost-model.ts";
 import { adapterSet } from "./adapters.ts";
 import type { AdapterSet } from "./adapters.ts";
 import type { Backend, BatchEntry, Sampler } from "./backend.ts";
-import type { CostModel } from "./scheduler/types.ts";
+import type { CostModel, SpillCost } from "./scheduler/types.ts";
+import type { SpillStore } from "./spill-store.ts";
 
 const MEASURED_RUNS = 3;
 
 /** Kernels change with the number of rows; beyond these the time grows evenly. */
 const CHECKED_TOKENS = [2, 4, 8, 16];
 
-/** @param sampler Draws of a decode call are measured with it; absent: the calls alone. */
-export async function calibrate(backend: Backend, sampler?: Sampler): Promise<CostModel> {
+interface Measured {
+  /** Draws of a decode call are measured with it; absent: the calls alone. */
+  readonly sampler?: Sampler | undefined;
+  /** Where prefixes are kept in files; absent where none are. */
+  readonly spill?: SpillStore | undefined;
+}
+
+export async function calibrate(backend: Backend, { sampler, spill }: Measured = {}): Promise<CostModel> {
   const { slots, prefillChunk, contextTokens, batchTokens, bosToken } = backend.facts;
   const token = bosToken ?? 0;
   const longest = Math.min(prefillChunk, contextTokens - 1);
@@ -50,7 +57,11 @@ export async function calibrate(backend: Backend, sampler?: Sampler): Promise<Co
   const copyMs = slots < 2 ? 0 : await measureCopy(backend, token, decode[0]?.ms ?? 0);
   const cost = calibratedCostModel({ decode, prefill, copyMs, check });
   const switchMs = await measureSwitch(backend, [prefillEntry(longest)], decodeEntries(1));
-  return switchMs === undefined ? cost : { ...cost, switchMs };
+  return {
+    ...cost,
+    ...(switchMs === undefined ? {} : { switchMs }),
+    ...(spill === undefined ? {} : { spill: await measureSpill(backend, spill, longest) }),
+  };
 }
 
 /**
@@ -77,6 +88,31 @@ async function measureSwitch(
     leastMs = Math.min(leastMs, Math.max(0, switchedMs - (await timed(backend, token, { adapters: first }))));
   }
   return leastMs;
+}
+
+/** Two files, of one cell and of a whole prompt cell: their bytes, and what writing and reading them takes. */
+async function measureSpill(backend: Backend, store: SpillStore, longest: number): Promise<SpillCost> {
+  const token = backend.facts.bosToken ?? 0;
+  const measured: { tokens: number; bytes: number; saveMs: number; restoreMs: number }[] = [];
+  for (const tokens of [new Uint32Array(1).fill(token), new Uint32Array(longest).fill(token)]) {
+    let [bytes, saveMs, restoreMs] = [0, Infinity, Infinity];
+    await backend.run([{ slot: 0, position: 0, tokens, sample: false }]).done;
+    for (let run = 0; run < MEASURED_RUNS; run++) {
+      const startMs = performance.now();
+      const file = store.create(0);
+      await backend.saveCells(0, file, tokens);
+      bytes = store.seal(0);
+      const savedMs = performance.now();
+      backend.truncate(0, 0);
+      await backend.loadCells(0, store.verified(0) ?? file, tokens);
+      saveMs = Math.min(saveMs, savedMs - startMs);
+      restoreMs = Math.min(restoreMs, performance.now() - savedMs);
+      store.drop(0);
+    }
+    backend.truncate(0, 0);
+    measured.push({ tokens: tokens.length, bytes, saveMs, restoreMs });
+  }
+  return calibratedSpillCost(measured);
 }
 
 /** What a queued copy adds to the decode call after it, in ms: runtimes copy a slot whole, however few cells it has. */

@@ -72,6 +72,12 @@ const report = record({
   ...shared("decodeSequences prefillTokens passes running queued usedCells", count),
   ...shared("guessesRight guessesWrong modelGuessesRight modelGuessesWrong evictions", optional(count)),
   draftMs: optional(number),
+  spill: optional(
+    record({
+      ...shared("saved restored restoredTokens dropped saveFailures restoreFailures", count),
+      ms: number,
+    }),
+  ),
 });
 
 const slot = record({
@@ -83,6 +89,7 @@ const stats = record({
   ...shared("queued running contextTokens steps passes promptTokens reusedTokens outputTokens", count),
   slots: list(slot),
   drafting: optional(flag),
+  spill: optional(record(shared("prefixes tokens bytes limitBytes", count))),
 });
 const timeline = record({ requests: list(record({ id: text })), steps: list(isRecord) });
 

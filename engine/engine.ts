@@ -14,6 +14,7 @@ import { loadDraft } from "./load-draft.ts";
 import { PromptLogprobCollector, checkPromptLogprobs } from "./prompt-logprobs.ts";
 import { allowanceOf, checkRoom } from "./scheduler/entry.ts";
 import { createState, setPaused, setPriority, submit } from "./scheduler/transitions.ts";
+import { SpillStore } from "./spill-store.ts";
 import { engineStats } from "./stats.ts";
 import { StepLoop } from "./step-loop.ts";
 import type { AdapterSet } from "./adapters.ts";
@@ -43,6 +44,7 @@ interface Loaded {
   readonly loop: StepLoop;
   readonly recorder: FlightRecorder;
   readonly drafter: Drafter | undefined;
+  readonly spill: SpillStore | undefined;
 }
 
 export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEvent) => void): Engine {
@@ -57,9 +59,11 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
     const startMs = performance.now();
     let backend: Backend | undefined;
     let drafter: Drafter | undefined;
+    let spill: SpillStore | undefined;
     try {
+      spill = options.spill === undefined ? undefined : new SpillStore(options.spill);
       backend = await loadBackend(options, (ratio) => emit({ type: "load_progress", ratio }));
-      const cost = backend.cost ?? (await calibrate(backend));
+      const cost = backend.cost ?? (await calibrate(backend, { spill }));
       const { draftModelPath } = options;
       const speculate = options.speculate ?? backend.exactTogether.anywhere;
       const speculates = speculate && !options.deterministic;
@@ -68,10 +72,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           ? undefined
           : await loadDraft(loadBackend, draftModelPath, options, { target: backend, speculates });
       drafter = draft?.drafter;
-      if (stopping) {
-        await drafter?.dispose();
-        return await backend.close();
-      }
+      if (stopping) return await close({ drafter, backend, spill });
       const facts = { ...backend.facts, ...(draft === undefined ? {} : { draft: draft.facts }) };
       const state = createState(
         {
@@ -88,6 +89,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           speculateAloneTokens: options.speculate === true ? Infinity : backend.exactTogether.aloneTokens,
           canRewind: backend.canRewind,
           plugGaps: options.plugGaps ?? true,
+          spillBytes: spill?.limitBytes ?? 0,
           ...(options.fairness === undefined ? {} : { fairness: options.fairness }),
         },
         cost,
@@ -95,13 +97,12 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       state.draft = draft?.model;
       const embeddings = new EmbeddingQueue(backend, options.maxQueued, emit);
       const recorder = new FlightRecorder(options.timelineSteps ?? DEFAULT_TIMELINE_STEPS);
-      const loop = new StepLoop(state, backend, { emit, sideWork: embeddings, recorder, drafter });
+      const loop = new StepLoop(state, backend, { emit, sideWork: embeddings, recorder, drafter, spill });
       const maxPromptTokens = options.maxPromptTokens ?? Infinity;
-      loaded = { maxPromptTokens, backend, embeddings, loop, recorder, drafter };
+      loaded = { maxPromptTokens, backend, embeddings, loop, recorder, drafter, spill };
       emit({ type: "loaded", facts: { ...facts, loadMs: performance.now() - startMs } });
     } catch (error) {
-      await drafter?.dispose();
-      await backend?.close();
+      await close({ drafter, backend, spill });
       emit({ type: "load_failed", ...describe(error) });
     }
   }
@@ -249,8 +250,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
     const closing = loaded;
     loaded = undefined;
     await closing?.loop.stop();
-    await closing?.drafter?.dispose();
-    await closing?.backend.close();
+    if (closing !== undefined) await close(closing);
     resolveStopped();
   }
 
@@ -266,6 +266,18 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
 /** What other adapters have computed is other cells. */
 function cacheKeyOf({ cacheScope = "" }: SubmitCommand, adapters: AdapterSet | undefined): string {
   return adapters === undefined ? cacheScope : `${adapters.key}\n${cacheScope}`;
+}
+
+interface Resources {
+  readonly drafter: Drafter | undefined;
+  readonly backend: Backend | undefined;
+  readonly spill: SpillStore | undefined;
+}
+
+async function close({ drafter, backend, spill }: Resources): Promise<void> {
+  spill?.close();
+  await drafter?.dispose();
+  await backend?.close();
 }
 
 function describe(error: unknown): { code: EngineError["code"]; message: string } {

@@ -62,7 +62,7 @@ export async function loadDraft(
     checkFit(name, backend, target);
     const sampler = backend.createSampler(GREEDY);
     const drafter = new Drafter({ backend, sampler, target: target.facts });
-    const cost = backend.cost ?? (await calibrate(backend, sampler));
+    const cost = backend.cost ?? (await calibrate(backend, { sampler }));
     const { batchTokens } = backend.facts;
     const cell = Math.min(prefillChunk, backend.facts.prefillChunk);
     const model = createDraftModel({ contextTokens, batchTokens, prefillChunk: cell }, slots, cost);

@@ -169,8 +169,17 @@ export interface LoadOptions {
   readonly plugGaps?: boolean;
   /** How owners share the slots; absent: equally, without limits. */
   readonly fairness?: FairnessConfig;
+  /** Where prefixes are kept whose slot is needed for others; absent: nowhere. */
+  readonly spill?: SpillOptions;
   /** Steps that the flight recorder keeps; 0 records nothing, absent lets the engine choose. */
   readonly timelineSteps?: number;
+}
+
+export interface SpillOptions {
+  /** Folder for the files; undefined: in memory where there is a file system for it, else with other temporary files. */
+  readonly directory: string | undefined;
+  /** Most bytes of all files. */
+  readonly bytes: number;
 }
 
 /** Most inputs of one `embed`, or documents of one `rank`; and most tokens of all of them together. */
@@ -410,6 +419,23 @@ export interface StepReport {
   readonly draftMs?: number;
   /** Requests that lost their slot to others; absent is none. */
   readonly evictions?: number;
+  /** Absent where nothing was done. */
+  readonly spill?: SpillReport;
+}
+
+/** What became of prefixes in files. */
+export interface SpillReport {
+  readonly saved: number;
+  readonly restored: number;
+  /** Prompt tokens that needed not be computed for it. */
+  readonly restoredTokens: number;
+  /** Files that went: for others, or because a slot has what was in them. */
+  readonly dropped: number;
+  /** Files that could not be written; and those that could not be read, or were not what was written. */
+  readonly saveFailures: number;
+  readonly restoreFailures: number;
+  /** Time that no call could run for it. */
+  readonly ms: number;
 }
 
 export type SlotState = "empty" | "resident" | "prefill" | "decode" | "paused";
@@ -440,6 +466,16 @@ export interface EngineStats {
   readonly outputTokens: number;
   /** Whether a draft model guesses; false too where it has failed, absent where there is none. */
   readonly drafting?: boolean;
+  /** Prefixes in files; absent where none are kept. */
+  readonly spill?: SpillStats;
+}
+
+export interface SpillStats {
+  readonly prefixes: number;
+  /** Cells in them. */
+  readonly tokens: number;
+  readonly bytes: number;
+  readonly limitBytes: number;
 }
 
 export type EngineEvent =

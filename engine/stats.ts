@@ -1,5 +1,6 @@
 /** A snapshot of slots, queue and totals, for listings and metrics. */
-import type { EngineStats, SlotState, SlotStats } from "./protocol.ts";
+import type { EngineStats, SlotState, SlotStats, SpillStats } from "./protocol.ts";
+import { spilledBytes } from "./scheduler/spill-transitions.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./scheduler/types.ts";
 import type { StepLoop } from "./step-loop.ts";
 
@@ -16,6 +17,21 @@ export function engineStats({ state, record, hasDraftModel }: StepLoop): EngineS
     reusedTokens: record.reusedTokens,
     outputTokens: record.outputTokens,
     ...(hasDraftModel ? { drafting: state.draft !== undefined } : {}),
+    ...spillStats(state),
+  };
+}
+
+function spillStats({ spill }: SchedulerState): { readonly spill?: SpillStats } {
+  if (spill === undefined) return {};
+  let tokens = 0;
+  for (const { length } of spill.prefixes.values()) tokens += length;
+  return {
+    spill: {
+      prefixes: spill.prefixes.size,
+      tokens,
+      bytes: spilledBytes(spill),
+      limitBytes: spill.limitBytes,
+    },
   };
 }
 

@@ -5,6 +5,7 @@
  * scheduler's state and the samplers; everybody else goes through `change`.
  */
 import { performance } from "node:perf_hooks";
+import { CellChanges } from "./cell-changes.ts";
 import { drawTokens } from "./draws.ts";
 import type { Draws } from "./draws.ts";
 import { EngineError, asEngineError } from "./errors.ts";
@@ -25,17 +26,12 @@ import {
 } from "./scheduler/transitions.ts";
 import { wantedCall } from "./scheduler/wanted-call.ts";
 import type { PromptLogprobCollector } from "./prompt-logprobs.ts";
+import type { SpillStore } from "./spill-store.ts";
 import { StepRecord } from "./step-record.ts";
 import type { Backend, BatchRun, LogitsHandle, Sampled, Sampler } from "./backend.ts";
 import type { RequestEnd } from "./timeline.ts";
 import type { EngineEvent, Finish, GenerationParams, RequestId, StartInfo, StepOutput } from "./protocol.ts";
-import type {
-  BoundaryOperation,
-  PlannedCall,
-  PlannedEntry,
-  ScheduledRequest,
-  SchedulerState,
-} from "./scheduler/types.ts";
+import type { PlannedCall, PlannedEntry, ScheduledRequest, SchedulerState } from "./scheduler/types.ts";
 
 /** Set to check every plan and state: tests and debugging. */
 const CHECK_INVARIANTS = process.env["WEFT_CHECK_INVARIANTS"] === "1";
@@ -61,6 +57,8 @@ export interface StepLoopLinks {
   readonly recorder: FlightRecorder;
   /** Makes the guesses of the draft model, where there is one. */
   readonly drafter?: Drafter | undefined;
+  /** Absent where no prefixes are kept in files. */
+  readonly spill?: SpillStore | undefined;
 }
 
 interface Generation extends Readers {
@@ -71,6 +69,7 @@ export class StepLoop {
   readonly state: SchedulerState;
   readonly record: StepRecord;
   readonly #backend: Backend;
+  readonly #cells: CellChanges;
   readonly #emit: (event: EngineEvent) => void;
   readonly #sideWork: SideWork;
   readonly #recorder: FlightRecorder;
@@ -84,7 +83,11 @@ export class StepLoop {
   #stopping = false;
   readonly #done: Promise<void>;
 
-  constructor(state: SchedulerState, backend: Backend, { emit, sideWork, recorder, drafter }: StepLoopLinks) {
+  constructor(
+    state: SchedulerState,
+    backend: Backend,
+    { emit, sideWork, recorder, drafter, spill }: StepLoopLinks,
+  ) {
     this.state = state;
     this.#backend = backend;
     this.#emit = emit;
@@ -93,6 +96,7 @@ export class StepLoop {
     this.#drafter = drafter;
     this.#endTokens = new Set(backend.facts.endTokens);
     this.record = new StepRecord(state);
+    this.#cells = new CellChanges({ state, backend, store: spill, record: this.record });
     this.#done = this.#run();
   }
 
@@ -167,12 +171,13 @@ export class StepLoop {
     beginStep(this.state, plan, startMs);
     this.#recorder.beginStep(this.state, plan, startMs);
     this.record.addEvictions(plan.evictions.length);
-    for (const operation of plan.boundary) await this.#changeCells(operation);
+    const { intact, spillMs } = await this.#cells.change(plan.boundary);
     const planMs = performance.now() - startMs;
     this.record.steps += 1;
-    this.record.planMs += planMs;
+    this.record.planMs += planMs - spillMs;
     this.#recorder.planned(planMs);
-    for (const call of plan.calls) {
+    // Where cells are missing that were to be read from a file, the calls have to be planned again.
+    for (const call of intact ? plan.calls : []) {
       const wanted = wantedCall(this.state, call);
       if (wanted !== undefined) await this.#runCall(wanted);
       if (this.#stopping) break;
@@ -203,11 +208,6 @@ export class StepLoop {
     this.#send();
     await piece;
     return true;
-  }
-
-  async #changeCells(operation: BoundaryOperation): Promise<void> {
-    if (operation.type === "copy") await this.#backend.copy(operation.from, operation.to);
-    else this.#backend.truncate(operation.slot, operation.length);
   }
 
   async #runCall(planned: PlannedCall): Promise<void> {
@@ -411,6 +411,7 @@ export class StepLoop {
       this.#backend.truncate(slot.id, 0);
     }
     for (const slot of this.state.draft?.slots ?? []) slot.length = 0;
+    this.#cells.forgetSpilled();
   }
 
   #releaseCancelled(): void {

@@ -1,6 +1,20 @@
 /** Gathers what steps produced and cost until the next message takes it, and the totals since the start. */
-import type { EngineEvent, StepOutput } from "./protocol.ts";
+import type { EngineEvent, SpillReport, StepOutput } from "./protocol.ts";
 import type { PlannedCall, ScheduledRequest, SchedulerState } from "./scheduler/types.ts";
+
+type Mutable<T> = { -readonly [K in keyof T]: T[K] };
+
+function noSpill(): Mutable<SpillReport> {
+  return {
+    saved: 0,
+    restored: 0,
+    restoredTokens: 0,
+    dropped: 0,
+    saveFailures: 0,
+    restoreFailures: 0,
+    ms: 0,
+  };
+}
 
 export class StepRecord {
   readonly #state: SchedulerState;
@@ -11,6 +25,8 @@ export class StepRecord {
   reusedTokens = 0;
   outputTokens = 0;
   evictions = 0;
+  /** Since the last message. */
+  spill = noSpill();
   /** Since the last message, in ms. */
   planMs = 0;
   sampleMs = 0;
@@ -97,6 +113,7 @@ export class StepRecord {
         modelGuessesWrong: this.#modelGuessesWrong,
         draftMs: this.#draftMs,
         evictions: this.#evictions,
+        ...(this.spill.ms > 0 ? { spill: this.spill } : {}),
       },
     };
     this.#outputs = [];
@@ -113,6 +130,7 @@ export class StepRecord {
     this.#modelGuessesWrong = 0;
     this.#draftMs = 0;
     this.#evictions = 0;
+    this.spill = noSpill();
     return event;
   }
 }

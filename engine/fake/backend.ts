@@ -62,7 +62,7 @@ export class FakeBackend implements Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
   readonly exactTogether = { anywhere: true, aloneTokens: Infinity, withAdapters: true };
-  /** A pass costs 10 ms and 1 ms a slot, a prompt token 2 ms, a copy 5 ms, a guess a quarter of a millisecond. */
+  /** A pass costs 10 ms and 1 ms a slot, a prompt token 2 ms, a copy 5 ms, a guess a quarter of a millisecond, a file next to nothing. */
   readonly cost: CostModel;
   readonly drawsInOrder: boolean;
   /** Every call's entries, in order, as slot and number of tokens. */
@@ -99,6 +99,12 @@ export class FakeBackend implements Backend {
       decodeScale: 1,
       draftScale: 1,
       prefillScale: 1,
+      spill: {
+        fileBytes: 0,
+        tokenBytes: 4,
+        save: { callMs: 0.01, byteMs: 1e-4, scale: 1 },
+        restore: { callMs: 0.01, byteMs: 1e-4, scale: 1 },
+      },
     };
     this.drawsInOrder = options.drawsInOrder ?? true;
     this.#endChance = options.endChance ?? 0;

@@ -11,6 +11,7 @@ import { bestPrefix, mayBePassed, MOST_AHEAD } from "./prefix-first.ts";
 import { commonPrefixLength } from "./prefix-reuse.ts";
 import { chooseSlot } from "./slot-choice.ts";
 import type { SlotChoice } from "./slot-choice.ts";
+import { SpillPlan } from "./spill-plan.ts";
 import { WaitingOrder } from "./waiting-order.ts";
 import type { RequestId } from "../protocol.ts";
 import type {
@@ -20,6 +21,7 @@ import type {
   ScheduledRequest,
   SchedulerState,
   SlotId,
+  SpillId,
   StepPlan,
 } from "./types.ts";
 
@@ -68,6 +70,9 @@ class AdmissionRound {
   readonly #copies: BoundaryOperation[] = [];
   readonly #cuts: BoundaryOperation[] = [];
   readonly #overwritten = new Set<SlotId>();
+  readonly #spill: SpillPlan | undefined;
+  /** By the file that is read for them. */
+  readonly #restored = new Map<SpillId, ScheduledRequest>();
   #busy: SlotId[];
 
   constructor(state: SchedulerState, running: Running[], nowMs: number, why: string[]) {
@@ -76,6 +81,7 @@ class AdmissionRound {
     this.#nowMs = nowMs;
     this.#why = why;
     this.#order = new WaitingOrder(state, nowMs);
+    this.#spill = state.config.slotChoice === "oldest" ? undefined : SpillPlan.of(state, nowMs);
     this.#busy = state.slots.filter((slot) => slot.owner !== undefined).map((slot) => slot.id);
   }
 
@@ -89,8 +95,8 @@ class AdmissionRound {
       assignments: this.#assignments,
       held: this.#held,
       passedOver: [...this.#passedOver],
-      // Copies first: the cells that one of them takes may be cut for another request.
-      boundary: [...this.#copies, ...this.#cuts],
+      // Copies before cuts: the cells that one of them takes may be cut for another request.
+      boundary: [...(this.#spill?.operations ?? []), ...this.#copies, ...this.#cuts],
     };
   }
 
@@ -99,7 +105,10 @@ class AdmissionRound {
     const [request, passed] = this.#next();
     const choice = request && this.#choose(request, this.#busy);
     if (request === undefined || choice === undefined) return false;
-    const leader = prefixInTheMaking(request, choice, this.#running, this.#state);
+    // What is read for another request can be copied in the next step.
+    const leader =
+      this.#restored.get(choice.restore?.prefix.id ?? -1) ??
+      prefixInTheMaking(request, choice, this.#running, this.#state);
     if (leader === undefined) {
       for (const { id } of passed) this.#passedOver.add(id);
       if (passed.length > 0) this.#why.push(`${request.id} before ${passed[0]?.id} for its prefix`);
@@ -138,27 +147,37 @@ class AdmissionRound {
     this.#order.evict(victim.request);
     this.evictions.push({ request: victim.request.id, slot: victim.slot });
     this.#why.push(`evict ${victim.request.id} from slot ${victim.slot} for ${waiter.id}`);
-    this.#assign(waiter, choice);
+    this.#assign(waiter, choice, victim);
     return true;
   }
 
   #choose(request: ScheduledRequest, busy: readonly SlotId[]): SlotChoice | undefined {
-    return chooseSlot(request, this.#state, { busy, overwritten: this.#overwritten }, this.#nowMs);
+    const taken = { busy, overwritten: this.#overwritten, spill: this.#spill };
+    return chooseSlot(request, this.#state, taken, this.#nowMs);
   }
 
-  #assign(request: ScheduledRequest, { slot, reuse, copyFrom }: SlotChoice): void {
-    this.#assignments.push({ request: request.id, slot, reuse, copyFrom });
-    if (copyFrom !== undefined) {
-      this.#copies.push({ type: "copy", from: copyFrom, to: slot });
-      this.#overwritten.add(slot);
-    }
-    const length = this.#state.slots[copyFrom ?? slot]?.length ?? 0;
+  /** @param victim Who has held the slot until now. */
+  #assign(request: ScheduledRequest, choice: SlotChoice, victim?: Running): void {
+    const { slot, reuse, copyFrom, restore } = choice;
+    const assignment = { request: request.id, slot, reuse, copyFrom };
+    this.#assignments.push(
+      restore === undefined ? assignment : { ...assignment, restore: restore.prefix.id },
+    );
+    const own = this.#state.slots[slot];
+    const saved = own && this.#spill?.give(own, choice, victim !== undefined);
+    if (saved !== undefined)
+      this.#why.push(`save ${saved.length} tokens of slot ${slot} as prefix ${saved.id}`);
+    if (copyFrom !== undefined) this.#copies.push({ type: "copy", from: copyFrom, to: slot });
+    if (restore !== undefined) this.#restored.set(restore.prefix.id, request);
+    if (copyFrom !== undefined || restore !== undefined) this.#overwritten.add(slot);
+    const length = restore?.prefix.length ?? this.#state.slots[copyFrom ?? slot]?.length ?? 0;
     if (length > reuse) this.#cuts.push({ type: "truncate", slot, length: reuse });
     this.#running.push({ request, slot, length: reuse });
     this.#busy.push(slot);
     this.#busy.sort((a, b) => a - b);
     this.#order.take(request, reuse);
-    const source = copyFrom === undefined ? "" : ` copied from slot ${copyFrom}`;
+    const from = restore === undefined ? "" : ` read as prefix ${restore.prefix.id}`;
+    const source = copyFrom === undefined ? from : ` copied from slot ${copyFrom}`;
     this.#why.push(`admit ${request.id} to slot ${slot}, reuse ${reuse}${source}`);
   }
 }

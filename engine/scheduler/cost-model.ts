@@ -4,7 +4,7 @@
  * Decode is a table by width of the device pass, because kernels step rather than slope; prefill is a line.
  * Both are times a smoothed ratio of observed to predicted time, which follows growing contexts and other load.
  */
-import type { CostModel } from "./types.ts";
+import type { CostModel, SpillCost, TransferCost } from "./types.ts";
 
 /** Weight of the newest observation: a long prompt's cells grow slowly, so a few calls are enough to follow. */
 const SMOOTHING = 0.25;
@@ -88,8 +88,7 @@ export function refinedCostModel(
   unscaledMs: number,
 ): CostModel {
   if (!(unscaledMs > 0)) return cost;
-  const ratio = Math.min(MAX_SCALE, Math.max(MIN_SCALE, observedMs / unscaledMs));
-  const next = (scale: number): number => scale + SMOOTHING * (ratio - scale);
+  const next = (scale: number): number => smoothed(scale, observedMs / unscaledMs);
   if (kind === "decode") {
     const decodeScale = next(cost.decodeScale);
     return { ...cost, decodeScale, draftScale: forgotten(cost.draftScale, decodeScale) };
@@ -101,6 +100,62 @@ export function refinedCostModel(
 /** A scale that has not been observed, after one more call that goes by another one. */
 export function forgotten(scale: number, other: number): number {
   return scale + FORGETTING * (other - scale);
+}
+
+/** A file of few cells and one of many. */
+export function calibratedSpillCost(
+  files: readonly {
+    readonly tokens: number;
+    readonly bytes: number;
+    readonly saveMs: number;
+    readonly restoreMs: number;
+  }[],
+): SpillCost {
+  const [few, many] = [files[0], files.at(-1)];
+  const bytes = many?.bytes ?? 0;
+  const moreTokens = (many?.tokens ?? 0) - (few?.tokens ?? 0);
+  const moreBytes = bytes - (few?.bytes ?? 0);
+  const tokenBytes = moreTokens > 0 ? Math.max(0, moreBytes / moreTokens) : 0;
+  const transfer = (fewMs: number, manyMs: number): TransferCost => {
+    // Where the two do not tell file from byte, all of it is put on the file.
+    const byteMs = moreBytes > 0 ? Math.max(0, manyMs - fewMs) / moreBytes : 0;
+    return { callMs: Math.max(0, manyMs - bytes * byteMs), byteMs, scale: 1 };
+  };
+  return {
+    fileBytes: Math.max(0, bytes - tokenBytes * (many?.tokens ?? 0)),
+    tokenBytes,
+    save: transfer(few?.saveMs ?? 0, many?.saveMs ?? 0),
+    restore: transfer(few?.restoreMs ?? 0, many?.restoreMs ?? 0),
+  };
+}
+
+/** Bytes of the file of so many cells. */
+export function spillBytes({ fileBytes, tokenBytes }: SpillCost, tokens: number): number {
+  return fileBytes + tokens * tokenBytes;
+}
+
+/** In ms, for a file of so many bytes. */
+export function transferMs({ callMs, byteMs, scale }: TransferCost, bytes: number): number {
+  return scale * (callMs + bytes * byteMs);
+}
+
+/** The model after a transfer took `observedMs`. */
+export function refinedTransfer(
+  cost: CostModel,
+  kind: "save" | "restore",
+  bytes: number,
+  observedMs: number,
+): CostModel {
+  const { spill } = cost;
+  if (spill === undefined) return cost;
+  const transfer = spill[kind];
+  const ratio = (transfer.scale * observedMs) / Math.max(transferMs(transfer, bytes), Number.MIN_VALUE);
+  return { ...cost, spill: { ...spill, [kind]: { ...transfer, scale: smoothed(transfer.scale, ratio) } } };
+}
+
+/** A scale that has moved towards what was observed. */
+function smoothed(scale: number, observed: number): number {
+  return scale + SMOOTHING * (Math.min(MAX_SCALE, Math.max(MIN_SCALE, observed)) - scale);
 }
 
 /** A value for every width, straight lines between the measured ones; a wider pass is never cheaper. */

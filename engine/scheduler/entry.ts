@@ -88,13 +88,14 @@ export function checkWorth(
     throw refusal(state, "queue_full", message, { nowMs, inMs: predictedMs - ttftLimitMs, predictedMs });
 }
 
-/** Prompt tokens that no slot has computed already. */
+/** Prompt tokens that are computed already in no slot and in no file. */
 export function computedTokens(
-  { slots, config }: SchedulerState,
+  { slots, spill, config }: SchedulerState,
   request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">,
 ): number {
   let reuse = 0;
-  for (const slot of slots) reuse = Math.max(reuse, reusableTokens(request, slot, config));
+  for (const prefix of [...slots, ...(spill?.prefixes.values() ?? [])])
+    reuse = Math.max(reuse, reusableTokens(request, prefix, config));
   return request.prompt.length - reuse;
 }
 

@@ -12,6 +12,9 @@ import type {
   ScheduledRequest,
   SchedulerState,
   Slot,
+  SlotId,
+  SpillId,
+  SpilledPrefix,
   StepPlan,
 } from "./types.ts";
 
@@ -99,10 +102,19 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
   const lengths = new Map(state.slots.map((slot) => [slot.id, slot.length]));
   const given = new Set<number>();
   const lost = new Map(plan.evictions.map(({ slot, request }) => [slot, request]));
-  for (const { slot, reuse, copyFrom } of plan.assignments) {
+  const restored = checkSpill(state, plan);
+  for (const { slot, request, reuse, copyFrom, restore } of plan.assignments) {
     expect(state.slots[slot]?.owner === lost.get(slot) && !given.has(slot), "only free slots are given away");
     given.add(slot);
-    expect(reuse <= (state.slots[copyFrom ?? slot]?.length ?? 0), "no more is reused than there is");
+    const prefix = restored.get(slot);
+    const source = prefix ?? state.slots[copyFrom ?? slot];
+    expect(
+      restore === prefix?.id && (prefix === undefined || copyFrom === undefined),
+      "a file is read for somebody",
+    );
+    expect(reuse <= (source?.length ?? 0), "no more is reused than there is");
+    const scope = state.requests.get(request)?.cacheKey;
+    expect(reuse === 0 || source?.cacheKey === scope, "nothing is reused of another scope");
     lengths.set(slot, reuse);
   }
   for (const id of plan.passedOver) {
@@ -135,6 +147,62 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
     );
   }
   checkWork(state, plan);
+}
+
+/** @returns The prefixes that are read, by their slots. */
+function checkSpill(
+  { slots, spill, inCopies, config }: SchedulerState,
+  { boundary }: StepPlan,
+): Map<SlotId, SpilledPrefix> {
+  const restored = new Map<SlotId, SpilledPrefix>();
+  const gone = new Set<SpillId>();
+  let bytes = 0;
+  let last = 0;
+  for (const operation of boundary) {
+    const { type } = operation;
+    const turn = ["drop", "save", "restore", "copy", "truncate"].indexOf(type);
+    expect(turn >= last || type === "drop", "cells are saved before they change");
+    if (type !== "drop") last = turn;
+    if (type === "drop") {
+      expect(
+        spill?.prefixes.has(operation.spill) === true && !gone.has(operation.spill),
+        "what is dropped is there",
+      );
+      gone.add(operation.spill);
+    }
+    if (type === "save") {
+      const { slot, prefix } = operation;
+      const cells = slots[slot];
+      expect(!inCopies.has(slot), "cells that are not there yet are not saved");
+      expect(
+        !(spill?.prefixes.has(prefix.id) ?? true) && prefix.id >= (spill?.nextId ?? Infinity),
+        "names are not given twice",
+      );
+      expect(
+        cells?.length === prefix.length &&
+          prefix.tokens.every((token, i) => token === cells.tokens[i]) &&
+          cells.cacheKey === prefix.cacheKey,
+        "what is saved is what the slot holds",
+      );
+      bytes += prefix.bytes;
+    }
+    if (type === "restore") {
+      const { slot, prefix } = operation;
+      expect(spill?.prefixes.get(prefix.id) === prefix && !gone.has(prefix.id), "what is read is there");
+      expect(!inCopies.has(slot), "no queued copy falls upon what is read");
+      expect(prefix.length <= config.contextTokens && !restored.has(slot), "what is read fits its slot");
+      restored.set(slot, prefix);
+    }
+    if (type === "copy")
+      expect(
+        !restored.has(operation.from) && !restored.has(operation.to),
+        "what is read in this step is not copied",
+      );
+  }
+  for (const { id, bytes: size } of spill?.prefixes.values() ?? []) bytes += gone.has(id) ? 0 : size;
+  const saves = boundary.some(({ type }) => type === "save");
+  expect(!saves || bytes <= (spill?.limitBytes ?? 0), "files have no more bytes than they may");
+  return restored;
 }
 
 /** Nobody waits beside a free slot who may have it. */

@@ -1,5 +1,5 @@
-/** How much of a prompt a slot already holds, and how much of that may be kept. */
-import type { ScheduledRequest, SchedulerConfig, Slot } from "./types.ts";
+/** How much of a prompt a slot or a file already holds, and how much of that may be kept. */
+import type { ScheduledRequest, SchedulerConfig, Slot, SpilledPrefix } from "./types.ts";
 
 /** Length of the longest common prefix, in tokens; at most `most`, which both arrays have. */
 export function commonPrefixLength(a: Uint32Array, b: Uint32Array, most: number): number {
@@ -12,7 +12,7 @@ export function commonPrefixLength(a: Uint32Array, b: Uint32Array, most: number)
 const WORTH_KEEPING = 1 / 4;
 
 /**
- * Tokens of the prompt that this slot can keep; at most all but the last, which is fed as a decode token.
+ * Tokens of the prompt that this slot, or one with the file's cells, can keep; at most all but the last, which is fed as a decode token.
  *
  * Cells computed in other shapes than a cold run would use can differ in the last bits, and then so can an
  * output. A few such cells, as of a common chat template's first tokens, are not worth that; a shared system
@@ -20,7 +20,7 @@ const WORTH_KEEPING = 1 / 4;
  */
 export function reusableTokens(
   request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">,
-  slot: Slot,
+  slot: Slot | SpilledPrefix,
   config: SchedulerConfig,
 ): number {
   if (!request.reusePrefix || slot.length === 0 || slot.cacheKey !== request.cacheKey) return 0;
@@ -42,7 +42,7 @@ function withoutSingleTokenCell(reuse: number, prefillEnd: number, grid: number)
   return cellEnd - reuse === 1 && reuse % grid !== 0 ? reuse - 1 : reuse;
 }
 
-function exactReuse(common: number, prefillEnd: number, slot: Slot, grid: number): number {
+function exactReuse(common: number, prefillEnd: number, slot: Slot | SpilledPrefix, grid: number): number {
   // The same prompt again: its last, partial cell was computed with the same length.
   if (common === prefillEnd && slot.tailEnd === prefillEnd) return prefillEnd;
   return Math.min(Math.floor(common / grid) * grid, slot.gridEnd);

@@ -1,16 +1,14 @@
 /**
- * Which idle slot a request should take, with its own cells or with a copy of another slot's: what costs least,
- * counting what is kept, lost and scattered.
+ * Which idle slot a request should take, with its own cells, with a copy of another slot's or with a file's: what costs
+ * least, counting what is kept, lost and scattered.
  */
-import { decodeCallMs, decodePassMs, prefillCallMs } from "./cost-model.ts";
+import { decodeCallMs, decodePassMs } from "./cost-model.ts";
 import { decodeLayout, mayPlug } from "./decode-layout.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
+import { prefillTokensMs, reuseChance } from "./prefix-value.ts";
+import type { Restorable, SpillPlan } from "./spill-plan.ts";
 import type { ScheduledRequest, SchedulerState, Slot, SlotId } from "./types.ts";
 
-/** After this long unused, the chance that a resident prefix is wanted again has fallen to a third. */
-const RESIDENT_DECAY_MS = 10 * 60_000;
-/** Chance that a prefix nobody has come back to yet is not wanted again: most requests are asked once. */
-const NOT_WANTED_AGAIN = 0.8;
 /** Steps over which a gap between busy slots is paid for, when the request's own length says less. */
 const MOST_GAP_STEPS = 128;
 
@@ -19,6 +17,8 @@ export interface SlotChoice {
   readonly reuse: number;
   /** Undefined when the slot's own cells are kept. */
   readonly copyFrom: SlotId | undefined;
+  /** What is read from a file; absent is nothing. */
+  readonly restore?: Restorable;
   readonly costMs: number;
 }
 
@@ -28,6 +28,8 @@ export interface TakenSlots {
   readonly busy: readonly SlotId[];
   /** Their cells are replaced in this very step: nothing can be copied from them. */
   readonly overwritten: ReadonlySet<SlotId>;
+  /** Absent where nothing is kept in files. */
+  readonly spill?: SpillPlan | undefined;
 }
 
 /**
@@ -36,13 +38,14 @@ export interface TakenSlots {
 export function chooseSlot(
   request: ScheduledRequest,
   state: SchedulerState,
-  { busy, overwritten }: TakenSlots,
+  { busy, overwritten, spill }: TakenSlots,
   nowMs: number,
 ): SlotChoice | undefined {
   const taken = new Set(busy);
   const reuseOf = state.slots.map((slot) => reusableTokens(request, slot, state.config));
   if (state.config.slotChoice === "oldest") return oldestSlot(state, reuseOf, taken);
   const source = bestSource(state, reuseOf, overwritten);
+  const file = spill?.bestFor(request);
   const computeMs = (reuse: number): number => prefillTokensMs(state, request.prompt.length - 1 - reuse);
   let best: SlotChoice | undefined;
   const consider = (choice: SlotChoice): void => {
@@ -51,17 +54,25 @@ export function chooseSlot(
   for (const slot of state.slots) {
     if (taken.has(slot.id)) continue;
     const reuse = reuseOf[slot.id] ?? 0;
-    const keptMs = computeMs(reuse) + residentValueMs(state, slot, reuse, nowMs);
+    const lossMs = (keep: number): number => residentLossMs(state, slot, keep, { spill, nowMs });
+    const keptMs = computeMs(reuse) + lossMs(reuse);
     const copiedMs =
       source === undefined || source.reuse <= reuse
         ? Infinity
-        : state.cost.copyMs + computeMs(source.reuse) + residentValueMs(state, slot, 0, nowMs);
+        : state.cost.copyMs + computeMs(source.reuse) + lossMs(0);
+    const restoredMs =
+      file === undefined || file.reuse <= reuse || spill?.mayRestoreInto(slot.id) !== true
+        ? Infinity
+        : file.ms + computeMs(file.reuse) + lossMs(0);
     // A place costs something or nothing, and working out what takes longer than all the rest.
-    if (best !== undefined && Math.min(keptMs, copiedMs) >= best.costMs) continue;
+    if (best !== undefined && Math.min(keptMs, copiedMs, restoredMs) >= best.costMs) continue;
     const placeMs = gapMs(state, request, slot.id, busy);
-    consider({ slot: slot.id, reuse, copyFrom: undefined, costMs: keptMs + placeMs });
-    if (source === undefined || copiedMs === Infinity) continue;
-    consider({ slot: slot.id, reuse: source.reuse, copyFrom: source.slot, costMs: copiedMs + placeMs });
+    const common = { slot: slot.id, copyFrom: undefined };
+    consider({ ...common, reuse, costMs: keptMs + placeMs });
+    if (source !== undefined && copiedMs < Infinity)
+      consider({ ...common, reuse: source.reuse, copyFrom: source.slot, costMs: copiedMs + placeMs });
+    if (file !== undefined && restoredMs < Infinity)
+      consider({ ...common, reuse: file.reuse, restore: file, costMs: restoredMs + placeMs });
   }
   return best;
 }
@@ -96,22 +107,18 @@ function bestSource(
   return best;
 }
 
-/** Time to compute so many prompt tokens, cell by cell. */
-function prefillTokensMs(state: SchedulerState, tokens: number): number {
-  if (tokens <= 0) return 0;
-  const grid = state.config.prefillChunk;
-  const whole = Math.floor(tokens / grid);
-  const rest = tokens - whole * grid;
-  return whole * prefillCallMs(state.cost, grid) + (rest > 0 ? prefillCallMs(state.cost, rest) : 0);
-}
-
-/** What overwriting the cells beyond `keep` is likely to cost later. */
-function residentValueMs(state: SchedulerState, slot: Slot, keep: number, nowMs: number): number {
+/** What overwriting the cells beyond `keep` is likely to cost later, or now where it is cheaper to save them. */
+function residentLossMs(
+  state: SchedulerState,
+  slot: Slot,
+  keep: number,
+  { spill, nowMs }: { readonly spill: SpillPlan | undefined; readonly nowMs: number },
+): number {
   const lost = slot.length - keep;
   if (lost <= 0) return 0;
-  const ageMs = Math.max(0, nowMs - slot.lastUseMs);
-  const reuseChance = Math.exp(-ageMs / RESIDENT_DECAY_MS) * (1 - NOT_WANTED_AGAIN ** (slot.hits + 1));
-  return reuseChance * prefillTokensMs(state, lost);
+  const chance = reuseChance(slot, nowMs);
+  const valueMs = chance * prefillTokensMs(state, lost);
+  return spill === undefined ? valueMs : Math.min(valueMs, spill.savedLossMs(slot, keep, chance));
 }
 
 /**

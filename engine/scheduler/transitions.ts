@@ -23,6 +23,7 @@ import {
   stopWaiting,
 } from "./owners.ts";
 import { knownTokens } from "./plan-step.ts";
+import { beginSpill, spillState } from "./spill-transitions.ts";
 import type { AdapterSet } from "../adapters.ts";
 import type { RequestId, TokenId } from "../protocol.ts";
 import type {
@@ -61,6 +62,8 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     tokenMs: undefined,
     nextRetryMs: -Infinity,
     deadlines: [],
+    spill: spillState(config, cost),
+    inCopies: new Set(),
     cost,
     prefillCreditMs: 0,
     turns: NO_TURNS,
@@ -250,8 +253,10 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     const request = state.requests.get(id);
     if (request !== undefined) request.skips += 1;
   }
-  for (const operation of plan.boundary)
+  for (const operation of plan.boundary) {
     if (operation.type === "copy") copySlot(state, operation.from, operation.to);
+    else beginSpill(state, operation, nowMs);
+  }
   for (const { request: id, slot: slotId, reuse } of plan.assignments) {
     const request = state.requests.get(id);
     const slot = state.slots[slotId];
@@ -295,6 +300,7 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
   chargeTurn(state, call, observedMs);
   if (state.draft !== undefined && call.kind === "decode" && !call.entries.some(({ byModel }) => byModel))
     restDraftModel(state.draft, state.cost);
+  state.inCopies.clear();
   for (const entry of call.entries) {
     if (entry.request === undefined) continue;
     const slot = state.slots[entry.slot];
@@ -322,7 +328,7 @@ export function appendToken(state: SchedulerState, id: RequestId, token: TokenId
 }
 
 /** The copied cells were computed in the same shapes, and whoever copies a prefix shows that it is wanted. */
-function copySlot({ slots }: SchedulerState, from: SlotId, to: SlotId): void {
+function copySlot({ slots, inCopies }: SchedulerState, from: SlotId, to: SlotId): void {
   const source = slots[from];
   const target = slots[to];
   if (source === undefined || target === undefined || target.owner !== undefined)
@@ -333,6 +339,7 @@ function copySlot({ slots }: SchedulerState, from: SlotId, to: SlotId): void {
   target.tailEnd = source.tailEnd;
   source.hits += 1;
   target.hits = 0;
+  inCopies.add(from).add(to);
 }
 
 /** Forgets cells from `length` on, as after a failed call. The caller truncates the cells themselves. */

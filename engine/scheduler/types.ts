@@ -9,6 +9,9 @@ import type { OrderedHeap } from "./ordered-heap.ts";
 /** Index of one llama.cpp sequence, `0 <= slot < slots`. */
 export type SlotId = number;
 
+/** Names a prefix that lies in a file; never given twice. */
+export type SpillId = number;
+
 export interface SchedulerConfig {
   readonly slots: number;
   /** Tokens one slot can hold: prompt and output together. */
@@ -44,6 +47,8 @@ export interface SchedulerConfig {
   readonly slotChoice?: "cheapest" | "oldest";
   /** Whether a request whose prompt is computed in part may go before earlier ones of its owner; absent is yes. */
   readonly prefixFirst?: boolean;
+  /** Most bytes of all prefixes that are kept in files when their slot is needed; absent or 0: none is. */
+  readonly spillBytes?: number;
   /** How slots are shared between owners and classes; absent: equally, as `DEFAULT_FAIRNESS` says. */
   readonly fairness?: FairnessConfig;
 }
@@ -151,6 +156,46 @@ export interface Slot {
   hits: number;
 }
 
+/** A prefix whose cells lie in a file, to be read back into a slot. */
+export interface SpilledPrefix {
+  readonly id: SpillId;
+  /** The file holds exactly the cells of these. */
+  readonly tokens: Uint32Array;
+  readonly length: number;
+  readonly cacheKey: string;
+  /** As of the slot that it was saved from. */
+  readonly gridEnd: number;
+  readonly tailEnd: number;
+  /** Of the file; as predicted until it is written. */
+  readonly bytes: number;
+  lastUseMs: number;
+  hits: number;
+}
+
+/** The prefixes in files; undefined where none are kept. */
+export interface SpillState {
+  readonly prefixes: Map<SpillId, SpilledPrefix>;
+  /** Most bytes of all files: those allowed, or what was there when no more could be written. */
+  limitBytes: number;
+  nextId: SpillId;
+}
+
+/** Writing or reading files of cells, check of their content included. */
+export interface TransferCost {
+  readonly callMs: number;
+  readonly byteMs: number;
+  /** Observed over predicted, smoothed. */
+  readonly scale: number;
+}
+
+export interface SpillCost {
+  /** Bytes of a file without cells, and of each cell. */
+  readonly fileBytes: number;
+  readonly tokenBytes: number;
+  readonly save: TransferCost;
+  readonly restore: TransferCost;
+}
+
 /** What the calls cost, in ms; refined after every call. See cost-model.ts. */
 export interface CostModel {
   /** A decode pass over `width` adjacent slots, at index `width`; index 0 is 0. Length `slots + 1`. */
@@ -169,6 +214,8 @@ export interface CostModel {
   /** The same for decode calls with guessed tokens. */
   readonly draftScale: number;
   readonly prefillScale: number;
+  /** Where prefixes may be kept in files. */
+  readonly spill?: SpillCost;
 }
 
 /** The draft model's cells of one slot: exactly `tokens[0 .. length)`. */
@@ -218,6 +265,9 @@ export interface SchedulerState {
   nextRetryMs: number;
   /** A heap by time. */
   readonly deadlines: Deadline[];
+  readonly spill: SpillState | undefined;
+  /** Slots whose copies, from or to them, no call has followed: their cells can be neither saved nor restored. */
+  readonly inCopies: Set<SlotId>;
   cost: CostModel;
   /** Device time owed to prefill because decode left no room, in ms; of the requests whose turn it is. */
   prefillCreditMs: number;
@@ -292,18 +342,25 @@ export interface PlannedCall {
   readonly unscaledMs: number;
 }
 
-/** A change of cells between native calls. Copies take what their source holds when the step begins. */
+/** A change of cells between native calls. Copies and saves take what their source holds when the step begins. */
 export type BoundaryOperation =
+  | { readonly type: "save"; readonly slot: SlotId; readonly prefix: SpilledPrefix }
+  /** Of an empty slot, or in place of what it holds. */
+  | { readonly type: "restore"; readonly slot: SlotId; readonly prefix: SpilledPrefix }
+  /** The prefix's file goes. */
+  | { readonly type: "drop"; readonly spill: SpillId }
   | { readonly type: "copy"; readonly from: SlotId; readonly to: SlotId }
   | { readonly type: "truncate"; readonly slot: SlotId; readonly length: number };
 
 export interface Assignment {
   readonly request: RequestId;
   readonly slot: SlotId;
-  /** Tokens of the prompt already in the slot, or in the one copied from, that are kept. */
+  /** Tokens of the prompt already in the slot, in the one copied from, or in the file, that are kept. */
   readonly reuse: number;
   /** The slot, idle or busy, whose cells are copied first; undefined keeps the slot's own. */
   readonly copyFrom: SlotId | undefined;
+  /** The prefix that is read from its file first; absent is none. */
+  readonly restore?: SpillId;
 }
 
 /** A running request that loses its slot and waits again, its output kept. */

@@ -38,5 +38,8 @@ export function engineOptions(modelPath: string, { values, sources }: LoadedConf
     ...(minPrefillShare === undefined ? {} : { minPrefillShare }),
     plugGaps: values.plugs,
     timelineSteps: values.timeline,
+    ...(values["spill-size"] > 0
+      ? { spill: { directory: values["spill-dir"], bytes: values["spill-size"] } }
+      : {}),
   };
 }

@@ -6,7 +6,7 @@ import { keyPolicies } from "./key-policies.ts";
 import { limitOptions } from "./limits.ts";
 import { option } from "./option-spec.ts";
 import type { OptionSpec } from "./option-spec.ts";
-import { amount, choice, flag, integer, list, text } from "./value-kinds.ts";
+import { amount, byteSize, choice, flag, integer, list, text } from "./value-kinds.ts";
 
 /** Slots cost memory for their context; eight keep most of a CPU's batching gain. */
 const DEFAULT_SLOTS = 8;
@@ -71,6 +71,16 @@ export const serveOptions = {
     integer("tokens", 1, 65_536),
     undefined,
     "grid on which prompts are cut (default: from model and device)",
+  ),
+  "spill-size": option(
+    byteSize("size"),
+    0,
+    "bytes of computed prompts that each model may keep in files when their slots are needed, to read them back instead of computing them again, such as 2G; 0 keeps none",
+  ),
+  "spill-dir": option(
+    text("folder"),
+    undefined,
+    "folder for these files (default: /dev/shm, which is in memory, where there is one, else the temporary folder)",
   ),
   "itl-target": option(
     amount("ms", 1, 60_000),

@@ -39,6 +39,23 @@ export function amount(placeholder: string, least: number, most: number): ValueK
   };
 }
 
+const UNITS = ["", "K", "M", "G", "T"];
+
+/** A number of bytes, which may have a binary unit: 500M is 500 times 1024 times 1024. */
+export function byteSize(placeholder: string): ValueKind<number> {
+  return {
+    placeholder,
+    expected: "a number of bytes, such as 500M or 2G",
+    repeatable: false,
+    read(raw) {
+      if (typeof raw !== "string" && typeof raw !== "number") return undefined;
+      const [, digits = "", unit = ""] = /^(\d+(?:\.\d+)?)([KMGT]?)(?:i?B)?$/i.exec(String(raw).trim()) ?? [];
+      const bytes = Math.floor(Number(digits) * 1024 ** UNITS.indexOf(unit.toUpperCase()));
+      return digits !== "" && Number.isSafeInteger(bytes) ? bytes : undefined;
+    },
+  };
+}
+
 export function choice<const T extends string>(...values: readonly T[]): ValueKind<T> {
   return {
     placeholder: values.join("|"),

@@ -9,6 +9,7 @@ import type { EngineTrouble } from "../model-host.ts";
 import { PRIORITY_NAMES } from "../openai/priority-field.ts";
 import { ITL_SECONDS, LATENCY_SECONDS, STEP_SECONDS } from "./buckets.ts";
 import { LlamaAliases } from "./llama-aliases.ts";
+import { SpillMetrics } from "./spill-metrics.ts";
 import { VllmAliases } from "./vllm-aliases.ts";
 
 const MODEL = ["model"] as const;
@@ -40,6 +41,7 @@ export class Metrics {
   readonly #registry = new Registry();
   readonly #vllm = new VllmAliases(this.#registry);
   readonly #llama = new LlamaAliases(this.#registry);
+  readonly #spill = new SpillMetrics(this.#registry);
   readonly #lastSteps = new Map<string, StepReport>();
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_SAMPLE_MS });
 
@@ -173,11 +175,13 @@ export class Metrics {
       ["decode", report.decodeMs],
       ["sample", report.sampleMs],
       ["prefill", report.prefillMs],
+      ["spill", report.spill?.ms ?? 0],
     ] as const) {
       // A part that did not happen is no observation.
       if (ms > 0) this.#stepSeconds.observe({ model, kind }, ms * SECONDS_PER_MS);
     }
     this.#passes.inc({ model }, report.passes);
+    if (report.spill !== undefined) this.#spill.observeStep(model, report.spill);
     this.#evictions.inc({ model }, report.evictions ?? 0);
     this.#guesses.inc({ model, outcome: "right" }, report.guessesRight ?? 0);
     this.#guesses.inc({ model, outcome: "wrong" }, report.guessesWrong ?? 0);
@@ -262,6 +266,7 @@ export class Metrics {
       gauge.reset();
     this.#vllm.resetGauges();
     this.#llama.resetGauges();
+    this.#spill.resetGauges();
     const ready = models.served.flatMap(({ loaded }) => (loaded === undefined ? [] : [loaded]));
     await Promise.all(ready.map((model) => this.#readGauges(model)));
     // An engine may have died while it was asked.
@@ -288,6 +293,7 @@ export class Metrics {
       const count = stats?.slots.filter((slot) => slot.state === state).length ?? 0;
       this.#slots.set({ model: model.id, state }, count);
     }
+    if (stats?.spill !== undefined) this.#spill.setGauges(model.id, stats.spill);
     this.#vllm.setGauges(model, { running, waiting, usage });
     this.#llama.addLoad(running, waiting, Math.max(0, ...(stats?.slots.map(({ tokens }) => tokens) ?? [])));
   }

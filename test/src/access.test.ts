@@ -345,6 +345,15 @@ describe("metrics", () => {
       running: 1,
       queued: 0,
       usedCells: 1,
+      spill: {
+        saved: 3,
+        restored: 2,
+        restoredTokens: 40,
+        dropped: 1,
+        saveFailures: 0,
+        restoreFailures: 1,
+        ms: 5,
+      },
     });
     const text = await (await app.request("/metrics")).text();
     for (const line of [
@@ -358,6 +367,14 @@ describe("metrics", () => {
       'weft_tokens_total{model="org/tiny",kind="output"} 1',
       'weft_device_passes_total{model="org/tiny"} 3',
       'weft_step_seconds_count{model="org/tiny",kind="decode"} 1',
+      'weft_step_seconds_count{model="org/tiny",kind="spill"} 1',
+      'weft_spill_operations_total{model="org/tiny",kind="saved"} 3',
+      'weft_spill_operations_total{model="org/tiny",kind="restore_failed"} 1',
+      'weft_spill_restored_tokens_total{model="org/tiny"} 40',
+      'weft_spill_prefixes{model="org/tiny"} 2',
+      'weft_spill_tokens{model="org/tiny"} 30',
+      'weft_spill_bytes{model="org/tiny"} 900',
+      'weft_spill_limit_bytes{model="org/tiny"} 1000',
       'weft_build_info{version="0.0.0-test"} 1',
       'vllm:num_requests_running{model_name="org/tiny",engine="0"} 1',
       'vllm:num_requests_waiting{model_name="org/tiny",engine="0"} 3',

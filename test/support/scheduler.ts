@@ -11,14 +11,24 @@ import {
   submit,
   truncateSlot,
 } from "../../engine/scheduler/transitions.ts";
+import { noteSaved } from "../../engine/scheduler/spill-transitions.ts";
 import type { NewRequest } from "../../engine/scheduler/transitions.ts";
 import type {
   CostModel,
   PlannedEntry,
   SchedulerConfig,
   SchedulerState,
+  SpillCost,
   StepPlan,
 } from "../../engine/scheduler/types.ts";
+
+/** A file has 10 bytes and 4 for each cell; writing or reading it costs 1 ms and a fiftieth of a millisecond a byte. */
+export const SPILL_COST: SpillCost = {
+  fileBytes: 10,
+  tokenBytes: 4,
+  save: { callMs: 1, byteMs: 0.02, scale: 1 },
+  restore: { callMs: 1, byteMs: 0.02, scale: 1 },
+};
 
 /** A decode pass costs 10 ms and 1 ms a slot, a prefill call 10 ms and 2 ms a token. */
 export function schedulerState(config: Partial<SchedulerConfig> = {}): SchedulerState {
@@ -45,6 +55,7 @@ export function schedulerState(config: Partial<SchedulerConfig> = {}): Scheduler
     prefillScale: 1,
     checkPassMs: Array.from({ length: 41 }, (_, tokens) => tokens / 4),
     draftScale: 1,
+    spill: SPILL_COST,
   };
   return createState(whole, cost);
 }
@@ -89,6 +100,8 @@ export function runStep(state: SchedulerState, nowMs: number, checks = true): St
   if (checks) checkPlan(state, plan);
   if (plan.calls.length === 0) return plan;
   beginStep(state, plan, nowMs);
+  for (const operation of plan.boundary)
+    if (operation.type === "save") noteSaved(state, operation.prefix, operation.prefix.bytes, 1);
   for (const call of plan.calls) {
     completeCall(state, call, call.predictedMs);
     if (call.kind === "prefill") continue;

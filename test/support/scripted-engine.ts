@@ -73,6 +73,7 @@ const STATS: EngineStats = {
   promptTokens: 4,
   reusedTokens: 0,
   outputTokens: 1,
+  spill: { prefixes: 2, tokens: 30, bytes: 900, limitBytes: 1000 },
 };
 
 export class ScriptedEngine implements EnginePort {

@@ -10,6 +10,10 @@ const MOST_STEPS = 400;
 /** Who computed each cell of each slot, found out from the plans alone. */
 class Origins {
   readonly #cells: string[][];
+  /** The same of each prefix in a file. */
+  readonly #files = new Map<number, readonly string[]>();
+  /** Prefixes that were read from files. */
+  restored = 0;
   /** Reads of cells of another scope, in words. */
   readonly crossings: string[] = [];
   /** Tokens that requests found computed. */
@@ -20,14 +24,21 @@ class Origins {
   }
 
   follow(plan: StepPlan, scopeOf: (id: string) => string): void {
-    for (const { request, slot, reuse, copyFrom } of plan.assignments) {
+    for (const { request, slot, reuse, copyFrom, restore } of plan.assignments) {
       this.reused += reuse;
-      const kept = (this.#cells[copyFrom ?? slot] ?? []).slice(0, reuse);
+      this.restored += restore === undefined ? 0 : 1;
+      const cells = restore === undefined ? this.#cells[copyFrom ?? slot] : this.#files.get(restore);
+      const kept = (cells ?? []).slice(0, reuse);
       this.#check(kept, scopeOf(request), `${request} at its admission to slot ${slot}`);
     }
     for (const operation of plan.boundary) {
       if (operation.type === "copy") this.#cells[operation.to] = [...(this.#cells[operation.from] ?? [])];
-      else this.#cells[operation.slot]?.splice(operation.length);
+      if (operation.type === "save")
+        this.#files.set(operation.prefix.id, [...(this.#cells[operation.slot] ?? [])]);
+      if (operation.type === "restore")
+        this.#cells[operation.slot] = [...(this.#files.get(operation.prefix.id) ?? [])];
+      if (operation.type === "drop") this.#files.delete(operation.spill);
+      if (operation.type === "truncate") this.#cells[operation.slot]?.splice(operation.length);
     }
     for (const { entries } of plan.calls) {
       for (const { request, slot, position, tokens } of entries) {
@@ -97,23 +108,27 @@ function run(requests: readonly Planned[], state: SchedulerState): Origins {
 
 describe("cells of a scope", () => {
   test("row 117: are read for that scope alone", () => {
-    let reused = 0;
+    let [reused, restored] = [0, 0];
     fc.assert(
       fc.property(
         fc.array(planned, { minLength: 2, maxLength: 12 }),
         fc.integer({ min: 1, max: 4 }),
         fc.boolean(),
         fc.boolean(),
-        (requests, slots, deterministic, canRewind) => {
-          const origins = run(requests, schedulerState({ slots, deterministic, canRewind }));
+        fc.constantFrom(0, 500, 100_000),
+        (requests, slots, deterministic, canRewind, spillBytes) => {
+          const state = schedulerState({ slots, deterministic, canRewind, spillBytes });
+          const origins = run(requests, state);
           reused += origins.reused;
+          restored += origins.restored;
           expect(origins.crossings).toEqual([]);
         },
       ),
-      { numRuns: 60 },
+      { numRuns: 90 },
     );
     // Within a scope there was something to be had.
     expect(reused).toBeGreaterThan(100);
+    expect(restored).toBeGreaterThan(20);
   });
 
   test("would be seen to be read for another one", () => {

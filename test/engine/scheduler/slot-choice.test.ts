@@ -1,12 +1,19 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { decodeCallMs, decodePassMs, prefillCallMs } from "../../../engine/scheduler/cost-model.ts";
+import {
+  decodeCallMs,
+  decodePassMs,
+  prefillCallMs,
+  spillBytes,
+  transferMs,
+} from "../../../engine/scheduler/cost-model.ts";
 import { decodeLayout, mayPlug } from "../../../engine/scheduler/decode-layout.ts";
 import { reusableTokens } from "../../../engine/scheduler/prefix-reuse.ts";
 import { chooseSlot } from "../../../engine/scheduler/slot-choice.ts";
+import { SpillPlan } from "../../../engine/scheduler/spill-plan.ts";
 import type { SlotChoice } from "../../../engine/scheduler/slot-choice.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "../../../engine/scheduler/types.ts";
-import { addRequest, schedulerState } from "../../support/scheduler.ts";
+import { SPILL_COST, addRequest, schedulerState } from "../../support/scheduler.ts";
 
 const NOW_MS = 500_000;
 
@@ -27,8 +34,23 @@ function plainChoice(
   };
   const lossMs = (slot: Slot, keep: number): number => {
     const chance = Math.exp(-(NOW_MS - slot.lastUseMs) / 600_000) * (1 - 0.8 ** (slot.hits + 1));
-    return slot.length > keep ? chance * computeMs(slot.length - keep) : 0;
+    const valueMs = slot.length > keep ? chance * computeMs(slot.length - keep) : 0;
+    const bytes = spillBytes(SPILL_COST, slot.length);
+    const saved = state.spill !== undefined && slot.length - keep >= 10 && !state.inCopies.has(slot.id);
+    if (!saved || bytes > state.spill.limitBytes) return valueMs;
+    const savedMs = transferMs(SPILL_COST.save, bytes) + chance * transferMs(SPILL_COST.restore, bytes);
+    return Math.min(valueMs, savedMs);
   };
+  const files = [...(state.spill?.prefixes.values() ?? [])].map((prefix) => ({
+    prefix,
+    reuse: reusableTokens(request, prefix, state.config),
+    ms: transferMs(SPILL_COST.restore, prefix.bytes),
+  }));
+  const mostOfFile = Math.max(0, ...files.map(({ reuse }) => reuse));
+  const file = files
+    .filter(({ reuse }) => reuse > 0 && reuse === mostOfFile)
+    .sort((a, b) => a.ms - b.ms)
+    .at(0);
   const placeMs = (slot: number): number => {
     const together = [...busy, slot].sort((a, b) => a - b);
     const { passWidths } = decodeLayout(
@@ -45,10 +67,18 @@ function plainChoice(
     .flatMap((slot): SlotChoice[] => {
       const reuse = reuseOf[slot.id] ?? 0;
       const keptMs = computeMs(left - reuse) + lossMs(slot, reuse) + placeMs(slot.id);
-      const kept = { slot: slot.id, reuse, copyFrom: undefined, costMs: keptMs };
-      if (source === undefined || most <= reuse) return [kept];
-      const copiedMs = state.cost.copyMs + computeMs(left - most) + lossMs(slot, 0) + placeMs(slot.id);
-      return [kept, { slot: slot.id, reuse: most, copyFrom: source, costMs: copiedMs }];
+      const kept: SlotChoice = { slot: slot.id, reuse, copyFrom: undefined, costMs: keptMs };
+      const choices = [kept];
+      const fromElsewhere = { slot: slot.id, copyFrom: undefined };
+      if (source !== undefined && most > reuse) {
+        const costMs = state.cost.copyMs + computeMs(left - most) + lossMs(slot, 0) + placeMs(slot.id);
+        choices.push({ ...fromElsewhere, reuse: most, copyFrom: source, costMs });
+      }
+      if (file !== undefined && file.reuse > reuse && !state.inCopies.has(slot.id)) {
+        const costMs = file.ms + computeMs(left - file.reuse) + lossMs(slot, 0) + placeMs(slot.id);
+        choices.push({ ...fromElsewhere, reuse: file.reuse, restore: file, costMs });
+      }
+      return choices;
     });
   return options.reduce<SlotChoice | undefined>(
     (best, option) => (best === undefined || option.costMs < best.costMs ? option : best),
@@ -63,11 +93,15 @@ const slotArbitrary = fc.record({
   lastUseMs: fc.constantFrom(0, 100_000, 499_999),
   hits: fc.nat(4),
   busy: fc.boolean(),
+  inCopy: fc.boolean(),
 });
+const fileArbitrary = fc.record({ length: fc.integer({ min: 1, max: 60 }), common: fc.nat(60) });
 
 test("the slot that is chosen is the cheapest of all, worked out one by one", () => {
   const settings = fc.record({
     slots: fc.array(slotArbitrary, { minLength: 1, maxLength: 12 }),
+    files: fc.array(fileArbitrary, { maxLength: 4 }),
+    spillBytes: fc.constantFrom(0, 100, 10_000),
     promptTokens: fc.integer({ min: 1, max: 60 }),
     maxTokens: fc.integer({ min: 1, max: 140 }),
     canRewind: fc.boolean(),
@@ -75,13 +109,20 @@ test("the slot that is chosen is the cheapest of all, worked out one by one", ()
     deterministic: fc.boolean(),
   });
   fc.assert(
-    fc.property(settings, ({ slots, promptTokens, maxTokens, ...config }) => {
+    fc.property(settings, ({ slots, files, promptTokens, maxTokens, ...config }) => {
       const state = schedulerState({ ...config, slots: slots.length });
       const prompt = Uint32Array.from({ length: promptTokens }, (_, i) => i);
       addRequest(state, "r", { prompt, maxTokens });
-      slots.forEach(({ length, common, lastUseMs, hits }, id) => {
+      files.forEach(({ length, common }, id) => {
+        const tokens = Uint32Array.from({ length }, (_, i) => (i < common ? i : 2000 + id));
+        const marks = { gridEnd: length - (length % 10), tailEnd: length, lastUseMs: 0, hits: 0 };
+        const bytes = spillBytes(SPILL_COST, length);
+        state.spill?.prefixes.set(id, { id, tokens, length, cacheKey: "", bytes, ...marks });
+      });
+      slots.forEach(({ length, common, lastUseMs, hits, inCopy }, id) => {
         const slot = state.slots[id];
         if (slot === undefined) return;
+        if (inCopy) state.inCopies.add(id);
         for (let i = 0; i < length; i++) slot.tokens[i] = i < common ? i : 1000 + id;
         Object.assign(slot, { length, gridEnd: length - (length % 10), tailEnd: length, lastUseMs, hits });
       });
@@ -89,7 +130,8 @@ test("the slot that is chosen is the cheapest of all, worked out one by one", ()
       const request = state.requests.get("r");
       expect(request).toBeDefined();
       if (request === undefined) return;
-      const choice = chooseSlot(request, state, { busy, overwritten: new Set() }, NOW_MS);
+      const spill = SpillPlan.of(state, NOW_MS);
+      const choice = chooseSlot(request, state, { busy, overwritten: new Set(), spill }, NOW_MS);
       expect(choice).toEqual(plainChoice(request, state, busy));
     }),
     { numRuns: 1500 },

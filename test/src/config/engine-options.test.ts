@@ -47,3 +47,12 @@ test("every knob reaches the engine", () => {
     kvCacheType: "q8_0",
   });
 });
+
+test("prefixes are kept in files where a size says how much, in a folder that may be named", () => {
+  expect(options({})).not.toHaveProperty("spill");
+  expect(options({ "spill-size": "1.5G" })).toMatchObject({
+    spill: { directory: undefined, bytes: 1_610_612_736 },
+  });
+  const both = options({ "spill-size": "500M" }, { WEFT_SPILL_DIR: "/var/spill" });
+  expect(both).toMatchObject({ spill: { directory: "/var/spill", bytes: 524_288_000 } });
+});

@@ -34,6 +34,22 @@ describe("an option's value", () => {
     expect(load({}, {}, { model: ["a"] }).values.model).toEqual(["a"]);
   });
 
+  it.each([
+    ["0", 0],
+    ["1000", 1000],
+    [1000, 1000],
+    ["2K", 2048],
+    ["1.5m", 1_572_864],
+    ["2GiB", 2_147_483_648],
+    ["1TB", 1_099_511_627_776],
+  ])("may be bytes with a unit: %j", (raw, bytes) => {
+    expect(load({}, {}, { "spill-size": raw }).values["spill-size"]).toBe(bytes);
+  });
+
+  it.each(["", "G", "1 2", "1e3", "0x10", "9999999T", ["1G"], {}])("is no number of bytes: %j", (raw) => {
+    expect(() => load({ "spill-size": raw }, {})).toThrow(/--spill-size/);
+  });
+
   it("may be false although a lower place says true", () => {
     expect(load({ deterministic: false }, { WEFT_DETERMINISTIC: "1" }).values.deterministic).toBe(false);
     expect(load({}, { WEFT_DETERMINISTIC: "off" }, { deterministic: true }).values.deterministic).toBe(false);
@@ -66,6 +82,24 @@ describe("an option's value", () => {
       {},
       { "api-key": [1] },
       `Expected "api-key" in ${file} to be a list of texts, but got something else.`,
+    ],
+    [
+      { "spill-size": "lots" },
+      {},
+      undefined,
+      'Expected --spill-size to be a number of bytes, such as 500M or 2G, but got "lots".',
+    ],
+    [
+      {},
+      {},
+      { "spill-size": -1 },
+      `Expected "spill-size" in ${file} to be a number of bytes, such as 500M or 2G, but got -1.`,
+    ],
+    [
+      { "spill-dir": "/tmp" },
+      {},
+      undefined,
+      "--spill-dir says where, but not how much may be kept there: set --spill-size.",
     ],
     [{}, {}, [], `${file} must hold one JSON object, such as {"port": 9338}.`],
     [

@@ -1,0 +1,220 @@
+/**
+ * Which prefixes are written to files when their slot is needed, which of those files go for them, and which come back:
+ * each where it is predicted to be clearly cheaper than computing the prefix again.
+ *
+ * Of one step; the state knows of a file only when it has been written. What takes longer than the inter-token target is
+ * not done beside decoding slots, since a file cannot be written or read in pieces.
+ */
+import { spillBytes, transferMs } from "./cost-model.ts";
+import { commonPrefixLength, reusableTokens } from "./prefix-reuse.ts";
+import { prefillTokensMs, reuseChance } from "./prefix-value.ts";
+import type {
+  BoundaryOperation,
+  ScheduledRequest,
+  SchedulerState,
+  Slot,
+  SlotId,
+  SpillCost,
+  SpillId,
+  SpillState,
+  SpilledPrefix,
+} from "./types.ts";
+
+/** Predictions of what will be wanted are rough: saving must promise this many times what it takes. */
+const WORTH_SAVING = 2;
+/** Every prompt is compared with each. */
+const MOST_PREFIXES = 512;
+
+/** A prefix in a file and how much of it a request can use. */
+export interface Restorable {
+  readonly prefix: SpilledPrefix;
+  readonly reuse: number;
+  /** What reading the file takes. */
+  readonly ms: number;
+}
+
+/** With what a slot is given away. */
+interface Given {
+  readonly reuse: number;
+  readonly copyFrom: SlotId | undefined;
+  readonly restore?: Restorable;
+}
+
+export class SpillPlan {
+  readonly #state: SchedulerState;
+  readonly #spill: SpillState;
+  readonly #cost: SpillCost;
+  readonly #nowMs: number;
+  /** Longest time that one file may take. */
+  readonly #longestMs: number;
+  readonly #saves: SpilledSlot[] = [];
+  readonly #restores: RestoredSlot[] = [];
+  /** Files that go: to make room, and because their slot has all of them. */
+  readonly #dropped = new Set<SpillId>();
+  readonly #moved = new Set<SpillId>();
+  /** Slots that lose what they hold, and slots whose cells are copied, which happens after files are read. */
+  readonly #given = new Set<SlotId>();
+  readonly #copied = new Set<SlotId>();
+
+  /** Undefined where nothing is kept in files. */
+  static of(state: SchedulerState, nowMs: number): SpillPlan | undefined {
+    const { spill, cost } = state;
+    if (spill === undefined || cost.spill === undefined) return undefined;
+    return new SpillPlan(state, spill, cost.spill, nowMs);
+  }
+
+  private constructor(state: SchedulerState, spill: SpillState, cost: SpillCost, nowMs: number) {
+    this.#state = state;
+    this.#spill = spill;
+    this.#cost = cost;
+    this.#nowMs = nowMs;
+    const decoding = state.slots.some(({ owner }) => state.requests.get(owner ?? "")?.phase === "decode");
+    this.#longestMs = decoding ? state.config.itlTargetMs : Infinity;
+  }
+
+  /** In the order in which they have to be carried out, before all others. */
+  get operations(): BoundaryOperation[] {
+    const drop = (spill: SpillId): BoundaryOperation => ({ type: "drop", spill });
+    return [
+      ...Array.from(this.#dropped, drop),
+      ...this.#saves,
+      ...this.#restores,
+      ...Array.from(this.#moved, drop),
+    ];
+  }
+
+  /** The prefix of which the request can use most. */
+  bestFor(request: ScheduledRequest): Restorable | undefined {
+    let best: Restorable | undefined;
+    for (const prefix of this.#kept()) {
+      const ms = transferMs(this.#cost.restore, prefix.bytes);
+      if (ms > this.#longestMs) continue;
+      const reuse = reusableTokens(request, prefix, this.#state.config);
+      if (reuse > (best?.reuse ?? 0) || (reuse > 0 && reuse === best?.reuse && ms < best.ms))
+        best = { prefix, reuse, ms };
+    }
+    return best;
+  }
+
+  /** Whether a file's cells may be read into the slot. */
+  mayRestoreInto(slot: SlotId): boolean {
+    return !this.#state.inCopies.has(slot) && !this.#copied.has(slot);
+  }
+
+  /** What it costs to lose a slot's cells, where they could be saved and read again; Infinity where not. */
+  savedLossMs(slot: Slot, keep: number, chance: number): number {
+    if (!this.#maySave(slot, keep)) return Infinity;
+    const bytes = spillBytes(this.#cost, slot.length);
+    return transferMs(this.#cost.save, bytes) + chance * transferMs(this.#cost.restore, bytes);
+  }
+
+  /**
+   * A slot is given away: what is read into it from a file, and what it has held until now and is worth a file.
+   * @param certain Whether what it has held will be wanted again for certain.
+   * @returns What is saved.
+   */
+  give(slot: Slot, { reuse, copyFrom, restore }: Given, certain: boolean): SpilledPrefix | undefined {
+    this.#given.add(slot.id);
+    if (copyFrom !== undefined) this.#copied.add(copyFrom);
+    // Before room is made, for which it must not go.
+    if (restore !== undefined) this.#restore(slot.id, restore);
+    return this.#save(slot, copyFrom === undefined && restore === undefined ? reuse : 0, certain);
+  }
+
+  #save(slot: Slot, keep: number, certain: boolean): SpilledPrefix | undefined {
+    if (!this.#maySave(slot, keep)) return undefined;
+    const lost = slot.length - Math.max(keep, this.#tokensElsewhere(slot));
+    if (lost < this.#state.config.prefillChunk) return undefined;
+    const bytes = spillBytes(this.#cost, slot.length);
+    const chance = certain ? 1 : reuseChance(slot, this.#nowMs);
+    const worthMs = chance * (prefillTokensMs(this.#state, lost) - transferMs(this.#cost.restore, bytes));
+    if (worthMs < WORTH_SAVING * transferMs(this.#cost.save, bytes)) return undefined;
+    if (!this.#makeRoom(slot, bytes, worthMs)) return undefined;
+    const { length, cacheKey, gridEnd, tailEnd, lastUseMs, hits } = slot;
+    const tokens = slot.tokens.slice(0, length);
+    const id = this.#spill.nextId + this.#saves.length;
+    const prefix = { id, tokens, length, cacheKey, gridEnd, tailEnd, bytes, lastUseMs, hits };
+    this.#saves.push({ type: "save", slot: slot.id, prefix });
+    return prefix;
+  }
+
+  /** A file of which the slot then has all, or all but what nobody would save, is not kept. */
+  #restore(slot: SlotId, { prefix, reuse }: Restorable): void {
+    const { canRewind, prefillChunk } = this.#state.config;
+    this.#restores.push({ type: "restore", slot, prefix });
+    if (canRewind && prefix.length - reuse < prefillChunk) this.#moved.add(prefix.id);
+  }
+
+  *#kept(): Iterable<SpilledPrefix> {
+    for (const prefix of this.#spill.prefixes.values()) if (!this.#dropped.has(prefix.id)) yield prefix;
+  }
+
+  #maySave({ id, length }: Slot, keep: number): boolean {
+    if (length - keep < this.#state.config.prefillChunk || this.#state.inCopies.has(id)) return false;
+    const bytes = spillBytes(this.#cost, length);
+    return bytes <= this.#spill.limitBytes && transferMs(this.#cost.save, bytes) <= this.#longestMs;
+  }
+
+  /** How much of a slot's prefix is in another slot or in a file. */
+  #tokensElsewhere(slot: Slot): number {
+    const { slots, config } = this.#state;
+    let most = 0;
+    const look = ({ tokens, length, cacheKey }: Slot | SpilledPrefix): void => {
+      if (cacheKey !== slot.cacheKey || length === 0) return;
+      const common = commonPrefixLength(slot.tokens, tokens, Math.min(slot.length, length));
+      if (config.canRewind || common === length) most = Math.max(most, common);
+    };
+    for (const other of slots) if (!this.#given.has(other.id)) look(other);
+    for (const prefix of this.#kept()) look(prefix);
+    return most;
+  }
+
+  /**
+   * Lets files go until there is room for one more: first those of which it has all, then what is worth least for its
+   * bytes, unless that is worth more than the new one. @returns Whether there is room.
+   */
+  #makeRoom(slot: Slot, bytes: number, worthMs: number): boolean {
+    const kept = [...this.#kept()].filter(({ id }) => !this.#restores.some(({ prefix }) => prefix.id === id));
+    const superseded = kept.filter((prefix) => this.#isWithin(prefix, slot));
+    const others = kept
+      .filter((prefix) => !superseded.includes(prefix))
+      .map((prefix) => ({ prefix, worthMs: this.#worthMs(prefix) }))
+      .sort((a, b) => a.worthMs / a.prefix.bytes - b.worthMs / b.prefix.bytes);
+    const going = new Set(superseded);
+    let room = this.#spill.limitBytes - this.#usedBytes();
+    for (const prefix of superseded) room += prefix.bytes;
+    let lostMs = 0;
+    for (const { prefix, worthMs: lostWorthMs } of others) {
+      const count = this.#spill.prefixes.size - this.#dropped.size - going.size + this.#saves.length;
+      if (room >= bytes && count < MOST_PREFIXES) break;
+      going.add(prefix);
+      room += prefix.bytes;
+      lostMs += lostWorthMs;
+    }
+    if (room < bytes || lostMs > worthMs) return false;
+    for (const { id } of going) this.#dropped.add(id);
+    return true;
+  }
+
+  /** Where cells can be dropped from the end, a prefix of what is saved is of no further use. */
+  #isWithin({ tokens, length, cacheKey }: SpilledPrefix, slot: Slot): boolean {
+    if (!this.#state.config.canRewind || cacheKey !== slot.cacheKey || length > slot.length) return false;
+    return commonPrefixLength(tokens, slot.tokens, length) === length;
+  }
+
+  #worthMs(prefix: SpilledPrefix): number {
+    const savedMs =
+      prefillTokensMs(this.#state, prefix.length) - transferMs(this.#cost.restore, prefix.bytes);
+    return reuseChance(prefix, this.#nowMs) * Math.max(0, savedMs);
+  }
+
+  #usedBytes(): number {
+    let bytes = 0;
+    for (const prefix of this.#kept()) bytes += prefix.bytes;
+    for (const { prefix } of this.#saves) bytes += prefix.bytes;
+    return bytes;
+  }
+}
+
+type SpilledSlot = Extract<BoundaryOperation, { type: "save" }>;
+type RestoredSlot = Extract<BoundaryOperation, { type: "restore" }>;

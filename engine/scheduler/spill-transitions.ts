@@ -1,0 +1,95 @@
+/** What becomes of the state when prefixes are written to files, read back and dropped, or when that fails. */
+import { EngineError } from "../errors.ts";
+import { refinedTransfer } from "./cost-model.ts";
+import type {
+  BoundaryOperation,
+  CostModel,
+  SchedulerConfig,
+  SchedulerState,
+  SlotId,
+  SpillState,
+  SpilledPrefix,
+} from "./types.ts";
+
+export function spillState(
+  { spillBytes = 0 }: SchedulerConfig,
+  { spill }: CostModel,
+): SpillState | undefined {
+  if (spillBytes <= 0 || spill === undefined) return undefined;
+  return { prefixes: new Map(), limitBytes: spillBytes, nextId: 1 };
+}
+
+/**
+ * At the beginning of a step, as if its files were written and read already; `noteSaved` and the others tell what came of
+ * it. A prefix that is saved is known only then.
+ */
+export function beginSpill(
+  { slots, spill }: SchedulerState,
+  operation: BoundaryOperation,
+  nowMs: number,
+): void {
+  if (spill === undefined) return;
+  if (operation.type === "save") spill.nextId = Math.max(spill.nextId, operation.prefix.id + 1);
+  if (operation.type === "drop") spill.prefixes.delete(operation.spill);
+  if (operation.type !== "restore") return;
+  const { prefix } = operation;
+  const slot = slots[operation.slot];
+  if (slot === undefined || slot.owner !== undefined)
+    throw new EngineError("internal", `Prefix ${prefix.id} cannot be read into slot ${operation.slot}.`);
+  const { length, gridEnd, tailEnd, hits } = prefix;
+  slot.tokens.set(prefix.tokens);
+  Object.assign(slot, { length, gridEnd, tailEnd, hits });
+  prefix.hits += 1;
+  prefix.lastUseMs = nowMs;
+}
+
+/**
+ * A prefix has been written.
+ * @param bytes Of the file.
+ * @returns Whether it is kept; it is not where it has become larger than predicted and there is no room.
+ */
+export function noteSaved(state: SchedulerState, prefix: SpilledPrefix, bytes: number, ms: number): boolean {
+  const { spill } = state;
+  if (spill === undefined || spilledBytes(spill) + bytes > spill.limitBytes) return false;
+  spill.prefixes.set(prefix.id, { ...prefix, bytes });
+  state.cost = refinedTransfer(state.cost, "save", bytes, ms);
+  return true;
+}
+
+/** A prefix could not be written: from now on the files that are there have to be enough. */
+export function noteSaveFailed({ spill }: SchedulerState): void {
+  if (spill !== undefined) spill.limitBytes = spilledBytes(spill);
+}
+
+export function noteRestored(state: SchedulerState, { bytes }: SpilledPrefix, ms: number): void {
+  state.cost = refinedTransfer(state.cost, "restore", bytes, ms);
+}
+
+/** A prefix could not be read: the slot is empty, and its request computes its whole prompt. */
+export function noteRestoreFailed(
+  { slots, requests, spill }: SchedulerState,
+  prefix: SpilledPrefix,
+  id: SlotId,
+): void {
+  spill?.prefixes.delete(prefix.id);
+  const slot = slots[id];
+  if (slot === undefined) return;
+  Object.assign(slot, { length: 0, gridEnd: 0, tailEnd: 0, hits: 0 });
+  const request = requests.get(slot.owner ?? "");
+  if (request === undefined) return;
+  request.cachedTokens = 0;
+  if (request.prompt.length + request.output.length > 1) request.phase = "prefill";
+}
+
+/** Everything in files is forgotten. */
+export function forgetSpilled({ spill }: SchedulerState): SpilledPrefix[] {
+  const prefixes = [...(spill?.prefixes.values() ?? [])];
+  spill?.prefixes.clear();
+  return prefixes;
+}
+
+export function spilledBytes({ prefixes }: SpillState): number {
+  let bytes = 0;
+  for (const prefix of prefixes.values()) bytes += prefix.bytes;
+  return bytes;
+}

@@ -1,0 +1,159 @@
+/**
+ * The files of prefixes that were taken out of their slots: in a folder of their own that nobody else can read, each with
+ * a digest of what was written, gone with the engine.
+ *
+ * Native code trusts such a file with its life, so a file is handed out only after its whole content has been found to be
+ * what was written.
+ */
+import { createHash } from "node:crypto";
+import {
+  closeSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  readdirSync,
+  rmSync,
+  statfsSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { EngineError } from "./errors.ts";
+import type { SpillOptions } from "./protocol.ts";
+import type { SpillId } from "./scheduler/types.ts";
+
+const PREFIX = "weft-spill-";
+/** A file system in memory, where files cost no disk and leave no trace on one. */
+const RAM_DISK = "/dev/shm";
+/** Of what is free, the rest is for everybody else. */
+const MOST_OF_FREE = 0.9;
+const READ_BYTES = 1 << 20;
+
+/** Folders of this process: what else bears its number was left by another one. */
+const ownFolders = new Set<string>();
+
+export class SpillStore {
+  /** Most bytes of all files: those asked for, or what the file system has. */
+  readonly limitBytes: number;
+  readonly #folder: string;
+  readonly #digests = new Map<SpillId, { readonly digest: string; readonly bytes: number }>();
+
+  /**
+   * Makes the folder, and removes what processes that are gone have left.
+   * @throws {EngineError} `invalid_request` when files cannot be written there.
+   */
+  constructor({ directory = defaultDirectory(), bytes }: SpillOptions) {
+    try {
+      mkdirSync(directory, { recursive: true });
+      removeLeftovers(directory);
+      this.#folder = mkdtempSync(join(directory, `${PREFIX}${serverPid()}-${process.pid}-`));
+      ownFolders.add(this.#folder);
+      const { bavail, bsize } = statfsSync(directory);
+      this.limitBytes = Math.min(bytes, Math.floor(bavail * bsize * MOST_OF_FREE));
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      throw new EngineError(
+        "invalid_request",
+        `No prefixes can be kept in ${directory}: ${reason}. Set --spill-dir to another folder.`,
+      );
+    }
+  }
+
+  /** An empty file for the prefix. @returns Its path. @throws {Error} When it cannot be made. */
+  create(id: SpillId): string {
+    const path = this.#pathOf(id);
+    closeSync(openSync(path, "wx", 0o600));
+    return path;
+  }
+
+  /** Notes what has been written. @returns The bytes of the file. @throws {Error} When it cannot be read. */
+  seal(id: SpillId): number {
+    const content = digestOf(this.#pathOf(id));
+    this.#digests.set(id, content);
+    return content.bytes;
+  }
+
+  /** Its path, if its content is what was written; undefined if not. */
+  verified(id: SpillId): string | undefined {
+    const written = this.#digests.get(id);
+    if (written === undefined) return undefined;
+    try {
+      const { digest, bytes } = digestOf(this.#pathOf(id), written.bytes);
+      return digest === written.digest && bytes === written.bytes ? this.#pathOf(id) : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  /** Does nothing for a file that is not there. */
+  drop(id: SpillId): void {
+    this.#digests.delete(id);
+    rmSync(this.#pathOf(id), { force: true });
+  }
+
+  /** Removes everything. */
+  close(): void {
+    this.#digests.clear();
+    rmSync(this.#folder, { recursive: true, force: true });
+    ownFolders.delete(this.#folder);
+  }
+
+  #pathOf(id: SpillId): string {
+    return join(this.#folder, String(id));
+  }
+}
+
+function defaultDirectory(): string {
+  return existsSync(RAM_DISK) ? RAM_DISK : tmpdir();
+}
+
+/** An engine process that was forked ends with the process that has forked it, if a little later. */
+function serverPid(): number {
+  return process.send === undefined ? process.pid : process.ppid;
+}
+
+/** Folders whose server or engine is gone; those of other users stay. */
+function removeLeftovers(directory: string): void {
+  for (const name of readdirSync(directory)) {
+    const [, server, engine] = new RegExp(`^${PREFIX}(\\d+)-(\\d+)-\\w+$`).exec(name) ?? [];
+    const path = join(directory, name);
+    if (server === undefined || ownFolders.has(path)) continue;
+    if (Number(engine) !== process.pid && isAlive(Number(server)) && isAlive(Number(engine))) continue;
+    try {
+      // Never through a link: whoever may write to the directory could lead it anywhere.
+      if (lstatSync(path).isDirectory()) rmSync(path, { recursive: true, force: true });
+    } catch {
+      // Somebody else's, or just removed by another engine.
+    }
+  }
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return error instanceof Error && "code" in error && error.code === "EPERM";
+  }
+}
+
+/** @param mostBytes A file with more is not read to its end. */
+function digestOf(path: string, mostBytes = Infinity): { digest: string; bytes: number } {
+  const hash = createHash("sha256");
+  const buffer = Buffer.allocUnsafe(READ_BYTES);
+  const file = openSync(path, "r");
+  let bytes = 0;
+  try {
+    while (bytes <= mostBytes) {
+      const read = readSync(file, buffer);
+      if (read === 0) break;
+      hash.update(buffer.subarray(0, read));
+      bytes += read;
+    }
+  } finally {
+    closeSync(file);
+  }
+  return { digest: hash.digest("hex"), bytes };
+}

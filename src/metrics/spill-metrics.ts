@@ -1,0 +1,63 @@
+/** Prefixes in files, as Prometheus reads them: what is there, and what became of them. */
+import { Counter, Gauge } from "prom-client";
+import type { Registry } from "prom-client";
+import type { SpillReport, SpillStats } from "../../engine/protocol.ts";
+
+const MODEL = ["model"] as const;
+
+export class SpillMetrics {
+  readonly #prefixes: Gauge<"model">;
+  readonly #tokens: Gauge<"model">;
+  readonly #bytes: Gauge<"model">;
+  readonly #limitBytes: Gauge<"model">;
+  readonly #operations: Counter<"model" | "kind">;
+  readonly #restoredTokens: Counter<"model">;
+
+  constructor(registry: Registry) {
+    const gauge = (name: string, help: string): Gauge<"model"> =>
+      new Gauge({ name, help, labelNames: MODEL, registers: [registry] });
+    this.#prefixes = gauge("weft_spill_prefixes", "Computed prefixes that are kept in files.");
+    this.#tokens = gauge("weft_spill_tokens", "Tokens of all of them.");
+    this.#bytes = gauge("weft_spill_bytes", "Bytes of their files.");
+    this.#limitBytes = gauge(
+      "weft_spill_limit_bytes",
+      "Most bytes of their files; less than --spill-size where there was no room for more.",
+    );
+    this.#operations = new Counter({
+      name: "weft_spill_operations_total",
+      help: "Prefixes saved to files, restored from them and dropped, and those of which that failed.",
+      labelNames: ["model", "kind"],
+      registers: [registry],
+    });
+    this.#restoredTokens = new Counter({
+      name: "weft_spill_restored_tokens_total",
+      help: "Prompt tokens that were not computed because a file had them.",
+      labelNames: MODEL,
+      registers: [registry],
+    });
+  }
+
+  observeStep(model: string, report: SpillReport): void {
+    for (const [kind, count] of [
+      ["saved", report.saved],
+      ["restored", report.restored],
+      ["dropped", report.dropped],
+      ["save_failed", report.saveFailures],
+      ["restore_failed", report.restoreFailures],
+    ] as const)
+      this.#operations.inc({ model, kind }, count);
+    this.#restoredTokens.inc({ model }, report.restoredTokens);
+  }
+
+  setGauges(model: string, { prefixes, tokens, bytes, limitBytes }: SpillStats): void {
+    this.#prefixes.set({ model }, prefixes);
+    this.#tokens.set({ model }, tokens);
+    this.#bytes.set({ model }, bytes);
+    this.#limitBytes.set({ model }, limitBytes);
+  }
+
+  /** An engine that is gone has no files. */
+  resetGauges(): void {
+    for (const gauge of [this.#prefixes, this.#tokens, this.#bytes, this.#limitBytes]) gauge.reset();
+  }
+}

@@ -1,0 +1,144 @@
+/** The files of prefixes: who can read them, what is handed out, and what is left of them. */
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import * as fc from "fast-check";
+import { afterEach, beforeEach, expect, test } from "vitest";
+import { SpillStore } from "../../engine/spill-store.ts";
+
+/** More than a process can have. */
+const NOBODY = 99_999_999;
+
+let directory: string;
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), "weft-store-test-"));
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+const open = (bytes = 1e6): SpillStore => new SpillStore({ directory, bytes });
+const mode = (path: string): number => statSync(path).mode & 0o777;
+
+test("folder and files are for this user alone, whatever writes into them, and go at the end", () => {
+  const before = process.umask(0);
+  try {
+    const store = open();
+    const [folder] = readdirSync(directory);
+    const file = store.create(1);
+    writeFileSync(file, "cells");
+    expect([mode(join(directory, folder ?? "")), mode(file)]).toEqual([0o700, 0o600]);
+    expect(store.seal(1)).toBe(5);
+    expect(store.verified(1)).toBe(file);
+    store.close();
+    expect(readdirSync(directory)).toEqual([]);
+  } finally {
+    process.umask(before);
+  }
+});
+
+test("a file is handed out while it is what was written, and not after any change", () => {
+  type Change = "none" | "flip" | "cut" | "longer" | "gone" | "folder" | "rewritten";
+  const change = fc.constantFrom<Change>("none", "flip", "cut", "longer", "gone", "folder", "rewritten");
+  const content = fc.uint8Array({ minLength: 1, maxLength: 5000 });
+  const store = open();
+  let id = 0;
+  fc.assert(
+    fc.property(content, change, fc.nat(), (bytes, kind, at) => {
+      const file = store.create(++id);
+      expect(store.verified(id)).toBeUndefined();
+      writeFileSync(file, bytes);
+      expect(store.seal(id)).toBe(bytes.length);
+      const changed = Uint8Array.from(bytes);
+      changed[at % bytes.length] = (changed[at % bytes.length] ?? 0) ^ (1 << (at % 8));
+      if (kind === "flip") writeFileSync(file, changed);
+      if (kind === "cut") truncateSync(file, at % bytes.length);
+      if (kind === "longer") truncateSync(file, bytes.length + 1 + (at % 10));
+      if (kind === "rewritten") writeFileSync(file, bytes);
+      if (kind === "gone" || kind === "folder") rmSync(file);
+      if (kind === "folder") mkdirSync(file);
+      const same = kind === "none" || kind === "rewritten";
+      expect(store.verified(id)).toBe(same ? file : undefined);
+      if (kind === "folder") rmSync(file, { recursive: true });
+      store.drop(id);
+      expect([existsSync(file), store.verified(id)]).toEqual([false, undefined]);
+      store.drop(id);
+    }),
+    { numRuns: 300 },
+  );
+  store.close();
+});
+
+test("a file larger than what is read at a time is looked at as a whole", () => {
+  const store = open(1e8);
+  const file = store.create(1);
+  const bytes = new Uint8Array(3_000_001).fill(7);
+  writeFileSync(file, bytes);
+  expect(store.seal(1)).toBe(bytes.length);
+  expect(store.verified(1)).toBe(file);
+  bytes[3_000_000] = 8;
+  writeFileSync(file, bytes);
+  expect(store.verified(1)).toBeUndefined();
+  store.close();
+});
+
+test("what a killed process has left goes when the next one starts, and nothing else does", () => {
+  const { pid, ppid } = process;
+  const crashed = join(directory, `weft-spill-${ppid}-${NOBODY}-abc123`);
+  // Its engine has not noticed yet.
+  const orphaned = join(directory, `weft-spill-${NOBODY}-${ppid}-abc123`);
+  const reborn = join(directory, `weft-spill-${ppid}-${pid}-abc123`);
+  const living = join(directory, `weft-spill-${ppid}-${ppid}-abc123`);
+  const others = ["weft-spill-notes", "weft-spill-1-1x-a", "something", `old-weft-spill-${NOBODY}-1-a`];
+  for (const folder of [crashed, orphaned, reborn, living]) {
+    mkdirSync(folder);
+    writeFileSync(join(folder, "1"), "cells");
+  }
+  for (const name of others) mkdirSync(join(directory, name));
+  const elsewhere = mkdtempSync(join(tmpdir(), "weft-store-elsewhere-"));
+  writeFileSync(join(elsewhere, "kept"), "");
+  symlinkSync(elsewhere, join(directory, `weft-spill-${NOBODY}-${NOBODY}-link`));
+  const first = open();
+  const second = open();
+  const left = readdirSync(directory);
+  // The engine's number in the last one is this process's own now, and it has made no such folder.
+  for (const gone of [crashed, orphaned, reborn]) expect(left).not.toContain(basename(gone));
+  expect(left).toEqual(expect.arrayContaining([basename(living), ...others]));
+  expect(readdirSync(elsewhere)).toEqual(["kept"]);
+  // Two engines in one process leave each other's files alone.
+  expect(left.filter((name) => name.includes(`-${pid}-`))).toHaveLength(2);
+  writeFileSync(first.create(1), "a");
+  second.close();
+  expect(first.seal(1)).toBe(1);
+  first.close();
+  rmSync(elsewhere, { recursive: true });
+});
+
+test("no more bytes are promised than the file system has", () => {
+  const store = open(Number.MAX_SAFE_INTEGER);
+  expect(store.limitBytes).toBeLessThan(Number.MAX_SAFE_INTEGER);
+  expect(store.limitBytes).toBeGreaterThan(0);
+  store.close();
+});
+
+test("a folder that cannot be used is refused with what to do", () => {
+  writeFileSync(join(directory, "file"), "");
+  const refused = (): SpillStore => new SpillStore({ directory: join(directory, "file"), bytes: 1000 });
+  expect(refused).toThrow(/No prefixes can be kept in .*file: .*Set --spill-dir/);
+});
+
+test("where no folder is named, it is one of this machine's temporary ones", () => {
+  const store = new SpillStore({ directory: undefined, bytes: 1000 });
+  const file = store.create(1);
+  expect(file.startsWith("/dev/shm/") || file.startsWith(tmpdir())).toBe(true);
+  store.close();
+  expect(existsSync(file)).toBe(false);
+});
