@@ -244,8 +244,8 @@ async function scheduler(
 
 /** Our fields, and beside them the names that vLLM's benchmark writes. */
 function levelDocument(result: LevelResult): Record<string, unknown> {
-  const { side, round, concurrency, arrivals, summary, vllm } = result;
-  const place = { side, round, concurrency };
+  const { side, round, concurrency, arrivals, summary, vllm, goodput } = result;
+  const place = { side, round, concurrency, ...(goodput === undefined ? {} : { goodput }) };
   if (arrivals === undefined) return { ...place, max_concurrency: concurrency, ...vllm, ...summary };
   const { perSecond, burstiness } = arrivals;
   return { ...place, request_rate: perSecond, burstiness, ...vllm, ...summary };

@@ -1,5 +1,6 @@
 /** The parts that every report for people is made of: numbers, summaries, failures and the names of the two servers. */
 import type { Interval } from "./bootstrap.ts";
+import type { Goodput } from "./goodput.ts";
 import type { ErrorCount, LevelSummary } from "./level-summary.ts";
 import type { Spread, Summary } from "./stats.ts";
 
@@ -27,6 +28,14 @@ export function formatRequests(summary: LevelSummary): string[] {
     ...notes(summary),
     ...formatErrors(summary.errors),
   ];
+}
+
+export function formatGoodput({ good, share, requestsPerSecond, objective }: Goodput): string {
+  const within = [
+    ...(objective.ttftMs < Infinity ? [`ttft <= ${objective.ttftMs} ms`] : []),
+    ...(objective.itlMs < Infinity ? [`tpot <= ${objective.itlMs} ms`] : []),
+  ].join(", ");
+  return `goodput   ${number(requestsPerSecond)} req/s   ${good} requests (${(100 * share).toFixed(1)}%) with ${within}`;
 }
 
 function formatCached({ cachedTokens, promptTokens }: LevelSummary): string {

@@ -8,6 +8,8 @@ import { interleave, runLevel, sendStreamed } from "./closed-loop.ts";
 import type { LevelRun, LevelShape, SendRequest } from "./closed-loop.ts";
 import { requestEmbeddings, summarizeEmbeddings } from "./embeddings.ts";
 import type { EmbeddingRecord, EmbeddingSummary } from "./embeddings.ts";
+import { goodputOf } from "./goodput.ts";
+import type { Goodput } from "./goodput.ts";
 import { summarizeLevel, toVllmResult } from "./level-summary.ts";
 import type { LevelSummary } from "./level-summary.ts";
 import { defaultRequests } from "./options.ts";
@@ -27,6 +29,8 @@ interface ResultPlace {
 export interface LevelResult extends ResultPlace {
   readonly concurrency: number;
   readonly summary: LevelSummary;
+  /** Where there is an objective. */
+  readonly goodput?: Goodput | undefined;
   /** Of an open loop. */
   readonly arrivals?: ArrivalRate | undefined;
   readonly vllm: Readonly<Record<string, number | null>>;
@@ -111,13 +115,18 @@ export async function runClosedLoop(
         : { sendAtMs: arrivalTimes(options.arrivals, deriveSeed(options.seed, round)) };
     const run: LevelRun = await runLevel(target, { ...plan, ...arrivals }, prompts, { clock, send });
     const summary = summarizeLevel(run, options.outputTokens);
-    const vllm = toVllmResult(run, summary);
+    const goodput = options.objective && goodputOf(run, options.objective);
+    const vllm = {
+      ...toVllmResult(run, summary),
+      ...(goodput === undefined ? {} : { request_goodput: goodput.requestsPerSecond }),
+    };
     const result = {
       side,
       round,
       concurrency,
       arrivals: options.arrivals,
       summary,
+      goodput,
       vllm,
       records: run.records,
     };

@@ -82,7 +82,7 @@ function ttftAnyChunkMs(record: RequestRecord): number | undefined {
 }
 
 /** `(end to end - TTFT) / (output tokens - 1)`; undefined for fewer than two tokens. */
-function tpotMs(record: RequestRecord): number | undefined {
+export function tpotMs(record: RequestRecord): number | undefined {
   const ttft = ttftMs(record);
   if (ttft === undefined || record.outputTokens < 2) return undefined;
   return (record.endMs - record.startMs - ttft) / (record.outputTokens - 1);

@@ -3,10 +3,18 @@ import { Command, CommanderError, Option } from "commander";
 import type { ArrivalRate } from "./arrivals.ts";
 import type { Endpoint } from "./client.ts";
 import type { LevelLength } from "./closed-loop.ts";
-import { OptionsExit, positiveNumber, serverUrl, wholeNumber, wholeNumbers } from "./option-values.ts";
+import {
+  duration,
+  OptionsExit,
+  positiveNumber,
+  serverUrl,
+  wholeNumber,
+  wholeNumbers,
+} from "./option-values.ts";
 import { scenarioNamed, SCENARIOS } from "./scenarios/catalogue.ts";
 import { addScenarioOptions } from "./scenarios/options.ts";
 import type { ScenarioPlan, ScenarioFlags, ScenarioValues } from "./scenarios/scenario.ts";
+import type { Objective } from "./simulate/collector.ts";
 
 interface CommonOptions {
   readonly rounds: number;
@@ -37,6 +45,8 @@ export interface ClosedLoopOptions extends HttpOptions {
   readonly promptTokens: number;
   readonly outputTokens: number;
   readonly sharedPrefixTokens: number;
+  /** Present: requests within it are counted. */
+  readonly objective?: Objective;
   /** Present: an open loop, with the one level of `concurrency` as the most open requests. */
   readonly arrivals?: ArrivalRate;
 }
@@ -99,7 +109,18 @@ const DEFAULT_LEVELS = [1, 4, 8, 16];
 
 /** Options that say what is sent, by the mode that takes them; the scenarios say it themselves. */
 const TAKEN: Readonly<Record<"levels" | "embeddings" | "engine" | "scheduler", readonly string[]>> = {
-  levels: ["requests", "duration", "rate", "burstiness", "concurrency", "isl", "osl", "sharedPrefix"],
+  levels: [
+    "requests",
+    "duration",
+    "rate",
+    "burstiness",
+    "concurrency",
+    "isl",
+    "osl",
+    "sharedPrefix",
+    "ttft",
+    "itl",
+  ],
   embeddings: ["requests", "duration", "concurrency", "isl", "texts"],
   engine: ["concurrency", "isl", "osl", "threads", "flashAttention"],
   scheduler: ["slots", "waiting", "owners", "steps"],
@@ -157,6 +178,8 @@ interface RawOptions extends ScenarioFlags {
   readonly isl?: number;
   readonly osl?: number;
   readonly sharedPrefix?: number;
+  readonly ttft?: number;
+  readonly itl?: number;
   readonly warmup: number;
   readonly timeout: number;
   readonly repeat: number;
@@ -215,6 +238,8 @@ function createCommand(): Command {
       "tokens all prompts of a level start with (default: 0)",
       whole(0, MOST_TOKENS),
     )
+    .option("--ttft <time>", "goodput: longest time to the first token, such as 500ms", duration)
+    .option("--itl <time>", "goodput: longest time between tokens, on average over a request", duration)
     .option("--warmup <n>", "requests before each level that are not counted", whole(0, 1000), 1)
     .option("--timeout <seconds>", "longest a request may take", positiveNumber(86_400), 600)
     .option("--repeat <rounds>", "rounds per level; medians are over rounds", whole(1, 100), 1)
@@ -330,6 +355,7 @@ function toOptions(raw: RawOptions): BenchOptions {
     promptTokens,
     outputTokens: raw.osl ?? 128,
     sharedPrefixTokens,
+    ...(raw.ttft === undefined && raw.itl === undefined ? {} : { objective: objectiveOf(raw) }),
   };
   const { rate, burstiness, concurrency = DEFAULT_LEVELS } = raw;
   if (rate === undefined) return { ...closed, concurrency, length: levelLength(raw) };
@@ -339,6 +365,11 @@ function toOptions(raw: RawOptions): BenchOptions {
     length: levelLength(raw) ?? { requests: Math.max(8, Math.ceil(60 * rate)) },
     arrivals: { perSecond: rate, burstiness },
   };
+}
+
+/** What is not given is not asked for. */
+function objectiveOf({ ttft = Infinity, itl = Infinity }: RawOptions): Objective {
+  return { ttftMs: ttft, itlMs: itl };
 }
 
 function scenarioValues({ concurrency, ...raw }: RawOptions): ScenarioValues {

@@ -6,6 +6,7 @@ import type { BenchEnvironment } from "./environment.ts";
 import type { EmbeddingSummary } from "./embeddings.ts";
 import {
   formatErrors,
+  formatGoodput,
   formatInterval,
   formatRequests,
   formatSpread,
@@ -14,6 +15,7 @@ import {
   sideName,
   SUMMARY_HEAD,
 } from "./format.ts";
+import type { Goodput } from "./goodput.ts";
 import type { EmbeddingsResult, LevelResult, Session } from "./http-mode.ts";
 import { levelName } from "./http-mode.ts";
 import type { LevelSummary } from "./level-summary.ts";
@@ -28,6 +30,7 @@ export const LEVEL_FORMULAS: readonly string[] = [
   "tpot            (e2e - ttft) / (output tokens - 1), one per request",
   "itl             gaps between successive chunks with output, pooled over requests",
   "e2e             request sent to last byte",
+  "goodput         requests within --ttft and --itl (tpot) / (last request ended - first request sent)",
   "percentiles     linear between closest ranks; - where there are fewer than 1 / (1 - p) samples",
 ];
 
@@ -60,6 +63,11 @@ const LEVEL_METRICS: readonly Metric[] = [
   { name: "longest gap ms", valueOf: (level) => level.longestGapMs },
   { name: "e2e p50 ms", valueOf: (level) => level.e2eMs.p50 },
 ];
+
+const GOODPUT_METRIC = {
+  name: "goodput req/s",
+  valueOf: (goodput: Goodput | undefined) => goodput?.requestsPerSecond,
+};
 
 const EMBEDDINGS_METRICS: readonly {
   readonly name: string;
@@ -97,9 +105,13 @@ export function formatSession({ targets, countedWith }: Session): string[] {
   ];
 }
 
-export function formatLevel({ side, round, concurrency, arrivals, summary }: LevelResult): string[] {
+export function formatLevel({ side, round, concurrency, arrivals, summary, goodput }: LevelResult): string[] {
   const level = arrivals === undefined ? `concurrency ${concurrency}` : levelName(concurrency, arrivals);
-  return [`${sideName(side)}   ${level}   round ${round + 1}`, ...formatRequests(summary)];
+  return [
+    `${sideName(side)}   ${level}   round ${round + 1}`,
+    ...(goodput === undefined ? [] : [formatGoodput(goodput)]),
+    ...formatRequests(summary),
+  ];
 }
 
 export function formatEmbeddings({ side, round, concurrency, summary }: EmbeddingsResult): string[] {
@@ -122,7 +134,12 @@ interface LevelComparison {
 
 /** Medians over rounds per level; empty for a single round of a single server, which has been shown already. */
 export function compareLevels(results: readonly LevelResult[], sides: number): LevelComparison[] {
-  return byLevel(results, (ofLevel) => compare(LEVEL_METRICS, ofLevel, sides));
+  return byLevel(results, (ofLevel) => {
+    const compared = compare(LEVEL_METRICS, ofLevel, sides);
+    if (ofLevel.every(({ goodput }) => goodput === undefined)) return compared;
+    const goodputs = ofLevel.map(({ side, round, goodput }) => ({ side, round, summary: goodput }));
+    return [...compared, ...compare([GOODPUT_METRIC], goodputs, sides)];
+  });
 }
 
 export function compareEmbeddings(results: readonly EmbeddingsResult[], sides: number): LevelComparison[] {

@@ -71,6 +71,21 @@ describe("weft bench", () => {
     expect(out).toContain("errors: none");
   });
 
+  it("with an objective, requests within it are counted", async () => {
+    const { url } = await start(answerWhole);
+    const { out } = await bench("--url", url, ...small, "--ttft", "10s", "--itl", "10s", "--json", "-");
+    expect(out).toMatch(
+      /goodput {3}\S+ req\/s {3}4 requests \(100\.0%\) with ttft <= 10000 ms, tpot <= 10000 ms/,
+    );
+    const document: unknown = JSON.parse(out.trimEnd().split("\n").at(-1) ?? "");
+    expect(document).toMatchObject({
+      levels: [{ goodput: { good: 4, share: 1 }, request_goodput: expect.any(Number) }],
+      comparisons: [
+        { comparisons: expect.arrayContaining([expect.objectContaining({ metric: "goodput req/s" })]) },
+      ],
+    });
+  });
+
   it("every request has another prompt of the exact length, the warm-up's too", async () => {
     const server = await start(answerWhole);
     await bench("--url", server.url, ...small, "--endpoint", "completions");
