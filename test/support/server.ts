@@ -1,6 +1,8 @@
 /** The built server as a child process, as a user starts it, and the questions that tests ask it. */
 import { execFile, spawn } from "node:child_process";
 import { once } from "node:events";
+import { createServer } from "node:net";
+import type { AddressInfo } from "node:net";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
 import { promisify } from "node:util";
@@ -138,6 +140,16 @@ export async function runServer(
   child.stdout.resume();
   const [code, said] = await within("the server's own end", Promise.all([exited, stderr]));
   return { code, stderr: said };
+}
+
+/** A port that nobody listens on at this moment. */
+export async function freePort(): Promise<number> {
+  const server = createServer().listen(0, "127.0.0.1");
+  await once(server, "listening");
+  const { port } = server.address() as AddressInfo;
+  server.close();
+  await once(server, "close");
+  return port;
 }
 
 /** The processes whose parent is `pid`. */

@@ -12,14 +12,21 @@ import {
   truncateSync,
   unlinkSync,
 } from "node:fs";
-import { connect, createServer } from "node:net";
-import type { AddressInfo } from "node:net";
+import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { Readable } from "node:stream";
 import { afterAll, expect, test } from "vitest";
 import { packageRoot } from "../../../models/package-root.ts";
-import { childrenOf, processesGone, retry, runServer, serverAt, startServer } from "../../support/server.ts";
+import {
+  childrenOf,
+  freePort,
+  processesGone,
+  retry,
+  runServer,
+  serverAt,
+  startServer,
+} from "../../support/server.ts";
 import type { ServerClient } from "../../support/server.ts";
 import { eventsOf } from "../../support/sse-reader.ts";
 
@@ -33,15 +40,6 @@ async function say(server: ServerClient, model: string): Promise<string> {
   const response = await server.post("/v1/completions", body);
   if (response.status !== 200) throw new Error(`${response.status} ${await response.text()}`);
   return ((await response.json()) as { choices: { text: string }[] }).choices[0]?.text ?? "";
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 async function restartsOf(server: ServerClient): Promise<number> {
