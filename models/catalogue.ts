@@ -61,6 +61,11 @@ export const catalogue: readonly CatalogueEntry[] = [
     source: { kind: "embedded", path: "models/pocket.gguf" },
   },
   {
+    id: "pocket-draft",
+    description: "draft model for pocket (0.4 MB): --draft-model pocket-draft --speculation on",
+    source: { kind: "embedded", path: "models/pocket-draft.gguf" },
+  },
+  {
     id: "smollm2",
     description: "SmolLM2-135M-Instruct Q4_1, the smallest real chat model (94 MB, Apache-2.0)",
     source: {

@@ -20,6 +20,12 @@ export function banner({ version, models, url, keys, embeddedModel }: BannerFact
       `  slots    ${facts.slots} × ${facts.contextTokens} tokens, ${bytes(facts.contextBytes)} of memory`,
       `  device   ${facts.device}, loaded in ${(facts.loadMs / 1000).toFixed(1)} s`,
     );
+    if (facts.draft !== undefined) {
+      const { name, parameters, sizeBytes, contextBytes } = facts.draft;
+      lines.push(
+        `  draft    ${name} (${count(parameters)} parameters, ${bytes(sizeBytes)}), ${bytes(contextBytes)} of memory`,
+      );
+    }
     if (template === undefined) lines.push("  note     no chat template: it serves /v1/completions only");
     if (id === embeddedModel) {
       lines.push('  note     a tiny test model; for real answers try "weft serve smollm2" or a .gguf file');

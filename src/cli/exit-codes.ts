@@ -22,6 +22,7 @@ const ENGINE_EXIT_CODES: Partial<Record<EngineErrorCode, ExitCode>> = {
   model_not_found: ExitCode.modelNotFound,
   model_invalid: ExitCode.modelNotFound,
   out_of_memory: ExitCode.outOfMemory,
+  draft_unfit: ExitCode.usage,
 };
 
 const ENGINE_ADVICE: Partial<Record<EngineErrorCode, string>> = {

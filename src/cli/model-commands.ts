@@ -24,7 +24,7 @@ export function runList(): ExitCode {
   const cached = namesIn(directory);
   const lines = catalogue.map(({ id, description, source }) => {
     const here = source.kind === "embedded" || cached.includes(source.fileName);
-    return `${id.padEnd(10)} ${here ? "here   " : "to pull"}  ${description}`;
+    return `${id.padEnd(12)} ${here ? "here   " : "to pull"}  ${description}`;
   });
   const published = catalogue.flatMap(({ source }) => (source.kind === "published" ? [source.fileName] : []));
   const others = cached.filter((name) => !published.includes(name) && !/\.(part|lock)$/.test(name));

@@ -17,6 +17,7 @@ import type { TokenTable } from "../../models/text/token-table.ts";
 import { createApp } from "../app.ts";
 import { parseApiKeys } from "../config/api-keys.ts";
 import { ConfigError } from "../config/config-error.ts";
+import { draftModels } from "../config/draft-models.ts";
 import { pickLimits } from "../config/limits.ts";
 import { engineOptions } from "../config/engine-options.ts";
 import { isLoopback, loadConfig } from "../config/load-config.ts";
@@ -63,6 +64,10 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     log.warn({}, `--${name} is visible to every user of this machine; prefer ${variable}`);
   }
   const resolved = await findModels(values.model, values["chat-template"]);
+  const drafts = await findDraftModels(
+    config,
+    resolved.map(({ id }) => id),
+  );
   // Not before the models are there: until then a signal ends the process as usual.
   signals = new Signals();
 
@@ -72,7 +77,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const renderer = new TemplateRenderer({ deadlineMs: limits["max-template-ms"] });
   const models = new ModelHost(resolved, {
     startEngine: (model) => forkEngine({ onStderr: (line) => log.debug({ model: model.id }, line) }),
-    loadOptions: (model) => engineOptions(model.path, config),
+    loadOptions: (model) => engineOptions(model.path, config, drafts.get(model.id)),
     createTemplate: (model, facts, tokens) => createTemplate(model, facts, tokens, renderer),
     onStep: (model, report) => metrics.observeStep(model, report),
     onTrouble: (trouble) => metrics.countTrouble(trouble),
@@ -196,6 +201,21 @@ async function findModels(
     models.push({ ...model, overrides: { ...model.overrides, ...template } });
   }
   return models;
+}
+
+/** Paths of draft models by the id of the model that each is for. */
+async function findDraftModels(
+  config: LoadedConfig,
+  served: readonly string[],
+): Promise<ReadonlyMap<string, string>> {
+  const reporter = terminalProgress();
+  const paths = new Map<string, string>();
+  for (const [id, name] of draftModels(config, served)) {
+    const { path } = await resolveModel(name, { reporter });
+    readGgufHeader(path);
+    paths.set(id, path);
+  }
+  return paths;
 }
 
 function readTemplate(file: string): string {

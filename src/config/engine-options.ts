@@ -6,8 +6,15 @@ import { NO_POLICIES } from "./key-policies.ts";
 import type { LoadedConfig } from "./load-config.ts";
 import type { ServeOptionName } from "./options.ts";
 
-/** @param modelPath A GGUF file. */
-export function engineOptions(modelPath: string, { values, sources }: LoadedConfig): LoadOptions {
+/**
+ * @param modelPath A GGUF file.
+ * @param draftModelPath That of its draft model, where it has one.
+ */
+export function engineOptions(
+  modelPath: string,
+  { values, sources }: LoadedConfig,
+  draftModelPath?: string,
+): LoadOptions {
   const preset: PresetKnobs = PRESETS[values.preset];
   const chosen = <T>(name: ServeOptionName, value: T, ofPreset: T | undefined): T =>
     sources[name] === "default" ? (ofPreset ?? value) : value;
@@ -35,6 +42,7 @@ export function engineOptions(modelPath: string, { values, sources }: LoadedConf
       ttftLimitMs: values["ttft-limit"] ?? Infinity,
     },
     speculate: chosen("speculation", speculation, preset.speculate),
+    ...(draftModelPath === undefined ? {} : { draftModelPath }),
     ...(minPrefillShare === undefined ? {} : { minPrefillShare }),
     plugGaps: values.plugs,
     timelineSteps: values.timeline,

@@ -102,6 +102,12 @@ export const serveOptions = {
     "auto",
     "guess tokens from what was said before and check several at a time, where that saves time",
   ),
+  "draft-model": option(
+    list("name"),
+    [],
+    "smaller model of the same vocabulary that guesses for a served one; a name, a .gguf path or hf:org/repo:QUANT; with several models repeatable, as MODEL=NAME",
+    "WEFT_DRAFT_MODEL",
+  ),
   deterministic: option(flag, false, "reuse cached prefixes only where it cannot change an output"),
   "api-key": option(
     list("key"),

@@ -92,10 +92,11 @@ export class Metrics {
     "Requests that lost their slot to a higher class or to an owner with less than its share, and went on later.",
     MODEL,
   );
-  readonly #guesses = this.#counter("weft_guessed_tokens_total", "Tokens guessed and checked together.", [
-    "model",
-    "outcome",
-  ]);
+  readonly #guesses = this.#counter(
+    "weft_guessed_tokens_total",
+    "Tokens guessed and checked together, by what guessed them: what was said before, or the draft model.",
+    ["model", "source", "outcome"],
+  );
   readonly #tokens = this.#counter("weft_tokens_total", "Tokens by how they came about.", ["model", "kind"]);
   readonly #prefixQueries = this.#counter(
     "weft_prefix_query_tokens_total",
@@ -176,6 +177,7 @@ export class Metrics {
       ["sample", report.sampleMs],
       ["prefill", report.prefillMs],
       ["spill", report.spill?.ms ?? 0],
+      ["draft", report.draftMs ?? 0],
     ] as const) {
       // A part that did not happen is no observation.
       if (ms > 0) this.#stepSeconds.observe({ model, kind }, ms * SECONDS_PER_MS);
@@ -183,8 +185,13 @@ export class Metrics {
     this.#passes.inc({ model }, report.passes);
     if (report.spill !== undefined) this.#spill.observeStep(model, report.spill);
     this.#evictions.inc({ model }, report.evictions ?? 0);
-    this.#guesses.inc({ model, outcome: "right" }, report.guessesRight ?? 0);
-    this.#guesses.inc({ model, outcome: "wrong" }, report.guessesWrong ?? 0);
+    this.#countGuesses(model, "right", [report.guessesRight ?? 0, report.modelGuessesRight ?? 0]);
+    this.#countGuesses(model, "wrong", [report.guessesWrong ?? 0, report.modelGuessesWrong ?? 0]);
+  }
+
+  #countGuesses(model: string, outcome: "right" | "wrong", [all, byModel]: readonly [number, number]): void {
+    this.#guesses.inc({ model, source: "text", outcome }, all - byModel);
+    this.#guesses.inc({ model, source: "draft_model", outcome }, byModel);
   }
 
   observePrompt(model: string, prompt: PromptObservation): void {

@@ -1,5 +1,5 @@
 /** `GET /slots`, `/props` and `/metrics`: what the server is doing and what it allows. */
-import type { SlotStats } from "../../engine/protocol.ts";
+import type { DraftFacts, SlotStats } from "../../engine/protocol.ts";
 import { limitNames } from "../config/limits.ts";
 import type { AppDeps } from "../deps.ts";
 import { jsonReply } from "../http/reply.ts";
@@ -17,7 +17,13 @@ export async function slots(c: AppContext, deps: AppDeps): Promise<Response> {
   const stats = await statsWithin(model, SLOTS_WAIT_MS);
   if (stats === undefined) throw new ApiError("engine_restarting", "The model's engine did not answer.");
   const hideOwner = !mayShowOwners(deps.config);
-  return jsonReply(stats.slots.map((slot) => slotJson(slot, model.facts.contextTokens, hideOwner)));
+  return jsonReply(
+    stats.slots.map((slot) => ({
+      ...slotJson(slot, model.facts.contextTokens, hideOwner),
+      // Where there is a draft model: whether it has not failed.
+      speculative: stats.drafting === true,
+    })),
+  );
 }
 
 export function props(c: AppContext, deps: AppDeps): Response {
@@ -41,6 +47,7 @@ export function props(c: AppContext, deps: AppDeps): Response {
     modalities: { vision: false, audio: false },
     build_info: `weft ${deps.config.version}`,
     device: facts.device,
+    draft_model: draftJson(facts.draft),
     limits: Object.fromEntries(
       limitNames.map((name) => [name.slice("max-".length).replaceAll("-", "_"), deps.config.limits[name]]),
     ),
@@ -54,6 +61,12 @@ export async function metrics(_c: AppContext, deps: AppDeps): Promise<Response> 
     "process-start-time-unix": String(deps.metrics.startedSeconds),
   };
   return new Response(text, { headers });
+}
+
+function draftJson(draft: DraftFacts | undefined): object | null {
+  if (draft === undefined) return null;
+  const { name, parameters, sizeBytes, contextBytes } = draft;
+  return { name, n_params: parameters, size: sizeBytes, context_bytes: contextBytes };
 }
 
 function slotJson(slot: SlotStats, contextTokens: number, hideOwner: boolean): object {

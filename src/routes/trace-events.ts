@@ -53,6 +53,7 @@ function stepEvents(step: RecordedStep, names: ReadonlyMap<number, string>): Tra
     loop(`step ${step.step}`, startMs, callsEndMs + sideMs - startMs, { running, queued, creditMs, why }),
     loop("plan", startMs, planMs),
     ...calls.flatMap((call) => [
+      ...(call.draftMs === undefined ? [] : [loop("draft model", call.startMs - call.draftMs, call.draftMs)]),
       loop(call.kind, call.startMs, call.ms ?? 0, {
         predictedMs: call.predictedMs,
         passes: call.passes,

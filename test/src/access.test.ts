@@ -354,6 +354,11 @@ describe("metrics", () => {
         restoreFailures: 1,
         ms: 5,
       },
+      guessesRight: 5,
+      guessesWrong: 3,
+      modelGuessesRight: 4,
+      modelGuessesWrong: 1,
+      draftMs: 2,
     });
     const text = await (await app.request("/metrics")).text();
     for (const line of [
@@ -375,6 +380,11 @@ describe("metrics", () => {
       'weft_spill_tokens{model="org/tiny"} 30',
       'weft_spill_bytes{model="org/tiny"} 900',
       'weft_spill_limit_bytes{model="org/tiny"} 1000',
+      'weft_step_seconds_sum{model="org/tiny",kind="draft"} 0.002',
+      'weft_guessed_tokens_total{model="org/tiny",source="text",outcome="right"} 1',
+      'weft_guessed_tokens_total{model="org/tiny",source="text",outcome="wrong"} 2',
+      'weft_guessed_tokens_total{model="org/tiny",source="draft_model",outcome="right"} 4',
+      'weft_guessed_tokens_total{model="org/tiny",source="draft_model",outcome="wrong"} 1',
       'weft_build_info{version="0.0.0-test"} 1',
       'vllm:num_requests_running{model_name="org/tiny",engine="0"} 1',
       'vllm:num_requests_waiting{model_name="org/tiny",engine="0"} 3',
@@ -392,7 +402,9 @@ describe("metrics", () => {
       "llamacpp:requests_processing 1",
       "llamacpp:requests_deferred 3",
       "llamacpp:n_busy_slots_per_decode 1",
-      "llamacpp:spec_decode_num_drafts_total 0",
+      "llamacpp:spec_decode_num_drafts_total 1",
+      "llamacpp:spec_decode_num_draft_tokens_total 8",
+      "llamacpp:spec_decode_num_accepted_tokens_total 5",
     ]) {
       expect(`${text}\n`).toContain(`${line}\n`);
     }
@@ -419,6 +431,7 @@ describe("inspection", () => {
         n_decoded: 1,
         request_id: "r",
         owner: "anonymous",
+        speculative: false,
       },
     ]);
     const shared = createTestApp({ config: { apiKeys: [key("ann", SECRET), key("bob", "other")] } });
@@ -432,7 +445,20 @@ describe("inspection", () => {
     expect(await (await app.request("/props")).json()).toMatchObject({
       default_generation_settings: { n_ctx: 256 },
       total_slots: 2,
+      draft_model: null,
       limits: { body_bytes: 8_388_608 },
     });
+  });
+
+  it("tells of a draft model", async () => {
+    const draft = { name: "small", parameters: 5, sizeBytes: 6, contextBytes: 7 };
+    const { app, engine } = createTestApp({ facts: { draft } });
+    expect(await (await app.request("/props")).json()).toMatchObject({
+      draft_model: { name: "small", n_params: 5, size: 6, context_bytes: 7 },
+    });
+    engine.statsToo = { drafting: true };
+    expect(await (await app.request("/slots")).json()).toMatchObject([{ speculative: true }]);
+    engine.statsToo = { drafting: false };
+    expect(await (await app.request("/slots")).json()).toMatchObject([{ speculative: false }]);
   });
 });

@@ -40,6 +40,7 @@ const TIMELINE: Timeline = {
           predictedMs: 11,
           passes: 1,
           drafts: 0,
+          draftMs: 0.25,
           entries: [0, -1, 5, 1, 1, 3, 19, 1],
         },
       ],
@@ -93,6 +94,7 @@ test("tells of the steps as JSON", async () => {
             kind: "decode",
             ms: 10,
             predictedMs: 11,
+            draftMs: 0.25,
             entries: [
               [0, -1, 5, 1],
               [1, 3, 19, 1],
@@ -128,6 +130,9 @@ test("makes a trace of them, in microseconds", async () => {
     dur: 10_000,
     args: { request: "req-a", position: 19, tokens: 1 },
   });
+  expect(traceEvents).toContainEqual(
+    expect.objectContaining({ name: "draft model", pid: 1, ts: 100_250, dur: 250 }),
+  );
   expect(traceEvents).toContainEqual(expect.objectContaining({ name: "plug", pid: 2, tid: 0 }));
   const waits = traceEvents.filter(({ cat }) => cat === "wait").map(({ ph, ts }) => [ph, ts]);
   expect(waits).toEqual([

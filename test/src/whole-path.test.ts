@@ -108,6 +108,33 @@ describe("the whole path", () => {
     await loaded.engine.stop();
   });
 
+  it("counts in the usage what a draft model guessed, of a text that is the same without it", async () => {
+    const sizes = { contextTokens: 512, batchTokens: 64, itlTargetMs: 1e6 };
+    // So slow that whatever the draft model really takes is nothing to it.
+    const backend = new FakeBackend({ ...sizes, slowness: 1000 });
+    const draft = new FakeBackend({ ...sizes, mistakes: 0.2 });
+    const port = hostEngine((emit) =>
+      createEngine(({ modelPath }) => Promise.resolve(modelPath === "draft.gguf" ? draft : backend), emit),
+    );
+    const { app, post, loaded } = createTestApp({ port, facts: { ...backend.facts, loadMs: 0 } });
+    await loaded.engine.load({ ...LOAD, draftModelPath: "draft.gguf" });
+    const answer = await (await post("/v1/completions", complete("draft", { max_tokens: 200 }))).json();
+    expect(answer).toMatchObject({
+      choices: [{ text: truth("draft", 200) }],
+      usage: { completion_tokens: 200 },
+    });
+    const { accepted_prediction_tokens: accepted, rejected_prediction_tokens: rejected } = (
+      answer as { usage: { completion_tokens_details: Record<string, number> } }
+    ).usage.completion_tokens_details;
+    expect(accepted).toBeGreaterThan(100);
+    expect(rejected).toBeGreaterThan(0);
+    expect(answer).toMatchObject({
+      timings: { draft_n: Number(accepted) + Number(rejected), draft_n_accepted: accepted },
+    });
+    expect(await (await app.request("/slots")).json()).toMatchObject([{ speculative: true }, {}, {}, {}]);
+    await loaded.engine.stop();
+  });
+
   it("tells a prompt that is too long in OpenAI's words, with the numbers", async () => {
     const { post, loaded } = await start();
     const response = await post("/v1/completions", complete("x".repeat(200)));

@@ -87,6 +87,8 @@ export class ScriptedEngine implements EnginePort {
   scoreOf: ((query: readonly TokenId[], document: readonly TokenId[]) => number) | undefined;
   /** Answers a `timeline`; undefined leaves it unanswered. */
   timeline: Timeline | undefined;
+  /** Added to the answers to `stats`. */
+  statsToo: Partial<EngineStats> = {};
   #exit: (exit: EngineExit) => void = () => {};
   #receive: (event: EngineEvent) => void = () => {};
   #watchers: (() => void)[] = [];
@@ -120,7 +122,8 @@ export class ScriptedEngine implements EnginePort {
     if (command.type === "submit") queueMicrotask(() => this.#play(command));
     if (command.type === "embed") this.#embed(command);
     if (command.type === "rank") this.#rank(command);
-    if (command.type === "stats") this.#answer({ type: "stats", call: command.call, stats: STATS });
+    if (command.type === "stats")
+      this.#answer({ type: "stats", call: command.call, stats: { ...STATS, ...this.statsToo } });
     if (command.type === "timeline" && this.timeline !== undefined)
       this.#answer({ type: "timeline", call: command.call, timeline: this.timeline });
     if (command.type === "tokenize") {

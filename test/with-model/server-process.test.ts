@@ -1,5 +1,5 @@
 /** The built server as a process: how it ends, by itself, when asked and by force, and with which exit code. */
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
@@ -102,6 +102,40 @@ describe("a server that cannot start", () => {
     const { code, stderr } = await runServer("--port", "0", "--chat-template", "nosuch.jinja");
     expect(code).toBe(2);
     expect(stderr).toMatch(/^weft: The chat template nosuch\.jinja cannot be read \(ENOENT/);
+  });
+
+  test("exits with 2 when the draft model has another vocabulary", async () => {
+    const file = join(directory, "other.gguf");
+    const bytes = readFileSync("models/pocket-draft.gguf");
+    const word = bytes.indexOf("Paris");
+    bytes.write("Qaris", word);
+    writeFileSync(file, bytes);
+    const { code, stderr } = await runServer("--port", "0", "--draft-model", file, "--speculation", "on");
+    expect(stderr).toMatch(
+      /^weft: The draft model other\.gguf has another vocabulary than Pocket: token \d+ is ".?Qaris", not ".?Paris"\. Choose/,
+    );
+    expect(code).toBe(2);
+  });
+
+  test("exits with 2 when a draft model would never be used, and says what to do", async () => {
+    const { code, stderr } = await runServer("--port", "0", "--draft-model", "pocket-draft");
+    expect(stderr).toMatch(
+      /^weft: The draft model pocket-draft\.gguf would never be used: .* Add --speculation on/,
+    );
+    expect(code).toBe(2);
+  });
+
+  test("exits with 3 when the draft model's file does not exist", async () => {
+    const { code, stderr } = await runServer(
+      "--port",
+      "0",
+      "--draft-model",
+      "nosuch.gguf",
+      "--speculation",
+      "on",
+    );
+    expect(stderr).toMatch(/^weft: .*nosuch\.gguf/);
+    expect(code).toBe(3);
   });
 
   test("exits with 2 on an option it does not know", async () => {

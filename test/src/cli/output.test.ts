@@ -100,6 +100,20 @@ describe("the banner", () => {
 `);
   });
 
+  it("names the draft model and what it takes", () => {
+    const draft = { name: "Pocket Draft", parameters: 180_416, sizeBytes: 400_000, contextBytes: 8_600_000 };
+    const text = banner({
+      version: "1.2.3",
+      models: [{ ...pocket, facts: { ...facts, draft } } as LoadedModel],
+      url: "http://127.0.0.1:9338",
+      keys: 0,
+      embeddedModel: "pocket",
+    });
+    expect(text).toContain(
+      "tokens, 55.3 MB of memory\n  device   CPU, 2 threads, loaded in 0.9 s\n  draft    Pocket Draft (0.2 M parameters, 0.4 MB), 8.6 MB of memory\n",
+    );
+  });
+
   it("never shows a key, and completes where there is no template", () => {
     const text = banner({
       version: "1.2.3",

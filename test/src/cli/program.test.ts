@@ -115,7 +115,7 @@ describe("the executable", () => {
       code: 3,
       stdout: "",
       stderr:
-        'weft: There is no model "nope". Give the path of a .gguf file, hf:org/repo:QUANT, or one of: pocket, smollm2.\n',
+        'weft: There is no model "nope". Give the path of a .gguf file, hf:org/repo:QUANT, or one of: pocket, pocket-draft, smollm2.\n',
     });
   });
 

@@ -29,6 +29,12 @@ test("a flag or a variable wins over the preset", () => {
   expect(options({ preset: "strict" }, { WEFT_SPECULATION: "auto" })).toMatchObject({ speculate: undefined });
 });
 
+test("a draft model's file is told, where there is one", () => {
+  const config = loadConfig({ flags: {}, env: {}, file: undefined });
+  expect(engineOptions("model.gguf", config)).not.toHaveProperty("draftModelPath");
+  expect(engineOptions("model.gguf", config, "draft.gguf")).toMatchObject({ draftModelPath: "draft.gguf" });
+});
+
 test("every knob reaches the engine", () => {
   const knobs = {
     "prefill-share": "0.5",
