@@ -12,14 +12,7 @@ import { GrammarGuide, nothingLeft } from "./grammar.ts";
 import { LlamaLogprobReader } from "./logprobs.ts";
 import type { LogitsHandle, Sampled, Sampler } from "../backend.ts";
 import type { GenerationParams, TokenId } from "../protocol.ts";
-import type {
-  AddonBindings,
-  AddonContext,
-  AddonGrammarState,
-  AddonModel,
-  AddonSampler,
-  AddonSamplerConfig,
-} from "./addon.ts";
+import type { AddonBindings, AddonContext, AddonModel, AddonSampler, AddonSamplerConfig } from "./addon.ts";
 import type { GrammarCache } from "./grammar.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
@@ -27,6 +20,12 @@ import type { Vocabulary } from "./vocabulary.ts";
 const BIAS_LIMIT = 100;
 /** Above any difference of two logits, and small enough to keep their order in single precision. */
 const FORCING_BIAS = 1e4;
+
+/** Above what a bias can force, too; single precision keeps differences of 0.002 there. */
+const LIFT = 2 * FORCING_BIAS;
+
+/** Each takes as long as a draw without a grammar, the runtime's own way about eight times as long. */
+const MOST_REDRAWS = 2;
 
 /** Where samplers are made. */
 export interface SamplerHost {
@@ -50,6 +49,13 @@ interface Bias {
   readonly banned: ReadonlySet<TokenId>;
 }
 
+/** What is drawn from. */
+interface Draw {
+  readonly logits: LogitsHandle;
+  readonly position: number;
+  readonly output: readonly TokenId[];
+}
+
 export class LlamaSampler implements Sampler {
   readonly #host: SamplerHost;
   readonly #params: GenerationParams;
@@ -62,8 +68,6 @@ export class LlamaSampler implements Sampler {
   /** Whether the options change from draw to draw. */
   readonly #varies: boolean;
   #configured = false;
-  /** What the sampler was given last. */
-  #grammarState: AddonGrammarState | undefined;
   #drawnPosition = -1;
   #disposed = false;
 
@@ -91,12 +95,12 @@ export class LlamaSampler implements Sampler {
   }
 
   async sample(logits: LogitsHandle, position: number, output: readonly TokenId[]): Promise<Sampled> {
+    // Made before the draw, not behind it: until then the device computes.
+    this.#guide?.stateAfter(output);
     this.#configure(position, output);
-    this.#guide?.drawing();
-    const token = await this.#draw(logits);
-    if (token < 0) throw new EngineError("decode_failed", "The runtime has no logits to draw a token from.");
-    if (this.#isRuledOut(token, output)) throw nothingLeft();
-    this.#guide?.drawn(output.length);
+    const drawn = await this.#draw(logits, output);
+    const token =
+      this.#guide === undefined ? drawn : await this.#hold(this.#guide, drawn, { logits, position, output });
     return { token, logprobs: await this.#observer?.read(logits, token) };
   }
 
@@ -106,25 +110,83 @@ export class LlamaSampler implements Sampler {
     this.#sampler.dispose();
     this.#observer?.dispose();
     this.#guide?.dispose();
-    this.#grammarState = undefined;
   }
 
-  #configure(position: number, output: readonly TokenId[]): void {
-    const state = this.#guide?.stateAfter(output);
-    if (!this.#varies && this.#configured && state === this.#grammarState) return;
-    const options = this.#config(position, output);
-    const config = state === undefined ? options : { ...options, grammarEvaluationState: state };
+  /** @param more Options of this draw alone. */
+  #configure(position: number, output: readonly TokenId[], more?: AddonSamplerConfig): void {
+    if (!this.#varies && this.#configured && more === undefined) return;
+    const config = { ...this.#config(position, output), ...more };
     // The addon keeps its generator, used up as it is, when the seed is the same as before: a draw that is made
     // again after a failed call would come out differently.
     if (position === this.#drawnPosition && config.seed !== undefined)
       this.#sampler.applyConfig({ ...config, seed: (config.seed ^ 1) >>> 0 });
     this.#sampler.applyConfig(config);
-    this.#configured = true;
-    this.#grammarState = state;
+    this.#configured = more === undefined;
     this.#drawnPosition = position;
   }
 
-  async #draw(logits: LogitsHandle): Promise<TokenId> {
+  /**
+   * The drawn token if the grammar allows it, else another draw from what it allows.
+   *
+   * The runtime's own way for that goes through the whole vocabulary with the grammar. Where the grammar leaves few
+   * tokens, as between the values of a JSON object, they are found out and lifted above all others instead; where it
+   * leaves many, the next draws may well bring one of them.
+   */
+  async #hold(guide: GrammarGuide, drawn: TokenId, draw: Draw): Promise<TokenId> {
+    if (guide.allows(drawn)) {
+      guide.take(drawn);
+      return drawn;
+    }
+    const { logits, position, output } = draw;
+    // A repeat penalty divides what has been lifted.
+    const choices = this.#params.sampling.repeatPenalty === 1 ? guide.choices() : undefined;
+    if (choices === undefined) return this.#drawAgain(guide, drawn, draw);
+    const { banned } = this.#biasAfter(output);
+    const free = new Set(choices.filter((token) => !banned.has(token)));
+    if (free.size === 0) throw nothingLeft();
+    this.#configure(position, output, this.#lifted(output, free));
+    const token = await this.#draw(logits, output);
+    if (!free.has(token)) throw nothingLeft();
+    guide.take(token);
+    return token;
+  }
+
+  /** From what is left without the refused tokens, which is soon one of the many that are allowed. */
+  async #drawAgain(guide: GrammarGuide, refused: TokenId, draw: Draw): Promise<TokenId> {
+    const { logits, position, output } = draw;
+    const values = new Map(this.#loweredByDry(this.#biasAfter(output).values, output));
+    values.set(refused, -Infinity);
+    for (let draws = 0; draws < MOST_REDRAWS; draws++) {
+      this.#configure(position, output, biasConfig(values));
+      const token = await this.#draw(logits, output);
+      if (guide.allows(token)) {
+        guide.take(token);
+        return token;
+      }
+      values.set(token, -Infinity);
+    }
+    return this.#drawWithState(guide, draw);
+  }
+
+  async #drawWithState(guide: GrammarGuide, { logits, position, output }: Draw): Promise<TokenId> {
+    this.#configure(position, output, { grammarEvaluationState: guide.stateAfter(output) });
+    guide.drawing();
+    const token = await this.#draw(logits, output);
+    if (this.#breaksGrammar(guide, token)) throw nothingLeft();
+    guide.drawn(output.length);
+    return token;
+  }
+
+  /** @throws {EngineError} `no_token_allowed` when every token is ruled out, `decode_failed`. */
+  async #draw(logits: LogitsHandle, output: readonly TokenId[]): Promise<TokenId> {
+    const token = await this.#drawAny(logits);
+    if (token < 0) throw new EngineError("decode_failed", "The runtime has no logits to draw a token from.");
+    // Nothing but the lack of any other can have brought it.
+    if (this.#biasAfter(output).banned.has(token)) throw nothingLeft();
+    return token;
+  }
+
+  async #drawAny(logits: LogitsHandle): Promise<TokenId> {
     try {
       return await this.#host.context.sampleToken(logits, this.#sampler);
     } catch (error) {
@@ -135,12 +197,11 @@ export class LlamaSampler implements Sampler {
     }
   }
 
-  /** Whether the runtime drew a token that nothing but the lack of any other can have brought. */
-  #isRuledOut(token: TokenId, output: readonly TokenId[]): boolean {
-    if (this.#biasAfter(output).banned.has(token)) return true;
-    if (this.#guide === undefined) return false;
+  /** Whether the grammar was given a token that it forbids, for lack of any other. */
+  #breaksGrammar(guide: GrammarGuide, token: TokenId): boolean {
     const { endTokens, tokenBytes, tokenOffsets } = this.#host.vocabulary;
-    if (endTokens.includes(token)) return !this.#guide.allowsEnd(token);
+    // An end does not move the state.
+    if (endTokens.includes(token)) return !guide.allows(token);
     // Grammars forbid tokens without a text, but take them all the same.
     const start = tokenOffsets[token] ?? 0;
     return start === tokenOffsets[token + 1] || tokenBytes[start] === 0;
@@ -170,11 +231,26 @@ export class LlamaSampler implements Sampler {
 
   #biasWithDry(output: readonly TokenId[]): AddonSamplerConfig {
     const { values, config } = this.#biasAfter(output);
+    const lowered = this.#loweredByDry(values, output);
+    return lowered === values ? config : biasConfig(lowered);
+  }
+
+  #loweredByDry(
+    values: ReadonlyMap<TokenId, number>,
+    output: readonly TokenId[],
+  ): ReadonlyMap<TokenId, number> {
     const penalties = this.#dry?.after(output);
-    if (penalties === undefined || penalties.size === 0) return config;
+    if (penalties === undefined || penalties.size === 0) return values;
     const lowered = new Map(values);
     for (const [token, penalty] of penalties) lowered.set(token, (lowered.get(token) ?? 0) - penalty);
-    return biasConfig(lowered);
+    return lowered;
+  }
+
+  /** Biases that put these tokens above all others and leave their order among each other. */
+  #lifted(output: readonly TokenId[], tokens: ReadonlySet<TokenId>): AddonSamplerConfig {
+    const lifted = new Map(this.#loweredByDry(this.#biasAfter(output).values, output));
+    for (const token of tokens) lifted.set(token, (lifted.get(token) ?? 0) + LIFT);
+    return biasConfig(lifted);
   }
 
   #xtc(position: number): AddonSamplerConfig {

@@ -1,5 +1,6 @@
 /**
- * Whether an output can begin at all: asked before a request is accepted, while it can still be refused.
+ * Which tokens may come next, asked with as few questions as possible: whether there is one at all, before a request is
+ * accepted and can still be refused, or all of them, where a grammar leaves only a few.
  *
  * A grammar that does not take a token takes none that begins with it. So the vocabulary is gone through as a tree
  * of bytes, of which only what follows an accepted beginning is looked at.
@@ -7,7 +8,13 @@
 import type { TokenId } from "../protocol.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
-export class FirstTokens {
+/** Beginnings that no token is alone cannot be pruned, and each accepted one has up to 256 bytes to follow it. */
+const MOST_QUESTIONS_EACH = 48;
+
+/** Whether a token may come next; for an end token, whether the output may end here. */
+export type Accepts = (token: TokenId) => boolean;
+
+export class NextTokens {
   readonly #vocabulary: Vocabulary;
   #groups: readonly Group[] | undefined;
 
@@ -17,21 +24,43 @@ export class FirstTokens {
 
   /**
    * Whether a token that is not banned is accepted.
-   * @param accepts Whether the output may begin with this token, or end before it has begun with an end token.
    * @param most Questions after which it is taken to be so, and the draw itself left to find out.
    */
-  some(accepts: (token: TokenId) => boolean, banned: ReadonlySet<TokenId>, most: number): boolean {
+  some(accepts: Accepts, banned: ReadonlySet<TokenId>, most: number): boolean {
     const { endTokens } = this.#vocabulary;
     if (endTokens.some((token) => !banned.has(token) && accepts(token))) return true;
+    return this.#search(accepts, most, (tokens) => tokens.some((token) => !banned.has(token)));
+  }
+
+  /**
+   * Every token that is accepted.
+   * @param most Of them, after which it gives up: undefined.
+   */
+  few(accepts: Accepts, most: number): TokenId[] | undefined {
+    const accepted = this.#vocabulary.endTokens.filter(accepts);
+    const gaveUp = this.#search(accepts, MOST_QUESTIONS_EACH * most, (tokens) => {
+      accepted.push(...tokens);
+      return accepted.length > most;
+    });
+    return gaveUp ? undefined : accepted;
+  }
+
+  /**
+   * @param found Told of accepted tokens with the same bytes; ends the search with true.
+   * @returns Whether the search was ended, by `found` or because there were too many questions.
+   */
+  #search(accepts: Accepts, most: number, found: (tokens: readonly TokenId[]) => boolean): boolean {
     this.#groups ??= this.#group(this.#texts(), 0);
     let questions = 0;
     const search = (groups: readonly Group[], depth: number): boolean => {
-      for (const { exact, longer } of groups) {
-        const [first] = exact;
+      for (const group of groups) {
+        const [first] = group.exact;
         if (questions++ >= most) return true;
         if (first !== undefined && !accepts(first)) continue;
-        if (exact.some((token) => !banned.has(token))) return true;
-        if (longer.length > 0 && search(this.#group(longer, depth), depth + 1)) return true;
+        if (first !== undefined && found(group.exact)) return true;
+        if (group.longer.length === 0) continue;
+        group.next ??= this.#group(group.longer, depth);
+        if (search(group.next, depth + 1)) return true;
       }
       return false;
     };
@@ -57,7 +86,7 @@ export class FirstTokens {
     for (const token of tokens) {
       const at = (tokenOffsets[token] ?? 0) + depth;
       const byte = tokenBytes[at] ?? 0;
-      const group = groups.get(byte) ?? { exact: [], longer: [] };
+      const group = groups.get(byte) ?? { exact: [], longer: [], next: undefined };
       groups.set(byte, group);
       (at + 1 === tokenOffsets[token + 1] ? group.exact : group.longer).push(token);
     }
@@ -70,4 +99,6 @@ interface Group {
   /** Those that are no more than this beginning. */
   readonly exact: TokenId[];
   readonly longer: TokenId[];
+  /** The longer ones by their next byte, once they have been looked at. */
+  next: readonly Group[] | undefined;
 }

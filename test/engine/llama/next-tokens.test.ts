@@ -1,7 +1,7 @@
-/** Whether an output can begin, against asking every token. */
+/** What may come next, against asking every token. */
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
-import { FirstTokens } from "../../../engine/llama/first-token.ts";
+import { NextTokens } from "../../../engine/llama/next-tokens.ts";
 import type { Vocabulary } from "../../../engine/llama/vocabulary.ts";
 
 function vocabularyOf(texts: readonly string[], endTokens: readonly number[]): Vocabulary {
@@ -37,7 +37,10 @@ test("it is what asking every token says", () => {
         return text !== "" && sentences.some((sentence) => sentence.startsWith(text));
       };
       const every = [...texts, "</s>"].some((_, token) => accepts(token) && !banned.has(token));
-      expect(new FirstTokens(vocabulary).some(accepts, banned, Infinity)).toBe(every);
+      const next = new NextTokens(vocabulary);
+      expect(next.some(accepts, banned, Infinity)).toBe(every);
+      const all = [...texts, "</s>"].flatMap((_, token) => (accepts(token) ? [token] : []));
+      expect(next.few(accepts, Infinity)?.toSorted((a, b) => a - b)).toEqual(all);
     },
   );
   fc.assert(property, { numRuns: 500 });
@@ -50,7 +53,7 @@ test("what begins with something that is not accepted is not asked for", () => {
     asked.push(token);
     return texts[token] === "y";
   };
-  expect(new FirstTokens(vocabularyOf(texts, [])).some(accepts, new Set([1]), 4)).toBe(false);
+  expect(new NextTokens(vocabularyOf(texts, [])).some(accepts, new Set([1]), 4)).toBe(false);
   expect(asked).toEqual([0, 1]);
 });
 
@@ -61,6 +64,21 @@ test("it gives the benefit of the doubt rather than ask for ever", () => {
     asked++;
     return false;
   };
-  expect(new FirstTokens(vocabularyOf(texts, [])).some(refuse, new Set([1]), 100)).toBe(true);
+  expect(new NextTokens(vocabularyOf(texts, [])).some(refuse, new Set([1]), 100)).toBe(true);
   expect(asked).toBeLessThanOrEqual(100);
+});
+
+test("it gives up rather than find out too much, and finds out the little there is", () => {
+  const texts = [
+    "a",
+    "ab",
+    "abc",
+    "x",
+    ...Array.from({ length: 200 }, (_, i) => `x${String.fromCodePoint(0x100 + i)}`),
+  ];
+  const next = new NextTokens(vocabularyOf(texts, []));
+  const prescribed = (token: number): boolean => "abd".startsWith(texts[token] ?? "-");
+  expect(next.few(prescribed, 2)).toEqual([0, 1]);
+  expect(next.few(prescribed, 1)).toBeUndefined();
+  expect(next.few(() => true, 5)).toBeUndefined();
 });
