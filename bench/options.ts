@@ -218,7 +218,10 @@ function createCommand(): Command {
     )
     .option("--requests <n>", "requests per level (default: 4 per client, at least 8)", whole(1, 100_000))
     .addOption(
-      new Option("--duration <seconds>", "length of a level, instead of a number of requests")
+      new Option(
+        "--duration <seconds>",
+        "length of a level, instead of a number of requests, or of a scenario",
+      )
         .argParser(positiveNumber(86_400))
         .conflicts("requests"),
     )
@@ -372,7 +375,8 @@ function objectiveOf({ ttft = Infinity, itl = Infinity }: RawOptions): Objective
   return { ttftMs: ttft, itlMs: itl };
 }
 
-function scenarioValues({ concurrency, ...raw }: RawOptions): ScenarioValues {
+function scenarioValues({ concurrency, duration: seconds, ...others }: RawOptions): ScenarioValues {
+  const raw = seconds === undefined ? others : { ...others, duration: seconds * 1000 };
   if (concurrency === undefined) return raw;
   const [clients, more] = concurrency;
   if (clients === undefined || more !== undefined)

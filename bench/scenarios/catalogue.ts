@@ -2,10 +2,17 @@
 import { longBesideShort } from "./long-beside-short.ts";
 import { mixedTenants } from "./mixed-tenants.ts";
 import { multiTurn } from "./multi-turn.ts";
+import { overload } from "./overload.ts";
 import type { Scenario } from "./scenario.ts";
 import { sharedPrefix } from "./shared-prefix.ts";
 
-export const SCENARIOS: readonly Scenario[] = [sharedPrefix, longBesideShort, multiTurn, mixedTenants];
+export const SCENARIOS: readonly Scenario[] = [
+  sharedPrefix,
+  longBesideShort,
+  multiTurn,
+  mixedTenants,
+  overload,
+];
 
 /** @throws {Error} For a name that is none of theirs. */
 export function scenarioNamed(name: string): Scenario {

@@ -1,6 +1,6 @@
 /** The options that only scenarios have: their names, units and ranges. Each scenario has defaults of its own. */
 import type { Command } from "commander";
-import { duration, wholeNumber } from "../option-values.ts";
+import { duration, positiveNumber, wholeNumber } from "../option-values.ts";
 
 const MOST_CONVERSATIONS = 1024;
 const MOST_TURNS = 100;
@@ -13,5 +13,6 @@ export function addScenarioOptions(command: Command): Command {
     .option("--turns <n>", "turns of each conversation", wholeNumber(1, MOST_TURNS))
     .option("--think <time>", "average time between a conversation's turns, such as 2s", duration)
     .option("--few <n>", "requests of the small key of mixed-tenants", wholeNumber(1, 1000))
-    .option("--greedy-key <key>", "the other key of mixed-tenants, beside --api-key");
+    .option("--greedy-key <key>", "the other key of mixed-tenants, beside --api-key")
+    .option("--overload <factor>", "arrivals of overload, as a multiple of capacity", positiveNumber(100));
 }

@@ -17,6 +17,7 @@ export interface ScenarioFlags {
   readonly think?: number;
   readonly few?: number;
   readonly greedyKey?: string;
+  readonly overload?: number;
 }
 
 /** What scenarios make their traffic from: their own options and those that they share with the levels. */
@@ -27,6 +28,9 @@ export interface ScenarioValues extends ScenarioFlags {
   readonly osl?: number;
   readonly sharedPrefix?: number;
   readonly apiKey?: string;
+  readonly duration?: number;
+  readonly ttft?: number;
+  readonly itl?: number;
 }
 
 export interface Scenario {

@@ -1,0 +1,265 @@
+/**
+ * More users than a server can serve: what it does within the objective, as a share of what it can do, and whether the
+ * others are told in time when to come back.
+ *
+ * What it can do is measured first, by a closed loop. Then users arrive at a multiple of that, answered or not. Each
+ * tells its objective for the first token in the header `x-request-ttft-deadline-ms`, which servers that do not know it
+ * ignore.
+ */
+import { arrivalTimes } from "../arrivals.ts";
+import type { RequestRecord } from "../client.ts";
+import { runLevel, sendStreamed } from "../closed-loop.ts";
+import type { LevelRun } from "../closed-loop.ts";
+import { formatErrors, formatSummary, number, SUMMARY_HEAD } from "../format.ts";
+import { isGood } from "../goodput.ts";
+import { countErrors, summarizeLevel, toVllmResult } from "../level-summary.ts";
+import type { Objective } from "../simulate/collector.ts";
+import { summarize } from "../stats.ts";
+import type { Summary } from "../stats.ts";
+import { runUsers } from "./returning-users.ts";
+import type { Visit } from "./returning-users.ts";
+import type { Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
+
+interface Settings {
+  readonly overload: number;
+  readonly durationMs: number;
+  /** Clients of the closed loop. */
+  readonly concurrency: number;
+  readonly promptTokens: number;
+  readonly outputTokens: number;
+  readonly ttftMs: number;
+  readonly itlMs: number;
+}
+
+/** Part of the time that fills the server and is not counted. */
+const RAMP = 0.1;
+/** How far a told time may be off, as a share of what it took. */
+const RIGHT_WITHIN = 0.3;
+/** Prompts whose length is fitted to the token count; the others have the same words in another order. */
+const FITTED = 32;
+const TTFT_HEADER = "x-request-ttft-deadline-ms";
+
+export const overload: Scenario = {
+  name: "overload",
+  about:
+    "users arrive at --overload times (3) what --concurrency clients (8) get served, for --duration (60); goodput by --ttft (2s) and --itl (200ms)",
+  takes: ["overload", "duration", "concurrency", "isl", "osl", "ttft", "itl"],
+  formulas: [
+    "capacity        requests a second of a closed loop for half of the duration, between the first end and the last start",
+    "goodput         requests a second that ended while users arrived (the first tenth left out), ttft and tpot within the objective",
+    "refused         answered 429 or 503; who is told when to come back does, until let in or as long again has passed",
+    "right           refusals whose told time is within 30 % of the time from them until their user was let in",
+    "overtaken       refusals within whose told time a user was let in who came later",
+  ],
+  plan: ({
+    overload: factor = 3,
+    duration: durationMs = 60_000,
+    concurrency = 8,
+    isl: promptTokens = 128,
+    osl: outputTokens = 64,
+    ttft: ttftMs = 2000,
+    itl: itlMs = 200,
+  }) => {
+    const settings = {
+      overload: factor,
+      durationMs,
+      concurrency,
+      promptTokens,
+      outputTokens,
+      ttftMs,
+      itlMs,
+    };
+    return { settings, run: (turn) => runTurn(turn, settings) };
+  },
+};
+
+async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResult> {
+  const { promptTokens, outputTokens, durationMs, ttftMs, concurrency } = settings;
+  const { target, clock, seed, roundSeed, timeoutMs, warmup } = turn;
+  const lengths = { promptTokens, sharedPrefixTokens: 0 };
+  const closed = await turn.prompts(0, lengths, FITTED);
+  const open = await turn.prompts(1, lengths, FITTED);
+  const others = await turn.prompts(2, lengths, Math.max(1, warmup));
+  const send = sendStreamed({ outputTokens, seed, timeoutMs }, turn.send);
+  for (let index = 0; index < warmup; index++) await send(target, others.prompt(index), index);
+  const saturated = await runLevel(target, { concurrency, length: { durationMs: durationMs / 2 } }, closed, {
+    clock,
+    send,
+  });
+  const capacity = capacityOf(saturated.records);
+  if (capacity === undefined) return unmeasured(saturated);
+  const startMs = clock.nowMs();
+  const visits = await runUsers(turn, {
+    arrivalMs: arrivalTimes({ perSecond: capacity * settings.overload, burstiness: 1 }, roundSeed),
+    durationMs,
+    patienceMs: 2 * durationMs,
+    request: (user) => ({
+      prompt: open.prompt(user),
+      outputTokens,
+      seed: (seed + user) >>> 0,
+      timeoutMs,
+      headers: { [TTFT_HEADER]: String(ttftMs) },
+    }),
+  });
+  return resultOf({ saturated, capacity, visits, startMs, endMs: clock.nowMs() }, settings);
+}
+
+/** Requests a second while every client had one open: between the first end and the last start. */
+export function capacityOf(records: readonly RequestRecord[]): number | undefined {
+  const succeeded = records.filter(({ error }) => error === undefined);
+  const fromMs = Math.min(...succeeded.map(({ endMs }) => endMs));
+  const toMs = Math.max(...records.map(({ startMs }) => startMs));
+  const ended = succeeded.filter(({ endMs }) => endMs > fromMs && endMs <= toMs).length;
+  return ended === 0 || toMs <= fromMs ? undefined : ended / ((toMs - fromMs) / 1000);
+}
+
+function unmeasured({ records }: LevelRun): TurnResult {
+  const errors = countErrors(records);
+  const line = "capacity could not be measured: too few requests ended; a longer --duration helps";
+  const noFigures = { "goodput / capacity": undefined };
+  return { figures: noFigures, lines: [line, ...formatErrors(errors)], summary: {}, errors, records };
+}
+
+interface Measured {
+  readonly saturated: LevelRun;
+  /** Requests a second. */
+  readonly capacity: number;
+  readonly visits: readonly Visit[];
+  readonly startMs: number;
+  readonly endMs: number;
+}
+
+function resultOf({ saturated, capacity, visits, startMs, endMs }: Measured, settings: Settings): TurnResult {
+  const { durationMs, outputTokens } = settings;
+  const objective: Objective = settings;
+  const answers = visits.flatMap(({ answer }) => (answer === undefined ? [] : [answer]));
+  const [fromMs, toMs] = [startMs + RAMP * durationMs, startMs + durationMs];
+  const within = answers.filter((answer) => answer.endMs > fromMs && answer.endMs <= toMs);
+  const seconds = (toMs - fromMs) / 1000;
+  const good = within.filter((answer) => isGood(answer, objective)).length;
+  const goodput = good / seconds;
+  const run = { records: answers, wallMs: endMs - startMs };
+  const level = summarizeLevel(run, outputTokens);
+  const refusals = judgeRefusals(visits, endMs);
+  const errors = countErrors([...saturated.records, ...answers]);
+  const share = goodput / capacity;
+  const goodShare = within.length === 0 ? undefined : (100 * good) / within.length;
+  return {
+    figures: {
+      "goodput / capacity": share,
+      "goodput req/s": goodput,
+      "capacity req/s": capacity,
+      "good % of ended": goodShare,
+      "right %": percent(refusals.right, refusals.decided),
+      "overtaken %": percent(refusals.overtaken, refusals.count),
+      "refusal p50 ms": refusals.answerMs.p50,
+      "told p50 ms": refusals.toldMs.p50,
+      "took p50 ms": refusals.tookMs.p50,
+      "ttft p50 ms": level.ttftMs.p50,
+    },
+    lines: [
+      `capacity  ${number(capacity)} req/s   offered ${number(capacity * settings.overload)} req/s`,
+      `goodput   ${number(goodput)} req/s   ${(100 * share).toFixed(1)}% of capacity   ` +
+        `${good} of ${within.length} that ended in ${number(seconds)} s with ttft <= ${settings.ttftMs} ms, ` +
+        `tpot <= ${settings.itlMs} ms`,
+      `users     ${visits.length} came   ${visits.filter((visit) => visit.refusals.length === 0).length} let in at once   ` +
+        `${answers.length} in all`,
+      `refused   ${refusals.count} times   told p50 ${number(refusals.toldMs.p50)} ms   ` +
+        `took p50 ${number(refusals.tookMs.p50)} ms   right ${refusals.right} of ${refusals.decided}   ` +
+        `overtaken ${refusals.overtaken}   not told ${refusals.untold}`,
+      SUMMARY_HEAD,
+      formatSummary("refusal after ms", refusals.answerMs),
+      formatSummary("ttft (content) ms", level.ttftMs),
+      formatSummary("tpot ms", level.tpotMs),
+      formatSummary("e2e ms", level.e2eMs),
+      ...formatErrors(errors),
+    ],
+    summary: {
+      capacityRequestsPerSecond: capacity,
+      goodputRequestsPerSecond: goodput,
+      goodputShareOfCapacity: share,
+      users: visits.length,
+      refusals,
+      ...toVllmResult(run, level),
+      request_goodput: goodput,
+      ...level,
+    },
+    errors,
+    records: answers,
+  };
+}
+
+interface Refusals {
+  readonly count: number;
+  /** Those without a time to come back. */
+  readonly untold: number;
+  /** Those of which it is known what it took, or that it took longer than what would have been right. */
+  readonly decided: number;
+  readonly right: number;
+  readonly overtaken: number;
+  /** From sending to the refusal. */
+  readonly answerMs: Summary;
+  readonly toldMs: Summary;
+  /** From the refusal until its user was let in, where it was. */
+  readonly tookMs: Summary;
+}
+
+/** @param endMs When nobody waited any longer. */
+export function judgeRefusals(visits: readonly Visit[], endMs: number): Refusals {
+  const letIn = visits
+    .flatMap(({ arrivalMs, answer }) => (answer === undefined ? [] : [{ arrivalMs, atMs: answer.startMs }]))
+    .sort((a, b) => a.atMs - b.atMs);
+  /** Whether a user who came after `arrivalMs` was let in between these times. */
+  const isOvertaken = (arrivalMs: number, fromMs: number, toMs: number): boolean => {
+    for (let index = firstAfter(letIn, fromMs); index < letIn.length; index++) {
+      const other = letIn[index];
+      if (other === undefined || other.atMs >= toMs) return false;
+      if (other.arrivalMs > arrivalMs) return true;
+    }
+    return false;
+  };
+  let [untold, decided, right, overtaken] = [0, 0, 0, 0];
+  const [answerMs, told, took]: [number[], number[], number[]] = [[], [], []];
+  for (const { arrivalMs, refusals, answer } of visits) {
+    for (const { sentMs, atMs, toldMs } of refusals) {
+      answerMs.push(atMs - sentMs);
+      if (toldMs === undefined) {
+        untold += 1;
+        continue;
+      }
+      told.push(toldMs);
+      const tookMs = (answer?.startMs ?? endMs) - atMs;
+      if (answer !== undefined) took.push(tookMs);
+      const isRight = Math.abs(toldMs - tookMs) <= RIGHT_WITHIN * tookMs;
+      const tooShort = toldMs < (1 - RIGHT_WITHIN) * tookMs;
+      if (answer !== undefined || tooShort) decided += 1;
+      if (answer !== undefined && isRight) right += 1;
+      if (isOvertaken(arrivalMs, atMs, atMs + toldMs)) overtaken += 1;
+    }
+  }
+  return {
+    count: answerMs.length,
+    untold,
+    decided,
+    right,
+    overtaken,
+    answerMs: summarize(answerMs),
+    toldMs: summarize(told),
+    tookMs: summarize(took),
+  };
+}
+
+/** @returns The index of the first one after that time, of those that are sorted by it. */
+function firstAfter(sorted: readonly { readonly atMs: number }[], timeMs: number): number {
+  let [low, high] = [0, sorted.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if ((sorted[middle]?.atMs ?? Infinity) > timeMs) high = middle;
+    else low = middle + 1;
+  }
+  return low;
+}
+
+function percent(part: number, whole: number): number | undefined {
+  return whole === 0 ? undefined : (100 * part) / whole;
+}

@@ -1,0 +1,158 @@
+import { describe, expect, test } from "vitest";
+import type { RequestRecord } from "../../../bench/client.ts";
+import { capacityOf, judgeRefusals, overload } from "../../../bench/scenarios/overload.ts";
+import { runUsers } from "../../../bench/scenarios/returning-users.ts";
+import type { Visit } from "../../../bench/scenarios/returning-users.ts";
+import type { ManualClock } from "../manual-clock.ts";
+import { fakeTurn, recordOf } from "./fake-turn.ts";
+
+/** Moves the clock on whenever nothing else happens. */
+async function drive<T>(clock: ManualClock, work: Promise<T>, stepMs: number): Promise<T> {
+  const ended = work.then(() => true);
+  const idle = (): Promise<false> => new Promise((resolve) => setImmediate(() => resolve(false)));
+  while (!(await Promise.race([ended, idle()]))) clock.advance(stepMs);
+  return work;
+}
+
+function refused(startMs: number, retryAfterMs: number | undefined): RequestRecord {
+  return recordOf(startMs, [], { error: { kind: "http_503", message: "queue is full" }, retryAfterMs });
+}
+
+describe("users", () => {
+  const plan = {
+    arrivalMs: (user: number) => 100 * user,
+    durationMs: 250,
+    patienceMs: 1000,
+    request: (user: number) => ({ prompt: `u${user}`, outputTokens: 1, seed: 0, timeoutMs: 1 }),
+  };
+
+  test("come when it is time, and come back when they are told, until they are let in", async () => {
+    const { turn, clock, sent } = fakeTurn(({ prompt }, _, time) => {
+      const first = prompt === "u1" && sent.filter((request) => request.prompt === "u1").length === 1;
+      return first ? refused(time.nowMs(), 300) : recordOf(time.nowMs(), [time.nowMs()]);
+    });
+    const visits = await drive(clock, runUsers(turn, plan), 10);
+    expect(sent.map(({ prompt, headers }) => [prompt, headers])).toEqual([
+      ["u0", {}],
+      ["u1", {}],
+      ["u2", {}],
+      ["u1", { "x-stainless-retry-count": "1" }],
+    ]);
+    expect(
+      visits.map(({ arrivalMs, refusals, answer }) => [arrivalMs, refusals.length, answer?.startMs]),
+    ).toEqual([
+      [0, 0, 0],
+      [100, 1, 400],
+      [200, 0, 200],
+    ]);
+  });
+
+  test("do not come back when they are not told, or would have to wait for too long", async () => {
+    const { turn, clock, sent } = fakeTurn(({ prompt }, _, time) =>
+      refused(time.nowMs(), prompt === "u0" ? undefined : 900),
+    );
+    const visits = await drive(clock, runUsers(turn, plan), 10);
+    // The second one is told 900 ms at 100 ms: it comes back at 1,000 and is told once more.
+    expect(sent.map(({ prompt }) => prompt)).toEqual(["u0", "u1", "u2", "u1"]);
+    expect(visits.map(({ answer }) => answer)).toEqual([undefined, undefined, undefined]);
+  });
+
+  test("whose request fails in another way do not come back", async () => {
+    const error = { kind: "http_504", message: "too late" } as const;
+    const { turn, clock, sent } = fakeTurn(() => recordOf(0, [], { error }));
+    await drive(clock, runUsers(turn, plan), 10);
+    expect(sent).toHaveLength(3);
+  });
+});
+
+test("capacity is taken while every client has a request open", () => {
+  // Two clients: starts at 0 0 100 150 200 250, ends 100 later or 150.
+  const records = [
+    recordOf(0, [100]),
+    recordOf(0, [150]),
+    recordOf(100, [200]),
+    recordOf(150, [250]),
+    recordOf(200, [900]),
+    recordOf(250, [900]),
+  ];
+  // After the first end at 100 until the last start at 250: three ends.
+  expect(capacityOf(records)).toBe(20);
+  expect(capacityOf([recordOf(0, [100])])).toBeUndefined();
+  expect(capacityOf([])).toBeUndefined();
+});
+
+describe("a refusal", () => {
+  const visit = (arrivalMs: number, letInMs: number | undefined, ...refusals: [number, number][]): Visit => ({
+    arrivalMs,
+    refusals: refusals.map(([atMs, toldMs]) => ({
+      record: refused(atMs, toldMs),
+      sentMs: atMs - 2,
+      atMs,
+      toldMs,
+    })),
+    answer: letInMs === undefined ? undefined : recordOf(letInMs, [letInMs]),
+  });
+
+  test("is right when the user was let in within 30 % of what it was told", () => {
+    const visits = [visit(0, 1000, [0, 700], [900, 60]), visit(0, 1000, [0, 1300]), visit(0, 1000, [0, 690])];
+    expect(judgeRefusals(visits, 5000)).toMatchObject({ count: 4, decided: 4, right: 2, untold: 0 });
+  });
+
+  test("is undecided while its user might still have been let in in time, and wrong after that", () => {
+    expect(judgeRefusals([visit(0, undefined, [0, 710])], 1000)).toMatchObject({ decided: 0, right: 0 });
+    expect(judgeRefusals([visit(0, undefined, [0, 690])], 1000)).toMatchObject({ decided: 1, right: 0 });
+  });
+
+  test("is overtaken when a user was let in before its time who came later", () => {
+    const early = visit(0, 1000, [10, 900]);
+    expect(judgeRefusals([early, visit(5, 500)], 5000)).toMatchObject({ overtaken: 1 });
+    // Who came before, who was let in before the refusal, and who was let in after the told time.
+    expect(judgeRefusals([early, visit(-5, 500), visit(5, 6), visit(5, 950)], 5000)).toMatchObject({
+      overtaken: 0,
+    });
+  });
+});
+
+test("goodput is what ended in time while users came, as a share of capacity", async () => {
+  const plan = overload.plan({
+    overload: 2,
+    duration: 10_000,
+    concurrency: 2,
+    isl: 4,
+    osl: 3,
+    ttft: 100,
+    itl: 100,
+  });
+  // One request at a time for a client takes 200 ms: 10 a second of two clients. Users find every other place taken.
+  let users = 0;
+  const { turn, clock, sent } = fakeTurn(async ({ headers }, _, time) => {
+    const startMs = time.nowMs();
+    const isUser = headers !== undefined;
+    if (isUser && headers["x-stainless-retry-count"] === undefined && ++users % 2 === 0)
+      return refused(startMs, 30_000);
+    await new Promise<void>((resolve) => void time.after(200, resolve));
+    // Every tenth user waits for its first token for too long.
+    const firstMs = isUser && users % 10 === 1 ? startMs + 150 : startMs + 50;
+    return recordOf(startMs, [firstMs, startMs + 180, startMs + 200]);
+  });
+  const { figures, summary, errors } = await drive(clock, plan.run(turn), 50);
+  expect(errors).toEqual([]);
+  expect(figures["capacity req/s"]).toBeCloseTo(10, 0);
+  // Twenty users a second come, ten are let in, eight are served in time.
+  expect(figures["goodput / capacity"]).toBeGreaterThan(0.6);
+  expect(figures["goodput / capacity"]).toBeLessThan(1);
+  expect(summary).toMatchObject({ request_goodput: figures["goodput req/s"], refusals: { untold: 0 } });
+  expect(sent.filter(({ headers }) => headers?.["x-request-ttft-deadline-ms"] === "100").length).toBe(users);
+});
+
+test("says so when nothing was served", async () => {
+  const plan = overload.plan({ duration: 1000, concurrency: 1, isl: 4, osl: 3 });
+  const { turn, clock } = fakeTurn(async (_, __, time) => {
+    await new Promise<void>((resolve) => void time.after(100, resolve));
+    return refused(time.nowMs(), undefined);
+  });
+  const { figures, lines, errors } = await drive(clock, plan.run(turn), 50);
+  expect(figures).toEqual({ "goodput / capacity": undefined });
+  expect(lines[0]).toContain("capacity could not be measured");
+  expect(errors).toMatchObject([{ kind: "http_503" }]);
+});
