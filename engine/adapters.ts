@@ -11,7 +11,7 @@ export interface AdapterUse {
 
 /** What is known of a loaded adapter. */
 export interface AdapterFacts {
-  /** Changes with the file; 10 hex digits. */
+  /** Of all that is in the file, in hex digits. */
   readonly fingerprint: string;
 }
 

@@ -4,7 +4,7 @@ import { basename } from "node:path";
 import { EngineError } from "../errors.ts";
 import type { AdapterFacts } from "../adapters.ts";
 import type { AddonAdapter, AddonBindings, AddonModel } from "./addon.ts";
-import { fingerprint } from "./fingerprint.ts";
+import { wholeFingerprint } from "./fingerprint.ts";
 
 interface LoadedAdapter {
   readonly handle: AddonAdapter;
@@ -35,7 +35,7 @@ export async function loadAdapters(
         `The LoRA adapter ${basename(path)} cannot be applied to this model: it was made for another one, or is broken.`,
       );
     }
-    loaded.push({ handle, facts: { fingerprint: await fingerprint(path, []) } });
+    loaded.push({ handle, facts: { fingerprint: await wholeFingerprint(path) } });
   }
   return loaded;
 }

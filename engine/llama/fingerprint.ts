@@ -1,6 +1,8 @@
-/** Tells files apart by their ends, since reading all of a large model takes longer than loading it. */
+/** Tells files apart: models by their ends, since reading all of a large one takes longer than loading it. */
 import { createHash } from "node:crypto";
+import { createReadStream } from "node:fs";
 import { open } from "node:fs/promises";
+import { pipeline } from "node:stream/promises";
 
 /** How much of either end of a file goes into its fingerprint. */
 const FINGERPRINT_BYTES = 1 << 20;
@@ -24,4 +26,14 @@ export async function fingerprint(path: string, settings: readonly unknown[]): P
     await file.close();
   }
   return hash.digest("hex").slice(0, 10);
+}
+
+/**
+ * Of all that is in a file: adapters of one model have the same size and may have the same ends.
+ * @returns 16 hex digits.
+ */
+export async function wholeFingerprint(path: string): Promise<string> {
+  const hash = createHash("sha256");
+  await pipeline(createReadStream(path), hash);
+  return hash.digest("hex").slice(0, 16);
 }

@@ -41,6 +41,10 @@ const MOST_QUESTIONED_CHARS = 1 << 20;
  * seen soon; the runtime takes 6 ms to go through a vocabulary of 49,000.
  */
 const FEW_TOKENS = 16;
+/** Each accepted token can be followed by up to 256 bytes, and beginnings that no token is alone cannot be pruned. */
+const MOST_CHOICE_QUESTIONS = 768;
+/** A question may go through as many ways to go on as the grammar has characters. */
+const MOST_CHOICE_CHARS = 10 << 20;
 
 const NO_BANS: ReadonlySet<TokenId> = new Set();
 
@@ -90,8 +94,9 @@ export class GrammarCache {
   }
 
   /** All tokens that `allows` allows, end tokens included; undefined where there are too many. */
-  choices(state: AddonGrammarState): TokenId[] | undefined {
-    return this.#nextTokens.few((token) => this.allows(state, token), FEW_TOKENS);
+  choices(state: AddonGrammarState, text: string): TokenId[] | undefined {
+    const questions = Math.min(MOST_CHOICE_QUESTIONS, Math.ceil(MOST_CHOICE_CHARS / text.length));
+    return this.#nextTokens.few((token) => this.allows(state, token), FEW_TOKENS, questions);
   }
 
   /** Moves the state behind a token that it allows. */
@@ -191,7 +196,7 @@ export class GrammarGuide {
 
   /** All tokens that may follow; undefined where there are too many. */
   choices(): TokenId[] | undefined {
-    return this.#state && this.#cache.choices(this.#state);
+    return this.#state && this.#cache.choices(this.#state, this.#text);
   }
 
   /** Moves on behind an allowed token that was drawn without the state. */

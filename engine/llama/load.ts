@@ -1,5 +1,6 @@
 /** Loads a model and its context through node-llama-cpp's public API, and reads what must be known of them. */
 import { stat } from "node:fs/promises";
+import { totalmem } from "node:os";
 import { basename } from "node:path";
 import { InsufficientMemoryError, LlamaLogLevel, NoBinaryFoundError, getLlama } from "node-llama-cpp";
 import { EngineError } from "../errors.ts";
@@ -44,7 +45,7 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     kvType: kvType(options.kvCacheType),
   };
   const swap = await llama.getSwapState();
-  refuseHopeless(size, cellShape(bindings, model), process.availableMemory() + swap.maxSize - swap.used);
+  refuseHopeless(size, cellShape(bindings, model), memoryBytes() + swap.maxSize);
   const context = await openContext(model, { options, threads, batchTokens, flashAttention });
   const adapters = await loadAdapters(bindings, addonModel, options.adapters ?? []);
   const addonContext = addonContextOf(context);
@@ -211,6 +212,12 @@ function kvType(type: LoadOptions["kvCacheType"]): "F16" | "Q8_0" | "Q4_0" | "F3
 }
 
 /** Faster on every device (10 % on a CPU), and needed by llama.cpp for a quantized value cache. */
+/** Of the machine, or what a container is allowed. */
+function memoryBytes(): number {
+  const allowed = process.constrainedMemory();
+  return allowed > 0 ? Math.min(allowed, totalmem()) : totalmem();
+}
+
 function usesFlashAttention({ flashAttention }: LoadOptions): boolean {
   return flashAttention !== "off";
 }

@@ -33,10 +33,10 @@ const ELEMENT_BYTES: Readonly<Record<KvType, number>> = { F32: 4, F16: 2, Q8_0: 
 
 /**
  * @param shape Undefined where the cells are not in this memory, or are fewer than tokens.
- * @param freeBytes What can be had, swap included.
+ * @param memoryBytes All there is, swap included: what is in use may be a file's cache, which gives way.
  * @throws {EngineError} `out_of_memory`, with the sum.
  */
-export function refuseHopeless(size: ContextSize, shape: CellShape | undefined, freeBytes: number): void {
+export function refuseHopeless(size: ContextSize, shape: CellShape | undefined, memoryBytes: number): void {
   const cells = size.slots * size.tokens;
   const wanted = `${size.slots} slots of ${size.tokens} tokens`;
   const remedy = "Try fewer --slots, a smaller --context or --kv-type q8_0.";
@@ -48,11 +48,11 @@ export function refuseHopeless(size: ContextSize, shape: CellShape | undefined, 
   }
   const cellBytes = RECORD_BYTES + (shape === undefined ? 0 : tensorBytes(shape, size.kvType));
   const needed = cells * cellBytes;
-  if (needed <= freeBytes) return;
+  if (needed <= memoryBytes) return;
   const perToken = `${Math.round(cellBytes)} bytes a token`;
   throw new EngineError(
     "out_of_memory",
-    `Not enough memory for the context: ${wanted} need ${gigabytes(needed)} (${perToken}), and ${gigabytes(freeBytes)} are free. ${remedy}`,
+    `Not enough memory for the context: ${wanted} need ${gigabytes(needed)} (${perToken}), and ${gigabytes(memoryBytes)} is all there is. ${remedy}`,
   );
 }
 

@@ -8,9 +8,6 @@
 import type { TokenId } from "../protocol.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
-/** Beginnings that no token is alone cannot be pruned, and each accepted one has up to 256 bytes to follow it. */
-const MOST_QUESTIONS_EACH = 48;
-
 /** Whether a token may come next; for an end token, whether the output may end here. */
 export type Accepts = (token: TokenId) => boolean;
 
@@ -34,11 +31,11 @@ export class NextTokens {
 
   /**
    * Every token that is accepted.
-   * @param most Of them, after which it gives up: undefined.
+   * @param most Of them, and of questions, after which it gives up: undefined.
    */
-  few(accepts: Accepts, most: number): TokenId[] | undefined {
+  few(accepts: Accepts, most: number, mostQuestions: number): TokenId[] | undefined {
     const accepted = this.#vocabulary.endTokens.filter(accepts);
-    const gaveUp = this.#search(accepts, MOST_QUESTIONS_EACH * most, (tokens) => {
+    const gaveUp = this.#search(accepts, mostQuestions, (tokens) => {
       accepted.push(...tokens);
       return accepted.length > most;
     });

@@ -146,7 +146,8 @@ export class LlamaSampler implements Sampler {
     if (free.size === 0) throw nothingLeft();
     this.#configure(position, output, this.#lifted(output, free));
     const token = await this.#draw(logits, output);
-    if (!free.has(token)) throw nothingLeft();
+    // Where a penalty has raised another token as much.
+    if (!free.has(token)) return this.#drawWithState(guide, draw);
     guide.take(token);
     return token;
   }

@@ -19,11 +19,11 @@ describe("a context", () => {
   test.each([
     [
       { slots: 8, tokens: 8192, kvType: "F16" },
-      "8 slots of 8192 tokens need 8.6 GB (131120 bytes a token), and 8.0 GB are free.",
+      "8 slots of 8192 tokens need 8.6 GB (131120 bytes a token), and 8.0 GB is all there is.",
     ],
     [
       { slots: 8, tokens: 8192, kvType: "F32" },
-      "8 slots of 8192 tokens need 17.2 GB (262192 bytes a token), and 8.0 GB are free.",
+      "8 slots of 8192 tokens need 17.2 GB (262192 bytes a token), and 8.0 GB is all there is.",
     ],
     [
       { slots: 256, tokens: 8_388_608, kvType: "F16" },

@@ -40,7 +40,7 @@ test("it is what asking every token says", () => {
       const next = new NextTokens(vocabulary);
       expect(next.some(accepts, banned, Infinity)).toBe(every);
       const all = [...texts, "</s>"].flatMap((_, token) => (accepts(token) ? [token] : []));
-      expect(next.few(accepts, Infinity)?.toSorted((a, b) => a - b)).toEqual(all);
+      expect(next.few(accepts, Infinity, Infinity)?.toSorted((a, b) => a - b)).toEqual(all);
     },
   );
   fc.assert(property, { numRuns: 500 });
@@ -78,7 +78,8 @@ test("it gives up rather than find out too much, and finds out the little there 
   ];
   const next = new NextTokens(vocabularyOf(texts, []));
   const prescribed = (token: number): boolean => "abd".startsWith(texts[token] ?? "-");
-  expect(next.few(prescribed, 2)).toEqual([0, 1]);
-  expect(next.few(prescribed, 1)).toBeUndefined();
-  expect(next.few(() => true, 5)).toBeUndefined();
+  expect(next.few(prescribed, 2, 5)).toEqual([0, 1]);
+  expect(next.few(prescribed, 2, 3)).toBeUndefined();
+  expect(next.few(prescribed, 1, 5)).toBeUndefined();
+  expect(next.few(() => true, 5, 1000)).toBeUndefined();
 });

@@ -99,7 +99,7 @@ test.each([
   [
     16_777_216,
     127,
-    "127 slots of 16777216 tokens need 2284\\.1 GB \\(1072 bytes a token\\), and \\d+\\.\\d GB are free\\.",
+    "127 slots of 16777216 tokens need 2284\\.1 GB \\(1072 bytes a token\\), and \\d+\\.\\d GB is all there is\\.",
   ],
 ])("row 92: a context of %i tokens in %i slots is refused with the sum", async (context, slots, sum) => {
   const { code, stderr } = await runServer(
