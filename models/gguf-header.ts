@@ -20,11 +20,22 @@ export interface GgufHeader {
   readonly chatTemplate: string | undefined;
   readonly vocabSize: number | undefined;
   readonly tensorCount: number;
+  /** Lengths of the dimensions of each tensor, the fastest first, by its name. */
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
+  /** Set when the file is no model but an adapter of one. */
+  readonly adapter: AdapterHeader | undefined;
   /** Elements of all tensors. */
   readonly parameters: number;
   /** Bytes of all tensors. */
   readonly tensorBytes: number;
   readonly fileBytes: number;
+}
+
+export interface AdapterHeader {
+  /** `adapter.type`, e.g. "lora". */
+  readonly type: string | undefined;
+  /** Whether it works only behind tokens that invoke it (aLoRA). */
+  readonly invoked: boolean;
 }
 
 /** Real models have under 3,000 tensors and under 100 keys. */
@@ -67,6 +78,7 @@ export function readGgufHeader(path: string): GgufHeader {
   return {
     ...header,
     tensorCount: sum(({ tensorCount }) => tensorCount),
+    shapes: new Map([first, ...parts].flatMap(({ shapes }) => [...shapes])),
     parameters: sum(({ parameters }) => parameters),
     tensorBytes: sum(({ tensorBytes }) => tensorBytes),
     fileBytes: sum(({ fileBytes }) => fileBytes),
@@ -166,6 +178,11 @@ export function parseGgufHeader(source: ByteSource, isWhole = true): ParsedHeade
     chatTemplate: textOf(values.get("tokenizer.chat_template")),
     vocabSize: typeof vocabulary === "object" ? vocabulary.length : undefined,
     tensorCount,
+    shapes: tensors.shapes,
+    adapter:
+      values.get("general.type") === "adapter"
+        ? { type: textOf(values.get("adapter.type")), invoked: values.has("adapter.alora.invocation_tokens") }
+        : undefined,
     parameters: tensors.parameters,
     tensorBytes: tensors.bytes,
     fileBytes: source.size,
@@ -197,6 +214,7 @@ function readValue(cursor: Cursor, key: string): GgufValue {
 }
 
 interface Tensors {
+  readonly shapes: ReadonlyMap<string, readonly number[]>;
   readonly parameters: number;
   readonly bytes: number;
   /** Rows of the token embeddings; undefined without them. */
@@ -216,25 +234,27 @@ function readTensors(cursor: Cursor, count: number, alignment: number): Tensors 
   let bytes = 0;
   let vocabularyRows: number | undefined;
   const extents: Extent[] = [];
-  const names = new Set<string>();
+  const shapes = new Map<string, readonly number[]>();
   for (let index = 0; index < count; index++) {
     const at = cursor.offset;
     const fullName = cursor.string(MAX_NAME_BYTES);
     const name = printable(fullName);
-    if (names.has(fullName)) cursor.fail(`the tensor ${name} is there twice`, at);
-    names.add(fullName);
+    if (shapes.has(fullName)) cursor.fail(`the tensor ${name} is there twice`, at);
     const dimensions = cursor.u32();
     if (dimensions < 1 || dimensions > MAX_DIMENSIONS) {
       cursor.fail(`tensor ${name} has ${dimensions} dimensions`);
     }
     let elements = 1;
     let rowElements = 1;
+    const shape: number[] = [];
     for (let dimension = 0; dimension < dimensions; dimension++) {
       const length = cursor.u64();
       if (length < 1 || length > MAX_DIMENSION) cursor.fail(`tensor ${name} has a dimension of ${length}`);
       if (dimension === 0) rowElements = length;
       elements *= length;
+      shape.push(length);
     }
+    shapes.set(fullName, shape);
     if (fullName === TOKEN_EMBEDDINGS && dimensions === 2) vocabularyRows = elements / rowElements;
     const type = cursor.u32();
     const block = TENSOR_BLOCKS.get(type);
@@ -256,7 +276,7 @@ function readTensors(cursor: Cursor, count: number, alignment: number): Tensors 
     }
   }
   checkOverlaps(cursor, extents);
-  return { parameters, bytes, vocabularyRows };
+  return { shapes, parameters, bytes, vocabularyRows };
 }
 
 function checkOverlaps(cursor: Cursor, extents: readonly Extent[]): void {

@@ -1,4 +1,5 @@
 /** A model that can answer: its engine, its token table and its chat template, under the name it is served by. */
+import type { AdapterUse } from "../engine/adapters.ts";
 import type { EngineClient } from "../engine/client.ts";
 import type { ModelFacts } from "../engine/protocol.ts";
 import type { SamplingDefaults } from "./catalogue.ts";
@@ -15,4 +16,17 @@ export interface LoadedModel {
   readonly template: ChatTemplate | undefined;
   /** Used where a request says nothing. */
   readonly sampling: SamplingDefaults;
+  /** LoRA adapters that its engine has loaded, in the order of the engine's indices. */
+  readonly adapters: readonly NamedAdapter[];
+  /** Those of them that its answers are computed with. */
+  readonly applied: readonly AdapterUse[];
+}
+
+export interface NamedAdapter {
+  /** The id of the model with this adapter. */
+  readonly name: string;
+  /** As the file is called. */
+  readonly fileName: string;
+  /** How strongly it is applied where a request says nothing. */
+  readonly scale: number;
 }

@@ -3,6 +3,7 @@ import { statSync } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { catalogue, findCatalogueEntry } from "./catalogue.ts";
 import type { ModelOverrides } from "./catalogue.ts";
+import type { NamedAdapter } from "./loaded-model.ts";
 import { fetchFromHub, fetchPublished, isOffline, modelCacheDirectory } from "./download.ts";
 import type { DownloadOptions, DownloadReporter } from "./download.ts";
 import { ModelFileError } from "./model-file-error.ts";
@@ -19,6 +20,15 @@ export interface ResolvedModel {
   readonly createdSeconds: number;
   readonly source: "embedded" | "catalogue" | "file" | "hub";
   readonly overrides?: ModelOverrides;
+  /** LoRA adapters that are loaded with it; absent is none. */
+  readonly adapters?: readonly ResolvedAdapter[];
+}
+
+export interface ResolvedAdapter extends NamedAdapter {
+  /** Absolute path of the GGUF file. */
+  readonly path: string;
+  /** Modification time of the file, Unix seconds. */
+  readonly createdSeconds: number;
 }
 
 export interface ResolveOptions {

@@ -14,6 +14,7 @@ import { embeddings } from "./routes/embeddings.ts";
 import type { AppContext, AppEnv } from "./routes/env.ts";
 import { health, live, ready, version } from "./routes/health.ts";
 import { metrics, props, slots } from "./routes/inspect.ts";
+import { loraAdapters } from "./routes/lora-adapters.ts";
 import { getModel, listModels } from "./routes/models.ts";
 import { infill, nativeCompletion } from "./routes/native-completion.ts";
 import { openApi } from "./routes/openapi.ts";
@@ -50,6 +51,7 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["POST", "/rerank", rerank],
   ["GET", "/models", listModels],
   ["GET", "/models/:id{.+}", getModel],
+  ["GET", "/lora-adapters", loraAdapters],
   ["POST", "/tokenize", tokenize],
   ["POST", "/detokenize", detokenize],
   ["POST", "/apply-template", applyTemplate],

@@ -30,7 +30,8 @@ export async function embed(
   signal: AbortSignal,
 ): Promise<Embeddings> {
   const { embeddings: facts, vocabSize } = model.facts;
-  if (facts === undefined) {
+  // Vectors are computed in a context of their own, where no adapter is applied.
+  if (facts === undefined || model.applied.length > 0) {
     throw new ApiError("unsupported_value", `The model '${model.id}' makes no embeddings.`, "model");
   }
   const parts = inputs.map((input): PromptPart[] => {
@@ -58,7 +59,7 @@ export async function rank(
   signal: AbortSignal,
 ): Promise<Rankings> {
   const { embeddings: facts, ranking, contextTokens } = model.facts;
-  if (!ranking) {
+  if (!ranking || model.applied.length > 0) {
     throw new ApiError("unsupported_value", `The model '${model.id}' cannot rank documents.`, "model");
   }
   const longest = facts?.contextTokens ?? contextTokens;

@@ -15,11 +15,15 @@ export interface ServedModel {
   readonly loaded: LoadedModel | undefined;
   /** Why it is not ready, in words for an operator. */
   readonly detail: string | undefined;
+  /** The model that this one is with an adapter applied; undefined for a model of its own. */
+  readonly parent: string | undefined;
+  /** This model with one adapter or another; they come and go with it. */
+  readonly adapted: readonly ServedModel[];
 }
 
 export interface ModelDirectory {
-  /** The first one is the default. */
+  /** Each with an engine of its own. The first one is the default. */
   readonly served: readonly ServedModel[];
-  /** By id or alias. */
+  /** By id or alias, adapted ones as well. */
   find(name: string): ServedModel | undefined;
 }

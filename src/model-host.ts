@@ -11,6 +11,7 @@ import type { ChatTemplate } from "../models/chat-template.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import type { ResolvedModel } from "../models/resolve.ts";
 import { TokenTable } from "../models/text/token-table.ts";
+import { AdaptedModel } from "./adapted-models.ts";
 import type { Log } from "./deps.ts";
 import type { ModelDirectory, ServedModel, ServedModelState } from "./model-directory.ts";
 import { Supervisor } from "./supervisor.ts";
@@ -61,9 +62,8 @@ export class ModelHost implements ModelDirectory {
   }
 
   find(name: string): ServedModel | undefined {
-    return (
-      this.served.find(({ id }) => id === name) ?? this.served.find(({ aliases }) => aliases.includes(name))
-    );
+    const all = this.served.flatMap((model) => [model, ...model.adapted]);
+    return all.find(({ id }) => id === name) ?? all.find(({ aliases }) => aliases.includes(name));
   }
 
   /**
@@ -108,6 +108,8 @@ class HostedModel implements ServedModel {
   readonly id: string;
   readonly aliases: readonly string[];
   readonly createdSeconds: number;
+  readonly parent = undefined;
+  readonly adapted: readonly AdaptedModel[];
   readonly #model: ResolvedModel;
   readonly #deps: ModelHostDeps;
   readonly #supervisor: Supervisor;
@@ -130,6 +132,7 @@ class HostedModel implements ServedModel {
     this.id = id;
     this.aliases = model.aliases;
     this.createdSeconds = model.createdSeconds;
+    this.adapted = (model.adapters ?? []).map((adapter, i) => new AdaptedModel(this, adapter, i));
     this.#model = model;
     this.#deps = deps;
     this.#supervisor = new Supervisor(deps.stuckAfterMs, {
@@ -237,12 +240,14 @@ class HostedModel implements ServedModel {
   }
 
   #takeFacts(facts: ModelFacts): void {
-    // The file may have been replaced since.
-    if (this.#loaded?.facts.fingerprint === facts.fingerprint) return;
+    // The files may have been replaced since.
+    if (this.#loaded !== undefined && fingerprints(this.#loaded.facts) === fingerprints(facts)) return;
     const tokens = new TokenTable(facts);
     const template = this.#deps.createTemplate(this.#model, facts, tokens);
     const sampling = this.#model.overrides?.sampling ?? DEFAULT_SAMPLING;
-    this.#loaded = { id: this.id, facts, engine: this.#client, tokens, template, sampling };
+    const { adapters = [] } = this.#model;
+    const engine = this.#client;
+    this.#loaded = { id: this.id, facts, engine, tokens, template, sampling, adapters, applied: [] };
   }
 
   async #watch(port: EnginePort): Promise<void> {
@@ -317,6 +322,10 @@ class HostedModel implements ServedModel {
     this.#loaded = undefined;
     this.#supervisor.end({ unexpected: !this.#stopping, detail });
   }
+}
+
+function fingerprints({ fingerprint, adapters = [] }: ModelFacts): string {
+  return [fingerprint, ...adapters.map((adapter) => adapter.fingerprint)].join(" ");
 }
 
 function deathOf({ detail }: EngineExit): Death {

@@ -25,7 +25,9 @@ export function submitOf(
   const { promptLogprobs } = request;
   const cacheScope = cacheScopeOf(owner, settings.cacheSalt, isolateKeys);
   const soon = urgencyOf(request, nowMs);
-  const submit = { id, prompt, addBos, params: constrained, promptLogprobs, cacheScope, owner, ...soon };
+  const { applied: adapters } = model;
+  const asked = { id, prompt, addBos, params: constrained, promptLogprobs, cacheScope, owner, ...soon };
+  const submit = adapters.length === 0 ? asked : { ...asked, adapters };
   if (request.predicted === undefined) return submit;
   // What is longer than any answer helps no more.
   const text = request.predicted.slice(0, model.facts.contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN);

@@ -13,7 +13,7 @@ export interface BannerFacts {
 
 export function banner({ version, models, url, keys, embeddedModel }: BannerFacts): string {
   const lines = [`Weft ${version}`];
-  for (const { id, facts, template } of models) {
+  for (const { id, facts, template, adapters } of models) {
     const size = `${count(facts.parameters)} parameters, ${bytes(facts.sizeBytes)}`;
     lines.push(
       `  model    ${id} (${facts.architecture}, ${size})`,
@@ -26,6 +26,7 @@ export function banner({ version, models, url, keys, embeddedModel }: BannerFact
         `  draft    ${name} (${count(parameters)} parameters, ${bytes(sizeBytes)}), ${bytes(contextBytes)} of memory`,
       );
     }
+    for (const { name, fileName } of adapters) lines.push(`  adapter  ${name} (${fileName})`);
     if (template === undefined) lines.push("  note     no chat template: it serves /v1/completions only");
     if (id === embeddedModel) {
       lines.push('  note     a tiny test model; for real answers try "weft serve smollm2" or a .gguf file');

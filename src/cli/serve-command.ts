@@ -1,5 +1,4 @@
 /** `weft serve`: settles the options, finds the models, listens, loads, and serves until a signal. */
-import { readFileSync } from "node:fs";
 import { setTimeout as wait } from "node:timers/promises";
 import { isatty } from "node:tty";
 import { IdleGarbage } from "../../engine/idle-garbage.ts";
@@ -8,16 +7,12 @@ import type { ModelFacts } from "../../engine/protocol.ts";
 import { DEFAULT_MODEL } from "../../models/catalogue.ts";
 import { ChatTemplate } from "../../models/chat-template.ts";
 import { TemplateRenderer } from "../../models/chat-template-renderer.ts";
-import { readGgufHeader } from "../../models/gguf-header.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import { packageVersion } from "../../models/package-root.ts";
-import { resolveModel } from "../../models/resolve.ts";
 import type { ResolvedModel } from "../../models/resolve.ts";
 import type { TokenTable } from "../../models/text/token-table.ts";
 import { createApp } from "../app.ts";
 import { parseApiKeys } from "../config/api-keys.ts";
-import { ConfigError } from "../config/config-error.ts";
-import { draftModels } from "../config/draft-models.ts";
 import { pickLimits } from "../config/limits.ts";
 import { engineOptions } from "../config/engine-options.ts";
 import { isLoopback, loadConfig } from "../config/load-config.ts";
@@ -34,11 +29,11 @@ import { HttpServer, ServerLifecycle } from "../server.ts";
 import { randomIds, systemClock } from "../system.ts";
 import { banner } from "./banner.ts";
 import { ExitCode, ListenError } from "./exit-codes.ts";
+import { findDraftModels, findModels } from "./find-models.ts";
 import { guardProcess } from "./process-guards.ts";
 import { openResponses } from "./open-responses.ts";
 import { ServiceManager } from "./service-manager.ts";
 import { shutDown } from "./shutdown.ts";
-import { terminalProgress } from "./terminal-progress.ts";
 
 const STDIN = 0;
 
@@ -63,7 +58,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     if (config.sources[name] !== "flag") continue;
     log.warn({}, `--${name} is visible to every user of this machine; prefer ${variable}`);
   }
-  const resolved = await findModels(values.model, values["chat-template"]);
+  const resolved = await findModels(values);
   const drafts = await findDraftModels(
     config,
     resolved.map(({ id }) => id),
@@ -77,7 +72,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const renderer = new TemplateRenderer({ deadlineMs: limits["max-template-ms"] });
   const models = new ModelHost(resolved, {
     startEngine: (model) => forkEngine({ onStderr: (line) => log.debug({ model: model.id }, line) }),
-    loadOptions: (model) => engineOptions(model.path, config, drafts.get(model.id)),
+    loadOptions: (model) => engineOptions(model, config, drafts.get(model.id)),
     createTemplate: (model, facts, tokens) => createTemplate(model, facts, tokens, renderer),
     onStep: (model, report) => metrics.observeStep(model, report),
     onTrouble: (trouble) => metrics.countTrouble(trouble),
@@ -178,53 +173,6 @@ class Signals {
 
   get hurry(): AbortSignal {
     return this.#hurry.signal;
-  }
-}
-
-/** @param templateFile Jinja for all of them. */
-async function findModels(
-  names: readonly string[],
-  templateFile: string | undefined,
-): Promise<ResolvedModel[]> {
-  const template = templateFile === undefined ? {} : { chatTemplate: readTemplate(templateFile) };
-  const models: ResolvedModel[] = [];
-  const reporter = terminalProgress();
-  for (const name of names.length === 0 ? [DEFAULT_MODEL] : names) {
-    const model = await resolveModel(name, { reporter });
-    // A broken file is told here in a second, rather than by a native reader in a minute.
-    readGgufHeader(model.path);
-    if (models.some(({ id }) => id === model.id)) {
-      throw new ConfigError(
-        `Two models would be called "${model.id}"; name one of them: OTHER_NAME=${name}.`,
-      );
-    }
-    models.push({ ...model, overrides: { ...model.overrides, ...template } });
-  }
-  return models;
-}
-
-/** Paths of draft models by the id of the model that each is for. */
-async function findDraftModels(
-  config: LoadedConfig,
-  served: readonly string[],
-): Promise<ReadonlyMap<string, string>> {
-  const reporter = terminalProgress();
-  const paths = new Map<string, string>();
-  for (const [id, name] of draftModels(config, served)) {
-    const { path } = await resolveModel(name, { reporter });
-    readGgufHeader(path);
-    paths.set(id, path);
-  }
-  return paths;
-}
-
-function readTemplate(file: string): string {
-  try {
-    return readFileSync(file, "utf8");
-  } catch (error) {
-    throw new ConfigError(
-      `The chat template ${file} cannot be read (${error instanceof Error ? error.message : String(error)}).`,
-    );
   }
 }
 

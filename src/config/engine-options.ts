@@ -2,16 +2,14 @@
 import { PRESETS } from "../../engine/presets.ts";
 import type { PresetKnobs } from "../../engine/presets.ts";
 import type { LoadOptions } from "../../engine/protocol.ts";
+import type { ResolvedModel } from "../../models/resolve.ts";
 import { NO_POLICIES } from "./key-policies.ts";
 import type { LoadedConfig } from "./load-config.ts";
 import type { ServeOptionName } from "./options.ts";
 
-/**
- * @param modelPath A GGUF file.
- * @param draftModelPath That of its draft model, where it has one.
- */
+/** @param draftModelPath That of its draft model, where it has one. */
 export function engineOptions(
-  modelPath: string,
+  { path, adapters = [] }: Pick<ResolvedModel, "path" | "adapters">,
   { values, sources }: LoadedConfig,
   draftModelPath?: string,
 ): LoadOptions {
@@ -21,7 +19,8 @@ export function engineOptions(
   const minPrefillShare = chosen("prefill-share", values["prefill-share"], preset.minPrefillShare);
   const speculation = values.speculation === "auto" ? undefined : values.speculation === "on";
   return {
-    modelPath,
+    modelPath: path,
+    ...(adapters.length === 0 ? {} : { adapters: adapters.map((adapter) => adapter.path) }),
     contextTokens: values.context,
     slots: values.slots,
     batchTokens: values["batch-size"],

@@ -2,6 +2,7 @@
  * Every option of the server: one table that the command line, `--help`, the environment and the configuration
  * file are derived from.
  */
+import { adapterOptions } from "./adapter-options.ts";
 import { keyPolicies } from "./key-policies.ts";
 import { limitOptions } from "./limits.ts";
 import { option } from "./option-spec.ts";
@@ -31,6 +32,11 @@ export const serveOptions = {
     text("file"),
     undefined,
     "Jinja file in place of the chat templates of the models' own files",
+  ),
+  lora: option(
+    adapterOptions,
+    [],
+    "LoRA adapter that clients ask for by the model name NAME, repeatable: NAME=FILE.gguf, with :SCALE (default 1) and, of several models, @MODEL behind it",
   ),
   host: option(text("address"), "127.0.0.1", "address to listen on"),
   port: option(integer("number", 0, 65_535), 9338, "TCP port; 0 takes a free one"),

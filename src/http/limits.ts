@@ -15,6 +15,9 @@ export const MAX_CHOICES_OF_TEXT = 1000;
 /** A salt is a random word; it is compared for each slot of each step. */
 export const MAX_CACHE_SALT = 256;
 
+/** Adapters of one request; each makes its steps slower. */
+export const MAX_LORAS = 64;
+
 /** Texts across which DRY sees no repetition, and their bytes: each drawn token is searched for each of them. */
 export const MAX_DRY_BREAKERS = 64;
 export const MAX_DRY_BREAKER_BYTES = 64;

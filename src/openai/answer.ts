@@ -11,7 +11,7 @@ export interface AnswerHead {
   /** Unix seconds. */
   readonly created: number;
   readonly model: string;
-  /** `ModelFacts.fingerprint`. */
+  /** As `fingerprintOf` says. */
   readonly fingerprint: string;
 }
 

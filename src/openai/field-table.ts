@@ -35,6 +35,7 @@ const NOTES: Readonly<Record<string, string>> = {
   json_schema: FORMATS,
   logit_bias: "ids of the model's own vocabulary; -100 bans, 100 forces",
   logprobs: "of the model's own distribution, whatever the sampling",
+  lora: "adapters by `id` or `name`, with `scale`, in place of those that `model` names; those of `GET /lora-adapters`",
   min_p: ORDER,
   modalities: '`["text"]`',
   n_probs: "llama.cpp's way to ask for `logprobs` with so many alternatives",

@@ -3,11 +3,13 @@ import { z } from "zod";
 import type { SamplingDefaults } from "../../models/catalogue.ts";
 import type { GenerationParams, SamplingParams, TokenId } from "../../engine/protocol.ts";
 import type { Limits } from "../config/limits.ts";
-import { MAX_CACHE_SALT, MAX_DRY_BREAKERS, MAX_MODEL_NAME } from "../http/limits.ts";
+import { MAX_CACHE_SALT, MAX_DRY_BREAKERS, MAX_LORAS, MAX_MODEL_NAME } from "../http/limits.ts";
 import { isObject } from "../http/json.ts";
 import type { PriorityClass } from "../../engine/sharing.ts";
 import { ApiError } from "./api-error.ts";
 import { extraSamplersShape, readExtraSamplers } from "./extra-samplers.ts";
+import { loraField } from "./lora-field.ts";
+import type { RequestedAdapters } from "./lora-field.ts";
 import { priorityField, readPriority } from "./priority-field.ts";
 import {
   belowMinimum,
@@ -67,6 +69,7 @@ export const generationShape = {
   timings_per_token: z.boolean().optional(),
   n: integer(1).optional(),
   priority: priorityField.optional(),
+  lora: loraField.optional(),
 } as const;
 
 const generationSchema = z.object(generationShape);
@@ -95,6 +98,8 @@ export interface GenerationSettings {
   readonly cacheSalt: string | undefined;
   /** Undefined where the body says nothing of it. */
   readonly priority?: PriorityClass | undefined;
+  /** In place of the adapters that the model's name stands for; absent or empty: those. */
+  readonly lora?: RequestedAdapters | undefined;
 }
 
 /** How the answer is to be sent. */
@@ -123,6 +128,7 @@ export function prepareBody(
   checkLength(present["stop"], limits["max-stops"], "stop", "max-stops");
   checkLength(present["stop_token_ids"], limits["max-stop-tokens"], "stop_token_ids", "max-stop-tokens");
   checkLength(present["dry_sequence_breakers"], MAX_DRY_BREAKERS, "dry_sequence_breakers");
+  checkLength(present["lora"], MAX_LORAS, "lora");
   const bias = present["logit_bias"];
   const mostBiases = limits["max-logit-bias"];
   if (isObject(bias) && Object.keys(bias).length > mostBiases) {
@@ -163,6 +169,7 @@ export function readGeneration(
     reusePrefix: fields.cache_prompt ?? true,
     priority: readPriority(fields.priority),
     cacheSalt: fields.cache_salt,
+    lora: fields.lora,
   };
 }
 

@@ -21,7 +21,6 @@ const REFUSED: Readonly<Record<string, Check>> = {
   documents: isAsked,
   logits_processors: isAsked,
   logprob_token_ids: isAsked,
-  lora: isAsked,
   moderation: isAsked,
   post_sampling_probs: isAsked,
   truncate_prompt_tokens: isAsked,

@@ -1,4 +1,5 @@
 /** `POST /v1/chat/completions`. */
+import { fingerprintOf } from "../../models/adapted-model.ts";
 import type { AppDeps } from "../deps.ts";
 import { prepareChatTurn } from "../chat-turn.ts";
 import { generateChoices } from "../choices.ts";
@@ -17,7 +18,7 @@ export async function chatCompletions(c: AppContext, deps: AppDeps): Promise<Res
   const request = readChatRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
   const scheduling = readScheduling(c, deps);
   assertOpen(deps);
-  const model = findModel(deps, request.model);
+  const model = findModel(deps, request.model, request.turn.generation.lora);
   c.get("notes").model = model.id;
   const id = deps.ids.next("chatcmpl-");
   const nextCallId = (): string => deps.ids.next("call_");
@@ -28,7 +29,7 @@ export async function chatCompletions(c: AppContext, deps: AppDeps): Promise<Res
   const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
   c.get("notes").allowance = choices.allowance;
   const answer: ChatAnswer = {
-    head: { id, created: deps.clock.epochSeconds(), model: model.id, fingerprint: model.facts.fingerprint },
+    head: { id, created: deps.clock.epochSeconds(), model: model.id, fingerprint: fingerprintOf(model) },
     delivery: request.delivery,
     reasoningField: request.showReasoning ? deps.config.reasoningField : undefined,
     logprobs: request.turn.generation.topLogprobs !== undefined,

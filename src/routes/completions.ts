@@ -1,4 +1,5 @@
 /** `POST /v1/completions`. */
+import { fingerprintOf } from "../../models/adapted-model.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import { holdText } from "../constrain.ts";
 import type { HeldText } from "../constrain.ts";
@@ -23,7 +24,7 @@ export async function completions(c: AppContext, deps: AppDeps): Promise<Respons
   const request = readCompletionRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
   const scheduling = readScheduling(c, deps);
   assertOpen(deps);
-  const model = findModel(deps, request.model);
+  const model = findModel(deps, request.model, request.generation.lora);
   c.get("notes").model = model.id;
   const id = deps.ids.next("cmpl-");
   const held = await holdText(request.format, request.generation);
@@ -32,7 +33,7 @@ export async function completions(c: AppContext, deps: AppDeps): Promise<Respons
   const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
   c.get("notes").allowance = choices.allowance;
   const answer: CompletionAnswer = {
-    head: { id, created: deps.clock.epochSeconds(), model: model.id, fingerprint: model.facts.fingerprint },
+    head: { id, created: deps.clock.epochSeconds(), model: model.id, fingerprint: fingerprintOf(model) },
     delivery: request.delivery,
     echo: request.echo,
     logprobs: request.logprobs !== undefined,

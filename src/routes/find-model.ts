@@ -2,6 +2,8 @@
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import type { AppDeps } from "../deps.ts";
 import { ApiError } from "../openai/api-error.ts";
+import { applyRequested } from "../openai/lora-field.ts";
+import type { RequestedAdapters } from "../openai/lora-field.ts";
 import { missing } from "../openai/validation.ts";
 import type { ServedModel } from "../model-directory.ts";
 
@@ -14,10 +16,13 @@ export function assertOpen({ lifecycle }: AppDeps): void {
   throw new ApiError("server_draining", "The server is shutting down and takes no new requests.");
 }
 
-/** @throws {ApiError} 400, 404 or 503: no name, no such model, a model that cannot answer now. */
-export function findModel(deps: AppDeps, name: string | undefined): LoadedModel {
+/**
+ * @param lora What the request says of adapters.
+ * @throws {ApiError} 400, 404 or 503: no name, no such model or adapter, a model that cannot answer now.
+ */
+export function findModel(deps: AppDeps, name: string | undefined, lora?: RequestedAdapters): LoadedModel {
   const served = findServed(deps, name);
-  if (served.loaded !== undefined) return served.loaded;
+  if (served.loaded !== undefined) return applyRequested(served.loaded, lora);
   if (served.state === "failed") {
     throw new ApiError(
       "model_failed",

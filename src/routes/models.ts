@@ -6,7 +6,8 @@ import type { AppContext } from "./env.ts";
 import { unknownModel } from "./find-model.ts";
 
 export function listModels(_c: AppContext, deps: AppDeps): Response {
-  return jsonReply({ object: "list", data: deps.models.served.map(modelJson) });
+  const all = deps.models.served.flatMap((model) => [model, ...model.adapted]);
+  return jsonReply({ object: "list", data: all.map(modelJson) });
 }
 
 export function getModel(c: AppContext, deps: AppDeps): Response {
@@ -25,8 +26,8 @@ function modelJson(served: ServedModel): object {
     object: "model",
     created: served.createdSeconds,
     owned_by: "weft",
-    root: served.id,
-    parent: null,
+    root: served.parent ?? served.id,
+    parent: served.parent ?? null,
     aliases: served.aliases,
     status: served.state,
     ...(facts === undefined

@@ -48,7 +48,7 @@ async function answer(
   const { completion } = request;
   assertOpen(deps);
   // llama.cpp's clients name no model.
-  const model = findModel(deps, completion.model ?? deps.models.served[0]?.id);
+  const model = findModel(deps, completion.model ?? deps.models.served[0]?.id, completion.generation.lora);
   c.get("notes").model = model.id;
   const held = await holdText(completion.format, completion.generation);
   const id = deps.ids.next("cmpl-");

@@ -59,6 +59,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   "POST /rerank": { summary: "Orders documents by their relevance to a query.", body: "RerankRequest" },
   "GET /models": { summary: "Lists the models." },
   "GET /models/{id}": { summary: "Tells about one model." },
+  "GET /lora-adapters": { summary: "Lists the LoRA adapters of a model, as llama.cpp's clients read them." },
   "POST /tokenize": { summary: "Tokens of a text or of a chat.", body: "TokenizeRequest" },
   "POST /detokenize": { summary: "Text of tokens.", body: "DetokenizeRequest" },
   "POST /apply-template": { summary: "The prompt of a chat.", body: "ChatCompletionRequest" },

@@ -111,7 +111,8 @@ async function readRequest(
   const request = readResponseRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
   assertOpen(deps);
   const { served } = deps.models;
-  const model = findModel(deps, request.model ?? (served.length === 1 ? served[0]?.id : undefined));
+  const name = request.model ?? (served.length === 1 ? served[0]?.id : undefined);
+  const model = findModel(deps, name, request.turn.generation.lora);
   notes.model = model.id;
   return { request, model };
 }

@@ -231,7 +231,7 @@ describe("a refused field", () => {
     [{ modalities: ["text", "audio"] }, "modalities", "unsupported_value"],
     [{ audio: {} }, "audio", "unsupported_parameter"],
     [{ web_search_options: {} }, "web_search_options", "unsupported_parameter"],
-    [{ lora: [{ id: 0 }] }, "lora", "unsupported_parameter"],
+    [{ lora: [{ id: 0 }] }, "lora[0]", "invalid_value"],
     [{ chat_template: "x" }, "chat_template", "unsupported_parameter"],
     [{ bad_words: ["x"] }, "bad_words", "unsupported_parameter"],
     [{ allowed_token_ids: [1] }, "allowed_token_ids", "unsupported_parameter"],

@@ -65,6 +65,7 @@ export const REQUEST_BODIES: readonly (readonly [path: string, body: Json])[] = 
     { model: "tiny", prompt: "hi", ...SAMPLING, logprobs: 2, echo: true, n: 2, best_of: 2 },
   ],
   ["/v1/completions", { model: "tiny", prompt: [5, 6, 7], ...STREAM, suffix: "x", min_tokens: 1 }],
+  ["/v1/completions", { model: "tiny", prompt: "hi", lora: [{ id: 0, scale: 0.5 }, { name: "robot" }] }],
   [
     "/v1/responses",
     {

@@ -54,6 +54,7 @@ export interface TestAppOptions {
   readonly port?: EnginePort;
   readonly config?: Partial<AppConfig>;
   readonly facts?: Partial<ModelFacts>;
+  readonly loaded?: Partial<LoadedModel>;
   /** Changes to the one model, or other models beside it. */
   readonly model?: Partial<ServedModel>;
   readonly models?: ModelDirectory;
@@ -80,6 +81,9 @@ export function createTestApp(options: TestAppOptions = {}) {
     tokens,
     template: options.withoutTemplate === true ? undefined : template,
     sampling: DEFAULT_SAMPLING,
+    adapters: [],
+    applied: [],
+    ...options.loaded,
   };
   const served: ServedModel = {
     id: MODEL_ID,
@@ -88,6 +92,8 @@ export function createTestApp(options: TestAppOptions = {}) {
     state: "ready",
     loaded,
     detail: undefined,
+    parent: undefined,
+    adapted: [],
     ...options.model,
   };
   const models: ModelDirectory = options.models ?? {

@@ -84,6 +84,33 @@ export function writeTinyEncoder(path: string, kind: "mean" | "rank"): void {
   );
 }
 
+/**
+ * A LoRA adapter of rank 2.
+ * @param weights Shapes of the weights that it changes, by their names.
+ * @param metadata In place of a LoRA adapter's for llama models, or beside it.
+ */
+export function writeTinyAdapter(
+  path: string,
+  weights: Readonly<Record<string, readonly [from: number, to: number]>>,
+  metadata: Readonly<Record<string, Value>> = {},
+): void {
+  const halves = Object.entries(weights).flatMap(([name, [from, to]]): Tensor[] => [
+    { name: `${name}.lora_a`, shape: [from, 2] },
+    { name: `${name}.lora_b`, shape: [2, to] },
+  ]);
+  writeGguf(
+    path,
+    {
+      "general.architecture": "llama",
+      "general.type": "adapter",
+      "adapter.type": "lora",
+      "adapter.lora.alpha": { float: 2 },
+      ...metadata,
+    },
+    halves,
+  );
+}
+
 function writeGguf(
   path: string,
   metadata: Readonly<Record<string, Value | Float>>,

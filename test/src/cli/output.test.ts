@@ -78,7 +78,7 @@ describe("the banner", () => {
     device: "CPU, 2 threads",
     loadMs: 940,
   };
-  const pocket = { id: "pocket", facts, template: {} } as LoadedModel;
+  const pocket = { id: "pocket", facts, template: {}, adapters: [] } as unknown as LoadedModel;
 
   it("says what runs where, and how to try it", () => {
     const text = banner({

@@ -4,7 +4,7 @@ import { engineOptions } from "../../../src/config/engine-options.ts";
 import { loadConfig } from "../../../src/config/load-config.ts";
 
 const options = (flags: Record<string, unknown>, env: Record<string, string> = {}) =>
-  engineOptions("model.gguf", loadConfig({ flags, env, file: undefined }));
+  engineOptions({ path: "model.gguf" }, loadConfig({ flags, env, file: undefined }));
 
 test("a preset sets what nobody has set", () => {
   expect(options({})).toMatchObject({
@@ -31,8 +31,10 @@ test("a flag or a variable wins over the preset", () => {
 
 test("a draft model's file is told, where there is one", () => {
   const config = loadConfig({ flags: {}, env: {}, file: undefined });
-  expect(engineOptions("model.gguf", config)).not.toHaveProperty("draftModelPath");
-  expect(engineOptions("model.gguf", config, "draft.gguf")).toMatchObject({ draftModelPath: "draft.gguf" });
+  expect(engineOptions({ path: "model.gguf" }, config)).not.toHaveProperty("draftModelPath");
+  expect(engineOptions({ path: "model.gguf" }, config, "draft.gguf")).toMatchObject({
+    draftModelPath: "draft.gguf",
+  });
 });
 
 test("every knob reaches the engine", () => {

@@ -93,6 +93,40 @@ describe("a model host", () => {
     await host.stop();
   });
 
+  it("offers its adapters as models that come and go with it, and are others when their files are", async () => {
+    const adapter = { name: "pirate", path: "/p.gguf", fileName: "p.gguf", scale: 0.5, createdSeconds: 8 };
+    const enginesOf = (fingerprint: string): EngineFactory => {
+      return (emit) => createEngine(async () => new FakeBackend({ adapters: [{ fingerprint }] }), emit);
+    };
+    const engines = [enginesOf("first"), enginesOf("first"), enginesOf("second")];
+    const { host, ports } = hostOf(
+      [{ ...model("one", ["uno"]), adapters: [adapter] }, model("two")],
+      engines,
+    );
+    expect(host.find("pirate")).toMatchObject({ state: "loading", loaded: undefined, parent: "one" });
+    await host.start();
+    const seen = [];
+    for (const death of [1, 2]) {
+      const { state, loaded, createdSeconds } = host.find("pirate") ?? {};
+      expect([state, createdSeconds]).toEqual(["ready", 8]);
+      expect(loaded).toMatchObject({ id: "pirate", applied: [{ adapter: 0, scale: 0.5 }] });
+      expect(loaded?.engine).toBe(host.find("one")?.loaded?.engine);
+      expect(host.find("pirate")?.loaded).toBe(loaded);
+      seen.push(loaded);
+      ports[death === 1 ? 0 : 2]?.die(CRASH);
+      await expect.poll(() => host.served[0]?.restarts).toBe(death);
+      await expect.poll(() => host.find("pirate")?.state).toBe("ready");
+    }
+    seen.push(host.find("pirate")?.loaded);
+    expect(seen.map((loaded) => loaded?.facts.adapters)).toEqual([
+      [{ fingerprint: "first" }],
+      [{ fingerprint: "second" }],
+      [{ fingerprint: "second" }],
+    ]);
+    expect(host.served.map(({ adapted }) => adapted.map(({ id }) => id))).toEqual([["pirate"], []]);
+    await host.stop();
+  });
+
   it("passes tokens on even when their step cannot be counted", async () => {
     const engine: EngineFactory = (emit) => createEngine(async () => new FakeBackend(), emit);
     const { host } = hostOf([model("one")], [engine], () => {
