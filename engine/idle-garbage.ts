@@ -12,8 +12,11 @@ const TICK_MS = 250;
 const IDLE_TICKS = 2;
 /** The first collection finds the garbage, and only the next one gives its pages back. */
 const COLLECTIONS = 2;
-/** A collection stops this process for some 50 ms; for less it is not worth a request's wait. */
-const WORTHWHILE_BYTES = 16 << 20;
+/**
+ * A collection stops this process for 20 to 40 ms; for less it is not worth a request's wait. It is also what an idle
+ * process may keep of a burst, so it must be small beside the whole: 2 % of an engine with a small model.
+ */
+const WORTHWHILE_BYTES = 4 << 20;
 
 export class IdleGarbage {
   readonly #isIdle: () => boolean;

@@ -27,7 +27,7 @@ test("the garbage of a burst is collected twice once there is nothing to do, and
 
 test("gaps between requests are let pass, and so is a little garbage", () => {
   expect(collectionsOf(["idle", 90], ["busy", 90], ["idle", 90], ["busy", 90])).toEqual([0, 0, 0, 0]);
-  expect(collectionsOf(["busy", 45], ["idle", 45], ["idle", 45], ["idle", 46])).toEqual([0, 0, 0, 1]);
+  expect(collectionsOf(["busy", 33], ["idle", 33], ["idle", 33], ["idle", 34])).toEqual([0, 0, 0, 1]);
 });
 
 test("what is left after it is what the next burst is compared with", () => {
@@ -37,6 +37,6 @@ test("what is left after it is what the next burst is compared with", () => {
     ["idle", 90],
     ["idle", 60],
   ] as const;
-  expect(collectionsOf(...burst, ["busy", 70], ["idle", 70], ["idle", 70])).toEqual([0, 0, 1, 2, 2, 2, 2]);
-  expect(collectionsOf(...burst, ["busy", 76], ["idle", 76], ["idle", 76])).toEqual([0, 0, 1, 2, 2, 2, 3]);
+  expect(collectionsOf(...burst, ["busy", 63], ["idle", 63], ["idle", 63])).toEqual([0, 0, 1, 2, 2, 2, 2]);
+  expect(collectionsOf(...burst, ["busy", 64], ["idle", 64], ["idle", 64])).toEqual([0, 0, 1, 2, 2, 2, 3]);
 });
