@@ -3,6 +3,7 @@ import { longBesideShort } from "./long-beside-short.ts";
 import { mixedTenants } from "./mixed-tenants.ts";
 import { multiTurn } from "./multi-turn.ts";
 import { overload } from "./overload.ts";
+import { predictedEdit } from "./predicted-edit.ts";
 import type { Scenario } from "./scenario.ts";
 import { sharedPrefix } from "./shared-prefix.ts";
 
@@ -12,6 +13,7 @@ export const SCENARIOS: readonly Scenario[] = [
   multiTurn,
   mixedTenants,
   overload,
+  predictedEdit,
 ];
 
 /** @throws {Error} For a name that is none of theirs. */
