@@ -10,8 +10,8 @@ import type { Deadline, ScheduledRequest, SchedulerState } from "./types.ts";
 const SPARE_DEADLINES = 1000;
 
 export function addDeadlines(state: SchedulerState, request: ScheduledRequest): void {
-  const { id, firstTokenByMs, endByMs } = request;
-  for (const atMs of new Set([firstTokenByMs, endByMs]))
+  const { id, startByMs, firstTokenByMs, endByMs } = request;
+  for (const atMs of new Set([startByMs, firstTokenByMs, endByMs]))
     if (atMs < Infinity) push(state.deadlines, { id, atMs });
   if (state.deadlines.length <= 3 * state.requests.size + SPARE_DEADLINES) return;
   const open = state.deadlines.filter((deadline) => state.requests.has(deadline.id));

@@ -17,6 +17,9 @@ const ASSUMED_OUTPUT = 128;
 /** A request that has held its slot for longer than most is expected to hold it for this share of that time still. */
 const LEAST_LEFT = 0.1;
 
+/** Waiting requests whose prompts are followed one by one; those behind them are taken to come evenly. */
+const MOST_ONE_BY_ONE = 256;
+
 /** What of a request matters to its wait. */
 export interface Newcomer {
   readonly tenant: string;
@@ -30,6 +33,8 @@ export interface Newcomer {
 export function noteResidence(state: SchedulerState, request: ScheduledRequest, nowMs: number): void {
   const { admittedMs, output, cancelled } = request;
   if (admittedMs === undefined || cancelled || isExpired(request, nowMs)) return;
+  const { prompt, cachedTokens } = request;
+  state.computedShare = smoothed(state.computedShare, (prompt.length - cachedTokens) / prompt.length);
   const heldMs = Math.max(0, nowMs - admittedMs);
   state.residenceMs = smoothed(state.residenceMs, heldMs);
   if (output.length > 0) state.tokenMs = smoothed(state.tokenMs, heldMs / output.length);
@@ -54,65 +59,98 @@ export function residenceMs(state: SchedulerState, { computedTokens, maxNew }: N
 
 /** Until it gets a slot, in ms. */
 export function predictedWaitMs(state: SchedulerState, newcomer: Newcomer, nowMs: number): number {
-  const ahead = aheadOf(state, newcomer);
+  const { requests } = aheadOf(state, newcomer);
   const free = state.slots.filter(({ owner }) => owner === undefined).length;
-  if (ahead < free) return 0;
-  const heldMs = residenceMs(state, newcomer);
-  const releases = releasesMs(state, heldMs, nowMs);
-  const index = ahead % releases.length;
-  return (releases[index] ?? 0) + Math.floor(ahead / releases.length) * heldMs;
+  return requests < free ? 0 : releaseTimes(state, newcomer, nowMs)(requests);
 }
 
-/** Until its first token, in ms. */
+/**
+ * Until its first token, in ms: when it has a slot and all prompts before its own have been computed, those of
+ * requests that have to wait for their slots included, its own is.
+ */
 export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs: number): number {
-  const waitMs = predictedWaitMs(state, newcomer, nowMs);
-  const { decoding, prefillTokens } = loadOf(state);
-  // Who waits for a slot finds the others as busy as ever.
-  const beside = waitMs > 0 ? state.slots.length - 1 : decoding;
-  return waitMs + promptMs(state, newcomer.computedTokens + prefillTokens, beside);
+  const { slots } = state;
+  const ahead = aheadOf(state, newcomer);
+  const releaseMs = releaseTimes(state, newcomer, nowMs);
+  const { decoding, prefilling, prefillTokens } = loadOf(state);
+  // Whoever goes before it decodes when its own turn has come, as far as there are slots.
+  const beside = Math.min(slots.length - 1, decoding + prefilling + ahead.requests);
+  const eachTokens = ahead.requests === 0 ? 0 : (ahead.tokens * state.computedShare) / ahead.requests;
+  const eachMs = promptMs(state, eachTokens, beside);
+  let computedMs = promptMs(state, prefillTokens, Math.min(beside, decoding + 1));
+  const oneByOne = Math.min(ahead.requests, MOST_ONE_BY_ONE);
+  for (let index = 0; index < oneByOne; index++) computedMs = Math.max(computedMs, releaseMs(index)) + eachMs;
+  const others = ahead.requests - oneByOne;
+  if (others > 0) computedMs = Math.max(computedMs + others * eachMs, releaseMs(ahead.requests - 1) + eachMs);
+  const startMs = Math.max(computedMs, releaseMs(ahead.requests));
+  return startMs + promptMs(state, newcomer.computedTokens, beside) + firstTokenMs(state, beside);
 }
 
 /** From slot to first token at best, in ms, while every other slot decodes. */
 export function leastPromptMs(state: SchedulerState, computedTokens: number): number {
-  return promptMs(state, computedTokens, state.slots.length - 1);
+  const beside = state.slots.length - 1;
+  return promptMs(state, computedTokens, beside) + firstTokenMs(state, beside);
 }
 
-/** So many prompt tokens and the first token behind them, beside so many slots that decode. */
-function promptMs(state: SchedulerState, tokens: number, decoding: number): number {
-  const { config, cost, slots } = state;
-  const cells = Math.ceil(tokens / config.prefillChunk);
-  const decodeMs = decodeCallMs(cost, [Math.min(slots.length, decoding + 1)], 0);
-  return cells * cellIntervalMs(state, decoding, tokens / Math.max(1, cells)) + decodeMs;
+/** The decode call behind a prompt, in ms. */
+function firstTokenMs({ cost, slots }: SchedulerState, beside: number): number {
+  return decodeCallMs(cost, [Math.min(slots.length, beside + 1)], 0);
 }
 
-/** From one cell of a prompt to the next while so many others decode, in ms. */
-function cellIntervalMs({ config, cost }: SchedulerState, decoding: number, tokens: number): number {
-  const cellMs = prefillCallMs(cost, tokens);
-  if (decoding === 0) return cellMs;
-  const decodeMs = decodeCallMs(cost, [decoding], 0);
-  const roomMs = config.itlTargetMs - decodeMs;
-  if (cellMs <= roomMs) return cellMs + decodeMs / Math.floor(roomMs / cellMs);
-  const creditMs = Math.max(config.minPrefillShare * decodeMs, roomMs);
-  return cellMs + decodeMs * Math.ceil(cellMs / creditMs);
+/** So many prompt tokens in the cells and steps in which they are computed beside so many slots that decode, in ms. */
+function promptMs({ config, cost }: SchedulerState, tokens: number, beside: number): number {
+  const { prefillChunk, itlTargetMs, minPrefillShare } = config;
+  const decodeMs = beside === 0 ? 0 : decodeCallMs(cost, [beside], 0);
+  const stepMs = decodeMs === 0 ? Infinity : itlTargetMs - decodeMs;
+  const whole = Math.floor(tokens / prefillChunk);
+  const cellMs = prefillCallMs(cost, prefillChunk);
+  const rest = tokens - whole * prefillChunk;
+  const restMs = rest > 0 ? prefillCallMs(cost, rest) : 0;
+  const computeMs = whole * cellMs + restMs;
+  if (computeMs === 0) return 0;
+  // A cell that does not fit into a step is saved up for.
+  const creditMs = Math.max(minPrefillShare * decodeMs, stepMs);
+  if (cellMs > stepMs)
+    return computeMs + decodeMs * (whole * Math.ceil(cellMs / creditMs) + Math.ceil(restMs / creditMs));
+  const inStep = Math.max(1, Math.floor(stepMs / cellMs));
+  const steps = Math.ceil(whole / inStep);
+  const roomMs = steps * stepMs - whole * cellMs;
+  return computeMs + decodeMs * (restMs > roomMs ? steps + 1 : steps);
 }
 
-/**
- * Waiting requests that get a slot before this one would: those of higher classes, its owner's own, and as many of
- * each other owner as have their turn meanwhile.
- */
-function aheadOf(state: SchedulerState, { tenant, priority }: Newcomer): number {
+/** Waiting requests that get a slot before this one would, and their prompt tokens. */
+interface Ahead {
+  readonly requests: number;
+  readonly tokens: number;
+}
+
+/** Those of higher classes, its owner's own, and as many of each other owner as have their turn meanwhile. */
+function aheadOf(state: SchedulerState, { tenant, priority }: Newcomer): Ahead {
   const own = state.owners.get(tenant);
   const ownWaiting = inLine(own, priority);
   const turns = (ownWaiting + 1) / (own?.policy.weight ?? 1);
-  let ahead = ownWaiting;
-  for (let higher = 0; higher < priority; higher++) ahead += state.lines[higher]?.waiting ?? 0;
-  for (const owner of state.lines[priority]?.byTurn.all ?? [])
-    if (owner !== own) ahead += Math.min(inLine(owner, priority), Math.ceil(turns * owner.policy.weight));
-  return ahead;
+  let requests = 0;
+  let tokens = 0;
+  for (const owner of state.owners.values()) {
+    if (owner.waiting === 0) continue;
+    let ofOwner =
+      owner === own ? ownWaiting : Math.min(inLine(owner, priority), Math.ceil(turns * owner.policy.weight));
+    for (let higher = 0; higher < priority; higher++) ofOwner += inLine(owner, higher);
+    requests += ofOwner;
+    tokens += (ofOwner * owner.waitingTokens) / owner.waiting;
+  }
+  return { requests, tokens };
 }
 
 function inLine(owner: OwnerState | undefined, priority: number): number {
   return owner?.heaps[priority]?.length ?? 0;
+}
+
+/** When the nth slot from now is expected to come free, counted from 0, in ms. */
+function releaseTimes(state: SchedulerState, newcomer: Newcomer, nowMs: number): (index: number) => number {
+  const heldMs = residenceMs(state, newcomer);
+  const releases = releasesMs(state, heldMs, nowMs);
+  return (index) => (releases[index % releases.length] ?? 0) + Math.floor(index / releases.length) * heldMs;
 }
 
 /** When each slot is expected to come free, ascending; a paused request does not keep its slot from others. */
@@ -130,16 +168,24 @@ function releasesMs(state: SchedulerState, heldMs: number, nowMs: number): numbe
   return times.sort((a, b) => a - b);
 }
 
-/** Slots that decode, and prompt tokens of the others that are still to be computed. */
-function loadOf(state: SchedulerState): { readonly decoding: number; readonly prefillTokens: number } {
+/** Slots that decode, and the others with what of their prompts is still to be computed. */
+function loadOf(state: SchedulerState): {
+  readonly decoding: number;
+  readonly prefilling: number;
+  readonly prefillTokens: number;
+} {
   let decoding = 0;
+  let prefilling = 0;
   let prefillTokens = 0;
   for (const { owner, length } of state.slots) {
     const request = owner === undefined ? undefined : state.requests.get(owner);
     if (request === undefined || request.paused || request.cancelled) continue;
     const left = prefillEnd(request, state.config.prefillChunk) - length;
     if (left <= 0) decoding += 1;
-    else prefillTokens += left;
+    else {
+      prefilling += 1;
+      prefillTokens += left;
+    }
   }
-  return { decoding, prefillTokens };
+  return { decoding, prefilling, prefillTokens };
 }

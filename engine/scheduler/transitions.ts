@@ -60,6 +60,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     virtualFloor: 0,
     residenceMs: undefined,
     tokenMs: undefined,
+    computedShare: 1,
     nextRetryMs: -Infinity,
     deadlines: [],
     spill: spillState(config, cost),

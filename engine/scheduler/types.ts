@@ -261,6 +261,8 @@ export interface SchedulerState {
   residenceMs: number | undefined;
   /** The same by output token, the prompt's time included. */
   tokenMs: number | undefined;
+  /** Part of a prompt's tokens that is not found computed, smoothed; 0-1. */
+  computedShare: number;
   /** When the last client that was refused has been asked to come back, in ms. */
   nextRetryMs: number;
   /** A heap by time. */
