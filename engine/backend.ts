@@ -99,6 +99,11 @@ export interface Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   /** Whether `truncate` can keep a part of a slot. */
   readonly canRewind: boolean;
+  /**
+   * Where it cannot at any time: how many cells before its end a slot that is cut needs to go on. Undefined where it
+   * needs a state of all that was before.
+   */
+  readonly windowTokens: number | undefined;
   /** Where checking several tokens at a time gives the same bits as one by one. */
   readonly exactTogether: {
     /** False where no call of several tokens does. */
@@ -152,6 +157,8 @@ export interface Backend {
    * @throws {EngineError} `decode_failed`; what the slot holds is undefined then and must be truncated to nothing.
    */
   loadCells(slot: number, file: string, tokens: Uint32Array): Promise<void>;
+  /** The first token whose cells the runtime says the slot has; 0 for a slot without any. */
+  firstCell(slot: number): number;
   /** Number of cells the runtime says the slot has. */
   cellCount(slot: number): number;
   close(): Promise<void>;

@@ -13,8 +13,15 @@ import {
   noteSaveFailed,
   noteSaved,
 } from "./scheduler/spill-transitions.ts";
+import { truncateSlot } from "./scheduler/transitions.ts";
 import type { Backend } from "./backend.ts";
-import type { BoundaryOperation, SchedulerState, SlotId, SpilledPrefix } from "./scheduler/types.ts";
+import type {
+  BoundaryOperation,
+  PlannedCall,
+  SchedulerState,
+  SlotId,
+  SpilledPrefix,
+} from "./scheduler/types.ts";
 import type { SpillStore } from "./spill-store.ts";
 import type { StepRecord } from "./step-record.ts";
 
@@ -70,8 +77,22 @@ export class CellChanges {
     return { intact, spillMs };
   }
 
-  /** Drops every file. */
-  forgetSpilled(): void {
+  /** Behind a native call: which cells its slots have lost to a window, or to a state in place of them. */
+  noteFirst({ entries }: PlannedCall): void {
+    if (this.#backend.canRewind) return;
+    for (const { slot: id } of entries) {
+      const slot = this.#state.slots[id];
+      if (slot !== undefined) slot.firstCell = this.#backend.firstCell(id);
+    }
+  }
+
+  /** Takes every slot from its owner, and drops all cells and files. */
+  drop(): void {
+    for (const slot of this.#state.slots) {
+      slot.owner = undefined;
+      truncateSlot(slot, 0);
+      this.#backend.truncate(slot.id, 0);
+    }
     for (const { id } of forgetSpilled(this.#state)) this.#store?.drop(id);
   }
 

@@ -88,6 +88,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           speculateAdapted: options.speculate ?? backend.exactTogether.withAdapters,
           speculateAloneTokens: options.speculate === true ? Infinity : backend.exactTogether.aloneTokens,
           canRewind: backend.canRewind,
+          ...(backend.windowTokens === undefined ? {} : { windowTokens: backend.windowTokens }),
           plugGaps: options.plugGaps ?? true,
           spillBytes: spill?.limitBytes ?? 0,
           ...(options.fairness === undefined ? {} : { fairness: options.fairness }),

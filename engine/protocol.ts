@@ -146,6 +146,8 @@ export interface LoadOptions {
   readonly gpuLayers: number | undefined;
   readonly flashAttention: "auto" | "on" | "off";
   readonly kvCacheType: "f16" | "q8_0" | "q4_0" | "f32";
+  /** Whether sliding-window layers keep the cells of all tokens, as other layers do; absent is no. */
+  readonly swaFull?: boolean;
   /** Grid on which prompts are cut, in tokens; undefined lets the engine choose from model and device. */
   readonly prefillChunk: number | undefined;
   /** Longest wanted time between two tokens of a stream, in ms; undefined: 100 on a GPU, 400 on a CPU. */

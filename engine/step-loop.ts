@@ -227,6 +227,7 @@ export class StepLoop {
     this.record.addCall(call, endMs - startMs);
     this.#recorder.endCall(endMs - startMs);
     completeCall(this.state, call, endMs - startMs);
+    this.#cells.noteFirst(call);
     if (call.kind === "prefill") return this.#readPrompt(call, run, endMs);
     const drawing = call.entries.filter((entry) => entry.sample);
     const draws = await (early ?? this.#startDraws(call, run));
@@ -405,13 +406,8 @@ export class StepLoop {
   #failEverything(error: unknown): void {
     const failure = asEngineError(error);
     for (const request of this.state.requests.values()) this.#failRequest(request, failure);
-    for (const slot of this.state.slots) {
-      slot.owner = undefined;
-      truncateSlot(slot, 0);
-      this.#backend.truncate(slot.id, 0);
-    }
     for (const slot of this.state.draft?.slots ?? []) slot.length = 0;
-    this.#cells.forgetSpilled();
+    this.#cells.drop();
   }
 
   #releaseCancelled(): void {

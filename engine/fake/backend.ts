@@ -36,6 +36,8 @@ export interface FakeOptions {
   readonly prefillChunk?: number;
   readonly itlTargetMs?: number;
   readonly canRewind?: boolean;
+  /** Where it cannot: how far back a token looks, in cells of which some more are kept. Default: a state of all tokens. */
+  readonly windowTokens?: number;
   readonly drawsInOrder?: boolean;
   /** Adapters that requests may ask for. */
   readonly adapters?: readonly AdapterFacts[];
@@ -61,6 +63,7 @@ export interface FakeOptions {
 export class FakeBackend implements Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
+  readonly windowTokens: number | undefined;
   readonly exactTogether = { anywhere: true, aloneTokens: Infinity, withAdapters: true };
   /** A pass costs 10 ms and 1 ms a slot, a prompt token 2 ms, a copy 5 ms, a guess a quarter of a millisecond, a file next to nothing. */
   readonly cost: CostModel;
@@ -69,6 +72,9 @@ export class FakeBackend implements Backend {
   readonly calls: { readonly slot: number; readonly tokens: number }[][] = [];
   closed = false;
   readonly #cells: TokenId[][];
+  /** The first cell of each slot that is not gone, where there is a window. */
+  readonly #first: number[] = [];
+  readonly #keptTokens: number;
   /** Slots of copies that no call has followed: a real runtime copies with the next call. */
   readonly #inCopies = new Set<number>();
   readonly #endChance: number;
@@ -88,6 +94,7 @@ export class FakeBackend implements Backend {
   constructor(options: FakeOptions = {}) {
     const { slots = 4, contextTokens = 128, prefillChunk = 8, batchTokens = 32, slowness = 1 } = options;
     this.canRewind = options.canRewind ?? true;
+    this.windowTokens = options.windowTokens;
     this.cost = {
       decodePassMs: Array.from({ length: slots + 1 }, (_, width) =>
         width === 0 ? 0 : slowness * (10 + width),
@@ -114,6 +121,8 @@ export class FakeBackend implements Backend {
     this.#onEmbed = options.onEmbed;
     this.#allowedTokens = options.allowedTokens;
     this.#cells = Array.from({ length: slots }, () => []);
+    // Room for the tokens of a call, as in a real cache.
+    this.#keptTokens = (options.windowTokens ?? Infinity) + batchTokens;
     this.facts = fakeFacts({
       slots,
       contextTokens,
@@ -149,6 +158,7 @@ export class FakeBackend implements Backend {
       for (const { slot, tokens, sample, everyLogit } of entries) {
         const cells = this.#cells[slot] ?? [];
         cells.push(...Array.from(tokens, (token) => fakeCell(token, adapters?.key)));
+        this.#first[slot] = Math.max(this.#first[slot] ?? 0, cells.length - this.#keptTokens);
         if (everyLogit === true)
           for (let end = cells.length - tokens.length + 1; end <= cells.length; end++)
             this.#logits.push(hashOf(remembered(cells.slice(0, end), this.#memory)));
@@ -228,9 +238,18 @@ export class FakeBackend implements Backend {
   truncate(slot: number, length: number): void {
     const cells = this.#cells[slot];
     if (this.#running || cells === undefined) throw new EngineError("internal", "Cells are in use.");
-    if (!this.canRewind && length > 0 && length < cells.length)
-      throw new EngineError("internal", "This model cannot rewind.");
+    const first = this.firstCell(slot);
+    const most = length - (this.windowTokens ?? Infinity);
+    if (length > 0 && length < cells.length && first > 0 && first > most)
+      throw new EngineError("internal", "What it would go on from is gone.");
     cells.length = Math.min(cells.length, length);
+    if (cells.length === 0) this.#first[slot] = 0;
+  }
+
+  firstCell(slot: number): number {
+    if (this.canRewind) return 0;
+    if (this.windowTokens === undefined) return Math.max(0, this.cellCount(slot) - 1);
+    return this.#first[slot] ?? 0;
   }
 
   copy(from: number, to: number): Promise<void> {
@@ -238,6 +257,7 @@ export class FakeBackend implements Backend {
     if (this.#running || source === undefined || this.#cells[to] === undefined)
       return Promise.reject(new EngineError("internal", "Cells are in use."));
     this.#cells[to] = [...source];
+    this.#first[to] = this.#first[from] ?? 0;
     this.#inCopies.add(from).add(to);
     return Promise.resolve();
   }
@@ -246,7 +266,7 @@ export class FakeBackend implements Backend {
   async saveCells(slot: number, file: string, tokens: Uint32Array): Promise<number> {
     const cells = this.#cells[slot] ?? [];
     if (this.#running || this.#inCopies.has(slot)) throw new EngineError("internal", "Cells are in use.");
-    if (cells.length !== tokens.length || cells.some((cell, i) => cell !== tokens[i]))
+    if (cells.length !== tokens.length)
       throw new EngineError("internal", `Slot ${slot} does not hold what is said of it.`);
     const text = cells.join(" ");
     await writeFile(file, text);
@@ -257,7 +277,9 @@ export class FakeBackend implements Backend {
     if (this.#running || this.#inCopies.has(slot) || this.cellCount(slot) > 0)
       throw new EngineError("internal", "Cells are in use.");
     const text = await readFile(file, "utf8");
-    this.#cells[slot] = text === "" ? [] : text.split(" ").map(Number);
+    const cells = text === "" ? [] : text.split(" ").map(Number);
+    this.#cells[slot] = cells;
+    this.#first[slot] = Math.max(0, cells.length - (this.windowTokens ?? 0));
   }
 
   cellCount(slot: number): number {

@@ -114,6 +114,8 @@ export interface AddonContext {
    * they are more than `mostTokens`. Ends the process for some files that are not what `saveSequenceStateToFile` wrote.
    */
   loadSequenceStateFromFile(path: string, sequence: number, mostTokens: number): Promise<Uint32Array>;
+  /** -1 when the sequence has no cells. Of a recurrent state it is that of its last token. */
+  getSequenceKvCacheMinPosition(sequence: number): number;
   /** -1 when the sequence has no cells. */
   getSequenceKvCacheMaxPosition(sequence: number): number;
   getMemoryBreakdown(): { readonly cpuRam: number; readonly gpuVram: number };
@@ -184,6 +186,7 @@ const CONTEXT_METHODS = [
   "copySequenceStateFromOtherSequence",
   "saveSequenceStateToFile",
   "loadSequenceStateFromFile",
+  "getSequenceKvCacheMinPosition",
   "getSequenceKvCacheMaxPosition",
   "getMemoryBreakdown",
   "getThreads",

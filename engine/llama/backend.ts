@@ -24,6 +24,7 @@ export interface LlamaBackendParts extends SamplerHost {
   readonly exactTogether: Backend["exactTogether"];
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
+  readonly windowTokens: number | undefined;
   readonly embedder: Embedder;
   /** In the order of `facts.adapters`. */
   readonly adapters: readonly AddonAdapter[];
@@ -34,6 +35,7 @@ export interface LlamaBackendParts extends SamplerHost {
 export class LlamaBackend implements Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
+  readonly windowTokens: number | undefined;
   readonly exactTogether: Backend["exactTogether"];
   readonly cost = undefined;
   /** One pool thread works through what it is given in order; several would draw while a batch computes. */
@@ -50,6 +52,7 @@ export class LlamaBackend implements Backend {
     this.facts = parts.facts;
     this.embedder = parts.embedder;
     this.canRewind = parts.canRewind;
+    this.windowTokens = parts.windowTokens;
     this.exactTogether = parts.exactTogether;
   }
 
@@ -144,6 +147,10 @@ export class LlamaBackend implements Backend {
       throw new EngineError("decode_failed", `Slot ${slot} could not be restored: ${messageOf(error)}.`);
     }
     throw new EngineError("decode_failed", `Slot ${slot} was restored with another number of cells.`);
+  }
+
+  firstCell(slot: number): number {
+    return Math.max(0, this.#parts.context.getSequenceKvCacheMinPosition(slot));
   }
 
   cellCount(slot: number): number {

@@ -18,6 +18,7 @@ import { fingerprint } from "./fingerprint.ts";
 import { GrammarCache } from "./grammar.ts";
 import { refuseHopeless } from "./memory-need.ts";
 import type { CellShape } from "./memory-need.ts";
+import { keepsState, windowOf } from "./memory-kind.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
 import type { Backend, BackendLoader } from "../backend.ts";
@@ -53,7 +54,8 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
   const vocabulary = readVocabulary(addonModel, metadata.tokenizer.ggml.tokens.length);
   const prefillChunk = Math.min(chunk, batchTokens);
   const contextTokens = context.contextSize;
-  const canRewind = !cannotRewind(bindings, model);
+  const state = keepsState(bindings, model);
+  const window = windowOf(model);
   const embedder = new LlamaEmbedder(model, { contextTokens, chunk: prefillChunk, threads });
   if (isEmbeddingModel(model) && embedder.facts !== undefined) await embedder.open();
   const memory = addonContext.getMemoryBreakdown();
@@ -100,7 +102,9 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
   return new LlamaBackend({
     facts,
     vocabulary,
-    canRewind,
+    // A window as long as the slot never drops a cell.
+    canRewind: !state && (options.swaFull === true || (window ?? Infinity) >= contextTokens),
+    windowTokens: state ? undefined : window,
     exactTogether: exactTogether(gpu, metadata.general.file_type),
     bindings,
     model: addonModel,
@@ -196,6 +200,7 @@ async function openContext(model: LlamaModel, settings: ContextSettings): Promis
       batchSize: batchTokens,
       threads: { ideal: threads, min: threads },
       flashAttention,
+      swaFullCache: options.swaFull ?? false,
       experimentalKvCacheKeyType: kvType(options.kvCacheType),
       experimentalKvCacheValueType: kvType(options.kvCacheType),
       failedCreationRemedy: false,
@@ -224,20 +229,10 @@ function usesFlashAttention({ flashAttention }: LoadOptions): boolean {
 
 /** What the cells hold, where they are in this machine's memory and there is one for each token. */
 function cellShape(bindings: AddonBindings, model: LlamaModel): CellShape | undefined {
-  if (model.gpuLayers > 0 || cannotRewind(bindings, model)) return undefined;
+  if (model.gpuLayers > 0 || keepsState(bindings, model) || windowOf(model) !== undefined) return undefined;
   const shape: CellShape = model.fileInfo.architectureMetadata;
   // Latent attention keeps something smaller.
   return "kv_lora_rank" in (shape.attention ?? {}) ? undefined : shape;
-}
-
-/** Recurrent state and sliding windows cannot drop their newest tokens. */
-function cannotRewind(bindings: AddonBindings, model: LlamaModel): boolean {
-  const architecture = model.fileInfo.metadata.general.architecture;
-  return (
-    bindings.getIsArchRecurrent(architecture) === true ||
-    bindings.getIsArchHybrid(architecture) === true ||
-    (model.fileInsights.swaSize ?? 0) > 0
-  );
 }
 
 /** `general.file_type` of models with F32, F16 and BF16 weights (llama.h `llama_ftype`). */

@@ -192,7 +192,7 @@ function prefixInTheMaking(
   running: readonly Running[],
   { config, cost }: SchedulerState,
 ): ScheduledRequest | undefined {
-  if (!config.canRewind || !request.reusePrefix) return undefined;
+  if (!request.reusePrefix) return undefined;
   const copyMs = copyFrom === undefined ? cost.copyMs : 0;
   for (const { request: leader, length } of running) {
     const prefillEnd = leader.prompt.length - 1;
@@ -202,6 +202,8 @@ function prefixInTheMaking(
     // What is there already can be copied now.
     if (common <= length) continue;
     const whole = common === most && leader.prompt.length === request.prompt.length;
+    // Else the leader's state goes past it.
+    if (!whole && !config.canRewind) continue;
     const wanted = whole ? common : Math.floor(common / config.prefillChunk) * config.prefillChunk;
     if (wanted > reuse && (wanted - reuse) * cost.prefillScale * cost.prefillTokenMs > copyMs) return leader;
   }

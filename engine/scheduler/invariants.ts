@@ -23,6 +23,7 @@ export function checkState(state: SchedulerState): void {
   const owned = new Set<string>();
   for (const slot of state.slots) {
     expect(slot.length >= 0 && slot.length <= state.config.contextTokens, "a slot's length fits its context");
+    expect(slot.firstCell <= slot.length, "the first cell is one of the slot's");
     expect(slot.gridEnd <= slot.tailEnd && slot.tailEnd <= slot.length, "shape marks lie within the slot");
     if (slot.owner === undefined) continue;
     expect(!owned.has(slot.owner), "no request has two slots");

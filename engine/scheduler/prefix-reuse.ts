@@ -26,11 +26,23 @@ export function reusableTokens(
   if (!request.reusePrefix || slot.length === 0 || slot.cacheKey !== request.cacheKey) return 0;
   const prefillEnd = request.prompt.length - 1;
   const common = commonPrefixLength(request.prompt, slot.tokens, Math.min(prefillEnd, slot.length));
-  if (!config.canRewind) return config.deterministic || common < slot.length ? 0 : common;
   const { prefillChunk: grid, deterministic } = config;
   const exact = exactReuse(common, prefillEnd, slot, grid);
-  if (deterministic || common - exact < grid * WORTH_KEEPING) return exact;
-  return withoutSingleTokenCell(common, prefillEnd, grid);
+  const better = deterministic || common - exact < grid * WORTH_KEEPING ? [exact] : [];
+  const wanted = deterministic
+    ? better
+    : [...better, withoutSingleTokenCell(common, prefillEnd, grid), common];
+  return wanted.find((length) => mayCutTo(length, slot, config)) ?? 0;
+}
+
+/** Whether a slot, or one with the file's cells, can go on from its first `length` tokens. */
+export function mayCutTo(
+  length: number,
+  slot: Slot | SpilledPrefix,
+  { canRewind, windowTokens = Infinity }: SchedulerConfig,
+): boolean {
+  if (canRewind || slot.firstCell === 0) return true;
+  return length === slot.length || slot.firstCell <= length - windowTokens;
 }
 
 /**

@@ -44,7 +44,7 @@ export function chooseSlot(
   const taken = new Set(busy);
   const reuseOf = state.slots.map((slot) => reusableTokens(request, slot, state.config));
   if (state.config.slotChoice === "oldest") return oldestSlot(state, reuseOf, taken);
-  const source = bestSource(state, reuseOf, overwritten);
+  const source = bestSource(reuseOf, overwritten);
   const file = spill?.bestFor(request);
   const computeMs = (reuse: number): number => prefillTokensMs(state, request.prompt.length - 1 - reuse);
   let best: SlotChoice | undefined;
@@ -93,14 +93,12 @@ function oldestSlot(
   return { slot: best.id, reuse: reuseOf[best.id] ?? 0, copyFrom: undefined, costMs: 0 };
 }
 
-/** The slot whose cells save most when copied; a model that cannot rewind cannot cut a copy either. */
+/** The slot whose cells save most when copied: a copy can be cut where the slot itself can. */
 function bestSource(
-  { config }: SchedulerState,
   reuseOf: readonly number[],
   overwritten: ReadonlySet<SlotId>,
 ): { readonly slot: SlotId; readonly reuse: number } | undefined {
   let best: { slot: SlotId; reuse: number } | undefined;
-  if (!config.canRewind) return undefined;
   reuseOf.forEach((reuse, slot) => {
     if (reuse > (best?.reuse ?? 0) && !overwritten.has(slot)) best = { slot, reuse };
   });

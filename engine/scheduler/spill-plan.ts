@@ -6,7 +6,7 @@
  * not done beside decoding slots, since a file cannot be written or read in pieces.
  */
 import { spillBytes, transferMs } from "./cost-model.ts";
-import { commonPrefixLength, reusableTokens } from "./prefix-reuse.ts";
+import { commonPrefixLength, mayCutTo, reusableTokens } from "./prefix-reuse.ts";
 import { prefillTokensMs, reuseChance } from "./prefix-value.ts";
 import type {
   BoundaryOperation,
@@ -133,16 +133,24 @@ export class SpillPlan {
     const { length, cacheKey, gridEnd, tailEnd, lastUseMs, hits } = slot;
     const tokens = slot.tokens.slice(0, length);
     const id = this.#spill.nextId + this.#saves.length;
-    const prefix = { id, tokens, length, cacheKey, gridEnd, tailEnd, bytes, lastUseMs, hits };
+    const firstCell = this.#firstSaved(slot);
+    const prefix = { id, tokens, length, firstCell, cacheKey, gridEnd, tailEnd, bytes, lastUseMs, hits };
     this.#saves.push({ type: "save", slot: slot.id, prefix });
     return prefix;
   }
 
   /** A file of which the slot then has all, or all but what nobody would save, is not kept. */
   #restore(slot: SlotId, { prefix, reuse }: Restorable): void {
-    const { canRewind, prefillChunk } = this.#state.config;
     this.#restores.push({ type: "restore", slot, prefix });
+    // Where the slot cannot come back to it, it stays.
+    const { canRewind, prefillChunk } = this.#state.config;
     if (canRewind && prefix.length - reuse < prefillChunk) this.#moved.add(prefix.id);
+  }
+
+  /** Cells behind a window are not written. */
+  #firstSaved({ firstCell, length }: Slot): number {
+    const { canRewind, windowTokens = 0 } = this.#state.config;
+    return canRewind || (firstCell === 0 && length <= windowTokens) ? 0 : length;
   }
 
   *#kept(): Iterable<SpilledPrefix> {
@@ -159,10 +167,11 @@ export class SpillPlan {
   #tokensElsewhere(slot: Slot): number {
     const { slots, config } = this.#state;
     let most = 0;
-    const look = ({ tokens, length, cacheKey }: Slot | SpilledPrefix): void => {
+    const look = (prefix: Slot | SpilledPrefix): void => {
+      const { tokens, length, cacheKey } = prefix;
       if (cacheKey !== slot.cacheKey || length === 0) return;
       const common = commonPrefixLength(slot.tokens, tokens, Math.min(slot.length, length));
-      if (config.canRewind || common === length) most = Math.max(most, common);
+      if (mayCutTo(common, prefix, config)) most = Math.max(most, common);
     };
     for (const other of slots) if (!this.#given.has(other.id)) look(other);
     for (const prefix of this.#kept()) look(prefix);
@@ -196,9 +205,10 @@ export class SpillPlan {
     return true;
   }
 
-  /** Where cells can be dropped from the end, a prefix of what is saved is of no further use. */
+  /** Where what is saved can be cut to it, it is of no further use. */
   #isWithin({ tokens, length, cacheKey }: SpilledPrefix, slot: Slot): boolean {
-    if (!this.#state.config.canRewind || cacheKey !== slot.cacheKey || length > slot.length) return false;
+    if (cacheKey !== slot.cacheKey || length > slot.length) return false;
+    if (this.#firstSaved(slot) > 0 && length < slot.length) return false;
     return commonPrefixLength(tokens, slot.tokens, length) === length;
   }
 

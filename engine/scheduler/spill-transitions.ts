@@ -36,9 +36,9 @@ export function beginSpill(
   const slot = slots[operation.slot];
   if (slot === undefined || slot.owner !== undefined)
     throw new EngineError("internal", `Prefix ${prefix.id} cannot be read into slot ${operation.slot}.`);
-  const { length, gridEnd, tailEnd, hits } = prefix;
+  const { length, firstCell, gridEnd, tailEnd, hits } = prefix;
   slot.tokens.set(prefix.tokens);
-  Object.assign(slot, { length, gridEnd, tailEnd, hits });
+  Object.assign(slot, { length, firstCell, gridEnd, tailEnd, hits });
   prefix.hits += 1;
   prefix.lastUseMs = nowMs;
 }
@@ -74,7 +74,7 @@ export function noteRestoreFailed(
   spill?.prefixes.delete(prefix.id);
   const slot = slots[id];
   if (slot === undefined) return;
-  Object.assign(slot, { length: 0, gridEnd: 0, tailEnd: 0, hits: 0 });
+  Object.assign(slot, { length: 0, firstCell: 0, gridEnd: 0, tailEnd: 0, hits: 0 });
   const request = requests.get(slot.owner ?? "");
   if (request === undefined) return;
   request.cachedTokens = 0;

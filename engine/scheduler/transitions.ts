@@ -44,6 +44,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     owner: undefined,
     tokens: new Uint32Array(config.contextTokens),
     length: 0,
+    firstCell: 0,
     cacheKey: "",
     gridEnd: 0,
     tailEnd: 0,
@@ -335,6 +336,7 @@ function copySlot({ slots, inCopies }: SchedulerState, from: SlotId, to: SlotId)
     throw new EngineError("internal", `The cells of slot ${from} cannot be copied to slot ${to}.`);
   target.tokens.set(source.tokens.subarray(0, source.length));
   target.length = source.length;
+  target.firstCell = source.firstCell;
   target.gridEnd = source.gridEnd;
   target.tailEnd = source.tailEnd;
   source.hits += 1;
@@ -347,7 +349,9 @@ export function truncateSlot(slot: Slot, length: number): void {
   slot.length = length;
   slot.gridEnd = Math.min(slot.gridEnd, length);
   if (slot.tailEnd > length) slot.tailEnd = slot.gridEnd;
-  if (length === 0) slot.hits = 0;
+  if (length > 0) return;
+  slot.hits = 0;
+  slot.firstCell = 0;
 }
 
 /** Remembers which cells any cold prefill would compute in the same shapes. */

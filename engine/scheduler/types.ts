@@ -38,6 +38,11 @@ export interface SchedulerConfig {
   readonly speculateAloneTokens: number;
   /** Whether cells can be dropped from the end of a slot (not so for recurrent and sliding-window models). */
   readonly canRewind: boolean;
+  /**
+   * Where they cannot at any time: how many cells before its end a slot that is cut needs to go on; absent: all of them
+   * and a state that is gone.
+   */
+  readonly windowTokens?: number;
   /** Whether a gap between decoding slots may be closed with a throw-away token; absent is yes. */
   readonly plugGaps?: boolean;
   /**
@@ -146,6 +151,8 @@ export interface Slot {
   /** The slot's cells hold exactly `tokens[0 .. length)`. Capacity `contextTokens`. */
   readonly tokens: Uint32Array;
   length: number;
+  /** Cells before it are gone, or a state stands in place of them; 0 where all are there. */
+  firstCell: number;
   cacheKey: string;
   /** Cells `[0 .. gridEnd)` were computed in whole grid cells: any cold prefill would compute them alike. */
   gridEnd: number;
@@ -162,6 +169,8 @@ export interface SpilledPrefix {
   /** The file holds exactly the cells of these. */
   readonly tokens: Uint32Array;
   readonly length: number;
+  /** As a slot has it that the file is read into. */
+  readonly firstCell: number;
   readonly cacheKey: string;
   /** As of the slot that it was saved from. */
   readonly gridEnd: number;

@@ -44,6 +44,7 @@ export function engineOptions(
     ...(draftModelPath === undefined ? {} : { draftModelPath }),
     ...(minPrefillShare === undefined ? {} : { minPrefillShare }),
     plugGaps: values.plugs,
+    swaFull: values["swa-full"],
     timelineSteps: values.timeline,
     ...(values["spill-size"] > 0
       ? { spill: { directory: values["spill-dir"], bytes: values["spill-size"] } }

@@ -78,6 +78,11 @@ export const serveOptions = {
     undefined,
     "grid on which prompts are cut (default: from model and device)",
   ),
+  "swa-full": option(
+    flag,
+    false,
+    "keep the cells of all tokens in sliding-window layers too: more memory, and prompts are reused as with other models",
+  ),
   "spill-size": option(
     byteSize("size"),
     0,

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { EngineError } from "../../engine/errors.ts";
+import type { FakeOptions } from "../../engine/fake/backend.ts";
 import { fakeOutput } from "../../engine/fake/backend.ts";
 import type { EngineStats, SpillReport } from "../../engine/protocol.ts";
 import { PriorityClass } from "../../engine/sharing.ts";
@@ -104,16 +105,21 @@ test("whatever is asked, and whatever happens to files, every output is right an
   });
   const shape = fc.record({
     slots: fc.integer({ min: 1, max: 3 }),
-    canRewind: fc.boolean(),
+    memory: fc.constantFrom<FakeOptions>(
+      {},
+      { canRewind: false },
+      { canRewind: false, windowTokens: 6, batchTokens: 10 },
+      { canRewind: false, windowTokens: 30, batchTokens: 10 },
+    ),
     deterministic: fc.boolean(),
     bytes: fc.constantFrom(300, 1000, 100_000),
   });
   const totals = { saved: 0, restored: 0, saveFailures: 0, restoreFailures: 0 };
   await fc.assert(
     fc.asyncProperty(shape, fc.array(request, { minLength: 4, maxLength: 16 }), async (sizes, requests) => {
-      const { slots, canRewind, deterministic, bytes } = sizes;
+      const { slots, memory, deterministic, bytes } = sizes;
       for (const left of readdirSync(directory)) rmSync(join(directory, left), { recursive: true });
-      const engine = await fakeEngine({ slots, canRewind }, { deterministic, spill: { directory, bytes } });
+      const engine = await fakeEngine({ slots, ...memory }, { deterministic, spill: { directory, bytes } });
       const [save, load] = [
         engine.backend.saveCells.bind(engine.backend),
         engine.backend.loadCells.bind(engine.backend),

@@ -104,6 +104,7 @@ export function runStep(state: SchedulerState, nowMs: number, checks = true): St
     if (operation.type === "save") noteSaved(state, operation.prefix, operation.prefix.bytes, 1);
   for (const call of plan.calls) {
     completeCall(state, call, call.predictedMs);
+    for (const { slot } of call.entries) noteFirst(state, slot);
     if (call.kind === "prefill") continue;
     for (const entry of call.entries) if (entry.sample) draw(state, entry);
   }
@@ -113,6 +114,14 @@ export function runStep(state: SchedulerState, nowMs: number, checks = true): St
   }
   if (checks) checkState(state);
   return plan;
+}
+
+/** What a backend would say: a state of all tokens stands for them, or a window has as many more cells as a call. */
+function noteFirst({ slots, config }: SchedulerState, id: number): void {
+  const slot = slots[id];
+  if (slot === undefined || config.canRewind) return;
+  const kept = config.windowTokens === undefined ? 1 : config.windowTokens + config.batchTokens;
+  slot.firstCell = Math.max(slot.firstCell, slot.length - kept);
 }
 
 /** One token, and one more behind each right guess; the cells of the others are taken back. */

@@ -489,16 +489,55 @@ describe("slot choice and reuse", () => {
     });
   });
 
-  test("a model that cannot rewind reuses a slot only as a whole", () => {
-    const state = newState({ canRewind: false });
-    resident(state, "a", prompt(25), 3);
-    enqueue(state, "b", prompt(25));
-    expect(step(state).assignments[0]?.reuse).toBe(0);
-    finish(state, "b");
-    const after = newState({ canRewind: false });
-    resident(after, "a", prompt(25), 3);
-    enqueue(after, "c", Uint32Array.from([...prompt(25), 7, 7, 9, 9]));
-    expect(step(after).assignments[0]?.reuse).toBe(27);
+  describe("on a model that cannot rewind", () => {
+    /** Twenty-seven resident tokens, of which all cells before `firstCell` are gone. */
+    const afterwards = (firstCell: number, config: Partial<SchedulerConfig> = {}): SchedulerState => {
+      const state = newState({ canRewind: false, ...config });
+      resident(state, "a", prompt(25), 3);
+      const [slot] = state.slots;
+      if (slot !== undefined) slot.firstCell = firstCell;
+      expect(slot?.length).toBe(27);
+      return state;
+    };
+    const reuseOf = (state: SchedulerState, text: Uint32Array): number | undefined => {
+      enqueue(state, "b", text);
+      return step(state).assignments[0]?.reuse;
+    };
+    const continued = Uint32Array.from([...prompt(25), 7, 7, 9, 9]);
+
+    test("a slot is reused as a whole, or not at all", () => {
+      expect(reuseOf(afterwards(26), continued)).toBe(27);
+      expect(reuseOf(afterwards(26), prompt(25))).toBe(0);
+    });
+
+    test("a slot is cut where the window of what is kept is still there", () => {
+      expect(reuseOf(afterwards(10, { windowTokens: 8 }), prompt(25))).toBe(24);
+      expect(reuseOf(afterwards(16, { windowTokens: 8 }), prompt(25))).toBe(24);
+      expect(reuseOf(afterwards(17, { windowTokens: 8 }), prompt(25))).toBe(0);
+      expect(reuseOf(afterwards(19, { windowTokens: 8 }), continued)).toBe(27);
+    });
+
+    test("a slot is cut anywhere as long as no cell is gone", () => {
+      expect(reuseOf(afterwards(0, { windowTokens: 8 }), prompt(25))).toBe(24);
+      expect(reuseOf(afterwards(0, { windowTokens: 8 }), Uint32Array.of(...prompt(14), 9, 9, 9))).toBe(14);
+    });
+
+    test("a deterministic engine reuses what was computed in whole cells, if it can go on from there", () => {
+      const deterministic = { deterministic: true };
+      expect(reuseOf(afterwards(26, deterministic), continued)).toBe(0);
+      expect(reuseOf(afterwards(10, { ...deterministic, windowTokens: 8 }), continued)).toBe(20);
+    });
+
+    test("identical prompts that come together are computed once, others that begin alike are not", () => {
+      const state = newState({ canRewind: false, slots: 3 });
+      for (const id of ["a", "b"]) enqueue(state, id, prompt(25));
+      enqueue(state, "c", Uint32Array.of(...prompt(20), 9, 9));
+      const first = step(state);
+      expect([first.held, first.assignments.length]).toEqual([["b"], 2]);
+      let copied: StepPlan["assignments"] = [];
+      for (let i = 0; i < 20 && copied.length === 0; i++) copied = step(state).assignments;
+      expect(copied).toMatchObject([{ request: "b", reuse: 24, copyFrom: 0 }]);
+    });
   });
 
   test("a short request does not overwrite a long resident while an empty slot is free", () => {

@@ -25,7 +25,7 @@ function plainChoice(
 ): SlotChoice | undefined {
   const reuseOf = state.slots.map((slot) => reusableTokens(request, slot, state.config));
   const most = Math.max(0, ...reuseOf);
-  const source = state.config.canRewind && most > 0 ? reuseOf.indexOf(most) : undefined;
+  const source = most > 0 ? reuseOf.indexOf(most) : undefined;
   const computeMs = (tokens: number): number => {
     const grid = state.config.prefillChunk;
     const cells = Math.floor(tokens / grid);
@@ -94,6 +94,8 @@ const slotArbitrary = fc.record({
   hits: fc.nat(4),
   busy: fc.boolean(),
   inCopy: fc.boolean(),
+  /** Whether a state stands in place of its cells. */
+  state: fc.boolean(),
 });
 const fileArbitrary = fc.record({ length: fc.integer({ min: 1, max: 60 }), common: fc.nat(60) });
 
@@ -115,14 +117,21 @@ test("the slot that is chosen is the cheapest of all, worked out one by one", ()
       addRequest(state, "r", { prompt, maxTokens });
       files.forEach(({ length, common }, id) => {
         const tokens = Uint32Array.from({ length }, (_, i) => (i < common ? i : 2000 + id));
-        const marks = { gridEnd: length - (length % 10), tailEnd: length, lastUseMs: 0, hits: 0 };
+        const marks = {
+          firstCell: 0,
+          gridEnd: length - (length % 10),
+          tailEnd: length,
+          lastUseMs: 0,
+          hits: 0,
+        };
         const bytes = spillBytes(SPILL_COST, length);
         state.spill?.prefixes.set(id, { id, tokens, length, cacheKey: "", bytes, ...marks });
       });
-      slots.forEach(({ length, common, lastUseMs, hits, inCopy }, id) => {
+      slots.forEach(({ length, common, lastUseMs, hits, inCopy, ...slotOf }, id) => {
         const slot = state.slots[id];
         if (slot === undefined) return;
         if (inCopy) state.inCopies.add(id);
+        if (!config.canRewind && slotOf.state) slot.firstCell = Math.max(0, length - 1);
         for (let i = 0; i < length; i++) slot.tokens[i] = i < common ? i : 1000 + id;
         Object.assign(slot, { length, gridEnd: length - (length % 10), tailEnd: length, lastUseMs, hits });
       });

@@ -44,6 +44,7 @@ test("every knob reaches the engine", () => {
     "prefill-chunk": "32",
     slots: "3",
     "batch-size": "64",
+    "swa-full": true,
   };
   expect(options({ ...knobs, threads: "2", "kv-type": "q8_0" })).toMatchObject({
     minPrefillShare: 0.5,
@@ -51,6 +52,7 @@ test("every knob reaches the engine", () => {
     prefillChunk: 32,
     slots: 3,
     batchTokens: 64,
+    swaFull: true,
     threads: 2,
     kvCacheType: "q8_0",
   });

@@ -1,0 +1,144 @@
+/** Models whose last tokens cannot be taken back at any time: what is reused of a slot is what a cold run computes. */
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { createEngine } from "../../engine/engine.ts";
+import { loadLlamaBackend } from "../../engine/llama/load.ts";
+import type { Backend } from "../../engine/backend.ts";
+import type { EngineEvent, LoadOptions } from "../../engine/protocol.ts";
+import { LOAD_OPTIONS, submitCommand } from "../support/engine.ts";
+import { TINY_DECODERS, TINY_WINDOW, writeTinyDecoder } from "../support/tiny-gguf.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "weft-memory-kinds-"));
+const fileOf = (kind: string): string => join(folder, `${kind}.gguf`);
+beforeAll(() => {
+  for (const kind of TINY_DECODERS) writeTinyDecoder(fileOf(kind), kind);
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const optionsOf = (kind: string, extra: Partial<LoadOptions> = {}): LoadOptions => ({
+  ...LOAD_OPTIONS,
+  modelPath: fileOf(kind),
+  slots: 3,
+  contextTokens: 1024,
+  prefillChunk: 32,
+  threads: 1,
+  speculate: undefined,
+  ...extra,
+});
+
+interface Asked {
+  readonly tokens: readonly number[];
+  readonly cachedTokens: number;
+}
+
+/** An engine, and whole answers of it to prompts that are sent together. */
+async function start(options: LoadOptions) {
+  const events: EngineEvent[] = [];
+  let wake: () => void = () => undefined;
+  const engine = createEngine(loadLlamaBackend, (event) => {
+    events.push(event);
+    wake();
+  });
+  const until = async <T>(find: () => T | undefined): Promise<T> => {
+    for (;;) {
+      const found = find();
+      if (found !== undefined) return found;
+      await new Promise<void>((resolve) => (wake = resolve));
+    }
+  };
+  engine.receive({ type: "load", options });
+  await until(() => events.find(({ type }) => type === "loaded"));
+  let sent = 0;
+  const outputs = (id: string) =>
+    events.flatMap((event) => (event.type === "step" ? event.outputs.filter((o) => o.id === id) : []));
+  return {
+    async ask(prompts: readonly (readonly number[])[], reusePrefix = true): Promise<Asked[]> {
+      const ids = prompts.map(() => `r${++sent}`);
+      prompts.forEach((prompt, i) =>
+        engine.receive(submitCommand(ids[i] ?? "", prompt, { maxTokens: 20, ignoreEos: true, reusePrefix })),
+      );
+      await until(() =>
+        ids.every((id) => outputs(id).some(({ finish }) => finish !== undefined)) ? true : undefined,
+      );
+      return ids.map((id) => ({
+        tokens: outputs(id).flatMap(({ tokens }) => [...tokens]),
+        cachedTokens: outputs(id)[0]?.start?.cachedTokens ?? 0,
+      }));
+    },
+    failures: () => events.filter(({ type }) => type === "failed"),
+    async stop(): Promise<void> {
+      engine.receive({ type: "stop" });
+      await engine.stopped;
+    },
+  };
+}
+
+const text = (length: number, first = 0): number[] =>
+  Array.from({ length }, (_, i) => 3 + ((first + i * 37) % 250));
+
+describe.each(TINY_DECODERS)("%s", (kind) => {
+  test("answers are those of cold prompts, whatever is reused, cut or copied", async () => {
+    const engine = await start(optionsOf(kind));
+    const opening = text(300);
+    const [first] = await engine.ask([opening]);
+    const next = [...opening, ...(first?.tokens ?? []), ...text(40, 5)];
+    const branch = [...opening.slice(0, 200), ...text(50, 9)];
+    const edited = [...next.slice(0, -10), ...text(30, 11)];
+    const warm = [
+      ...(await engine.ask([next])),
+      ...(await engine.ask([edited])),
+      ...(await engine.ask([branch, branch, opening])),
+      ...(await engine.ask([next, edited])),
+    ];
+    const cold: Asked[] = [];
+    for (const prompt of [next, edited, branch, branch, opening, next, edited])
+      cold.push(...(await engine.ask([prompt], false)));
+    expect(warm.map(({ tokens }) => tokens)).toEqual(cold.map(({ tokens }) => tokens));
+    expect(cold.map(({ cachedTokens }) => cachedTokens)).toEqual(cold.map(() => 0));
+    // The next turn of a chat goes on where the last one ended; the model's begin token counts.
+    expect(warm[0]?.cachedTokens).toBe(320);
+    expect(engine.failures()).toEqual([]);
+    await engine.stop();
+  });
+});
+
+describe("the runtime", () => {
+  async function filled(kind: string, tokens: number, extra: Partial<LoadOptions> = {}): Promise<Backend> {
+    const backend = await loadLlamaBackend(optionsOf(kind, extra), () => undefined);
+    for (let position = 0; position < tokens; position += 32) {
+      const part = Uint32Array.from(text(tokens).slice(position, position + 32));
+      await backend.run([{ slot: 0, position, tokens: part, sample: false }]).done;
+    }
+    return backend;
+  }
+
+  test.each(["mamba", "lfm2"])("keeps a state of all tokens, which is never cut: %s", async (kind) => {
+    const backend = await filled(kind, 100);
+    expect([backend.canRewind, backend.windowTokens, backend.firstCell(0)]).toEqual([false, undefined, 99]);
+    expect(() => backend.truncate(0, 90)).toThrow("cannot cut");
+    backend.truncate(0, 0);
+    expect(backend.cellCount(0)).toBe(0);
+    await backend.close();
+  });
+
+  test("drops cells behind a window, and says which are left", async () => {
+    const short = await filled("gemma3", 200);
+    expect([short.canRewind, short.windowTokens, short.firstCell(0)]).toEqual([false, TINY_WINDOW, 0]);
+    await short.close();
+    const long = await filled("gemma3", 600);
+    expect(long.firstCell(0)).toBeGreaterThan(0);
+    expect(long.firstCell(0)).toBeLessThanOrEqual(600 - TINY_WINDOW);
+    await long.close();
+  });
+
+  test("keeps all cells where it is told to, or the window is as long as the slot", async () => {
+    const whole = await filled("gemma3", 600, { swaFull: true });
+    expect([whole.canRewind, whole.firstCell(0)]).toEqual([true, 0]);
+    await whole.close();
+    const small = await filled("gemma3", 32, { contextTokens: TINY_WINDOW });
+    expect(small.canRewind).toBe(small.facts.contextTokens <= TINY_WINDOW);
+    await small.close();
+  });
+});
