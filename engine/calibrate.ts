@@ -60,7 +60,7 @@ export async function calibrate(backend: Backend, { sampler, spill }: Measured =
   return {
     ...cost,
     ...(switchMs === undefined ? {} : { switchMs }),
-    ...(spill === undefined ? {} : { spill: await measureSpill(backend, spill, longest) }),
+    ...(await spillCost(backend, spill, longest)),
   };
 }
 
@@ -90,6 +90,24 @@ async function measureSwitch(
   return leastMs;
 }
 
+/** Nothing where files cannot be written and read: a model whose folder is full is served without them. */
+async function spillCost(
+  backend: Backend,
+  store: SpillStore | undefined,
+  longest: number,
+): Promise<Pick<CostModel, "spill">> {
+  if (store === undefined) return {};
+  try {
+    return { spill: await measureSpill(backend, store, longest) };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    process.stderr.write(`warn: No prefixes are kept in files: ${reason}\n`);
+    store.drop(0);
+    backend.truncate(0, 0);
+    return {};
+  }
+}
+
 /** Two files, of one cell and of a whole prompt cell: their bytes, and what writing and reading them takes. */
 async function measureSpill(backend: Backend, store: SpillStore, longest: number): Promise<SpillCost> {
   const token = backend.facts.bosToken ?? 0;
@@ -104,7 +122,9 @@ async function measureSpill(backend: Backend, store: SpillStore, longest: number
       bytes = store.seal(0);
       const savedMs = performance.now();
       backend.truncate(0, 0);
-      await backend.loadCells(0, store.verified(0) ?? file, tokens);
+      const sealed = store.verified(0);
+      if (sealed === undefined) throw new Error("a file is not what was written");
+      await backend.loadCells(0, sealed, tokens);
       saveMs = Math.min(saveMs, savedMs - startMs);
       restoreMs = Math.min(restoreMs, performance.now() - savedMs);
       store.drop(0);

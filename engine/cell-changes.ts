@@ -102,8 +102,10 @@ export class CellChanges {
     try {
       const file = this.#store?.create(prefix.id);
       if (file === undefined) return;
-      await this.#backend.saveCells(slot, file, prefix.tokens);
+      const written = await this.#backend.saveCells(slot, file, prefix.tokens);
       const bytes = this.#store?.seal(prefix.id) ?? 0;
+      // Native code does not see when the last of it finds no room.
+      if (bytes !== written) throw new Error(`${bytes} of ${written} bytes were written`);
       spill.saved += 1;
       if (noteSaved(this.#state, prefix, bytes, performance.now() - startMs)) return;
       spill.dropped += 1;

@@ -66,7 +66,7 @@ export class Drafter {
     } catch (error) {
       state.draft = undefined;
       const reason = error instanceof Error ? error.message : String(error);
-      process.stderr.write(`The draft model is not used any more: ${reason}\n`);
+      process.stderr.write(`warn: The draft model is not used any more: ${reason}\n`);
     }
     return { call: withGuesses({ ...rest, predictedMs }, guesses), ms: performance.now() - startMs };
   }

@@ -276,9 +276,10 @@ interface Resources {
 }
 
 async function close({ drafter, backend, spill }: Resources): Promise<void> {
-  spill?.close();
   await drafter?.dispose();
   await backend?.close();
+  // Last, since files that cannot be removed must not keep the rest.
+  spill?.close();
 }
 
 function describe(error: unknown): { code: EngineError["code"]; message: string } {

@@ -216,7 +216,7 @@ async function verify(path: string, id: string, source: PublishedSource): Promis
 }
 
 /**
- * The hub names no digest. A page of a proxy that was kept as a model would be found again at every start.
+ * Not every hub names a digest. A page of a proxy that was kept as a model would be found again at every start.
  * @throws {ModelFileError} When it is no model; such files are deleted.
  */
 async function refuseOtherFiles(name: string, staging: string): Promise<void> {

@@ -6,6 +6,8 @@ const TICK_MS = 250;
 const HELD_UP_MS = 500;
 /** Longer lists say no more. */
 const MAX_TOLD = 5;
+/** Paths are what clients make of them. */
+const MAX_ROUTE_CHARS = 100;
 
 export interface LoopWatchOptions {
   readonly nowMs: () => number;
@@ -38,7 +40,9 @@ export class LoopWatch {
     this.#options.onStall();
     const counts = new Map<string, number>();
     for (const route of this.#options.open()) counts.set(route, (counts.get(route) ?? 0) + 1);
-    const open = [...counts].slice(0, MAX_TOLD).map(([route, count]) => ({ route, count }));
+    const open = [...counts]
+      .slice(0, MAX_TOLD)
+      .map(([route, count]) => ({ route: route.slice(0, MAX_ROUTE_CHARS), count }));
     this.#options.log.warn({ ms: Math.round(lateMs), open }, "the event loop was held up");
   }
 }

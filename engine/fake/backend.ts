@@ -8,7 +8,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { EngineError } from "../errors.ts";
 import type { AdapterFacts, AdapterSet } from "../adapters.ts";
 import { drawSeed } from "../sampling-seed.ts";
-import { TokenAttribute } from "../protocol.ts";
+import { CONTROL_NAMES, FAKE_BYTES, FAKE_DIMENSIONS, FAKE_END, FAKE_START, fakeFacts } from "./facts.ts";
 import type {
   Backend,
   BatchEntry,
@@ -21,13 +21,6 @@ import type {
 } from "../backend.ts";
 import type { CostModel } from "../scheduler/types.ts";
 import type { GenerationParams, ModelFacts, PromptPart, TokenId, TokenLogprobs } from "../protocol.ts";
-
-/** Bytes 0-255 are tokens of their own; after them come the control tokens. */
-export const FAKE_BYTES = 256;
-export const FAKE_START = 256;
-export const FAKE_END = 257;
-export const FAKE_DIMENSIONS = 8;
-const CONTROL_NAMES = ["<|start|>", "<|end|>"];
 
 export interface FakeOptions {
   readonly slots?: number;
@@ -434,47 +427,4 @@ function tokenizePart(part: PromptPart): TokenId[] {
   }
   const control = part.special ? CONTROL_NAMES.indexOf(part.text) : -1;
   return control >= 0 ? [FAKE_START + control] : [...new TextEncoder().encode(part.text)];
-}
-
-type FakeSizes = Required<
-  Pick<ModelFacts, "slots" | "contextTokens" | "prefillChunk" | "batchTokens" | "itlTargetMs" | "adapters">
->;
-
-function fakeFacts(sizes: FakeSizes): Omit<ModelFacts, "loadMs"> {
-  const names = CONTROL_NAMES.map((name) => new TextEncoder().encode(name));
-  const pieces = [...Array.from({ length: FAKE_BYTES }, (_, byte) => Uint8Array.of(byte)), ...names];
-  const tokenOffsets = new Uint32Array(pieces.length + 1);
-  pieces.forEach((piece, token) => (tokenOffsets[token + 1] = (tokenOffsets[token] ?? 0) + piece.length));
-  return {
-    ...sizes,
-    name: "fake",
-    architecture: "fake",
-    parameters: 0,
-    sizeBytes: 0,
-    embeddingLength: 0,
-    trainContextTokens: sizes.contextTokens,
-    threads: 1,
-    device: "none",
-    gpu: "off",
-    gpuLayers: 0,
-    flashAttention: false,
-    contextBytes: 0,
-    fingerprint: "0000000000",
-    chatTemplate:
-      "{% for m in messages %}<|start|>{{ m.role }}\n{{ m.content }}<|end|>{% endfor %}{% if add_generation_prompt %}<|start|>assistant\n{% endif %}",
-    vocabSize: pieces.length,
-    tokenBytes: Uint8Array.from(pieces.flatMap((piece) => [...piece])),
-    tokenOffsets,
-    tokenAttributes: Uint16Array.from(pieces, (_, token) =>
-      token < FAKE_BYTES ? TokenAttribute.normal : TokenAttribute.control,
-    ),
-    endTokens: [FAKE_END],
-    bosToken: undefined,
-    eosToken: FAKE_END,
-    addBos: false,
-    fim: undefined,
-    generates: true,
-    embeddings: { dimensions: FAKE_DIMENSIONS, pooling: "last", contextTokens: sizes.contextTokens },
-    ranking: true,
-  };
 }

@@ -40,6 +40,9 @@ interface Given {
   readonly restore?: Restorable;
 }
 
+/** Of one file where no stream waits: its digest is computed where cancellations and new requests are taken, too. */
+const LONGEST_MS = 2000;
+
 export class SpillPlan {
   readonly #state: SchedulerState;
   readonly #spill: SpillState;
@@ -69,7 +72,7 @@ export class SpillPlan {
     this.#cost = cost;
     this.#nowMs = nowMs;
     const decoding = state.slots.some(({ owner }) => state.requests.get(owner ?? "")?.phase === "decode");
-    this.#longestMs = decoding ? state.config.itlTargetMs : Infinity;
+    this.#longestMs = decoding ? state.config.itlTargetMs : LONGEST_MS;
   }
 
   /** In the order in which they have to be carried out, before all others. */

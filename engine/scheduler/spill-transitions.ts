@@ -56,9 +56,9 @@ export function noteSaved(state: SchedulerState, prefix: SpilledPrefix, bytes: n
   return true;
 }
 
-/** A prefix could not be written: from now on the files that are there have to be enough. */
+/** A prefix could not be written: half the room will do, which after some more failures is no more than what is there. */
 export function noteSaveFailed({ spill }: SchedulerState): void {
-  if (spill !== undefined) spill.limitBytes = spilledBytes(spill);
+  if (spill !== undefined) spill.limitBytes = Math.max(spilledBytes(spill), Math.floor(spill.limitBytes / 2));
 }
 
 export function noteRestored(state: SchedulerState, { bytes }: SpilledPrefix, ms: number): void {

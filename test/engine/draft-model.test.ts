@@ -2,7 +2,8 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { EngineError } from "../../engine/errors.ts";
-import { FAKE_END, FakeBackend, fakeOutput } from "../../engine/fake/backend.ts";
+import { FakeBackend, fakeOutput } from "../../engine/fake/backend.ts";
+import { FAKE_END } from "../../engine/fake/facts.ts";
 import { createEngine } from "../../engine/engine.ts";
 import { vocabularyDifference } from "../../engine/load-draft.ts";
 import { GREEDY, LOAD_OPTIONS, fakeEngine, submitCommand } from "../support/engine.ts";

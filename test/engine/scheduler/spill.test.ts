@@ -206,6 +206,8 @@ describe("files", () => {
     answer(state, 1000, 50);
     answer(state, 2000, 50);
     noteSaveFailed(state);
+    expect(state.spill?.limitBytes).toBe(5000);
+    for (let failures = 1; failures < 6; failures++) noteSaveFailed(state);
     expect(state.spill?.limitBytes).toBe(210);
     answer(state, 3000, 50, 60_000);
     expect(filesOf(state)).toEqual([[2000, 50]]);
