@@ -12,7 +12,7 @@ import { EngineError, asEngineError } from "./errors.ts";
 import type { Drafter, Guessed } from "./drafter.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
 import { nextDeadlineMs, takeExpired } from "./scheduler/deadlines.ts";
-import { checkPlan, checkState } from "./scheduler/invariants.ts";
+import { checkCells, checkPlan, checkState } from "./scheduler/invariants.ts";
 import { planStep } from "./scheduler/plan-step.ts";
 import {
   appendToken,
@@ -161,6 +161,7 @@ export class StepLoop {
     const plan = planStep(this.state, startMs);
     if (CHECK_INVARIANTS) {
       checkState(this.state);
+      checkCells(this.state, (slot) => this.#backend.cellCount(slot));
       checkPlan(this.state, plan);
     }
     if (plan.calls.length === 0) {

@@ -18,6 +18,9 @@ import type {
   StepPlan,
 } from "./types.ts";
 
+/** Sums of floating-point times, taken in different orders. */
+const ROUNDING_MS = 1e-6;
+
 /** @throws {EngineError} `internal`, naming the broken invariant. Call between native calls. */
 export function checkState(state: SchedulerState): void {
   const owned = new Set<string>();
@@ -148,6 +151,24 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
     );
   }
   checkWork(state, plan);
+  checkTime(state, plan);
+}
+
+/** Whoever waits for a token waits for a step that fits, or for one cell that has been saved up for. */
+function checkTime(state: SchedulerState, { calls, turns }: StepPlan): void {
+  const [decode, ...cells] = calls;
+  if (decode?.kind !== "decode" || cells.length === 0) return;
+  const { itlTargetMs, minPrefillShare } = state.config;
+  const cellsMs = cells.reduce((sum, { predictedMs }) => sum + predictedMs, 0);
+  const roomMs = itlTargetMs - decode.predictedMs;
+  const { current, accounts } = state.turns;
+  const savedMs =
+    turns.current === current ? state.prefillCreditMs : (accounts.get(turns.current)?.creditMs ?? 0);
+  const creditMs = savedMs + Math.max(minPrefillShare * decode.predictedMs, roomMs);
+  expect(
+    cellsMs <= roomMs + ROUNDING_MS || (cells.length === 1 && cellsMs <= creditMs + ROUNDING_MS),
+    "a step beside streams fits the target or is one cell that is paid for",
+  );
 }
 
 /** @returns The prefixes that are read, by their slots. */
@@ -222,6 +243,14 @@ function checkWork(state: SchedulerState, plan: StepPlan): void {
     return inLine > taken(name) && running + taken(name) < policy.maxRunning;
   });
   expect(held === free || !able, "nobody waits beside a free slot");
+  const lost = new Set(plan.evictions.map(({ slot }) => slot));
+  const runs = state.slots.some(({ id, owner }) => !lost.has(id) && mayRun(state.requests.get(owner ?? "")));
+  const begins = plan.assignments.some(({ request }) => mayRun(state.requests.get(request)));
+  expect(plan.calls.length > 0 || !(runs || begins), "whoever can be computed has a call");
+}
+
+function mayRun(request: ScheduledRequest | undefined): boolean {
+  return request !== undefined && !request.paused && !request.cancelled;
 }
 
 function mayTake(state: SchedulerState, id: string, victim: ScheduledRequest | undefined): boolean {
@@ -245,7 +274,7 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
     const plug = request === undefined;
     if (!plug) lengths.set(slot, position + tokens.length);
     const owner = state.requests.get(request ?? "");
-    expect(owner?.paused !== true, "who is paused is not computed");
+    expect(owner === undefined || mayRun(owner), "who is paused or cancelled is not computed");
     const adapters = owner === undefined ? undefined : adapterKeyOf(owner);
     expect(plug || adapters === (call.adapters?.key ?? ""), "a call computes with its requests' adapters");
     const isLast = owner !== undefined && position === knownTokens(owner) - 1;
@@ -264,6 +293,16 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
   }
   const shape = call.entries.map((entry) => ({ slot: entry.slot, tokens: entry.tokens.length }));
   expect(devicePasses(shape, state.config.batchTokens).length === call.passes, "passes are as predicted");
+}
+
+/**
+ * That the cells are those that the state speaks of.
+ * @param cellCount Of the device: cells of a slot. Copies count as soon as they are asked for.
+ * @throws {EngineError} `internal`. Call between steps.
+ */
+export function checkCells({ slots }: SchedulerState, cellCount: (slot: SlotId) => number): void {
+  for (const { id, length } of slots)
+    expect(cellCount(id) === length, "a slot has the cells it is said to have");
 }
 
 function expect(holds: boolean, invariant: string): void {
