@@ -145,7 +145,7 @@ class AdmissionRound {
     this.#busy = busy;
     this.#running.splice(this.#running.indexOf(victim), 1);
     this.#order.evict(victim.request);
-    this.evictions.push({ request: victim.request.id, slot: victim.slot });
+    this.evictions.push({ request: victim.request.id, slot: victim.slot, waiter: waiter.id });
     this.#why.push(`evict ${victim.request.id} from slot ${victim.slot} for ${waiter.id}`);
     this.#assign(waiter, choice, victim);
     return true;

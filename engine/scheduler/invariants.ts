@@ -142,11 +142,12 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
     decodes.length <= 1 && (decodes.length === 0 || plan.calls[0] === decodes[0]),
     "decode comes first, once",
   );
-  for (const [slot, request] of lost) {
-    expect(given.has(slot) && state.slots[slot]?.owner === request, "who loses a slot loses it to somebody");
-    const victim = state.requests.get(request);
+  const admitted = new Set(plan.assignments.map(({ request }) => request));
+  for (const { slot, request, waiter } of plan.evictions) {
+    const owned = state.slots[slot]?.owner === request;
+    expect(owned && admitted.delete(waiter), "who loses a slot loses it for somebody who gets one");
     expect(
-      plan.assignments.some(({ request: id, slot: to }) => to === slot && mayTake(state, id, victim)),
+      mayTake(state, waiter, state.requests.get(request)),
       "a slot is lost to a higher class or for a fair share only",
     );
   }

@@ -390,6 +390,8 @@ export interface Assignment {
 export interface Eviction {
   readonly request: RequestId;
   readonly slot: SlotId;
+  /** For whom; it gets this slot or one that was kept for somebody else, who has this one kept then. */
+  readonly waiter: RequestId;
 }
 
 export interface StepPlan {

@@ -252,6 +252,26 @@ describe("eviction", () => {
     expect(runStep(state, 0).evictions).toEqual([]);
   });
 
+  test("who is evicted for may get a slot that was kept for somebody else, who gets the other one then", () => {
+    const state = schedulerState({ slots: 3 });
+    const prompt = Uint32Array.from({ length: 90 }, (_, i) => 5000 + i);
+    addRequest(state, "low", { priority: 3, maxTokens: 150 });
+    runStep(state, 0);
+    addRequest(state, "leader", { priority: 0, prompt });
+    addRequest(state, "held", { priority: 0, prompt });
+    runStep(state, 1);
+    addRequest(state, "another", { priority: 0 });
+    // The empty slot, so that what is computed in the other one is not lost.
+    expect(runStep(state, 2)).toMatchObject({
+      held: ["held"],
+      evictions: [{ request: "low", slot: 0, waiter: "another" }],
+      assignments: [{ request: "another", slot: 2 }],
+    });
+    expect(state.slots.map(({ owner }) => owner)).toEqual([undefined, "leader", "another"]);
+    while (state.requests.get("held")?.slot === undefined) runStep(state, 3);
+    expect(state.requests.get("held")?.slot).toBe(0);
+  });
+
   test("who has lost a slot keeps the next one for a while, and who is nearly done keeps it", () => {
     const state = schedulerState({ slots: 1, contextTokens: 2000 });
     addRequest(state, "low", { priority: 3, maxTokens: 1000 }, 0);
