@@ -12,7 +12,7 @@ import { EngineError, asEngineError } from "./errors.ts";
 import type { Drafter, Guessed } from "./drafter.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
 import { nextDeadlineMs, takeExpired } from "./scheduler/deadlines.ts";
-import { checkCells, checkPlan, checkState } from "./scheduler/invariants.ts";
+import { checkStep } from "./scheduler/invariants.ts";
 import { planStep } from "./scheduler/plan-step.ts";
 import {
   appendToken,
@@ -159,11 +159,7 @@ export class StepLoop {
     this.#releaseCancelled();
     this.#endExpired(startMs);
     const plan = planStep(this.state, startMs);
-    if (CHECK_INVARIANTS) {
-      checkState(this.state);
-      checkCells(this.state, (slot) => this.#backend.cellCount(slot));
-      checkPlan(this.state, plan);
-    }
+    if (CHECK_INVARIANTS) checkStep(this.state, plan, (slot) => this.#backend.cellCount(slot));
     if (plan.calls.length === 0) {
       this.#send();
       this.#notifyIdle();

@@ -297,13 +297,15 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
 }
 
 /**
- * That the cells are those that the state speaks of.
+ * State, plan, and that the cells are those that the state speaks of.
  * @param cellCount Of the device: cells of a slot. Copies count as soon as they are asked for.
- * @throws {EngineError} `internal`. Call between steps.
+ * @throws {EngineError} `internal`. Call before the plan is begun.
  */
-export function checkCells({ slots }: SchedulerState, cellCount: (slot: SlotId) => number): void {
-  for (const { id, length } of slots)
+export function checkStep(state: SchedulerState, plan: StepPlan, cellCount: (slot: SlotId) => number): void {
+  checkState(state);
+  for (const { id, length } of state.slots)
     expect(cellCount(id) === length, "a slot has the cells it is said to have");
+  checkPlan(state, plan);
 }
 
 function expect(holds: boolean, invariant: string): void {
