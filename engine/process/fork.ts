@@ -28,6 +28,15 @@ const SECRETS: ReadonlySet<string> = new Set([
   "HUGGING_FACE_HUB_TOKEN",
 ]);
 
+/** With more threads each decode call may run on another one, and llama.cpp's compute threads lose their cores. */
+const THREADS = { UV_THREADPOOL_SIZE: "1" };
+
+/**
+ * For glibc, which else gives every thread an arena of its own, 64 MiB of addresses in which the free memory of one
+ * is of no use to the others, and keeps up to 64 MiB that has been freed. Who sets them otherwise is obeyed.
+ */
+const MALLOC = { MALLOC_ARENA_MAX: "1", MALLOC_TRIM_THRESHOLD_: "131072" };
+
 /** A process that hung up without ending is killed after this time. */
 const HUNG_UP_MS = 2000;
 
@@ -41,8 +50,7 @@ export function forkEngine(options: ForkOptions = {}): EnginePort {
     stdio: ["ignore", "pipe", "pipe", "ipc"],
     // A debugger port belongs to one process.
     execArgv: process.execArgv.filter((argument) => !argument.startsWith("--inspect")),
-    // With more threads each decode call may run on another one, and llama.cpp's compute threads lose their cores.
-    env: { ...withoutSecrets(process.env), UV_THREADPOOL_SIZE: "1" },
+    env: { ...MALLOC, ...withoutSecrets(process.env), ...THREADS },
   });
   return new ForkedEngine(child, options.onStderr);
 }

@@ -113,6 +113,14 @@ describe("an engine process", () => {
     expect(await ask(new EngineClient(open(() => forkEngine({ entry }))), "threads")).toEqual([1]);
   });
 
+  it("keeps one arena of memory, unless somebody wants more", async () => {
+    expect(await ask(new EngineClient(open(() => forkEngine({ entry }))), "arenas")).toEqual([1]);
+    vi.stubEnv("MALLOC_ARENA_MAX", "4");
+    const client = new EngineClient(open(() => forkEngine({ entry })));
+    vi.unstubAllEnvs();
+    expect(await ask(client, "arenas")).toEqual([4]);
+  });
+
   it("knows no keys", async () => {
     vi.stubEnv("WEFT_API_KEYS", "secret");
     vi.stubEnv("WEFT_ADMIN_KEYS", "secret");

@@ -42,6 +42,9 @@ function answer(
     const found = ["WEFT_API_KEYS", "WEFT_ADMIN_KEYS", "HF_TOKEN"].filter((name) => name in process.env);
     return emit({ type: "tokenized", call, tokens: [found.length] });
   }
+  if (text === "arenas") {
+    return emit({ type: "tokenized", call, tokens: [Number(process.env["MALLOC_ARENA_MAX"])] });
+  }
   if (text === "throw") throw new Error("engine broke");
   if (text === "loop") for (;;);
   const announced = text === "many" ? 1000 : 0;
