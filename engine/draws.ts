@@ -1,8 +1,7 @@
 /** Draws what one entry of a decode call brings: a token, and one more behind each guess that proves right. */
 import { EngineError, asEngineError } from "./errors.ts";
 import type { LogitsHandle, Sampled, Sampler } from "./backend.ts";
-import { refinedByDraws } from "./scheduler/cost-model.ts";
-import type { PlannedEntry, ScheduledRequest, SchedulerState } from "./scheduler/types.ts";
+import type { PlannedEntry, ScheduledRequest } from "./scheduler/types.ts";
 
 export type Draws = readonly [Sampled, ...Sampled[]] | EngineError;
 
@@ -33,12 +32,4 @@ export async function drawTokens(
   } catch (error) {
     return asEngineError(error);
   }
-}
-
-/** Learns what drawing takes from what one step's draws and all that follows from them took, which it returns. */
-export function noteDraws(state: SchedulerState, draws: readonly Draws[], ms: number): number {
-  if (draws.length === 0) return ms;
-  const longest = Math.max(...draws.map((drawn) => (drawn instanceof EngineError ? 1 : drawn.length)));
-  state.cost = refinedByDraws(state.cost, ms, longest);
-  return ms;
 }

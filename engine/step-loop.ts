@@ -6,7 +6,7 @@
  */
 import { performance } from "node:perf_hooks";
 import { CellChanges } from "./cell-changes.ts";
-import { drawTokens, noteDraws } from "./draws.ts";
+import { drawTokens } from "./draws.ts";
 import type { Draws } from "./draws.ts";
 import { EngineError, asEngineError } from "./errors.ts";
 import type { Drafter, Guessed } from "./drafter.ts";
@@ -235,7 +235,7 @@ export class StepLoop {
     this.#takeDraws(drawing, draws);
     for (const plug of call.entries)
       if (plug.request === undefined) this.#backend.truncate(plug.slot, plug.position);
-    this.#noteSampling(noteDraws(this.state, draws, performance.now() - endMs));
+    this.#noteSampling(performance.now() - endMs);
   }
 
   /** Results of the last call travel while the draft model guesses for this one. */

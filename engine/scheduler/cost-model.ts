@@ -11,15 +11,11 @@ const SMOOTHING = 0.25;
 /** One stalled call must not make the next thousand look unaffordable. */
 const MIN_SCALE = 0.2;
 const MAX_SCALE = 5;
-/** The longer ago the last one of its kind, the more the newest observation counts, up to this. */
-const MOST_WEIGHT = 0.75;
-/** A call that took more than so many times what was expected of it has stalled, whatever else it says. */
-const STALLED = 2;
 /**
- * With each call that guesses nothing, what was learned of those that do moves so far towards what was measured at
- * warm-up, so that one mistake does not last. A vain try every thousand calls costs next to nothing.
+ * With each call that guesses nothing, what is known of those that do moves so far towards it: they may not have been
+ * tried for long, and one that stalled must not be the last. A vain try costs less than it would have won.
  */
-const FORGETTING = 1 / 1024;
+const FORGETTING = 1 / 64;
 
 export interface Calibration {
   /** Decode passes over adjacent slots, by ascending width; the first of width 1, the last of all slots. */
@@ -58,12 +54,7 @@ export function calibratedCostModel({ decode, prefill, copyMs, check }: Calibrat
 export function decodeCallMs(cost: CostModel, passWidths: readonly number[], drafts: number): number {
   let ms = 0;
   for (const width of passWidths) ms += decodePassMs(cost, width, drafts);
-  return decodeScaleOf(cost, drafts) * ms;
-}
-
-/** Of decode calls with so many guessed tokens in every slot. */
-export function decodeScaleOf({ decodeScale, draftScale, checks }: CostModel, drafts: number): number {
-  return drafts === 0 ? decodeScale : (checks?.[drafts]?.scale ?? draftScale);
+  return (drafts > 0 ? cost.draftScale : cost.decodeScale) * ms;
 }
 
 /** In ms and without the scale, for one of them; Infinity for more slots than there are. */
@@ -86,70 +77,29 @@ export function prefillCallMs(cost: CostModel, tokens: number): number {
 }
 
 /**
- * The model after a prefill call took `observedMs`.
+ * The model after a call of this kind took `observedMs`.
  * @param unscaledMs What the model expects of it without its scale; 0 teaches nothing. The scale moves towards
  * the ratio of the two rather than by it, so that many calls planned together do not overshoot.
  */
-export function refinedByPrefill(cost: CostModel, observedMs: number, unscaledMs: number): CostModel {
-  if (!(unscaledMs > 0)) return cost;
-  return { ...cost, prefillScale: smoothed(cost.prefillScale, observedMs / unscaledMs) };
-}
-
-/**
- * The same after a decode call. Each number of guesses has a scale of its own: other numbers run in other kernels, and
- * a call of another shape than the one before makes the runtime build its graph again.
- */
-export function refinedByDecode(
+export function refinedCostModel(
   cost: CostModel,
-  drafts: number,
+  kind: "decode" | "draft" | "prefill",
   observedMs: number,
   unscaledMs: number,
 ): CostModel {
   if (!(unscaledMs > 0)) return cost;
-  const plainAge = (cost.plainAge ?? 0) + 1;
-  const checks = (cost.checks ?? []).map((check) => check && { ...check, age: check.age + 1 });
-  if (drafts > 0) {
-    const { scale, age } = checks[drafts] ?? { scale: cost.draftScale, age: Infinity };
-    const observed = notStalledMs(scale, observedMs, unscaledMs) / unscaledMs;
-    checks[drafts] = { scale: smoothed(scale, observed, weightAfter(age)), age: 0 };
-    return { ...cost, checks, draftScale: smoothed(cost.draftScale, observed), plainAge };
+  const next = (scale: number): number => smoothed(scale, observedMs / unscaledMs);
+  if (kind === "decode") {
+    const decodeScale = next(cost.decodeScale);
+    return { ...cost, decodeScale, draftScale: forgotten(cost.draftScale, decodeScale) };
   }
-  const after = {
-    ...cost,
-    decodeScale: smoothed(cost.decodeScale, observedMs / unscaledMs, weightAfter(plainAge)),
-    plainAge: 0,
-  };
-  return {
-    ...after,
-    checks: checks.map((check) => check && { ...check, scale: unobservedScale(check.scale, cost, after) }),
-    draftScale: unobservedScale(cost.draftScale, cost, after),
-  };
+  if (kind === "draft") return { ...cost, draftScale: next(cost.draftScale) };
+  return { ...cost, prefillScale: next(cost.prefillScale) };
 }
 
-/**
- * What is to be thought of another kind of call after a decode call without guesses: when that takes longer than the
- * one before, so will the other.
- */
-export function unobservedScale(scale: number, before: CostModel, { decodeScale }: CostModel): number {
-  // After guesses it is the older knowledge that changes.
-  const followed = (before.plainAge ?? 0) > 0 ? scale : (scale * decodeScale) / before.decodeScale;
-  return followed + FORGETTING * (decodeScale - followed);
-}
-
-/** What is to be learned of a call that is seldom made: one that stalled must not be the last. */
-export function notStalledMs(scale: number, observedMs: number, unscaledMs: number): number {
-  return Math.min(observedMs, STALLED * scale * unscaledMs);
-}
-
-function weightAfter(age: number): number {
-  return Math.min(MOST_WEIGHT, 1 - (1 - SMOOTHING) ** age);
-}
-
-/** The model after drawing tokens behind a call took `ms`, of which so many were drawn one after the other. */
-export function refinedByDraws(cost: CostModel, ms: number, draws: number): CostModel {
-  const eachMs = ms / draws;
-  const before = cost.drawMs ?? eachMs;
-  return { ...cost, drawMs: before + SMOOTHING * (Math.min(eachMs, MAX_SCALE * before) - before) };
+/** A scale that has not been observed, after one more call that goes by another one. */
+export function forgotten(scale: number, other: number): number {
+  return scale + FORGETTING * (other - scale);
 }
 
 /** A file of few cells and one of many. */
@@ -204,8 +154,8 @@ export function refinedTransfer(
 }
 
 /** A scale that has moved towards what was observed. */
-function smoothed(scale: number, observed: number, weight = SMOOTHING): number {
-  return scale + weight * (Math.min(MAX_SCALE, Math.max(MIN_SCALE, observed)) - scale);
+function smoothed(scale: number, observed: number): number {
+  return scale + SMOOTHING * (Math.min(MAX_SCALE, Math.max(MIN_SCALE, observed)) - scale);
 }
 
 /** A value for every width, straight lines between the measured ones; a wider pass is never cheaper. */

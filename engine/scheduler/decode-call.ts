@@ -2,7 +2,7 @@
  * Plans the decode call of a step: a token for every request that can decode, throw-away tokens that close gaps
  * between their slots, and guessed tokens behind them where checking those is cheaper than a step for each.
  */
-import { decodeCallMs, decodeScaleOf } from "./cost-model.ts";
+import { decodeCallMs } from "./cost-model.ts";
 import { isLastKnown, knownToken, planDrafts } from "./draft-length.ts";
 import type { Running } from "./admission.ts";
 import type { DraftPlan } from "./draft-length.ts";
@@ -38,7 +38,7 @@ export function decodeCall(
     ...(drafting === undefined ? {} : { drafting }),
     passes: layout.passWidths.length,
     predictedMs: callMs + (drafting?.predictedMs ?? 0),
-    unscaledMs: callMs / decodeScaleOf(state.cost, drafts),
+    unscaledMs: callMs / (drafts > 0 ? state.cost.draftScale : state.cost.decodeScale),
   };
 }
 

@@ -26,11 +26,8 @@ const DRAFT_LENGTHS = [1, 2, 3, 4, 6, 8] as const;
 /** Guesses must promise this much more than none: predictions are rough, and draws and cuts cost time too. */
 const WORTH_GUESSING = 1.1;
 
-/** Length of an output while none has ended. */
-const ASSUMED_OUTPUT = 64;
-
-/** In a row of steps with guesses one without now and then shows what it takes now. */
-const PLAIN_EVERY = 64;
+/** Catching up must pay within so many tokens of a request, or within as many as it has brought already. */
+const LEAST_HORIZON = 64;
 
 /** Least tokens of a cell for catching up; more where that takes no longer than the step. */
 const LEAST_CATCH_UP = 8;
@@ -88,7 +85,7 @@ export function planDrafts(
     guessers: decoding.map((running) => guesserOf(state, running)),
     lengths: fittingLengths(state, decoding, length),
   };
-  const rate = decoding.length / (decodeCallMs(state.cost, layout.passWidths, 0) + drawMs(state));
+  const rate = decoding.length / decodeCallMs(state.cost, layout.passWidths, 0);
   const single: Choice = { layout, drafts: 0, guessers: [], rate, toBeat: rate * WORTH_GUESSING };
   const without = bestChoice(weighing, single, []);
   const { draft } = state;
@@ -119,12 +116,11 @@ export function knownToken({ prompt, output }: ScheduledRequest, position: numbe
 }
 
 function mayGuess(
-  { config, cost, draft }: SchedulerState,
+  { config, draft }: SchedulerState,
   decoding: readonly Running[],
   layout: DecodeLayout,
 ): boolean {
   if (!config.speculate || !config.canRewind || config.deterministic) return false;
-  if ((cost.plainAge ?? 0) >= PLAIN_EVERY) return false;
   if (config.speculateAdapted === false && decoding[0]?.request.adapters !== undefined) return false;
   if (decoding.some((r) => !isLastKnown(r.request, r.length))) return false;
   if (draft === undefined && !decoding.some(({ request }) => request.drafts?.guesses === true)) return false;
@@ -191,24 +187,15 @@ function bestChoice(
   let best = atLeast;
   for (const { drafts, layout } of lengths) {
     let tokens = guessers.length;
-    let mostHits = 0;
-    for (let i = 0; i < guessers.length; i++) {
-      const hits = expectedHits(chances[i] ?? 0, Math.min(drafts, guessers[i]?.most ?? 0));
-      tokens += hits;
-      mostHits = Math.max(mostHits, hits);
-    }
-    // A slot's tokens are drawn one after the other, slots beside each other.
-    let ms = decodeCallMs(cost, layout.passWidths, drafts) + (1 + mostHits) * drawMs(state);
+    for (let i = 0; i < guessers.length; i++)
+      tokens += expectedHits(chances[i] ?? 0, Math.min(drafts, guessers[i]?.most ?? 0));
+    let ms = decodeCallMs(cost, layout.passWidths, drafts);
     if (draft !== undefined && slots.length > 0)
       ms += draft.cost.decodeScale * guessingMs(draft, slots, fed, drafts);
     const rate = tokens / ms;
     if (rate > best.toBeat) best = { layout, drafts, guessers: modelled, rate, toBeat: rate };
   }
   return best;
-}
-
-function drawMs({ cost }: SchedulerState): number {
-  return cost.drawMs ?? 0;
 }
 
 /** Slots in one device pass need equally many tokens: the others are fed known ones again. */
@@ -238,17 +225,11 @@ function worthCatchingUp(
   const caughtUp = bestChoice(weighing, chosen, [...ready, ...late]);
   if (caughtUp === chosen) return false;
   let tokens = 0;
-  for (const guesser of guessers) tokens += expectedTokens(weighing.state, guesser);
+  for (const { running, most } of guessers)
+    tokens += Math.min(most, Math.max(LEAST_HORIZON, running.request.output.length));
   const savedMs = tokens / chosen.rate - tokens / caughtUp.rate;
   const costMs = late.reduce((ms, { missing }) => ms + catchingUpMs(draft, missing), 0);
   return savedMs > costMs;
-}
-
-/** Of the request still to come: to the length of others, or as much again as it has brought. */
-function expectedTokens({ residenceMs, tokenMs }: SchedulerState, { running, most }: Guesser): number {
-  const { length } = running.request.output;
-  const usual = residenceMs === undefined || !tokenMs ? ASSUMED_OUTPUT : residenceMs / tokenMs;
-  return Math.min(most, Math.max(usual - length, length));
 }
 
 /** A cell of the slot that lacks least. It takes no longer than the step, or streams would stutter. */

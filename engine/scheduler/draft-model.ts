@@ -5,14 +5,7 @@
  * they are cut where a guess was wrong, and what is missing is computed once guesses promise to pay for it. Pure
  * bookkeeping; the native calls are in drafter.ts.
  */
-import {
-  decodePassMs,
-  prefillCallMs,
-  refinedByDecode,
-  notStalledMs,
-  refinedByPrefill,
-  unobservedScale,
-} from "./cost-model.ts";
+import { decodePassMs, forgotten, prefillCallMs, refinedCostModel } from "./cost-model.ts";
 import { adjacentRuns } from "./passes.ts";
 import type { CostModel, DraftModel, DraftSlot, ScheduledRequest, SlotId } from "./types.ts";
 import type { TokenId } from "../protocol.ts";
@@ -94,16 +87,13 @@ export function noteGuesses(draft: DraftModel, id: SlotId, hits: readonly boolea
   }
 }
 
-/**
- * A decode call has gone by without guesses.
- * @param before What was known of the other model's calls before that one, and `after` it.
- */
-export function restDraftModel(draft: DraftModel, before: CostModel, after: CostModel): void {
+/** A step has gone by without it; what other calls take is the best that is known of its own. */
+export function restDraftModel(draft: DraftModel, { decodeScale, prefillScale }: CostModel): void {
   const { cost } = draft;
   draft.cost = {
     ...cost,
-    decodeScale: unobservedScale(cost.decodeScale, before, after),
-    prefillScale: unobservedScale(cost.prefillScale, before, after),
+    decodeScale: forgotten(cost.decodeScale, decodeScale),
+    prefillScale: forgotten(cost.prefillScale, prefillScale),
   };
   for (const slot of draft.slots) slot.hitRate += FORGOTTEN_EACH_STEP * (draft.hitRate - slot.hitRate);
 }
@@ -141,9 +131,5 @@ export function learnDraftCost(
   observedMs: number,
   unscaledMs: number,
 ): void {
-  const { cost } = draft;
-  draft.cost =
-    kind === "prefill"
-      ? refinedByPrefill(cost, notStalledMs(cost.prefillScale, observedMs, unscaledMs), unscaledMs)
-      : refinedByDecode(cost, 0, notStalledMs(cost.decodeScale, observedMs, unscaledMs), unscaledMs);
+  draft.cost = refinedCostModel(draft.cost, kind, observedMs, unscaledMs);
 }

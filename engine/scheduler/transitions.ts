@@ -6,7 +6,7 @@
  */
 import { EngineError } from "../errors.ts";
 import { NO_TURNS, chargeTurn } from "./adapter-turns.ts";
-import { refinedByDecode, refinedByPrefill } from "./cost-model.ts";
+import { refinedCostModel } from "./cost-model.ts";
 import { addDeadlines } from "./deadlines.ts";
 import { followToken, restDraftModel, takeDraftSlot } from "./draft-model.ts";
 import { DraftIndex } from "./draft-index.ts";
@@ -293,14 +293,15 @@ export function isCurrent(state: SchedulerState, entry: PlannedEntry): boolean {
 
 /** Records that a call has run, so that the slots' tokens say what the cells hold. */
 export function completeCall(state: SchedulerState, call: PlannedCall, observedMs: number): void {
-  const { cost, draft } = state;
-  const { kind, drafts, unscaledMs } = call;
-  state.cost =
-    kind === "prefill"
-      ? refinedByPrefill(cost, observedMs, unscaledMs)
-      : refinedByDecode(cost, drafts, observedMs, unscaledMs);
+  state.cost = refinedCostModel(
+    state.cost,
+    call.drafts > 0 ? "draft" : call.kind,
+    observedMs,
+    call.unscaledMs,
+  );
   chargeTurn(state, call, observedMs);
-  if (draft !== undefined && kind === "decode" && drafts === 0) restDraftModel(draft, cost, state.cost);
+  if (state.draft !== undefined && call.kind === "decode" && !call.entries.some(({ byModel }) => byModel))
+    restDraftModel(state.draft, state.cost);
   state.inCopies.clear();
   for (const entry of call.entries) {
     if (entry.request === undefined) continue;

@@ -205,12 +205,6 @@ export interface SpillCost {
   readonly restore: TransferCost;
 }
 
-export interface CheckScale {
-  readonly scale: number;
-  /** Decode calls since it was observed. */
-  readonly age: number;
-}
-
 /** What the calls cost, in ms; refined after every call. See cost-model.ts. */
 export interface CostModel {
   /** A decode pass over `width` adjacent slots, at index `width`; index 0 is 0. Length `slots + 1`. */
@@ -226,14 +220,8 @@ export interface CostModel {
   readonly switchMs?: number;
   /** Observed over predicted, smoothed; covers what the model leaves out (attention length, other load). */
   readonly decodeScale: number;
-  /** The same for decode calls with guessed tokens, of a number that has not been tried. */
+  /** The same for decode calls with guessed tokens. */
   readonly draftScale: number;
-  /** The same by number of guessed tokens in each slot, where it has been tried; absent is nowhere. */
-  readonly checks?: readonly (CheckScale | undefined)[];
-  /** Decode calls since the last one without guesses; absent is 0. */
-  readonly plainAge?: number;
-  /** Drawing a token and taking it in, behind its call; absent is not known yet. */
-  readonly drawMs?: number;
   readonly prefillScale: number;
   /** Where prefixes may be kept in files. */
   readonly spill?: SpillCost;
