@@ -32,6 +32,8 @@ export interface LevelRun<R = RequestRecord> {
   readonly wallMs: number;
 }
 
+/** Requests of one level or scenario at a time; beyond this the client itself, one process, would be what is measured. */
+export const MOST_OPEN = 1024;
 /** A duration with a server that fails at once must not gather records without end. */
 const MAX_REQUESTS_PER_LEVEL = 100_000;
 

@@ -2,6 +2,7 @@
 import { Command, CommanderError, Option } from "commander";
 import type { ArrivalRate } from "./arrivals.ts";
 import type { Endpoint } from "./client.ts";
+import { MOST_OPEN } from "./closed-loop.ts";
 import type { LevelLength } from "./closed-loop.ts";
 import {
   duration,
@@ -100,8 +101,6 @@ export function defaultRequests(concurrency: number): number {
   return Math.max(8, 4 * concurrency);
 }
 
-/** Beyond this the client itself, one process, would be what is measured. */
-const HIGHEST_CONCURRENCY = 1024;
 const MOST_LEVELS = 32;
 const MOST_TOKENS = 1_000_000;
 const DEFAULT_URL = "http://127.0.0.1:9338";
@@ -214,7 +213,7 @@ function createCommand(): Command {
     .option(
       "--concurrency <list>",
       "clients per level (default: 1,4,8,16)",
-      wholeNumbers(MOST_LEVELS, HIGHEST_CONCURRENCY),
+      wholeNumbers(MOST_LEVELS, MOST_OPEN),
     )
     .option("--requests <n>", "requests per level (default: 4 per client, at least 8)", whole(1, 100_000))
     .addOption(
@@ -364,7 +363,7 @@ function toOptions(raw: RawOptions): BenchOptions {
   if (rate === undefined) return { ...closed, concurrency, length: levelLength(raw) };
   return {
     ...closed,
-    concurrency: [HIGHEST_CONCURRENCY],
+    concurrency: [MOST_OPEN],
     length: levelLength(raw) ?? { requests: Math.max(8, Math.ceil(60 * rate)) },
     arrivals: { perSecond: rate, burstiness },
   };

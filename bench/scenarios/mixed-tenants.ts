@@ -4,7 +4,7 @@
  */
 import { setMaxListeners } from "node:events";
 import type { RequestRecord } from "../client.ts";
-import { runLevel, sendStreamed } from "../closed-loop.ts";
+import { MOST_OPEN, runLevel, sendStreamed } from "../closed-loop.ts";
 import type { LevelRun } from "../closed-loop.ts";
 import { formatErrors, formatSummary, number, SUMMARY_HEAD } from "../format.ts";
 import { countErrors, summarizeLevel, toVllmResult, ttftMs } from "../level-summary.ts";
@@ -24,8 +24,6 @@ interface Settings {
   readonly outputTokens: number;
 }
 
-/** Beyond this the client itself, one process, would be what is measured. */
-const MOST_OPEN = 1024;
 /** Chunks that one of the greedy key's streams has shown when the small key begins: the slots are taken by then. */
 const CHUNKS_BEFORE = 16;
 /** Prompts whose length is fitted to the token count; the others have the same words in another order. */

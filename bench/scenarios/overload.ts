@@ -8,7 +8,7 @@
  */
 import { arrivalTimes } from "../arrivals.ts";
 import type { RequestRecord } from "../client.ts";
-import { runLevel, sendStreamed } from "../closed-loop.ts";
+import { MOST_OPEN, runLevel, sendStreamed } from "../closed-loop.ts";
 import type { LevelRun } from "../closed-loop.ts";
 import { formatErrors, formatSummary, number, SUMMARY_HEAD } from "../format.ts";
 import { isGood } from "../goodput.ts";
@@ -17,7 +17,7 @@ import type { Objective } from "../simulate/collector.ts";
 import { summarize } from "../stats.ts";
 import type { Summary } from "../stats.ts";
 import { runUsers } from "./returning-users.ts";
-import type { Visit } from "./returning-users.ts";
+import type { UsersRun, Visit } from "./returning-users.ts";
 import type { Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
 
 interface Settings {
@@ -45,7 +45,7 @@ export const overload: Scenario = {
     "users arrive at --overload times (3) what --concurrency clients (8) get served, for --duration (60); goodput by --ttft (2s) and --itl (200ms)",
   takes: ["overload", "duration", "concurrency", "isl", "osl", "ttft", "itl"],
   formulas: [
-    "capacity        requests a second of a closed loop for half of the duration, between the first end and the last start",
+    "capacity        requests a second of a closed loop for half of the duration, from when each client has ended one to the last end before the last start",
     "goodput         requests a second that ended while users arrived (the first tenth left out), ttft and tpot within the objective",
     "refused         answered 429 or 503; who is told when to come back does, until let in or as long again has passed",
     "right           refusals whose told time is within 30 % of the time from them until their user was let in",
@@ -86,10 +86,10 @@ async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResu
     clock,
     send,
   });
-  const capacity = capacityOf(saturated.records);
+  const capacity = capacityOf(saturated.records, concurrency);
   if (capacity === undefined) return unmeasured(saturated);
   const startMs = clock.nowMs();
-  const visits = await runUsers(turn, {
+  const users = await runUsers(turn, {
     arrivalMs: arrivalTimes({ perSecond: capacity * settings.overload, burstiness: 1 }, roundSeed),
     durationMs,
     patienceMs: 2 * durationMs,
@@ -101,16 +101,22 @@ async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResu
       headers: { [TTFT_HEADER]: String(ttftMs) },
     }),
   });
-  return resultOf({ saturated, capacity, visits, startMs, endMs: clock.nowMs() }, settings);
+  return resultOf({ ...users, saturated, capacity, startMs, endMs: clock.nowMs() }, settings);
 }
 
-/** Requests a second while every client had one open: between the first end and the last start. */
-export function capacityOf(records: readonly RequestRecord[]): number | undefined {
-  const succeeded = records.filter(({ error }) => error === undefined);
-  const fromMs = Math.min(...succeeded.map(({ endMs }) => endMs));
-  const toMs = Math.max(...records.map(({ startMs }) => startMs));
-  const ended = succeeded.filter(({ endMs }) => endMs > fromMs && endMs <= toMs).length;
-  return ended === 0 || toMs <= fromMs ? undefined : ended / ((toMs - fromMs) / 1000);
+/**
+ * Requests a second while every client had one open. Clients that began together end together: the time counts from the
+ * last end of such a wave, or its other ends would be in it without the time they took.
+ */
+export function capacityOf(records: readonly RequestRecord[], clients: number): number | undefined {
+  const lastStartMs = Math.max(...records.map(({ startMs }) => startMs));
+  const endsMs = records
+    .filter(({ error, endMs }) => error === undefined && endMs <= lastStartMs)
+    .map(({ endMs }) => endMs)
+    .sort((a, b) => a - b);
+  const [fromMs, toMs] = [endsMs[clients - 1], endsMs.at(-1)];
+  if (fromMs === undefined || toMs === undefined || toMs <= fromMs) return undefined;
+  return (endsMs.length - clients) / ((toMs - fromMs) / 1000);
 }
 
 function unmeasured({ records }: LevelRun): TurnResult {
@@ -120,28 +126,29 @@ function unmeasured({ records }: LevelRun): TurnResult {
   return { figures: noFigures, lines: [line, ...formatErrors(errors)], summary: {}, errors, records };
 }
 
-interface Measured {
+interface Measured extends UsersRun {
   readonly saturated: LevelRun;
   /** Requests a second. */
   readonly capacity: number;
-  readonly visits: readonly Visit[];
   readonly startMs: number;
   readonly endMs: number;
 }
 
-function resultOf({ saturated, capacity, visits, startMs, endMs }: Measured, settings: Settings): TurnResult {
-  const { durationMs, outputTokens } = settings;
+function resultOf(measured: Measured, settings: Settings): TurnResult {
+  const { saturated, capacity, visits, arrivedMs, held, startMs, endMs } = measured;
+  const { outputTokens } = settings;
   const objective: Objective = settings;
   const answers = visits.flatMap(({ answer }) => (answer === undefined ? [] : [answer]));
-  const [fromMs, toMs] = [startMs + RAMP * durationMs, startMs + durationMs];
+  const [fromMs, toMs] = [startMs + RAMP * arrivedMs, startMs + arrivedMs];
   const within = answers.filter((answer) => answer.endMs > fromMs && answer.endMs <= toMs);
   const seconds = (toMs - fromMs) / 1000;
   const good = within.filter((answer) => isGood(answer, objective)).length;
   const goodput = good / seconds;
   const run = { records: answers, wallMs: endMs - startMs };
   const level = summarizeLevel(run, outputTokens);
-  const refusals = judgeRefusals(visits, endMs);
+  const refusals = judgeRefusals(visits);
   const errors = countErrors([...saturated.records, ...answers]);
+  const letInAtOnce = visits.filter((visit) => visit.refusals.length === 0 && isLetIn(visit.answer)).length;
   const share = goodput / capacity;
   const goodShare = within.length === 0 ? undefined : (100 * good) / within.length;
   return {
@@ -151,7 +158,7 @@ function resultOf({ saturated, capacity, visits, startMs, endMs }: Measured, set
       "capacity req/s": capacity,
       "good % of ended": goodShare,
       "right %": percent(refusals.right, refusals.decided),
-      "overtaken %": percent(refusals.overtaken, refusals.count),
+      "overtaken %": percent(refusals.overtaken, refusals.count - refusals.untold),
       "refusal p50 ms": refusals.answerMs.p50,
       "told p50 ms": refusals.toldMs.p50,
       "took p50 ms": refusals.tookMs.p50,
@@ -162,8 +169,8 @@ function resultOf({ saturated, capacity, visits, startMs, endMs }: Measured, set
       `goodput   ${number(goodput)} req/s   ${(100 * share).toFixed(1)}% of capacity   ` +
         `${good} of ${within.length} that ended in ${number(seconds)} s with ttft <= ${settings.ttftMs} ms, ` +
         `tpot <= ${settings.itlMs} ms`,
-      `users     ${visits.length} came   ${visits.filter((visit) => visit.refusals.length === 0).length} let in at once   ` +
-        `${answers.length} in all`,
+      `users     ${visits.length} came   ${letInAtOnce} let in at once   ` +
+        `${answers.filter(isLetIn).length} in all`,
       `refused   ${refusals.count} times   told p50 ${number(refusals.toldMs.p50)} ms   ` +
         `took p50 ${number(refusals.tookMs.p50)} ms   right ${refusals.right} of ${refusals.decided}   ` +
         `overtaken ${refusals.overtaken}   not told ${refusals.untold}`,
@@ -172,6 +179,11 @@ function resultOf({ saturated, capacity, visits, startMs, endMs }: Measured, set
       formatSummary("ttft (content) ms", level.ttftMs),
       formatSummary("tpot ms", level.tpotMs),
       formatSummary("e2e ms", level.e2eMs),
+      ...(held === 0
+        ? []
+        : [
+            `note: ${held} requests waited at the client, where ${MOST_OPEN} were open: the server got less than was offered`,
+          ]),
       ...formatErrors(errors),
     ],
     summary: {
@@ -179,6 +191,8 @@ function resultOf({ saturated, capacity, visits, startMs, endMs }: Measured, set
       goodputRequestsPerSecond: goodput,
       goodputShareOfCapacity: share,
       users: visits.length,
+      arrivedMs,
+      held,
       refusals,
       ...toVllmResult(run, level),
       request_goodput: goodput,
@@ -204,10 +218,14 @@ interface Refusals {
   readonly tookMs: Summary;
 }
 
-/** @param endMs When nobody waited any longer. */
-export function judgeRefusals(visits: readonly Visit[], endMs: number): Refusals {
+/** Whether somebody was served; what failed without any output may never have got as far. */
+function isLetIn(answer: RequestRecord | undefined): answer is RequestRecord {
+  return answer !== undefined && (answer.error === undefined || answer.outputMs.length > 0);
+}
+
+export function judgeRefusals(visits: readonly Visit[]): Refusals {
   const letIn = visits
-    .flatMap(({ arrivalMs, answer }) => (answer === undefined ? [] : [{ arrivalMs, atMs: answer.startMs }]))
+    .flatMap(({ arrivalMs, answer }) => (isLetIn(answer) ? [{ arrivalMs, atMs: answer.startMs }] : []))
     .sort((a, b) => a.atMs - b.atMs);
   /** Whether a user who came after `arrivalMs` was let in between these times. */
   const isOvertaken = (arrivalMs: number, fromMs: number, toMs: number): boolean => {
@@ -221,6 +239,9 @@ export function judgeRefusals(visits: readonly Visit[], endMs: number): Refusals
   let [untold, decided, right, overtaken] = [0, 0, 0, 0];
   const [answerMs, told, took]: [number[], number[], number[]] = [[], [], []];
   for (const { arrivalMs, refusals, answer } of visits) {
+    // Who was not let in is known to have waited until the last refusal, not what came after it.
+    const served = isLetIn(answer);
+    const knownMs = (served ? answer.startMs : refusals.at(-1)?.atMs) ?? arrivalMs;
     for (const { sentMs, atMs, toldMs } of refusals) {
       answerMs.push(atMs - sentMs);
       if (toldMs === undefined) {
@@ -228,12 +249,12 @@ export function judgeRefusals(visits: readonly Visit[], endMs: number): Refusals
         continue;
       }
       told.push(toldMs);
-      const tookMs = (answer?.startMs ?? endMs) - atMs;
-      if (answer !== undefined) took.push(tookMs);
+      const tookMs = knownMs - atMs;
+      if (served) took.push(tookMs);
       const isRight = Math.abs(toldMs - tookMs) <= RIGHT_WITHIN * tookMs;
       const tooShort = toldMs < (1 - RIGHT_WITHIN) * tookMs;
-      if (answer !== undefined || tooShort) decided += 1;
-      if (answer !== undefined && isRight) right += 1;
+      if (served || tooShort) decided += 1;
+      if (served && isRight) right += 1;
       if (isOvertaken(arrivalMs, atMs, atMs + toldMs)) overtaken += 1;
     }
   }
