@@ -3,7 +3,7 @@ import type { RequestRecord } from "./client.ts";
 import { tpotMs, ttftMs } from "./level-summary.ts";
 import type { Objective } from "./simulate/collector.ts";
 
-/** Whether it succeeded with its TTFT and its TPOT within the objective, as vLLM's `--goodput ttft:… tpot:…` has it. */
+/** Whether it succeeded with its TTFT (to the first content) and its TPOT within the objective. */
 export function isGood(record: RequestRecord, { ttftMs: ttft, itlMs }: Objective): boolean {
   // A request of one token has no time between tokens.
   return record.error === undefined && (ttftMs(record) ?? Infinity) <= ttft && (tpotMs(record) ?? 0) <= itlMs;

@@ -116,10 +116,7 @@ export async function runClosedLoop(
     const run: LevelRun = await runLevel(target, { ...plan, ...arrivals }, prompts, { clock, send });
     const summary = summarizeLevel(run, options.outputTokens);
     const goodput = options.objective && goodputOf(run, options.objective);
-    const vllm = {
-      ...toVllmResult(run, summary),
-      ...(goodput === undefined ? {} : { request_goodput: goodput.requestsPerSecond }),
-    };
+    const vllm = toVllmResult(run, summary, options.objective);
     const result = {
       side,
       round,

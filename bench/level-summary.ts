@@ -1,6 +1,7 @@
 /** The numbers of one level, computed from its request records; each formula is stated where it is computed. */
 import type { RequestRecord } from "./client.ts";
 import type { LevelRun } from "./closed-loop.ts";
+import type { Objective } from "./simulate/collector.ts";
 import { standardDeviation, sum, summarize } from "./stats.ts";
 import type { Summary } from "./stats.ts";
 
@@ -95,22 +96,20 @@ export function gapsOf(timesMs: readonly number[]): number[] {
 /**
  * The same level under the names and definitions of `vllm bench serve`, for notebooks that read its files:
  * a frame with non-empty `choices` is a token, end to end ends with the last such frame.
+ *
+ * @param objective Of `request_goodput`, which is absent without one.
  */
-export function toVllmResult(run: LevelRun, level: LevelSummary): Record<string, number | null> {
+export function toVllmResult(
+  run: LevelRun,
+  level: LevelSummary,
+  objective?: Objective,
+): Record<string, number | null> {
   const succeeded = run.records.filter((record) => record.error === undefined);
-  const lasting = (record: RequestRecord): number =>
-    (record.choiceMs.at(-1) ?? record.startMs) - record.startMs;
   const samples = {
     ttft: present(succeeded.map(ttftAnyChunkMs)),
-    tpot: present(
-      succeeded.map((record) => {
-        const ttft = ttftAnyChunkMs(record);
-        if (ttft === undefined || record.outputTokens < 2) return undefined;
-        return (lasting(record) - ttft) / (record.outputTokens - 1);
-      }),
-    ),
+    tpot: present(succeeded.map(vllmTpotMs)),
     itl: succeeded.flatMap((record) => gapsOf(record.choiceMs)),
-    e2el: succeeded.map(lasting),
+    e2el: succeeded.map(vllmLastingMs),
   };
   const result: Record<string, number | null> = {
     duration: level.wallMs / 1000,
@@ -122,6 +121,14 @@ export function toVllmResult(run: LevelRun, level: LevelSummary): Record<string,
     output_throughput: level.outputTokensPerSecond,
     total_token_throughput: level.totalTokensPerSecond,
   };
+  if (objective !== undefined) {
+    const good = succeeded.filter(
+      (record) =>
+        (ttftAnyChunkMs(record) ?? Infinity) <= objective.ttftMs &&
+        (vllmTpotMs(record) ?? 0) <= objective.itlMs,
+    );
+    result["request_goodput"] = rate(good.length, level.wallMs / 1000);
+  }
   for (const [name, values] of Object.entries(samples)) {
     const { mean, p50, p90, p99 } = summarize(values);
     result[`mean_${name}_ms`] = mean ?? null;
@@ -131,6 +138,17 @@ export function toVllmResult(run: LevelRun, level: LevelSummary): Record<string,
     result[`p99_${name}_ms`] = p99 ?? null;
   }
   return result;
+}
+
+/** Until the last frame with non-empty `choices`. */
+function vllmLastingMs({ choiceMs, startMs }: RequestRecord): number {
+  return (choiceMs.at(-1) ?? startMs) - startMs;
+}
+
+function vllmTpotMs(record: RequestRecord): number | undefined {
+  const ttft = ttftAnyChunkMs(record);
+  if (ttft === undefined || record.outputTokens < 2) return undefined;
+  return (vllmLastingMs(record) - ttft) / (record.outputTokens - 1);
 }
 
 /** Most frequent first. */

@@ -329,6 +329,7 @@ function toOptions(raw: RawOptions): BenchOptions {
   };
   if (raw.scenario === "embeddings") {
     if (raw.report !== undefined) throw new OptionsExit(2, "error: embeddings have no --report");
+    if (raw.endpoint !== "chat") throw new OptionsExit(2, "error: embeddings have no --endpoint");
     return {
       ...http,
       mode: raw.scenario,

@@ -14,6 +14,7 @@ import { summarize } from "../stats.ts";
 import type { Summary } from "../stats.ts";
 import type { Plot, Series } from "../svg-plot.ts";
 import type { PlacedTurn, Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
+import { warmUp } from "./warm-up.ts";
 
 export interface LongBesideShortPlan {
   readonly streamPrompts: readonly string[];
@@ -53,6 +54,8 @@ const SHORTEST_STREAM_TOKENS = 64;
 const STREAM_PROMPT_TOKENS = 32;
 /** Output chunks each stream must have shown before the long prompt arrives: it then decodes steadily. */
 const CHUNKS_BEFORE_ARRIVAL = 16;
+/** Enough to have decoded. */
+const WARM_UP_OUTPUT_TOKENS = 32;
 /** The newcomer's own decoding is not what is measured. */
 const LONG_PROMPT_OUTPUT_TOKENS = 16;
 
@@ -78,23 +81,18 @@ export const longBesideShort: Scenario = {
 };
 
 async function runTurn(
-  { target, send, seed, timeoutMs, warmup, prompts }: ScenarioTurn,
+  turn: ScenarioTurn,
   {
     promptTokens,
     outputTokens,
     streams,
   }: Readonly<Record<"promptTokens" | "outputTokens" | "streams", number>>,
 ): Promise<LongBesideShortRun> {
-  const short = await prompts(
-    0,
-    { promptTokens: STREAM_PROMPT_TOKENS, sharedPrefixTokens: 0 },
-    streams + warmup,
-  );
+  const { target, send, seed, timeoutMs, prompts } = turn;
+  const shortLengths = { promptTokens: STREAM_PROMPT_TOKENS, sharedPrefixTokens: 0 };
+  const short = await prompts(0, shortLengths, streams);
   const long = await prompts(1, { promptTokens, sharedPrefixTokens: 0 }, 1);
-  for (let index = 0; index < warmup; index++) {
-    const prompt = short.prompt(streams + index);
-    await send(target, { prompt, outputTokens: STREAM_PROMPT_TOKENS, seed, timeoutMs });
-  }
+  await warmUp(turn, 2, shortLengths, WARM_UP_OUTPUT_TOKENS);
   const streamPrompts = Array.from({ length: streams }, (_, index) => short.prompt(index));
   const plan = { streamPrompts, longPrompt: long.prompt(0), outputTokens, seed, timeoutMs };
   return runLongBesideShort(target, plan, send);

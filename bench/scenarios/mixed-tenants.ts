@@ -12,6 +12,7 @@ import { OptionsExit } from "../option-values.ts";
 import type { PromptSource } from "../prompts.ts";
 import { quantile, sum } from "../stats.ts";
 import type { Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
+import { warmUp } from "./warm-up.ts";
 
 interface Settings {
   /** Of the greedy key, all sent at once. */
@@ -38,7 +39,7 @@ export const mixedTenants: Scenario = {
     "alone           the small key's requests while the server has nothing else to do",
     "beside          as many after a stream of the greedy key has begun; its rest is given up when they have ended",
     "p95             linear between closest ranks, of however few: of five nearly the longest",
-    "beside / alone  ratio of the two p95",
+    "beside / alone  ratio of the two p95; none unless the greedy key had a request open until the last one beside it began",
   ],
   plan: ({
     requests = 200,
@@ -58,17 +59,13 @@ export const mixedTenants: Scenario = {
 
 async function runTurn(turn: ScenarioTurn, settings: Settings, greedyKey: string): Promise<TurnResult> {
   const { requests, few, promptTokens, outputTokens } = settings;
-  const { target, seed, timeoutMs, warmup } = turn;
   const lengths = { promptTokens, sharedPrefixTokens: 0 };
-  const prompts = await Promise.all([
+  const [ownAlone, ownBeside, others] = await Promise.all([
     turn.prompts(0, lengths, Math.min(FITTED, few)),
     turn.prompts(1, lengths, Math.min(FITTED, few)),
     turn.prompts(2, lengths, Math.min(FITTED, requests)),
-    turn.prompts(3, lengths, Math.max(1, warmup)),
   ]);
-  const [ownAlone, ownBeside, others, unmeasured] = prompts;
-  for (let index = 0; index < warmup; index++)
-    await turn.send(target, { prompt: unmeasured.prompt(index), outputTokens, seed, timeoutMs });
+  await warmUp(turn, 3, lengths, outputTokens);
   const alone = await runSmall(turn, settings, ownAlone);
   const flood = startFlood(turn, settings, { greedyKey, prompts: others });
   await flood.begun;
@@ -136,7 +133,9 @@ function resultOf({ alone, beside, greedy }: Runs, { concurrency, outputTokens }
   const aloneLevel = summarizeLevel(alone, outputTokens);
   const besideLevel = summarizeLevel(beside, outputTokens);
   const [aloneP95, besideP95] = [p95Of(alone.records), p95Of(beside.records)];
-  const ratio = aloneP95 === undefined || besideP95 === undefined ? undefined : besideP95 / aloneP95;
+  const flooded = wasFlooded(beside.records, greedy.records);
+  const ratio =
+    !flooded || aloneP95 === undefined || besideP95 === undefined ? undefined : besideP95 / aloneP95;
   const failed = [...alone.records, ...beside.records, ...greedy.records].filter(
     ({ error }) => error !== undefined && error.kind !== "cancelled",
   );
@@ -164,6 +163,11 @@ function resultOf({ alone, beside, greedy }: Runs, { concurrency, outputTokens }
       formatSummary("ttft beside ms", besideLevel.ttftMs),
       formatSummary("e2e alone ms", aloneLevel.e2eMs),
       formatSummary("e2e beside ms", besideLevel.e2eMs),
+      ...(flooded
+        ? []
+        : [
+            "note: the greedy key had no request open when the last one beside it began, so there is no ratio; more --requests or a larger --osl keep it busy",
+          ]),
       ...formatErrors(errors),
     ],
     summary: {
@@ -180,6 +184,12 @@ function resultOf({ alone, beside, greedy }: Runs, { concurrency, outputTokens }
     errors,
     records: [...beside.records, ...greedy.records],
   };
+}
+
+/** Whether a request of the greedy key was still open when the last one beside it began. */
+function wasFlooded(beside: readonly RequestRecord[], greedy: readonly RequestRecord[]): boolean {
+  const lastStartMs = Math.max(...beside.map(({ startMs }) => startMs));
+  return greedy.some(({ startMs, endMs }) => startMs <= lastStartMs && endMs > lastStartMs);
 }
 
 function p95Of(records: readonly RequestRecord[]): number | undefined {

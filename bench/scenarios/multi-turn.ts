@@ -10,6 +10,7 @@ import { createRng, deriveSeed } from "../rng.ts";
 import { sum, summarize } from "../stats.ts";
 import { Gate } from "./gate.ts";
 import type { Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
+import { warmUp } from "./warm-up.ts";
 
 interface Settings {
   readonly conversations: number;
@@ -59,7 +60,7 @@ export const multiTurn: Scenario = {
 
 async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResult> {
   const { conversations, turns, concurrency, promptTokens, outputTokens } = settings;
-  const { target, clock, seed, timeoutMs, warmup } = turn;
+  const { clock } = turn;
   const lengths = (tokens: number) => ({ promptTokens: tokens, sharedPrefixTokens: 0 });
   const first = await turn.prompts(0, lengths(promptTokens), Math.min(FITTED, conversations));
   const later = await turn.prompts(
@@ -67,9 +68,7 @@ async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResu
     lengths(LATER_TOKENS),
     Math.min(FITTED, Math.max(1, conversations * (turns - 1))),
   );
-  const others = await turn.prompts(2, lengths(promptTokens), Math.max(1, warmup));
-  for (let index = 0; index < warmup; index++)
-    await turn.send(target, { prompt: others.prompt(index), outputTokens, seed, timeoutMs });
+  await warmUp(turn, 2, lengths(promptTokens), outputTokens);
   const startMs = clock.nowMs();
   const gate = new Gate(concurrency);
   const records: TurnRecord[] = [];

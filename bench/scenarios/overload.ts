@@ -19,6 +19,7 @@ import type { Summary } from "../stats.ts";
 import { runUsers } from "./returning-users.ts";
 import type { UsersRun, Visit } from "./returning-users.ts";
 import type { Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
+import { warmUp } from "./warm-up.ts";
 
 interface Settings {
   readonly overload: number;
@@ -75,13 +76,12 @@ export const overload: Scenario = {
 
 async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResult> {
   const { promptTokens, outputTokens, durationMs, ttftMs, concurrency } = settings;
-  const { target, clock, seed, roundSeed, timeoutMs, warmup } = turn;
+  const { target, clock, seed, roundSeed, timeoutMs } = turn;
   const lengths = { promptTokens, sharedPrefixTokens: 0 };
   const closed = await turn.prompts(0, lengths, FITTED);
   const open = await turn.prompts(1, lengths, FITTED);
-  const others = await turn.prompts(2, lengths, Math.max(1, warmup));
   const send = sendStreamed({ outputTokens, seed, timeoutMs }, turn.send);
-  for (let index = 0; index < warmup; index++) await send(target, others.prompt(index), index);
+  await warmUp(turn, 2, lengths, outputTokens);
   const saturated = await runLevel(target, { concurrency, length: { durationMs: durationMs / 2 } }, closed, {
     clock,
     send,
@@ -194,8 +194,7 @@ function resultOf(measured: Measured, settings: Settings): TurnResult {
       arrivedMs,
       held,
       refusals,
-      ...toVllmResult(run, level),
-      request_goodput: goodput,
+      ...toVllmResult(run, level, objective),
       ...level,
     },
     errors,

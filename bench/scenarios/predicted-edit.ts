@@ -12,6 +12,7 @@ import { formatErrors, formatSummary, number, SUMMARY_HEAD } from "../format.ts"
 import { countErrors } from "../level-summary.ts";
 import { median, sum, summarize } from "../stats.ts";
 import type { Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
+import { warmUp } from "./warm-up.ts";
 
 interface Settings {
   readonly requests: number;
@@ -46,7 +47,9 @@ export const predictedEdit: Scenario = {
 async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResult> {
   const { requests, promptTokens, outputTokens } = settings;
   const { target, seed, timeoutMs } = turn;
-  const prompts = await turn.prompts(0, { promptTokens, sharedPrefixTokens: 0 }, requests);
+  const lengths = { promptTokens, sharedPrefixTokens: 0 };
+  const prompts = await turn.prompts(0, lengths, requests);
+  await warmUp(turn, 1, lengths, outputTokens);
   const edits: Edit[] = [];
   const failed: RequestRecord[] = [];
   for (let index = 0; index < requests; index++) {
@@ -101,7 +104,9 @@ function resultOf(edits: readonly Edit[], failed: readonly RequestRecord[]): Tur
   const equal = whole.filter(
     ({ without, predicted }) => without.answer?.content === predicted.answer?.content,
   ).length;
-  const accepted = sum(whole.map(({ predicted }) => predicted.acceptedTokens ?? 0));
+  const counts = whole.flatMap(({ predicted }) => predicted.acceptedTokens ?? []);
+  // Undefined where the server does not say.
+  const accepted = counts.length === 0 ? undefined : sum(counts);
   const plain = summarize(speeds.flatMap(([speed]) => speed ?? []));
   const guided = summarize(speeds.flatMap(([, speed]) => speed ?? []));
   return {
@@ -113,7 +118,7 @@ function resultOf(edits: readonly Edit[], failed: readonly RequestRecord[]): Tur
       "accepted tokens": accepted,
     },
     lines: [
-      `predicted / without ${number(ratio)}   equal ${equal} of ${whole.length}   accepted ${accepted} tokens`,
+      `predicted / without ${number(ratio)}   equal ${equal} of ${whole.length}   accepted ${accepted ?? "-"} tokens`,
       SUMMARY_HEAD,
       formatSummary("without tok/s", plain),
       formatSummary("predicted tok/s", guided),

@@ -9,6 +9,7 @@ import type { RequestRecord } from "../client.ts";
 import { OptionsExit } from "../option-values.ts";
 import { sum } from "../stats.ts";
 import type { Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
+import { warmUp } from "./warm-up.ts";
 
 interface Settings {
   readonly requests: number;
@@ -29,7 +30,7 @@ export const sharedPrefix: Scenario = {
   formulas: [
     "total           first request sent to last request ended",
     "prefilled       prompt tokens that the server did not take from its cache, as its usage counts them",
-    "prefix computed tokens of the prefix among them / tokens of the prefix: 1 is the least there can be",
+    "prefix computed tokens of the prefix among them / tokens of the prefix: about 1 is the least, as a chat template's tokens may be cached",
   ],
   plan: ({ requests = 16, concurrency: clients = 8, sharedPrefix: prefixTokens = 1000, isl, osl = 32 }) => {
     const promptTokens = isl ?? prefixTokens + OWN_TOKENS;
@@ -42,15 +43,12 @@ export const sharedPrefix: Scenario = {
 
 async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResult> {
   const { requests, clients, prefixTokens, promptTokens, outputTokens } = settings;
-  const { target, clock, seed, timeoutMs, warmup } = turn;
+  const { target, clock, seed, timeoutMs } = turn;
   const send = sendStreamed({ outputTokens, seed, timeoutMs }, turn.send);
   const lengths = { promptTokens, sharedPrefixTokens: prefixTokens };
   const prompts = await turn.prompts(0, lengths, requests);
-  if (warmup > 0) {
-    // Of another prefix: this one must be cold.
-    const others = await turn.prompts(1, lengths, warmup);
-    await runLevel(target, { concurrency: 1, length: { requests: warmup } }, others, { clock, send });
-  }
+  // Of another prefix: this one must be cold.
+  await warmUp(turn, 1, lengths, outputTokens);
   const shape = { concurrency: clients, length: { requests } };
   const run = await runLevel(target, shape, prompts, { clock, send });
   const level = summarizeLevel(run, outputTokens);

@@ -85,6 +85,7 @@ describe("parseOptions", () => {
     ["--rate", "2", "--concurrency", "4"],
     ["--rate", "2", "--scenario", "embeddings"],
     ["--scenario", "embeddings", "--report", "f.html"],
+    ["--scenario", "embeddings", "--endpoint", "completions"],
     ["--requests", "0"],
     ["--concurrency", "1,,4"],
     ["--concurrency", "9999"],

@@ -17,7 +17,9 @@ function serve(aloneMs: number, besideMs: number) {
     if (target.apiKey === "greedy") {
       const given = new Promise<RequestRecord>((resolve) => {
         const error = { kind: "cancelled", message: "" } as const;
-        signal?.addEventListener("abort", () => resolve(recordOf(startMs, [startMs], { error })));
+        signal?.addEventListener("abort", () =>
+          resolve(recordOf(startMs, [startMs], { error, endMs: clock.nowMs() })),
+        );
       });
       greedy.push(() => onOutput?.(16));
       if (greedy.length === 3) greedy[1]?.();
@@ -32,7 +34,7 @@ function serve(aloneMs: number, besideMs: number) {
 
 test("the small key asks alone first, then beside the greedy one, which is given up at the end", async () => {
   const { turn, log } = serve(100, 130);
-  const { figures, records, errors, summary } = await plan.run(turn);
+  const { figures, records, errors, summary, lines } = await plan.run(turn);
   expect(log).toEqual(["small", "small", "greedy", "greedy", "greedy", "small", "small"]);
   expect(figures).toMatchObject({
     "beside / alone": 1.3,
@@ -40,9 +42,28 @@ test("the small key asks alone first, then beside the greedy one, which is given
     "alone ttft p95 ms": 100,
     "greedy chunks/s": 3 / 0.26,
   });
+  expect(lines.filter((line) => line.startsWith("note:"))).toEqual([]);
   expect(records).toHaveLength(5);
   expect(errors).toEqual([]);
   expect(summary).toMatchObject({ median_ttft_ms: 130, greedyAnswered: 0 });
+});
+
+test.each([
+  ["ended before the last one beside it began", 349, undefined],
+  ["ended after that", 351, 1.5],
+])("there is a ratio if the flood lasted: it %s", async (_, floodEndMs, ratio) => {
+  const { turn, clock } = fakeTurn(() => recordOf(0, [1]));
+  let asked = 0;
+  const send: SendOne = (target) => {
+    const startMs = clock.nowMs();
+    if (target.apiKey === "greedy") return Promise.resolve(recordOf(startMs, [floodEndMs]));
+    // Alone until 200, beside from 200 and from 350.
+    clock.advance(++asked > 2 ? 150 : 100);
+    return Promise.resolve(recordOf(startMs, [clock.nowMs()]));
+  };
+  const { figures, summary } = await plan.run({ ...turn, send });
+  expect(figures["beside / alone"]).toBe(ratio);
+  expect(summary["ratio"]).toBe(ratio);
 });
 
 test("a greedy key that is refused is counted, and the small one asks all the same", async () => {
@@ -53,7 +74,10 @@ test("a greedy key that is refused is counted, and the small one asks all the sa
         ? recordOf(0, [], { error: { kind: "http_429", message: "too many" } })
         : recordOf(0, [10]),
     );
-  const { figures, errors } = await plan.run({ ...turn, send });
-  expect(figures["beside / alone"]).toBe(1);
+  const { figures, errors, lines } = await plan.run({ ...turn, send });
+  // There was no flood, so nothing was asked beside one.
+  expect(figures["beside / alone"]).toBeUndefined();
+  expect(figures).toMatchObject({ "beside ttft p95 ms": 10, "alone ttft p95 ms": 10 });
+  expect(lines.filter((line) => line.startsWith("note:"))).toHaveLength(1);
   expect(errors).toEqual([{ kind: "http_429", count: 3, example: "too many" }]);
 });

@@ -32,6 +32,17 @@ test("speeds are compared file by file, and so are the texts", async () => {
   expect(figures).toMatchObject({ ratio: 2.5, "equal %": 50, "without tok/s": 10, "accepted tokens": 14 });
 });
 
+test("what nobody says was accepted is not said to be none", async () => {
+  const answer = { content: "a b", calls: [] };
+  const { turn } = fakeTurn(() => recordOf(0, [1, 2], { answer }));
+  const silent = await plan.run(turn);
+  expect(silent.figures["accepted tokens"]).toBeUndefined();
+  expect(silent.lines[0]).toMatch(/accepted - tokens$/);
+  const none = await plan.run(fakeTurn(() => recordOf(0, [1, 2], { answer, acceptedTokens: 0 })).turn);
+  expect(none.figures["accepted tokens"]).toBe(0);
+  expect(none.lines[0]).toMatch(/accepted 0 tokens$/);
+});
+
 test("a file that cannot be written is a failure, and nothing is compared with it", async () => {
   const error = { kind: "http_503", message: "full" } as const;
   const { turn, sent } = fakeTurn(() => recordOf(0, [], { error }));
