@@ -13,14 +13,6 @@ export interface Usage {
   readonly acceptedTokens?: number | undefined;
 }
 
-/** A piece of a tool call, in the order of the stream; the first of an index has its id and name. */
-export interface CallDelta {
-  readonly index: number;
-  readonly id: string;
-  readonly name: string;
-  readonly arguments: string;
-}
-
 export type Payload =
   | { readonly type: "done" }
   | { readonly type: "error"; readonly message: string }
@@ -33,7 +25,6 @@ export type Payload =
       readonly characters: number;
       /** Of a chat's message or of a text completion, without reasoning. */
       readonly content: string;
-      readonly calls: readonly CallDelta[];
       readonly finishReason: string | undefined;
       readonly usage: Usage | undefined;
     };
@@ -61,13 +52,11 @@ export function parsePayload(data: string): Payload {
   const finish = choice?.["finish_reason"];
   const delta = fieldsOf(choice?.["delta"]);
   const content = textOf(choice?.["text"]) + textOf(delta?.["content"]);
-  const calls = callsOf(delta?.["tool_calls"]);
   return {
     type: "chunk",
     choices: choices.length > 0,
-    characters: content.length + reasoningCharacters(delta) + callCharacters(calls),
+    characters: content.length + reasoningCharacters(delta) + callCharacters(delta?.["tool_calls"]),
     content,
-    calls,
     finishReason: typeof finish === "string" ? finish : undefined,
     usage: parseUsage(frame["usage"]),
   };
@@ -89,24 +78,15 @@ function reasoningCharacters(delta: Fields | undefined): number {
   return Math.max(textOf(delta?.["reasoning_content"]).length, textOf(delta?.["reasoning"]).length);
 }
 
-function callCharacters(calls: readonly CallDelta[]): number {
+/** Of their names and arguments. */
+function callCharacters(calls: unknown): number {
+  if (!Array.isArray(calls)) return 0;
   let characters = 0;
-  for (const call of calls) characters += call.name.length + call.arguments.length;
+  for (const call of calls as readonly unknown[]) {
+    const called = fieldsOf(fieldsOf(call)?.["function"]);
+    characters += textOf(called?.["name"]).length + textOf(called?.["arguments"]).length;
+  }
   return characters;
-}
-
-function callsOf(value: unknown): CallDelta[] {
-  if (!Array.isArray(value)) return [];
-  return (value as readonly unknown[]).map((item, position) => {
-    const call = fieldsOf(item);
-    const called = fieldsOf(call?.["function"]);
-    return {
-      index: countOf(call?.["index"]) ?? position,
-      id: textOf(call?.["id"]),
-      name: textOf(called?.["name"]),
-      arguments: textOf(called?.["arguments"]),
-    };
-  });
 }
 
 function parseUsage(value: unknown): Usage | undefined {

@@ -6,7 +6,7 @@
  */
 import { createParser } from "eventsource-parser";
 import { describeErrorBody, parsePayload } from "./chunk.ts";
-import type { CallDelta, Payload, Usage } from "./chunk.ts";
+import type { Payload, Usage } from "./chunk.ts";
 import type { BenchClock } from "./clock.ts";
 
 export type Endpoint = "chat" | "completions" | "embeddings";
@@ -21,22 +21,8 @@ export interface Target {
 
 /** A message of a chat, as it is sent. */
 export interface ChatMessage {
-  readonly role: "system" | "user" | "assistant" | "tool";
+  readonly role: "user" | "assistant";
   readonly content: string;
-  readonly tool_calls?: readonly ToolCall[];
-  readonly tool_call_id?: string;
-}
-
-export interface ToolCall {
-  readonly id: string;
-  readonly type: "function";
-  readonly function: { readonly name: string; readonly arguments: string };
-}
-
-/** What was answered, put together from its chunks. */
-export interface Answer {
-  readonly content: string;
-  readonly calls: readonly ToolCall[];
 }
 
 export interface StreamedRequest {
@@ -52,7 +38,7 @@ export interface StreamedRequest {
   readonly headers?: Readonly<Record<string, string>>;
   /** Ends it with the error `cancelled`. */
   readonly signal?: AbortSignal;
-  /** Whether the record shall have what was answered. */
+  /** Whether the record shall have the content that was answered. */
   readonly keepAnswer?: boolean;
   /** After each chunk with output, with the number of such chunks so far. */
   readonly onOutput?: ((chunks: number) => void) | undefined;
@@ -102,8 +88,8 @@ export interface RequestRecord {
   readonly error: RequestError | undefined;
   /** Of the request's `prediction`. */
   readonly acceptedTokens?: number | undefined;
-  /** If it was to be kept. */
-  readonly answer?: Answer | undefined;
+  /** Its content without reasoning and calls, if that was to be kept. */
+  readonly answer?: string | undefined;
   /** When a refusal says to try again. */
   readonly retryAfterMs?: number | undefined;
 }
@@ -231,7 +217,6 @@ export class Collector {
   readonly #startMs: number;
   readonly #choiceMs: number[] = [];
   readonly #outputMs: number[] = [];
-  readonly #calls = new Map<number, { id: string; name: string; arguments: string }>();
   #content = "";
   #firstChunkMs: number | undefined;
   #frames = 0;
@@ -290,28 +275,8 @@ export class Collector {
       finishReason: this.#finishReason,
       error,
       acceptedTokens: this.#usage?.acceptedTokens,
-      answer: this.#request.keepAnswer === true ? this.#answer() : undefined,
+      answer: this.#request.keepAnswer === true ? this.#content : undefined,
     };
-  }
-
-  #answer(): Answer {
-    const calls = [...this.#calls.values()].map(({ id, name, arguments: args }) => ({
-      id,
-      type: "function" as const,
-      function: { name, arguments: args },
-    }));
-    return { content: this.#content, calls };
-  }
-
-  #keep(content: string, calls: readonly CallDelta[]): void {
-    this.#content += content;
-    for (const { index, id, name, arguments: args } of calls) {
-      const call = this.#calls.get(index) ?? { id: "", name: "", arguments: "" };
-      this.#calls.set(index, call);
-      call.id ||= id;
-      call.name += name;
-      call.arguments += args;
-    }
   }
 
   #take(payload: Payload, arrivedMs: number): void {
@@ -330,7 +295,7 @@ export class Collector {
     this.#usage = payload.usage ?? this.#usage;
     if (payload.choices) this.#choiceMs.push(arrivedMs);
     if (payload.characters === 0) return;
-    if (this.#request.keepAnswer === true) this.#keep(payload.content, payload.calls);
+    if (this.#request.keepAnswer === true) this.#content += payload.content;
     this.#outputMs.push(arrivedMs);
     this.#request.onOutput?.(this.#outputMs.length);
   }

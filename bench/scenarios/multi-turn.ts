@@ -111,7 +111,7 @@ async function converse(
     );
     records.push({ turn, record });
     if (record.error !== undefined) return;
-    messages.push({ role: "assistant", content: record.answer?.content ?? "" });
+    messages.push({ role: "assistant", content: record.answer ?? "" });
     // Readers are not all equally fast.
     const pauseMs = thinkMs * (0.5 + rng.next());
     if (pauseMs > 0 && turn + 1 < turns)

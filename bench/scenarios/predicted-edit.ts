@@ -71,7 +71,7 @@ async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResu
       failed.push(file);
       continue;
     }
-    const expected = changed(file.answer?.content ?? "");
+    const expected = changed(file.answer ?? "");
     // In turns: whoever goes second finds a warmer machine.
     const first = await ask(index % 2 === 0 ? undefined : expected);
     const second = await ask(index % 2 === 0 ? expected : undefined);
@@ -101,9 +101,7 @@ function resultOf(edits: readonly Edit[], failed: readonly RequestRecord[]): Tur
       plain === undefined || guided === undefined ? [] : [guided / plain],
     ),
   );
-  const equal = whole.filter(
-    ({ without, predicted }) => without.answer?.content === predicted.answer?.content,
-  ).length;
+  const equal = whole.filter(({ without, predicted }) => without.answer === predicted.answer).length;
   const counts = whole.flatMap(({ predicted }) => predicted.acceptedTokens ?? []);
   // Undefined where the server does not say.
   const accepted = counts.length === 0 ? undefined : sum(counts);

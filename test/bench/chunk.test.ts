@@ -7,7 +7,6 @@ const nothing = {
   choices: true,
   characters: 0,
   content: "",
-  calls: [],
   finishReason: undefined,
   usage: undefined,
 };
@@ -37,7 +36,12 @@ describe("parsePayload", () => {
     {
       title: "tool-call text counts as output",
       data: '{"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]}}]}',
-      expected: { ...nothing, characters: 3, calls: [{ index: 0, id: "", name: "f", arguments: "{}" }] },
+      expected: { ...nothing, characters: 3 },
+    },
+    {
+      title: "pieces of several calls count together, the id of one does not",
+      data: '{"choices":[{"delta":{"tool_calls":[{"index":0,"id":"c1","function":{"arguments":":1}"}},{"index":1,"function":{"name":"put"}},7]}}]}',
+      expected: { ...nothing, characters: 6 },
     },
     {
       title: "text of a text completion counts",

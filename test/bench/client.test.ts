@@ -238,8 +238,8 @@ describe("what a request can say and keep", () => {
       );
     });
     const messages = [
-      { role: "system", content: "s" },
       { role: "user", content: "u" },
+      { role: "assistant", content: "a" },
     ] as const;
     const record = await streamRequest(
       targetOf(server.url),
@@ -255,13 +255,9 @@ describe("what a request can say and keep", () => {
     await server.close();
     expect(server.bodies).toMatchObject([{ messages, tools: [1], ignore_eos: false, max_tokens: 3 }]);
     expect(server.headers).toMatchObject([{ "x-a": "b" }]);
-    expect(record.answer).toEqual({
-      content: "Let me see.",
-      calls: [
-        { id: "c1", type: "function", function: { name: "get", arguments: '{"a":1}' } },
-        { id: "c2", type: "function", function: { name: "put", arguments: "{}" } },
-      ],
-    });
+    expect(record.answer).toBe("Let me see.");
+    // Two pieces of content and three of calls.
+    expect(record.outputMs).toHaveLength(5);
   });
 });
 

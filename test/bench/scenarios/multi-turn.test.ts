@@ -7,9 +7,7 @@ import { fakeTurn, messagesOf, recordOf } from "./fake-turn.ts";
 const plan = multiTurn.plan({ conversations: 2, turns: 3, isl: 10, osl: 2 });
 
 test("each turn sends the conversation so far, with the answers it got", async () => {
-  const { turn, sent } = fakeTurn((_, index) =>
-    recordOf(0, [1, 2], { answer: { content: `answer ${index}`, calls: [] } }),
-  );
+  const { turn, sent } = fakeTurn((_, index) => recordOf(0, [1, 2], { answer: `answer ${index}` }));
   await plan.run(turn);
   const shapes = sent.map((request) =>
     messagesOf(request)
@@ -33,7 +31,7 @@ test("turns after the first have figures of their own", async () => {
     return recordOf(startMs, [startMs + (later ? 20 : 100), startMs + 150], {
       promptTokens: 50,
       cachedTokens: later ? 40 : 0,
-      answer: { content: "a", calls: [] },
+      answer: "a",
     });
   });
   const { figures, summary, records } = await plan.run(turn);
@@ -58,7 +56,7 @@ test("a conversation ends with its first failure", async () => {
 
 test("time to think passes between turns, not before the first or after the last", async () => {
   const slow = multiTurn.plan({ conversations: 1, turns: 2, isl: 10, osl: 2, think: 1000 });
-  const { turn, sent, clock } = fakeTurn(() => recordOf(0, [1], { answer: { content: "a", calls: [] } }));
+  const { turn, sent, clock } = fakeTurn(() => recordOf(0, [1], { answer: "a" }));
   const waits: number[] = [];
   const after: ScenarioTurn["clock"]["after"] = (delayMs, callback) => {
     waits.push(delayMs);

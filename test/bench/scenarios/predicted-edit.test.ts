@@ -5,7 +5,7 @@ import { fakeTurn, recordOf } from "./fake-turn.ts";
 const plan = predictedEdit.plan({ requests: 2, isl: 10, osl: 11 });
 
 test("the prediction is the file with one word changed, and both ways have the same seed", async () => {
-  const { turn, sent } = fakeTurn(() => recordOf(0, [1, 2], { answer: { content: "a b c d", calls: [] } }));
+  const { turn, sent } = fakeTurn(() => recordOf(0, [1, 2], { answer: "a b c d" }));
   await plan.run(turn);
   const content = "a b changed d";
   expect(changed("a b c d")).toBe(content);
@@ -25,7 +25,7 @@ test("speeds are compared file by file, and so are the texts", async () => {
     const guided = fields?.["prediction"] !== undefined;
     const endMs = guided ? 500 : 1100;
     const content = seed === 2 && guided ? "other" : "same";
-    return recordOf(0, [100, endMs], { outputTokens: 11, acceptedTokens: 7, answer: { content, calls: [] } });
+    return recordOf(0, [100, endMs], { outputTokens: 11, acceptedTokens: 7, answer: content });
   });
   const { figures, errors } = await plan.run(turn);
   expect(errors).toEqual([]);
@@ -33,7 +33,7 @@ test("speeds are compared file by file, and so are the texts", async () => {
 });
 
 test("what nobody says was accepted is not said to be none", async () => {
-  const answer = { content: "a b", calls: [] };
+  const answer = "a b";
   const { turn } = fakeTurn(() => recordOf(0, [1, 2], { answer }));
   const silent = await plan.run(turn);
   expect(silent.figures["accepted tokens"]).toBeUndefined();
