@@ -3,9 +3,10 @@ import { basename } from "node:path";
 import { calibrate } from "./calibrate.ts";
 import { Drafter } from "./drafter.ts";
 import { EngineError } from "./errors.ts";
+import { GREEDY_PARAMS } from "./greedy-params.ts";
 import { MOST_FED, createDraftModel } from "./scheduler/draft-model.ts";
 import type { Backend, BackendLoader } from "./backend.ts";
-import type { DraftFacts, GenerationParams, LoadOptions, ModelFacts } from "./protocol.ts";
+import type { DraftFacts, LoadOptions, ModelFacts } from "./protocol.ts";
 import type { DraftModel } from "./scheduler/types.ts";
 
 export interface LoadedDraft {
@@ -16,32 +17,6 @@ export interface LoadedDraft {
 
 /** Models of one family pad their vocabularies to different sizes; llama.cpp's own bound for what is still one. */
 const MOST_PADDING = 128;
-
-/** What the draft model says is a guess, so the most likely token will do. */
-const GREEDY: GenerationParams = {
-  sampling: {
-    temperature: 0,
-    topP: 1,
-    topK: 0,
-    minP: 0,
-    frequencyPenalty: 0,
-    presencePenalty: 0,
-    repeatPenalty: 1,
-    repeatLastTokens: 0,
-    xtcProbability: 0,
-    xtcThreshold: 0,
-    dry: undefined,
-    logitBias: [],
-    seed: 0,
-  },
-  maxTokens: undefined,
-  minTokens: 0,
-  ignoreEos: false,
-  stopTokenIds: [],
-  grammar: undefined,
-  topLogprobs: undefined,
-  reusePrefix: true,
-};
 
 /**
  * @param path The draft model's file.
@@ -60,7 +35,7 @@ export async function loadDraft(
   const backend = await load(draftOptions(path, options, target.facts), () => undefined);
   try {
     checkFit(name, backend, target);
-    const sampler = backend.createSampler(GREEDY);
+    const sampler = backend.createSampler(GREEDY_PARAMS);
     const drafter = new Drafter({ backend, sampler, target: target.facts });
     const cost = backend.cost ?? (await calibrate(backend, { sampler }));
     const { batchTokens } = backend.facts;

@@ -1,6 +1,7 @@
 /** An engine over the fake model in this process, with its events recorded, and requests to feed it. */
 import { createEngine } from "../../engine/engine.ts";
 import { FakeBackend } from "../../engine/fake/backend.ts";
+import { GREEDY_PARAMS } from "../../engine/greedy-params.ts";
 import type { FakeOptions } from "../../engine/fake/backend.ts";
 import type {
   EngineCommand,
@@ -30,30 +31,7 @@ export const LOAD_OPTIONS: LoadOptions = {
   speculate: true,
 };
 
-export const GREEDY: GenerationParams = {
-  sampling: {
-    temperature: 0,
-    topP: 1,
-    topK: 0,
-    minP: 0,
-    frequencyPenalty: 0,
-    presencePenalty: 0,
-    repeatPenalty: 1,
-    repeatLastTokens: 0,
-    xtcProbability: 0,
-    xtcThreshold: 0.1,
-    dry: undefined,
-    logitBias: [],
-    seed: 0,
-  },
-  maxTokens: 8,
-  minTokens: 0,
-  ignoreEos: false,
-  stopTokenIds: [],
-  grammar: undefined,
-  topLogprobs: undefined,
-  reusePrefix: true,
-};
+export const GREEDY: GenerationParams = { ...GREEDY_PARAMS, maxTokens: 8 };
 
 export function submitCommand(
   id: string,
