@@ -54,6 +54,7 @@ interface Draw {
   readonly logits: LogitsHandle;
   readonly position: number;
   readonly output: readonly TokenId[];
+  readonly bias: Bias;
 }
 
 export class LlamaSampler implements Sampler {
@@ -97,10 +98,10 @@ export class LlamaSampler implements Sampler {
   async sample(logits: LogitsHandle, position: number, output: readonly TokenId[]): Promise<Sampled> {
     // Made before the draw, not behind it: until then the device computes.
     this.#guide?.stateAfter(output);
-    this.#configure(position, output);
-    const drawn = await this.#draw(logits, output);
-    const token =
-      this.#guide === undefined ? drawn : await this.#hold(this.#guide, drawn, { logits, position, output });
+    const draw = { logits, position, output, bias: this.#biasAt(output) };
+    this.#configure(draw);
+    const drawn = await this.#draw(draw);
+    const token = this.#guide === undefined ? drawn : await this.#hold(this.#guide, drawn, draw);
     return { token, logprobs: await this.#observer?.read(logits, token) };
   }
 
@@ -112,10 +113,10 @@ export class LlamaSampler implements Sampler {
     this.#guide?.dispose();
   }
 
-  /** @param more Options of this draw alone. */
-  #configure(position: number, output: readonly TokenId[], more?: AddonSamplerConfig): void {
+  /** @param more Options of this draw alone, its biases among them where they are other ones. */
+  #configure({ position, output, bias }: Draw, more?: AddonSamplerConfig): void {
     if (!this.#varies && this.#configured && more === undefined) return;
-    const config = { ...this.#config(position, output), ...more };
+    const config = { ...this.#config(position, output), ...bias.config, ...more };
     // The addon keeps its generator, used up as it is, when the seed is the same as before: a draw that is made
     // again after a failed call would come out differently.
     if (position === this.#drawnPosition && config.seed !== undefined)
@@ -137,15 +138,14 @@ export class LlamaSampler implements Sampler {
       guide.take(drawn);
       return drawn;
     }
-    const { logits, position, output } = draw;
     // A repeat penalty divides what has been lifted.
     const choices = this.#params.sampling.repeatPenalty === 1 ? guide.choices() : undefined;
     if (choices === undefined) return this.#drawAgain(guide, drawn, draw);
-    const { banned } = this.#biasAfter(output);
+    const { banned, values } = draw.bias;
     const free = new Set(choices.filter((token) => !banned.has(token)));
     if (free.size === 0) throw nothingLeft();
-    this.#configure(position, output, this.#lifted(output, free));
-    const token = await this.#draw(logits, output);
+    this.#configure(draw, lifted(values, free));
+    const token = await this.#draw(draw);
     // Where a penalty has raised another token as much.
     if (!free.has(token)) return this.#drawWithState(guide, draw);
     guide.take(token);
@@ -154,12 +154,11 @@ export class LlamaSampler implements Sampler {
 
   /** From what is left without the refused tokens, which is soon one of the many that are allowed. */
   async #drawAgain(guide: GrammarGuide, refused: TokenId, draw: Draw): Promise<TokenId> {
-    const { logits, position, output } = draw;
-    const values = new Map(this.#loweredByDry(this.#biasAfter(output).values, output));
+    const values = new Map(draw.bias.values);
     values.set(refused, -Infinity);
     for (let draws = 0; draws < MOST_REDRAWS; draws++) {
-      this.#configure(position, output, biasConfig(values));
-      const token = await this.#draw(logits, output);
+      this.#configure(draw, biasConfig(values));
+      const token = await this.#draw(draw);
       if (guide.allows(token)) {
         guide.take(token);
         return token;
@@ -169,21 +168,21 @@ export class LlamaSampler implements Sampler {
     return this.#drawWithState(guide, draw);
   }
 
-  async #drawWithState(guide: GrammarGuide, { logits, position, output }: Draw): Promise<TokenId> {
-    this.#configure(position, output, { grammarEvaluationState: guide.stateAfter(output) });
+  async #drawWithState(guide: GrammarGuide, draw: Draw): Promise<TokenId> {
+    this.#configure(draw, { grammarEvaluationState: guide.stateAfter(draw.output) });
     guide.drawing();
-    const token = await this.#draw(logits, output);
+    const token = await this.#draw(draw);
     if (this.#breaksGrammar(guide, token)) throw nothingLeft();
-    guide.drawn(output.length);
+    guide.drawn(draw.output.length);
     return token;
   }
 
   /** @throws {EngineError} `no_token_allowed` when every token is ruled out, `decode_failed`. */
-  async #draw(logits: LogitsHandle, output: readonly TokenId[]): Promise<TokenId> {
+  async #draw({ logits, bias }: Draw): Promise<TokenId> {
     const token = await this.#drawAny(logits);
     if (token < 0) throw new EngineError("decode_failed", "The runtime has no logits to draw a token from.");
     // Nothing but the lack of any other can have brought it.
-    if (this.#biasAfter(output).banned.has(token)) throw nothingLeft();
+    if (bias.banned.has(token)) throw nothingLeft();
     return token;
   }
 
@@ -214,44 +213,28 @@ export class LlamaSampler implements Sampler {
 
   #config(position: number, output: readonly TokenId[]): AddonSamplerConfig {
     const { sampling } = this.#params;
-    const bias = this.#biasWithDry(output);
     const penalties = usesPenalties(this.#params) ? this.#penalties(output) : {};
     const xtc = this.#xtc(position);
-    if (sampling.temperature <= 0) return { temperature: 0, ...bias, ...penalties, ...xtc };
+    if (sampling.temperature <= 0) return { temperature: 0, ...penalties, ...xtc };
     return {
       temperature: sampling.temperature,
       seed: drawSeed(sampling.seed, position),
       ...(sampling.topK > 0 ? { topK: sampling.topK } : {}),
       ...(sampling.topP < 1 ? { topP: sampling.topP } : {}),
       ...(sampling.minP > 0 ? { minP: sampling.minP } : {}),
-      ...bias,
       ...penalties,
       ...xtc,
     };
   }
 
-  #biasWithDry(output: readonly TokenId[]): AddonSamplerConfig {
-    const { values, config } = this.#biasAfter(output);
-    const lowered = this.#loweredByDry(values, output);
-    return lowered === values ? config : biasConfig(lowered);
-  }
-
-  #loweredByDry(
-    values: ReadonlyMap<TokenId, number>,
-    output: readonly TokenId[],
-  ): ReadonlyMap<TokenId, number> {
+  /** With what DRY takes from tokens that would repeat something. */
+  #biasAt(output: readonly TokenId[]): Bias {
+    const bias = this.#biasAfter(output);
     const penalties = this.#dry?.after(output);
-    if (penalties === undefined || penalties.size === 0) return values;
-    const lowered = new Map(values);
-    for (const [token, penalty] of penalties) lowered.set(token, (lowered.get(token) ?? 0) - penalty);
-    return lowered;
-  }
-
-  /** Biases that put these tokens above all others and leave their order among each other. */
-  #lifted(output: readonly TokenId[], tokens: ReadonlySet<TokenId>): AddonSamplerConfig {
-    const lifted = new Map(this.#loweredByDry(this.#biasAfter(output).values, output));
-    for (const token of tokens) lifted.set(token, (lifted.get(token) ?? 0) + LIFT);
-    return biasConfig(lifted);
+    if (penalties === undefined || penalties.size === 0) return bias;
+    const values = new Map(bias.values);
+    for (const [token, penalty] of penalties) values.set(token, (values.get(token) ?? 0) - penalty);
+    return { values, config: biasConfig(values), banned: bias.banned };
   }
 
   #xtc(position: number): AddonSamplerConfig {
@@ -301,6 +284,13 @@ function biasConfig(values: ReadonlyMap<TokenId, number>): AddonSamplerConfig {
     tokenBiasKeys: Uint32Array.from(values.keys()),
     tokenBiasValues: Float32Array.from(values.values()),
   };
+}
+
+/** Biases that put these tokens above all others and leave their order among each other. */
+function lifted(values: ReadonlyMap<TokenId, number>, tokens: ReadonlySet<TokenId>): AddonSamplerConfig {
+  const above = new Map(values);
+  for (const token of tokens) above.set(token, (above.get(token) ?? 0) + LIFT);
+  return biasConfig(above);
 }
 
 function nativeBias(bias: number): number {
