@@ -270,7 +270,7 @@ function refuseOffline(name: string, options: DownloadOptions): void {
 
 /** The file to load in a folder: the first part of a split model, or the only one. */
 async function firstModelIn(folder: string): Promise<string> {
-  const [first] = (await readdir(folder)).filter((name) => name.endsWith(".gguf")).sort();
+  const [first] = (await readdir(folder)).filter((name) => /\.gguf$/i.test(name)).sort();
   if (first === undefined) {
     throw new ModelFileError(
       "model_not_found",

@@ -55,15 +55,23 @@ export interface ModelHostDeps {
 
 export class ModelHost implements ModelDirectory {
   readonly served: readonly HostedModel[];
+  readonly #byName = new Map<string, ServedModel>();
 
   /** The first model is the default. Nothing runs before `start`. */
   constructor(models: readonly ResolvedModel[], deps: ModelHostDeps) {
     this.served = models.map((model) => new HostedModel(model, deps));
+    const all: ServedModel[] = this.served.flatMap((model) => [model, ...model.adapted]);
+    // Ids go before aliases, and who comes first before who comes later.
+    const names = [...all.map(({ id }) => [id]), ...all.map(({ aliases }) => aliases)];
+    for (const [i, own] of names.entries()) {
+      const model = all[i % all.length];
+      for (const name of own)
+        if (model !== undefined && !this.#byName.has(name)) this.#byName.set(name, model);
+    }
   }
 
   find(name: string): ServedModel | undefined {
-    const all = this.served.flatMap((model) => [model, ...model.adapted]);
-    return all.find(({ id }) => id === name) ?? all.find(({ aliases }) => aliases.includes(name));
+    return this.#byName.get(name);
   }
 
   /**

@@ -15,7 +15,7 @@ export interface HubName {
 const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 /** The largest models are spread over some 200 files. */
 const MAX_PARTS = 1000;
-const PART = /-(\d{5})-of-(\d{5})\.gguf$/;
+const PART = /-(\d{5})-of-(\d{5})(\.gguf)$/i;
 /** Letters, digits, `_`, `.`, `-` in folders, no folder that leads elsewhere. */
 const FILE = /^(?!.*\.\.)[\w.+ -]+(\/[\w.+ -]+)*\.gguf$/i;
 
@@ -36,12 +36,16 @@ export function pageOf(hub: Hub, name: HubName): string {
  */
 export async function filesOf(hub: Hub, name: HubName, signal: AbortSignal): Promise<readonly string[]> {
   const file = name.file ?? (await chosenByHub(hub, name, signal));
-  const count = Number(PART.exec(file)?.[2] ?? 0);
+  const [, , parts = 0, ending = ""] = PART.exec(file) ?? [];
+  const count = Number(parts);
   if (count === 0) return [file];
   if (count > MAX_PARTS) throw unusable(hub, name, `the file ${file} is one of more than ${MAX_PARTS}`);
   const stem = file.replace(PART, "");
   const digits = (value: number): string => String(value).padStart(5, "0");
-  return Array.from({ length: count }, (_, index) => `${stem}-${digits(index + 1)}-of-${digits(count)}.gguf`);
+  return Array.from(
+    { length: count },
+    (_, index) => `${stem}-${digits(index + 1)}-of-${digits(count)}${ending}`,
+  );
 }
 
 /** The hub knows which file is the quantization that a tag names. */

@@ -30,14 +30,7 @@ export async function findModels(
   const reporter = terminalProgress();
   for (const name of options.model.length === 0 ? [DEFAULT_MODEL] : options.model) {
     const model = await resolveModel(name, { reporter });
-    // A broken file is told here in a second, rather than by a native reader in a minute.
-    const header = readGgufHeader(model.path);
-    if (header.adapter !== undefined) {
-      throw new ModelFileError(
-        "model_invalid",
-        `${model.path} is no model but an adapter of one; serve it beside its model with --lora NAME=${name}.`,
-      );
-    }
+    const header = headerOfModel(model.path, name);
     if (found.some(({ model: { id } }) => id === model.id)) {
       throw new ConfigError(
         `Two models would be called "${model.id}"; name one of them: OTHER_NAME=${name}.`,
@@ -56,16 +49,26 @@ export async function findModels(
 /** Paths of draft models by the id of the model that each is for. */
 export async function findDraftModels(
   config: LoadedConfig,
-  served: readonly string[],
+  served: readonly ResolvedModel[],
 ): Promise<ReadonlyMap<string, string>> {
   const reporter = terminalProgress();
   const paths = new Map<string, string>();
   for (const [id, name] of draftModels(config, served)) {
     const { path } = await resolveModel(name, { reporter });
-    readGgufHeader(path);
+    headerOfModel(path, name);
     paths.set(id, path);
   }
   return paths;
+}
+
+/** A broken file is told here in a second, rather than by a native reader in a minute. */
+function headerOfModel(path: string, name: string): GgufHeader {
+  const header = readGgufHeader(path);
+  if (header.adapter === undefined) return header;
+  throw new ModelFileError(
+    "model_invalid",
+    `${path} is no model but an adapter of one; serve it beside its model with --lora NAME=${name}.`,
+  );
 }
 
 function checkNames(found: readonly FoundModel[], adapters: readonly AdapterOption[]): void {

@@ -59,10 +59,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     log.warn({}, `--${name} is visible to every user of this machine; prefer ${variable}`);
   }
   const resolved = await findModels(values);
-  const drafts = await findDraftModels(
-    config,
-    resolved.map(({ id }) => id),
-  );
+  const drafts = await findDraftModels(config, resolved);
   // Not before the models are there: until then a signal ends the process as usual.
   signals = new Signals();
 

@@ -16,7 +16,7 @@ export interface AdapterOption {
 const MOST_SCALE = 100;
 
 const NAME = /^[\w./:-]{1,128}$/;
-const TEXT = /^(?:([^=]+)=)?(.+\.gguf)(?::(-?\d+(?:\.\d+)?))?(?:@(.+))?$/is;
+const TEXT = /^(?:([^=]+)=)?(.+?\.gguf)(?::(-?\d+(?:\.\d+)?))?(?:@(.+))?$/is;
 
 /** `NAME=FILE.gguf:SCALE@MODEL`, repeated or separated by commas; in the file also an object by name. */
 export const adapterOptions: ValueKind<readonly AdapterOption[]> = {

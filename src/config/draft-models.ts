@@ -3,32 +3,50 @@ import { PRESETS } from "../../engine/presets.ts";
 import { ConfigError } from "./config-error.ts";
 import type { LoadedConfig } from "./load-config.ts";
 
-/** `MODEL=NAME`; a name alone is for the only model. */
-const FOR_ONE_OF_SEVERAL = /^([\w.-]+)=(.+)$/s;
+/** What can only be meant as `MODEL=NAME`, whether that model is served or not. */
+const FOR_A_MODEL = /^([\w.-]+)=(.+)$/s;
+
+/** What a model is called. */
+interface Named {
+  readonly id: string;
+  readonly aliases: readonly string[];
+}
 
 /**
- * @param served Ids of the models, in order.
+ * @param served The models, in order.
  * @returns Names of draft models by the id of the model that each guesses for.
  * @throws {ConfigError} When nothing is guessed at all, and for a model that is not served or not named.
  */
-export function draftModels(config: LoadedConfig, served: readonly string[]): Map<string, string> {
+export function draftModels(config: LoadedConfig, served: readonly Named[]): Map<string, string> {
   const chosen = new Map<string, string>();
-  for (const entry of config.values["draft-model"]) {
-    refuseWhereNothingIsGuessed(config);
-    const [, forModel, rest] = FOR_ONE_OF_SEVERAL.exec(entry) ?? [];
-    const [id, name] = forModel === undefined ? [served[0] ?? "", entry] : [forModel, rest ?? ""];
-    if (forModel === undefined && served.length > 1)
-      throw new ConfigError(
-        `Several models are served; say for which one --draft-model ${entry} is: --draft-model ${id}=${entry}.`,
-      );
-    if (!served.includes(id))
-      throw new ConfigError(
-        `--draft-model ${entry} is for "${id}", which is not served; served are: ${served.join(", ")}.`,
-      );
+  const entries = config.values["draft-model"];
+  if (entries.length > 0) refuseWhereNothingIsGuessed(config);
+  for (const entry of entries) {
+    const { id, name } = readEntry(entry, served);
     if (chosen.has(id)) throw new ConfigError(`--draft-model is given twice for "${id}".`);
     chosen.set(id, name);
   }
   return chosen;
+}
+
+/** `MODEL=NAME`; a name alone is for the only model. Names of models and of files may have an `=` of their own. */
+function readEntry(entry: string, served: readonly Named[]): { readonly id: string; readonly name: string } {
+  for (const { id, aliases } of served) {
+    const own = [id, ...aliases].find((name) => entry.startsWith(`${name}=`));
+    if (own !== undefined) return { id, name: entry.slice(own.length + 1) };
+  }
+  const [, other] = FOR_A_MODEL.exec(entry) ?? [];
+  if (other !== undefined) {
+    const ids = served.map(({ id }) => id).join(", ");
+    throw new ConfigError(
+      `--draft-model ${entry} is for "${other}", which is not served; served are: ${ids}.`,
+    );
+  }
+  const id = served[0]?.id ?? "";
+  if (served.length < 2) return { id, name: entry };
+  throw new ConfigError(
+    `Several models are served; say for which one --draft-model ${entry} is: --draft-model ${id}=${entry}.`,
+  );
 }
 
 function refuseWhereNothingIsGuessed({ values, sources }: LoadedConfig): void {

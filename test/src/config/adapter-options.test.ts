@@ -17,6 +17,10 @@ test.each<[given: string, expected: object]>([
   ["pirate=p.gguf@hf:a/b:Q4", { ...PIRATE, model: "hf:a/b:Q4" }],
   ["a=some dir/b@c:d.gguf:2", { name: "a", file: "some dir/b@c:d.gguf", scale: 2, model: undefined }],
   ["dir/p.gguf", { ...PIRATE, name: "p", file: "dir/p.gguf" }],
+  [
+    "pirate=a.gguf.d/p.gguf:0.5@org/repo/x.gguf",
+    { ...PIRATE, file: "a.gguf.d/p.gguf", scale: 0.5, model: "org/repo/x.gguf" },
+  ],
   ["org/pirate:v2=C:\\p.GGUF", { ...PIRATE, name: "org/pirate:v2", file: "C:\\p.GGUF" }],
 ])("%s", (given, expected) => {
   expect(loadConfig({ flags: { lora: [given] }, env: {}, file: undefined }).values.lora).toEqual([expected]);

@@ -4,7 +4,10 @@ import { draftModels } from "../../../src/config/draft-models.ts";
 import { loadConfig } from "../../../src/config/load-config.ts";
 
 const chosen = (served: string[], flags: Record<string, unknown>, env: Record<string, string> = {}) => [
-  ...draftModels(loadConfig({ flags, env, file: undefined }), served),
+  ...draftModels(
+    loadConfig({ flags, env, file: undefined }),
+    served.map((id) => ({ id, aliases: [`${id}-alias`] })),
+  ),
 ];
 
 test("a name alone is for the only model, others say for which", () => {
@@ -16,6 +19,11 @@ test("a name alone is for the only model, others say for which", () => {
   expect(chosen(["a", "b.c"], { "draft-model": ["b.c=./x=y.gguf", "a=small"] })).toEqual([
     ["b.c", "./x=y.gguf"],
     ["a", "small"],
+  ]);
+  const hub = ["a", "org/repo:Q4_K_M"];
+  expect(chosen(hub, { "draft-model": ["org/repo:Q4_K_M=small", "a-alias=tiny"] })).toEqual([
+    ["org/repo:Q4_K_M", "small"],
+    ["a", "tiny"],
   ]);
 });
 
