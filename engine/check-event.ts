@@ -110,6 +110,7 @@ const facts = record({
   embeddings: optional(
     record({ ...shared("dimensions contextTokens", positive), pooling: oneOf("mean", "cls", "last") }),
   ),
+  adapters: optional(list(record({ fingerprint: text }))),
   draft: optional(record({ name: text, ...shared("parameters sizeBytes contextBytes", number) })),
 });
 

@@ -17,7 +17,7 @@ import { LlamaEmbedder, generatesText, isEmbeddingModel } from "./embedder.ts";
 import { fingerprint } from "./fingerprint.ts";
 import { GrammarCache } from "./grammar.ts";
 import { refuseHopeless } from "./memory-need.ts";
-import type { CellShape } from "./memory-need.ts";
+import type { CellShape, KvType } from "./memory-need.ts";
 import { keepsState, windowOf } from "./memory-kind.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
@@ -212,17 +212,17 @@ async function openContext(model: LlamaModel, settings: ContextSettings): Promis
   }
 }
 
-function kvType(type: LoadOptions["kvCacheType"]): "F16" | "Q8_0" | "Q4_0" | "F32" {
+function kvType(type: LoadOptions["kvCacheType"]): KvType {
   return ({ f16: "F16", q8_0: "Q8_0", q4_0: "Q4_0", f32: "F32" } as const)[type];
 }
 
-/** Faster on every device (10 % on a CPU), and needed by llama.cpp for a quantized value cache. */
 /** Of the machine, or what a container is allowed. */
 function memoryBytes(): number {
   const allowed = process.constrainedMemory();
   return allowed > 0 ? Math.min(allowed, totalmem()) : totalmem();
 }
 
+/** Faster on every device (10 % on a CPU), and needed by llama.cpp for a quantized value cache. */
 function usesFlashAttention({ flashAttention }: LoadOptions): boolean {
   return flashAttention !== "off";
 }

@@ -42,7 +42,10 @@ export function runningRequests(state: SchedulerState): Running[] {
   return running;
 }
 
-type Admission = Pick<StepPlan, "evictions" | "assignments" | "held" | "passedOver" | "boundary">;
+interface Admission extends Pick<StepPlan, "evictions" | "assignments" | "held" | "passedOver" | "boundary"> {
+  /** What writing and reading files will take. */
+  readonly filesMs: number;
+}
 
 /** Bounds the work of one plan, since each exchange looks at every slot. */
 const MOST_EVICTIONS_PER_STEP = 4;
@@ -50,7 +53,7 @@ const MOST_EVICTIONS_PER_STEP = 4;
 /** Gives slots to waiting requests; adds them to `running`, and takes those out that lose theirs. */
 export function admit(state: SchedulerState, running: Running[], nowMs: number, why: string[]): Admission {
   if (state.queue.size === 0)
-    return { evictions: [], assignments: [], held: [], passedOver: [], boundary: [] };
+    return { evictions: [], assignments: [], held: [], passedOver: [], boundary: [], filesMs: 0 };
   const round = new AdmissionRound(state, running, nowMs, why);
   while (round.hasFree && round.admitNext()) continue;
   while (!round.hasFree && round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeNext()) continue;
@@ -97,6 +100,7 @@ class AdmissionRound {
       passedOver: [...this.#passedOver],
       // Copies before cuts: the cells that one of them takes may be cut for another request.
       boundary: [...(this.#spill?.operations ?? []), ...this.#copies, ...this.#cuts],
+      filesMs: this.#spill?.plannedMs ?? 0,
     };
   }
 
@@ -107,7 +111,7 @@ class AdmissionRound {
     if (request === undefined || choice === undefined) return false;
     // What is read for another request can be copied in the next step.
     const leader =
-      this.#restored.get(choice.restore?.prefix.id ?? -1) ??
+      (choice.restore && this.#restored.get(choice.restore.prefix.id)) ??
       prefixInTheMaking(request, choice, this.#running, this.#state);
     if (leader === undefined) {
       for (const { id } of passed) this.#passedOver.add(id);

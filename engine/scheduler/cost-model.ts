@@ -76,6 +76,14 @@ export function prefillCallMs(cost: CostModel, tokens: number): number {
   return cost.prefillScale * (cost.prefillCallMs + tokens * cost.prefillTokenMs);
 }
 
+/** In ms, for so many tokens of one sequence, in calls of at most `grid` of them each. */
+export function prefillTokensMs(cost: CostModel, grid: number, tokens: number): number {
+  if (tokens <= 0) return 0;
+  const whole = Math.floor(tokens / grid);
+  const rest = tokens - whole * grid;
+  return whole * prefillCallMs(cost, grid) + (rest > 0 ? prefillCallMs(cost, rest) : 0);
+}
+
 /**
  * The model after a call of this kind took `observedMs`.
  * @param unscaledMs What the model expects of it without its scale; 0 teaches nothing. The scale moves towards

@@ -5,7 +5,7 @@
  * they are cut where a guess was wrong, and what is missing is computed once guesses promise to pay for it. Pure
  * bookkeeping; the native calls are in drafter.ts.
  */
-import { decodePassMs, forgotten, prefillCallMs, refinedCostModel } from "./cost-model.ts";
+import { decodePassMs, forgotten, prefillTokensMs, refinedCostModel } from "./cost-model.ts";
 import { adjacentRuns } from "./passes.ts";
 import type { CostModel, DraftModel, DraftSlot, ScheduledRequest, SlotId } from "./types.ts";
 import type { TokenId } from "../protocol.ts";
@@ -119,9 +119,7 @@ export function guessingMs(
 
 /** In ms, for a slot that lacks so many tokens, in calls of at most a cell each. */
 export function catchingUpMs({ cost, config: { prefillChunk } }: DraftModel, tokens: number): number {
-  const whole = Math.floor(tokens / prefillChunk) * prefillCallMs(cost, prefillChunk);
-  const rest = tokens % prefillChunk;
-  return whole + (rest > 0 ? prefillCallMs(cost, rest) : 0);
+  return prefillTokensMs(cost, prefillChunk, tokens);
 }
 
 /** The guesses of a step, or a cell of catching up, took `observedMs`. */

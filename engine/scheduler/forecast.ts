@@ -5,7 +5,7 @@
  * A slot is expected to be held for as long as slots were held lately. That covers prompts and outputs of any kind
  * without knowing them; where the request that holds one cannot take that long, its own bound counts.
  */
-import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
+import { decodeCallMs, prefillCallMs, prefillTokensMs } from "./cost-model.ts";
 import { isExpired } from "./deadlines.ts";
 import { prefillEnd } from "./prefill-cells.ts";
 import type { OwnerState, ScheduledRequest, SchedulerState } from "./types.ts";
@@ -106,7 +106,7 @@ function promptMs({ config, cost }: SchedulerState, tokens: number, beside: numb
   const cellMs = prefillCallMs(cost, prefillChunk);
   const rest = tokens - whole * prefillChunk;
   const restMs = rest > 0 ? prefillCallMs(cost, rest) : 0;
-  const computeMs = whole * cellMs + restMs;
+  const computeMs = prefillTokensMs(cost, prefillChunk, tokens);
   if (computeMs === 0) return 0;
   // A cell that does not fit into a step is saved up for.
   const creditMs = Math.max(minPrefillShare * decodeMs, stepMs);

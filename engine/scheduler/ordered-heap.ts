@@ -20,11 +20,6 @@ export class OrderedHeap<T> {
     return this.#items[0];
   }
 
-  /** All of them, in no order that matters. */
-  get all(): readonly T[] {
-    return this.#items;
-  }
-
   /** Takes it in, or moves it to where it belongs now. */
   place(item: T): void {
     let index = this.#places.get(item);

@@ -38,18 +38,19 @@ export function policyOf({ config }: SchedulerState, owner: string): OwnerPolicy
 
 /** What giving this request a slot is charged to its owner's counter, in token costs over the weight. */
 export function admissionCost(request: ScheduledRequest, reuse: number, { policy }: OwnerState): number {
-  if (request.charged) return 0;
-  const computed = request.prompt.length - reuse;
-  return (computed * PROMPT_TOKEN_COST + reuse * REUSED_TOKEN_COST) / policy.weight;
+  return request.charged ? 0 : promptCost(request, reuse, policy);
+}
+
+function promptCost({ prompt }: ScheduledRequest, reuse: number, { weight }: OwnerPolicy): number {
+  return ((prompt.length - reuse) * PROMPT_TOKEN_COST + reuse * REUSED_TOKEN_COST) / weight;
 }
 
 /** Of what a request has been charged, the part for a prompt that is still being computed: service not had yet. */
 export function chargedAhead(request: ScheduledRequest, { policy }: OwnerState): number {
-  const { phase, prompt, cachedTokens, output, evictions } = request;
+  const { phase, cachedTokens, output, evictions } = request;
   // What is computed once more has been charged before.
   if (phase !== "prefill" || output.length > 0 || evictions > 0) return 0;
-  const computed = prompt.length - cachedTokens;
-  return (computed * PROMPT_TOKEN_COST + cachedTokens * REUSED_TOKEN_COST) / policy.weight;
+  return promptCost(request, cachedTokens, policy);
 }
 
 /** What of an owner decides when it is its turn. */

@@ -26,7 +26,7 @@ const READING_COST = 2;
 export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const why: string[] = [];
   const running = runningRequests(state);
-  const admission = admit(state, running, nowMs, why);
+  const { filesMs, ...admission } = admit(state, running, nowMs, why);
   if (admission.assignments.length > 0) running.sort((a, b) => a.slot - b.slot);
 
   const calls: PlannedCall[] = [];
@@ -45,7 +45,8 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
     turn.running.filter((r) => !decodes(r)),
   );
   const decodeMs = calls[0] && calls[0].predictedMs + turn.switchMs;
-  const prefill = planPrefill(state, prefilling, { decodeMs, creditMs: turn.creditMs }, why);
+  const times = { decodeMs, filesMs, creditMs: turn.creditMs };
+  const prefill = planPrefill(state, prefilling, times, why);
   calls.push(...prefill.calls);
   return {
     ...admission,
@@ -71,17 +72,27 @@ export function knownTokens(request: ScheduledRequest): number {
   return request.prompt.length + request.output.length;
 }
 
+/** What of a step is given before its prefill is planned, in ms. */
+interface StepTimes {
+  /** Undefined where nobody waits for a token. */
+  readonly decodeMs: number | undefined;
+  /** Of prefixes that are written and read. */
+  readonly filesMs: number;
+  /** Saved up for a cell. */
+  readonly creditMs: number;
+}
+
 /** Whole grid cells, first request first, as many as the inter-token target or the credit allows. */
 function planPrefill(
   state: SchedulerState,
   prefilling: readonly Running[],
-  { decodeMs, creditMs: savedMs }: { readonly decodeMs: number | undefined; readonly creditMs: number },
+  { decodeMs, filesMs, creditMs: savedMs }: StepTimes,
   why: string[],
 ): { calls: PlannedCall[]; creditMs: number } {
   if (prefilling.length === 0) return { calls: [], creditMs: 0 };
   const calls: PlannedCall[] = [];
   let creditMs = savedMs;
-  let roomMs = state.config.itlTargetMs - (decodeMs ?? 0);
+  let roomMs = state.config.itlTargetMs - filesMs - (decodeMs ?? 0);
   for (const cell of gridCells(state, prefilling)) {
     if (decodeMs === undefined) {
       // Nobody waits for a token: one cell, then look again at who has come and gone.

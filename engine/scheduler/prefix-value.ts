@@ -1,7 +1,4 @@
 /** What computed prefixes are worth: the time to compute them again, times the chance that they are wanted again. */
-import { prefillCallMs } from "./cost-model.ts";
-import type { SchedulerState } from "./types.ts";
-
 /** After this long unused, the chance that a prefix is wanted again has fallen to a third. */
 const DECAY_MS = 10 * 60_000;
 /** Chance that a prefix nobody has come back to yet is not wanted again: most requests are asked once. */
@@ -14,13 +11,4 @@ export function reuseChance(
 ): number {
   const ageMs = Math.max(0, nowMs - lastUseMs);
   return Math.exp(-ageMs / DECAY_MS) * (1 - NOT_WANTED_AGAIN ** (hits + 1));
-}
-
-/** Time to compute so many prompt tokens, cell by cell. */
-export function prefillTokensMs({ config, cost }: SchedulerState, tokens: number): number {
-  if (tokens <= 0) return 0;
-  const grid = config.prefillChunk;
-  const whole = Math.floor(tokens / grid);
-  const rest = tokens - whole * grid;
-  return whole * prefillCallMs(cost, grid) + (rest > 0 ? prefillCallMs(cost, rest) : 0);
 }

@@ -2,10 +2,10 @@
  * Which idle slot a request should take, with its own cells, with a copy of another slot's or with a file's: what costs
  * least, counting what is kept, lost and scattered.
  */
-import { decodeCallMs, decodePassMs } from "./cost-model.ts";
+import { decodeCallMs, decodePassMs, prefillTokensMs } from "./cost-model.ts";
 import { decodeLayout, mayPlug } from "./decode-layout.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
-import { prefillTokensMs, reuseChance } from "./prefix-value.ts";
+import { reuseChance } from "./prefix-value.ts";
 import type { Restorable, SpillPlan } from "./spill-plan.ts";
 import type { ScheduledRequest, SchedulerState, Slot, SlotId } from "./types.ts";
 
@@ -46,7 +46,8 @@ export function chooseSlot(
   if (state.config.slotChoice === "oldest") return oldestSlot(state, reuseOf, taken);
   const source = bestSource(reuseOf, overwritten);
   const file = spill?.bestFor(request);
-  const computeMs = (reuse: number): number => prefillTokensMs(state, request.prompt.length - 1 - reuse);
+  const computeMs = (reuse: number): number =>
+    prefillTokensMs(state.cost, state.config.prefillChunk, request.prompt.length - 1 - reuse);
   let best: SlotChoice | undefined;
   const consider = (choice: SlotChoice): void => {
     if (best === undefined || choice.costMs < best.costMs) best = choice;
@@ -115,7 +116,7 @@ function residentLossMs(
   const lost = slot.length - keep;
   if (lost <= 0) return 0;
   const chance = reuseChance(slot, nowMs);
-  const valueMs = chance * prefillTokensMs(state, lost);
+  const valueMs = chance * prefillTokensMs(state.cost, state.config.prefillChunk, lost);
   return spill === undefined ? valueMs : Math.min(valueMs, spill.savedLossMs(slot, keep, chance));
 }
 

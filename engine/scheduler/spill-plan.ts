@@ -5,9 +5,9 @@
  * Of one step; the state knows of a file only when it has been written. What takes longer than the inter-token target is
  * not done beside decoding slots, since a file cannot be written or read in pieces.
  */
-import { spillBytes, transferMs } from "./cost-model.ts";
+import { prefillTokensMs, spillBytes, transferMs } from "./cost-model.ts";
 import { commonPrefixLength, mayCutTo, reusableTokens } from "./prefix-reuse.ts";
-import { prefillTokensMs, reuseChance } from "./prefix-value.ts";
+import { reuseChance } from "./prefix-value.ts";
 import type {
   BoundaryOperation,
   ScheduledRequest,
@@ -40,7 +40,7 @@ interface Given {
   readonly restore?: Restorable;
 }
 
-/** Of one file where no stream waits: its digest is computed where cancellations and new requests are taken, too. */
+/** Of all files of a step where no stream waits: its digest is computed where cancellations and new requests are taken, too. */
 const LONGEST_MS = 2000;
 
 export class SpillPlan {
@@ -48,8 +48,10 @@ export class SpillPlan {
   readonly #spill: SpillState;
   readonly #cost: SpillCost;
   readonly #nowMs: number;
-  /** Longest time that one file may take. */
-  readonly #longestMs: number;
+  /** Time that files may still take in this step. */
+  #leftMs: number;
+  /** Time that those take which are written and read. */
+  plannedMs = 0;
   readonly #saves: SpilledSlot[] = [];
   readonly #restores: RestoredSlot[] = [];
   /** Files that go: to make room, and because their slot has all of them. */
@@ -72,7 +74,7 @@ export class SpillPlan {
     this.#cost = cost;
     this.#nowMs = nowMs;
     const decoding = state.slots.some(({ owner }) => state.requests.get(owner ?? "")?.phase === "decode");
-    this.#longestMs = decoding ? state.config.itlTargetMs : LONGEST_MS;
+    this.#leftMs = decoding ? state.config.itlTargetMs : LONGEST_MS;
   }
 
   /** In the order in which they have to be carried out, before all others. */
@@ -91,7 +93,7 @@ export class SpillPlan {
     let best: Restorable | undefined;
     for (const prefix of this.#kept()) {
       const ms = transferMs(this.#cost.restore, prefix.bytes);
-      if (ms > this.#longestMs) continue;
+      if (ms > this.#leftMs) continue;
       const reuse = reusableTokens(request, prefix, this.#state.config);
       if (reuse > (best?.reuse ?? 0) || (reuse > 0 && reuse === best?.reuse && ms < best.ms))
         best = { prefix, reuse, ms };
@@ -130,7 +132,7 @@ export class SpillPlan {
     if (lost < this.#state.config.prefillChunk) return undefined;
     const bytes = spillBytes(this.#cost, slot.length);
     const chance = certain ? 1 : reuseChance(slot, this.#nowMs);
-    const worthMs = chance * (prefillTokensMs(this.#state, lost) - transferMs(this.#cost.restore, bytes));
+    const worthMs = chance * (this.#computeMs(lost) - transferMs(this.#cost.restore, bytes));
     if (worthMs < WORTH_SAVING * transferMs(this.#cost.save, bytes)) return undefined;
     if (!this.#makeRoom(slot, bytes, worthMs)) return undefined;
     const { length, cacheKey, gridEnd, tailEnd, lastUseMs, hits } = slot;
@@ -139,12 +141,25 @@ export class SpillPlan {
     const firstCell = this.#firstSaved(slot);
     const prefix = { id, tokens, length, firstCell, cacheKey, gridEnd, tailEnd, bytes, lastUseMs, hits };
     this.#saves.push({ type: "save", slot: slot.id, prefix });
+    this.#spend(transferMs(this.#cost.save, bytes));
     return prefix;
   }
 
+  /** So many tokens of a prompt. */
+  #computeMs(tokens: number): number {
+    const { cost, config } = this.#state;
+    return prefillTokensMs(cost, config.prefillChunk, tokens);
+  }
+
+  #spend(ms: number): void {
+    this.#leftMs -= ms;
+    this.plannedMs += ms;
+  }
+
   /** A file of which the slot then has all, or all but what nobody would save, is not kept. */
-  #restore(slot: SlotId, { prefix, reuse }: Restorable): void {
+  #restore(slot: SlotId, { prefix, reuse, ms }: Restorable): void {
     this.#restores.push({ type: "restore", slot, prefix });
+    this.#spend(ms);
     // Where the slot cannot come back to it, it stays.
     const { canRewind, prefillChunk } = this.#state.config;
     if (canRewind && prefix.length - reuse < prefillChunk) this.#moved.add(prefix.id);
@@ -163,7 +178,7 @@ export class SpillPlan {
   #maySave({ id, length }: Slot, keep: number): boolean {
     if (length - keep < this.#state.config.prefillChunk || this.#state.inCopies.has(id)) return false;
     const bytes = spillBytes(this.#cost, length);
-    return bytes <= this.#spill.limitBytes && transferMs(this.#cost.save, bytes) <= this.#longestMs;
+    return bytes <= this.#spill.limitBytes && transferMs(this.#cost.save, bytes) <= this.#leftMs;
   }
 
   /** How much of a slot's prefix is in another slot or in a file. */
@@ -216,8 +231,7 @@ export class SpillPlan {
   }
 
   #worthMs(prefix: SpilledPrefix): number {
-    const savedMs =
-      prefillTokensMs(this.#state, prefix.length) - transferMs(this.#cost.restore, prefix.bytes);
+    const savedMs = this.#computeMs(prefix.length) - transferMs(this.#cost.restore, prefix.bytes);
     return reuseChance(prefix, this.#nowMs) * Math.max(0, savedMs);
   }
 

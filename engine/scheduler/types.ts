@@ -184,7 +184,7 @@ export interface SpilledPrefix {
 /** The prefixes in files; undefined where none are kept. */
 export interface SpillState {
   readonly prefixes: Map<SpillId, SpilledPrefix>;
-  /** Most bytes of all files: those allowed, or what was there when no more could be written. */
+  /** Most bytes of all files: those allowed, halved with each that could not be written, but no less than what is there. */
   limitBytes: number;
   nextId: SpillId;
 }

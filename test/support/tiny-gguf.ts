@@ -120,7 +120,7 @@ export type TinyDecoder = (typeof TINY_DECODERS)[number];
 export const TINY_WINDOW = 32;
 
 /** A model of two layers and 32 dimensions that writes bytes without sense, over 4096 positions. */
-export function writeTinyDecoder(path: string, kind: TinyDecoder): void {
+export function writeTinyDecoder(path: string, kind: TinyDecoder, windowTokens = TINY_WINDOW): void {
   const width = 32;
   const vocabulary = ["<unk>", "<s>", "</s>"].concat(
     Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`),
@@ -189,7 +189,7 @@ export function writeTinyDecoder(path: string, kind: TinyDecoder): void {
       "gemma3.attention.head_count_kv": 1,
       "gemma3.attention.key_length": 16,
       "gemma3.attention.value_length": 16,
-      "gemma3.attention.sliding_window": TINY_WINDOW,
+      "gemma3.attention.sliding_window": windowTokens,
       // One layer with a window, one without.
       "gemma3.attention.sliding_window_pattern": 2,
     },

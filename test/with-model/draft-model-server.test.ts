@@ -80,7 +80,7 @@ test("answers are what they are without it, and it is told of", async () => {
   );
 });
 
-test("after the engine has died it guesses again, and no answer is lost", async () => {
+test("after the engine has died it is there again, and no answer is lost", async () => {
   const answers = checkAll();
   await server.loadThat("a busy slot", ({ busySlots }) => busySlots > 0);
   const [engine] = await childrenOf(server.pid);

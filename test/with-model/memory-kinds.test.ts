@@ -137,8 +137,10 @@ describe("the runtime", () => {
     const whole = await filled("gemma3", 600, { swaFull: true });
     expect([whole.canRewind, whole.firstCell(0)]).toEqual([true, 0]);
     await whole.close();
-    const small = await filled("gemma3", 32, { contextTokens: TINY_WINDOW });
-    expect(small.canRewind).toBe(small.facts.contextTokens <= TINY_WINDOW);
+    const modelPath = fileOf("wide");
+    writeTinyDecoder(modelPath, "gemma3", 256);
+    const small = await filled("gemma3", 224, { modelPath, contextTokens: 256 });
+    expect([small.facts.contextTokens, small.canRewind, small.firstCell(0)]).toEqual([256, true, 0]);
     await small.close();
   });
 });

@@ -94,8 +94,12 @@ class Tally {
   }
 
   /** After guesses only the cells tell how many were right. */
-  recount(state: SchedulerState): void {
-    for (const { owner, length } of state.slots) if (owner !== undefined) this.#fed.set(owner, length);
+  recount({ calls }: StepPlan, state: SchedulerState): void {
+    for (const { entries, drafts } of calls) {
+      if (drafts === 0) continue;
+      for (const { slot, request } of entries)
+        if (request !== undefined) this.#fed.set(request, state.slots[slot]?.length ?? 0);
+    }
   }
 }
 
@@ -165,7 +169,7 @@ test("every plan and state keeps the invariants, every token is computed once, a
         }
         const plan = runStep(state, nowMs);
         tally.follow(plan);
-        tally.recount(state);
+        tally.recount(plan, state);
         seen.evicted += plan.evictions.length;
         seen.copied += plan.boundary.filter(({ type }) => type === "copy").length;
         seen.guessed += plan.calls.filter(({ drafts }) => drafts > 0).length;

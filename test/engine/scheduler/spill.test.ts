@@ -165,6 +165,25 @@ describe("beside decoding slots", () => {
       expect(operationsOf(runStep(state, 10))[0]?.startsWith("save")).toBe(saved);
     }
   });
+
+  test("nor are all of a step together, and prefill has what they leave", () => {
+    const busy = (config: Partial<SchedulerConfig>): StepPlan => {
+      const state = withFiles({ slots: 3, ...config });
+      answer(state, 1000, 50);
+      answer(state, 2000, 50);
+      addRequest(state, "b", { prompt: text(3000, 20), maxTokens: 100 });
+      for (let step = 0; step < 5; step++) runStep(state, step);
+      addRequest(state, "c", { prompt: text(4000, 50), maxTokens: 1 });
+      addRequest(state, "d", { prompt: text(5000, 50), maxTokens: 1 });
+      return runStep(state, 10);
+    };
+    const saves = (plan: StepPlan): number => plan.boundary.filter(({ type }) => type === "save").length;
+    const prefills = (plan: StepPlan): number => plan.calls.filter(({ kind }) => kind === "prefill").length;
+    // A file takes 5.2 ms, a decode call 11 ms and a cell 30 ms.
+    expect([8, 12].map((itlTargetMs) => saves(busy({ itlTargetMs })))).toEqual([1, 2]);
+    expect(prefills(busy({ itlTargetMs: 45 }))).toBe(0);
+    expect(prefills(busy({ itlTargetMs: 45, spillBytes: 0 }))).toBe(1);
+  });
 });
 
 describe("files", () => {
