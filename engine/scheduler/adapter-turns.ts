@@ -5,6 +5,9 @@
  * Deficit round robin on device time: in its turn a set gets a quantum, and has the device until what its calls have
  * really taken has used it up. What it takes more, since a step is not cut, it waits for the next time. So no set waits
  * for more than a quantum and a step of each other one, however many requests those have and however long theirs take.
+ *
+ * Quanta are as long as their sets' shares: an owner's weight goes to all its sets together. A set costs its owner
+ * nothing to make (any scale of an adapter is another one), so it must not bring it more of the device.
  */
 import type { Running } from "./admission.ts";
 import type { PlannedCall, ScheduledRequest, SchedulerState } from "./types.ts";
@@ -26,6 +29,8 @@ export interface TurnAccount {
   deficitMs: number;
   /** Its credit for prefill while it is not the current one. */
   readonly creditMs: number;
+  /** Its part of the device; that of all sets together is 1. */
+  readonly share: number;
 }
 
 export interface Turn {
@@ -76,11 +81,33 @@ export function chargeTurn(
 
 /** Copies, in the order of their turns; sets with nothing to do lose theirs, new ones come last. */
 function accountsOf(state: SchedulerState, active: readonly Running[]): Map<string, TurnAccount> {
-  const keys = new Set(active.map(({ request }) => adapterKeyOf(request)));
+  const shares = sharesOf(state, active);
   const accounts = new Map<string, TurnAccount>();
-  for (const [key, account] of state.turns.accounts) if (keys.has(key)) accounts.set(key, { ...account });
-  for (const key of keys) if (!accounts.has(key)) accounts.set(key, { deficitMs: 0, creditMs: 0 });
+  for (const [key, account] of state.turns.accounts) {
+    const share = shares.get(key);
+    if (share !== undefined) accounts.set(key, { ...account, share });
+  }
+  for (const [key, share] of shares)
+    if (!accounts.has(key)) accounts.set(key, { deficitMs: 0, creditMs: 0, share });
   return accounts;
+}
+
+/** Each owner's weight, dealt out among its sets. */
+function sharesOf({ owners }: SchedulerState, active: readonly Running[]): Map<string, number> {
+  const setsOf = new Map<string, Set<string>>();
+  for (const { request } of active) {
+    const sets = setsOf.get(request.tenant);
+    if (sets === undefined) setsOf.set(request.tenant, new Set([adapterKeyOf(request)]));
+    else sets.add(adapterKeyOf(request));
+  }
+  const weightOf = (tenant: string): number => owners.get(tenant)?.policy.weight ?? 1;
+  const allWeights = [...setsOf.keys()].reduce((sum, tenant) => sum + weightOf(tenant), 0);
+  const shares = new Map<string, number>();
+  for (const [tenant, sets] of setsOf) {
+    const each = weightOf(tenant) / sets.size / allWeights;
+    for (const key of sets) shares.set(key, (shares.get(key) ?? 0) + each);
+  }
+  return shares;
 }
 
 /** The current set as long as it has time left; else the first that has some when quanta are dealt out in turn. */
@@ -89,18 +116,20 @@ function chooseTurn({ cost, config, turns }: SchedulerState, accounts: Map<strin
   if ((accounts.get(current)?.deficitMs ?? 0) > 0) return current;
   // Together the others' turns must not take longer than anybody wants to wait for a token.
   const longestMs = config.itlTargetMs / (accounts.size - 1);
-  const quantumMs = Math.max(LEAST_QUANTUM_MS, Math.min(SWITCHES_PER_TURN * (cost.switchMs ?? 0), longestMs));
+  const usualMs = Math.min(SWITCHES_PER_TURN * (cost.switchMs ?? 0), longestMs);
+  const quantumOf = (key: string): number =>
+    Math.max(LEAST_QUANTUM_MS, usualMs) * (accounts.get(key)?.share ?? 0) * accounts.size;
   const waiting = [...accounts.keys()].filter((key) => key !== current);
   const order = accounts.has(current) ? [...waiting, current] : waiting;
   /** Times its turn has to come before it has some time. */
   const turnsNeeded = (key: string): number =>
-    Math.floor(Math.max(0, -(accounts.get(key)?.deficitMs ?? 0)) / quantumMs) + 1;
+    Math.floor(Math.max(0, -(accounts.get(key)?.deficitMs ?? 0)) / quantumOf(key)) + 1;
   const rounds = Math.min(...order.map(turnsNeeded));
   const chosen = order.find((key) => turnsNeeded(key) === rounds) ?? current;
   let dealt = rounds;
   for (const key of order) {
     const account = accounts.get(key);
-    if (account !== undefined) account.deficitMs += dealt * quantumMs;
+    if (account !== undefined) account.deficitMs += dealt * quantumOf(key);
     // Those behind the chosen one have not had their turn in the last round.
     if (key === chosen) dealt -= 1;
   }

@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import type { AdapterSet } from "../../../engine/adapters.ts";
 import { chargeTurn, nextTurn } from "../../../engine/scheduler/adapter-turns.ts";
 import type { Running } from "../../../engine/scheduler/admission.ts";
+import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
 import { planStep } from "../../../engine/scheduler/plan-step.ts";
 import { setPaused } from "../../../engine/scheduler/transitions.ts";
 import type { SchedulerState, StepPlan } from "../../../engine/scheduler/types.ts";
@@ -101,6 +102,58 @@ describe("device time", () => {
     const { state, running } = stateWith(["", "set1", "set2"], 1000);
     const turns = Array.from({ length: 12 }, () => step(state, running, () => 25));
     expect(turns.map((key) => key.at(-1) ?? "-").join("")).toBe("1122--1122--");
+  });
+
+  test("is an owner's by its weight, into however many sets it divides what it has", () => {
+    fc.assert(
+      fc.property(
+        fc.array(
+          fc.record({ sets: fc.integer({ min: 1, max: 5 }), weight: fc.integer({ min: 1, max: 4 }) }),
+          {
+            minLength: 2,
+            maxLength: 3,
+          },
+        ),
+        fc.array(fc.double({ min: 0.01, max: 40, noNaN: true }), { minLength: 100, maxLength: 300 }),
+        (owners, times) => {
+          const policies = owners.map(
+            ({ weight }, owner) => [`o${owner}`, { ...DEFAULT_FAIRNESS.others, weight }] as const,
+          );
+          const fairness = { ...DEFAULT_FAIRNESS, owners: new Map(policies) };
+          const state = schedulerState({ slots: 15, itlTargetMs: ITL_TARGET_MS, fairness });
+          state.cost = { ...state.cost, switchMs: 1 };
+          const held = owners.flatMap(({ sets }, owner) =>
+            Array.from({ length: sets }, (_, set) => ({ tenant: `o${owner}`, key: `o${owner}s${set}` })),
+          );
+          for (const { tenant, key } of held)
+            addRequest(state, key, { tenant, adapters: setOf(key), cacheKey: key });
+          const running = [...state.requests.values()].map((request, slot) => ({ request, slot, length: 0 }));
+          const spentMs = owners.map(() => 0);
+          for (const ms of times) {
+            const owner = Number(step(state, running, () => ms).charAt(1));
+            spentMs[owner] = (spentMs[owner] ?? 0) + ms;
+          }
+          const perWeight = owners.map(({ weight }, owner) => (spentMs[owner] ?? 0) / weight);
+          const longestMs = Math.max(...times);
+          // Each of its sets is at most a turn and two steps from what it should have had.
+          const most = Math.max(
+            ...owners.map(({ sets, weight }) => (sets * (held.length * 10 + 2 * longestMs)) / weight),
+          );
+          expect(Math.max(...perWeight) - Math.min(...perWeight)).toBeLessThanOrEqual(most);
+        },
+      ),
+    );
+  });
+
+  test("is halved between two keys, though one of them asks for four sets", () => {
+    const state = schedulerState({ slots: 5, itlTargetMs: ITL_TARGET_MS });
+    state.cost = { ...state.cost, switchMs: 1 };
+    for (const key of ["b1", "b2", "b3", "b4"]) addRequest(state, key, { tenant: "b", adapters: setOf(key) });
+    addRequest(state, "a", { tenant: "a", adapters: setOf("a1") });
+    const running = [...state.requests.values()].map((request, slot) => ({ request, slot, length: 0 }));
+    const turns = Array.from({ length: 400 }, () => step(state, running, () => 5));
+    expect(turns.filter((key) => key === "a1").length).toBeGreaterThanOrEqual(196);
+    expect(turns.filter((key) => key === "a1").length).toBeLessThanOrEqual(204);
   });
 });
 
