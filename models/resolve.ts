@@ -6,6 +6,7 @@ import type { ModelOverrides } from "./catalogue.ts";
 import type { NamedAdapter } from "./loaded-model.ts";
 import { fetchFromHub, fetchPublished, isOffline, modelCacheDirectory } from "./download.ts";
 import type { DownloadOptions, DownloadReporter } from "./download.ts";
+import { parseHubName } from "./hub/hub-names.ts";
 import { ModelFileError } from "./model-file-error.ts";
 import { packageRoot } from "./package-root.ts";
 
@@ -62,7 +63,7 @@ async function locate(name: string, options: ResolveOptions): Promise<ResolvedMo
     env,
   };
   if (name.startsWith("hf:")) {
-    checkHubName(name);
+    if (parseHubName(name) === undefined) throw notAName(name);
     const path = await fetchFromHub(name, download);
     return { id: name.slice(3), path, aliases: [name], createdSeconds: createdOf(path, name), source: "hub" };
   }
@@ -82,11 +83,8 @@ async function locate(name: string, options: ResolveOptions): Promise<ResolvedMo
   return { id: stem(name), path, aliases: [], createdSeconds: createdOf(path, name), source: "file" };
 }
 
-/** A hub name becomes part of a path, so it must be what it claims to be. */
-function checkHubName(name: string): void {
-  const shape = /^hf:[\w.-]+\/[\w.-]+(:[\w.-]+|(\/[\w.-]+)+\.gguf)?$/;
-  if (name.length <= 200 && shape.test(name) && !name.includes("..")) return;
-  throw new ModelFileError(
+function notAName(name: string): ModelFileError {
+  return new ModelFileError(
     "model_not_found",
     `${JSON.stringify(name.slice(0, 200))} is not a model name; write hf:org/repo, hf:org/repo:Q4_K_M or hf:org/repo/file.gguf.`,
   );

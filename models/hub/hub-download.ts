@@ -39,6 +39,10 @@ const VERSION = ".version";
 export async function downloadFromHub(download: HubDownload): Promise<string> {
   const { hub, directory } = download;
   const name = parseHubName(download.name);
+  if (name === undefined) {
+    const reason = `${JSON.stringify(download.name.slice(0, 200))} is not a name of a hub`;
+    throw new HubError({ reason, advice: "Write hf:org/repo/file.gguf.", isUnknown: true });
+  }
   const files = await persist(hub, () => withStallWatch(({ signal }) => filesOf(hub, name, signal)));
   for (const [index, file] of files.entries()) {
     download.onPart(index, files.length);

@@ -21,6 +21,8 @@ export class HubError extends Error {
   }
 }
 
+const THE_TOKEN = "the token (HF_TOKEN, or that of `hf auth login`)";
+
 /** What to say of an answer of the hub itself that is none of success. */
 export function hubRefusal(
   answer: Response,
@@ -32,12 +34,12 @@ export function hubRefusal(
   const known = token !== undefined;
   if (status === 401) {
     const advice = known
-      ? `The token in HF_TOKEN is wrong or expired, or the name is: look at ${page}.`
+      ? `Either ${THE_TOKEN} is wrong or expired, or the name is wrong: look at ${page}.`
       : "Check the name; for a private or gated model set HF_TOKEN.";
     return new HubError({ reason, advice });
   }
   if (status === 403) {
-    const whose = known ? "as the owner of HF_TOKEN, which must be allowed to read it" : "and set HF_TOKEN";
+    const whose = known ? `as its owner: ${THE_TOKEN} must be allowed to read it` : "and set HF_TOKEN";
     return new HubError({ reason, advice: `If the model is gated, accept its licence on ${page} ${whose}.` });
   }
   if (status === 404) {

@@ -16,13 +16,16 @@ const MAX_MANIFEST_BYTES = 4 * 1024 * 1024;
 /** The largest models are spread over some 200 files. */
 const MAX_PARTS = 1000;
 const PART = /-(\d{5})-of-(\d{5})(\.gguf)$/i;
-/** Letters, digits, `_`, `.`, `-` in folders, no folder that leads elsewhere. */
+const MAX_NAME = 200;
+const NAME = /^hf:([\w.-]+\/[\w.-]+)(?::([\w.-]+)|\/(.+))?$/;
+/** What becomes a path on this machine: no folder of it leads elsewhere. */
 const FILE = /^(?!.*\.\.)[\w.+ -]+(\/[\w.+ -]+)*\.gguf$/i;
 
-/** @param name One that `resolve.ts` has found to be well-formed. */
-export function parseHubName(name: string): HubName {
-  const [, repository = "", tag = "latest", file] = /^hf:([^/:]+\/[^/:]+)(?::(.+)|\/(.+))?$/.exec(name) ?? [];
-  return { repository, tag, file };
+/** @returns undefined for what is not written like a name of a hub. */
+export function parseHubName(name: string): HubName | undefined {
+  const [, repository, tag = "latest", file] = NAME.exec(name.length <= MAX_NAME ? name : "") ?? [];
+  if (repository === undefined || name.includes("..")) return undefined;
+  return file === undefined || FILE.test(file) ? { repository, tag, file } : undefined;
 }
 
 /** Where a person can look at a repository. */

@@ -135,12 +135,13 @@ describe("a hub that answers", () => {
   test.each([
     [
       401,
-      (hub: TestHub) => `The token in HF_TOKEN is wrong or expired, or the name is: look at ${page(hub)}.`,
+      (hub: TestHub) =>
+        `Either the token (HF_TOKEN, or that of \`hf auth login\`) is wrong or expired, or the name is wrong: look at ${page(hub)}.`,
     ],
     [
       403,
       (hub: TestHub) =>
-        `If the model is gated, accept its licence on ${page(hub)} as the owner of HF_TOKEN, which must be allowed to read it.`,
+        `If the model is gated, accept its licence on ${page(hub)} as its owner: the token (HF_TOKEN, or that of \`hf auth login\`) must be allowed to read it.`,
     ],
   ])("row 107: %i to a token is told of as such", async (status, advice) => {
     const hub = await startHub({ hub: (_request, response) => response.writeHead(status).end() });

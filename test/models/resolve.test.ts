@@ -40,6 +40,8 @@ describe("a model name", () => {
     "hf:../../x",
     "hf:a/b/../../../x.gguf",
     "hf:a/b:Q4/x",
+    "hf:a/b/c.txt",
+    "hf:a/b/c\n.gguf",
     "hf:a/b\u0000",
     `hf:a/${"b".repeat(300)}`,
     packageRoot,
@@ -51,7 +53,12 @@ describe("a model name", () => {
   });
 
   it("that would have to be fetched is refused while the network is off", async () => {
-    for (const name of ["smollm2", "hf:org/repo:Q4_K_M", "hf:org/repo/sub/file.gguf"]) {
+    for (const name of [
+      "smollm2",
+      "hf:org/repo:Q4_K_M",
+      "hf:org/repo/sub/file.gguf",
+      "hf:org/repo/a b+1.GGUF",
+    ]) {
       await expect(resolveModel(name, { env })).rejects.toMatchObject({ code: "download_failed" });
     }
   });
