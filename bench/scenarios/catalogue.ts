@@ -1,4 +1,5 @@
 /** Every scenario by its name. */
+import { agent } from "./agent.ts";
 import { longBesideShort } from "./long-beside-short.ts";
 import { mixedTenants } from "./mixed-tenants.ts";
 import { multiTurn } from "./multi-turn.ts";
@@ -11,6 +12,7 @@ export const SCENARIOS: readonly Scenario[] = [
   sharedPrefix,
   longBesideShort,
   multiTurn,
+  agent,
   mixedTenants,
   overload,
   predictedEdit,

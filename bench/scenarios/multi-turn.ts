@@ -2,12 +2,11 @@
  * More conversations than a server has slots: each turn's prompt is the whole conversation so far, which the server may
  * have computed in a slot that somebody else has used since.
  */
-import type { ChatMessage, RequestRecord } from "../client.ts";
 import { formatRequests, number } from "../format.ts";
-import { summarizeLevel, toVllmResult, ttftMs } from "../level-summary.ts";
-import type { PromptSource } from "../prompts.ts";
+import { summarizeLevel, toVllmResult } from "../level-summary.ts";
 import { createRng, deriveSeed } from "../rng.ts";
-import { sum, summarize } from "../stats.ts";
+import { converse, turnFigures } from "./conversation.ts";
+import type { TurnRecord } from "./conversation.ts";
 import { Gate } from "./gate.ts";
 import type { Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
 import { warmUp } from "./warm-up.ts";
@@ -21,12 +20,6 @@ interface Settings {
   readonly promptTokens: number;
   readonly outputTokens: number;
   readonly thinkMs: number;
-}
-
-interface TurnRecord {
-  /** From 0. */
-  readonly turn: number;
-  readonly record: RequestRecord;
 }
 
 /** Of each message after the first. */
@@ -59,8 +52,8 @@ export const multiTurn: Scenario = {
 };
 
 async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResult> {
-  const { conversations, turns, concurrency, promptTokens, outputTokens } = settings;
-  const { clock } = turn;
+  const { conversations, turns, concurrency, promptTokens, outputTokens, thinkMs } = settings;
+  const { clock, roundSeed } = turn;
   const lengths = (tokens: number) => ({ promptTokens: tokens, sharedPrefixTokens: 0 });
   const first = await turn.prompts(0, lengths(promptTokens), Math.min(FITTED, conversations));
   const later = await turn.prompts(
@@ -73,50 +66,21 @@ async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResu
   const gate = new Gate(concurrency);
   const records: TurnRecord[] = [];
   await Promise.all(
-    Array.from({ length: conversations }, (_, index) =>
-      converse(turn, settings, { index, first, later, gate, records }),
-    ),
+    Array.from({ length: conversations }, (_, index) => {
+      const rng = createRng(deriveSeed(roundSeed, index));
+      return converse(turn, {
+        index,
+        turns,
+        outputTokens,
+        message: (n) => (n === 0 ? first.prompt(index) : later.prompt(index * (turns - 1) + n - 1)),
+        // Readers are not all equally fast.
+        pauseMs: () => thinkMs * (0.5 + rng.next()),
+        gate,
+        records,
+      });
+    }),
   );
   return resultOf(records, clock.nowMs() - startMs, settings);
-}
-
-interface Conversation {
-  readonly index: number;
-  readonly first: PromptSource;
-  readonly later: PromptSource;
-  readonly gate: Gate;
-  /** Of all conversations, as they end. */
-  readonly records: TurnRecord[];
-}
-
-/** One that gets no answer ends: nobody asks on. */
-async function converse(
-  { target, clock, send, seed, roundSeed, timeoutMs }: ScenarioTurn,
-  { turns, outputTokens, thinkMs }: Settings,
-  { index, first, later, gate, records }: Conversation,
-): Promise<void> {
-  const rng = createRng(deriveSeed(roundSeed, index));
-  const messages: ChatMessage[] = [];
-  for (let turn = 0; turn < turns; turn++) {
-    const content = turn === 0 ? first.prompt(index) : later.prompt(index * (turns - 1) + turn - 1);
-    messages.push({ role: "user", content });
-    const record = await gate.pass(() =>
-      send(target, {
-        prompt: [...messages],
-        outputTokens,
-        seed: (seed + index) >>> 0,
-        timeoutMs,
-        keepAnswer: true,
-      }),
-    );
-    records.push({ turn, record });
-    if (record.error !== undefined) return;
-    messages.push({ role: "assistant", content: record.answer ?? "" });
-    // Readers are not all equally fast.
-    const pauseMs = thinkMs * (0.5 + rng.next());
-    if (pauseMs > 0 && turn + 1 < turns)
-      await new Promise<void>((resolve) => void clock.after(pauseMs, resolve));
-  }
 }
 
 function resultOf(
@@ -127,15 +91,14 @@ function resultOf(
   const records = turns.map(({ record }) => record);
   const run = { records, wallMs };
   const level = summarizeLevel(run, outputTokens);
-  const ttftOf = (wanted: (turn: number) => boolean) =>
-    summarize(turns.flatMap(({ turn, record }) => (wanted(turn) ? (ttftMs(record) ?? []) : [])));
-  const [first, later] = [ttftOf((turn) => turn === 0), ttftOf((turn) => turn > 0)];
-  const cachedShare = cachedShareOf(turns.flatMap(({ turn, record }) => (turn > 0 ? [record] : [])));
+  const figures = turnFigures(turns);
+  const { firstTtftMs: first, laterTtftMs: later, laterCachedShare: cachedShare } = figures;
   return {
     figures: {
       "later ttft p50 ms": later.p50,
       "later ttft p90 ms": later.p90,
       "first ttft p50 ms": first.p50,
+      "ttft p50 ms": level.ttftMs.p50,
       "later cached %": cachedShare === undefined ? undefined : 100 * cachedShare,
       "total s": wallMs / 1000,
       "output tok/s": level.outputTokensPerSecond,
@@ -147,9 +110,7 @@ function resultOf(
       ...formatRequests(level),
     ],
     summary: {
-      laterTtftMs: later,
-      firstTtftMs: first,
-      laterCachedShare: cachedShare,
+      ...figures,
       totalMs: wallMs,
       max_concurrency: concurrency,
       ...toVllmResult(run, level),
@@ -158,13 +119,4 @@ function resultOf(
     errors: level.errors,
     records,
   };
-}
-
-/** Undefined where the server does not say what it took from its cache. */
-export function cachedShareOf(records: readonly RequestRecord[]): number | undefined {
-  const counted = records.flatMap(({ promptTokens, cachedTokens }) =>
-    promptTokens === undefined || cachedTokens === undefined ? [] : [{ promptTokens, cachedTokens }],
-  );
-  const promptTokens = sum(counted.map((record) => record.promptTokens));
-  return promptTokens === 0 ? undefined : sum(counted.map((record) => record.cachedTokens)) / promptTokens;
 }
