@@ -5,6 +5,8 @@ import { describeEnvironment } from "./environment.ts";
 import type { BenchEnvironment } from "./environment.ts";
 import { htmlReport } from "./html-report.ts";
 import type { ReportContent } from "./html-report.ts";
+import { runJudged } from "./judged/measure.ts";
+import { formatJudged, JUDGED_FORMULAS } from "./judged/report.ts";
 import { levelName, openSession, runClosedLoop, runEmbeddings } from "./http-mode.ts";
 import type { LevelResult, RunContext } from "./http-mode.ts";
 import { OptionsExit } from "./option-values.ts";
@@ -14,6 +16,7 @@ import type {
   ClosedLoopOptions,
   EmbeddingsOptions,
   EngineOptions,
+  JudgedOptions,
   ScenarioOptions,
   SchedulerOptions,
 } from "./options.ts";
@@ -102,6 +105,8 @@ function runMode(options: BenchOptions, output: BenchOutput): Promise<Outcome> {
       return embeddings(options, context, output);
     case "engine":
       return engine(options, context, output);
+    case "judged":
+      return judged(options, context, output);
     case "scheduler":
       return scheduler(options, context, output);
   }
@@ -242,6 +247,16 @@ async function scheduler(
   return { document: { formulas: SCHEDULER_FORMULAS, levels }, failures: 0 };
 }
 
+/** A missed goal is not a failure: the table says it. */
+async function judged(options: JudgedOptions, context: RunContext, output: BenchOutput): Promise<Outcome> {
+  const rows = await runJudged(options, context, (lines) => printLines(output, lines));
+  printLines(output, ["", ...formatJudged(rows), "", ...JUDGED_FORMULAS]);
+  return {
+    document: { formulas: JUDGED_FORMULAS, rows },
+    failures: rows.filter(({ why }) => why !== undefined).length,
+  };
+}
+
 /** Our fields, and beside them the names that vLLM's benchmark writes. */
 function levelDocument(result: LevelResult): Record<string, unknown> {
   const { side, round, concurrency, arrivals, summary, vllm, goodput } = result;
@@ -268,6 +283,10 @@ async function writeJson(
 function shownOptions(options: BenchOptions): Readonly<Record<string, unknown>> {
   if (options.mode === "engine" || options.mode === "scheduler") return { ...options };
   const { apiKey: _hidden, ...shown } = options;
+  if (shown.mode === "judged") {
+    const { greedyKey: _other, ...known } = shown;
+    return known;
+  }
   if (!("plan" in shown)) return shown;
   const { plan, ...rest } = shown;
   return { ...rest, ...plan.settings };

@@ -4,6 +4,9 @@ import type { ArrivalRate } from "./arrivals.ts";
 import type { Endpoint } from "./client.ts";
 import { MOST_OPEN } from "./closed-loop.ts";
 import type { LevelLength } from "./closed-loop.ts";
+import type { Part } from "./judged/goals.ts";
+import { addJudgedOptions, JUDGED_TAKES } from "./judged/options.ts";
+import type { JudgedFlags } from "./judged/options.ts";
 import {
   duration,
   OptionsExit,
@@ -58,6 +61,16 @@ export interface ScenarioOptions extends HttpOptions {
   readonly plan: ScenarioPlan;
 }
 
+export interface JudgedOptions extends HttpOptions {
+  readonly mode: "judged";
+  readonly parts: readonly Part[];
+  readonly budgetMs: number;
+  /** Of `overload`. */
+  readonly durationMs: number;
+  readonly greedyKey: string | undefined;
+  readonly bareModel: string | undefined;
+}
+
 export interface EmbeddingsOptions extends HttpOptions {
   readonly mode: "embeddings";
   readonly concurrency: readonly number[];
@@ -92,6 +105,7 @@ export interface SchedulerOptions extends CommonOptions {
 export type BenchOptions =
   | ClosedLoopOptions
   | ScenarioOptions
+  | JudgedOptions
   | EmbeddingsOptions
   | EngineOptions
   | SchedulerOptions;
@@ -107,7 +121,9 @@ const DEFAULT_URL = "http://127.0.0.1:9338";
 const DEFAULT_LEVELS = [1, 4, 8, 16];
 
 /** Options that say what is sent, by the mode that takes them; the scenarios say it themselves. */
-const TAKEN: Readonly<Record<"levels" | "embeddings" | "engine" | "scheduler", readonly string[]>> = {
+const TAKEN: Readonly<
+  Record<"levels" | "embeddings" | "engine" | "scheduler" | "judged", readonly string[]>
+> = {
   levels: [
     "requests",
     "duration",
@@ -123,6 +139,7 @@ const TAKEN: Readonly<Record<"levels" | "embeddings" | "engine" | "scheduler", r
   embeddings: ["requests", "duration", "concurrency", "isl", "texts"],
   engine: ["concurrency", "isl", "osl", "threads", "flashAttention"],
   scheduler: ["slots", "waiting", "owners", "steps"],
+  judged: JUDGED_TAKES,
 };
 
 /** @throws {OptionsExit} */
@@ -153,9 +170,10 @@ function refuseUntaken(raw: RawOptions, given: (name: string) => boolean): void 
 }
 
 /** Its name, and what it takes. */
-function modeOf({ engine, scheduler, scenario }: RawOptions): readonly [string, readonly string[]] {
+function modeOf({ engine, scheduler, judged, scenario }: RawOptions): readonly [string, readonly string[]] {
   if (engine === true) return ["--engine", TAKEN.engine];
   if (scheduler === true) return ["--scheduler", TAKEN.scheduler];
+  if (judged === true) return ["--judged", TAKEN.judged];
   return scenario === undefined ? ["levels", TAKEN.levels] : [`--scenario ${scenario}`, takenBy(scenario)];
 }
 
@@ -163,7 +181,7 @@ function takenBy(scenario: string): readonly string[] {
   return scenario === "embeddings" ? TAKEN.embeddings : scenarioNamed(scenario).takes;
 }
 
-interface RawOptions extends ScenarioFlags {
+interface RawOptions extends ScenarioFlags, JudgedFlags {
   readonly url: string;
   readonly vs?: string;
   readonly endpoint: Endpoint;
@@ -191,6 +209,7 @@ interface RawOptions extends ScenarioFlags {
   readonly threads?: number;
   readonly flashAttention: "auto" | "on" | "off";
   readonly scheduler?: boolean;
+  readonly judged?: boolean;
   readonly slots: number;
   readonly waiting: readonly number[];
   readonly owners: readonly number[];
@@ -280,8 +299,14 @@ function createCommand(): Command {
     )
     .option("--owners <list>", "owners of those", wholeNumbers(MOST_LEVELS, 100_000), [1, 4, 1000])
     .option("--steps <n>", "steps of --scheduler that are counted", whole(1, 10_000_000), 2000)
+    .addOption(
+      new Option(
+        "--judged",
+        "all that is judged, each row with its goal, as one table; with --vs against that server",
+      ).conflicts(["engine", "scheduler", "scenario", "report"]),
+    )
     .addHelpText("after", `\nScenarios, with their defaults:\n${scenarioHelp().join("\n")}`);
-  return addScenarioOptions(command);
+  return addJudgedOptions(addScenarioOptions(command));
 }
 
 function scenarioHelp(): string[] {
@@ -327,6 +352,12 @@ function toOptions(raw: RawOptions): BenchOptions {
     timeoutMs: raw.timeout * 1000,
     ...(raw.report === undefined ? {} : { report: raw.report }),
   };
+  if (raw.judged === true) {
+    if (raw.endpoint !== "chat") throw new OptionsExit(2, "error: --judged needs --endpoint chat");
+    const { rows: parts, budget: budgetMs, greedyKey, bareModel } = raw;
+    const durationMs = 1000 * (raw.duration ?? 60);
+    return { ...http, mode: "judged", parts, budgetMs, durationMs, greedyKey, bareModel };
+  }
   if (raw.scenario === "embeddings") {
     if (raw.report !== undefined) throw new OptionsExit(2, "error: embeddings have no --report");
     if (raw.endpoint !== "chat") throw new OptionsExit(2, "error: embeddings have no --endpoint");

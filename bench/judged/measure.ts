@@ -1,0 +1,203 @@
+/**
+ * Measures each part of the judged table with the modes and scenarios that there are, both servers in turns, within a
+ * budget of time.
+ */
+import type { Figure, JudgedRow, Part, PartOutcome } from "./goals.ts";
+import { judge, WIDTHS } from "./goals.ts";
+import { openSession, runClosedLoop } from "../http-mode.ts";
+import type { RunContext, Session } from "../http-mode.ts";
+import type { JudgedOptions } from "../options.ts";
+import {
+  compareEngine,
+  compareLevels,
+  compareTurns,
+  formatEngine,
+  formatLevel,
+  formatSession,
+} from "../report.ts";
+import type { Comparison } from "../report.ts";
+import { formatTurn, runScenario } from "../scenario-mode.ts";
+import { scenarioNamed } from "../scenarios/catalogue.ts";
+import type { ScenarioValues } from "../scenarios/scenario.ts";
+import { ratioSpread, spreadOf } from "../stats.ts";
+
+/** What measuring a part has to work with. */
+interface Surroundings {
+  readonly options: JudgedOptions;
+  readonly session: Session;
+  readonly context: RunContext;
+  readonly show: (lines: readonly string[]) => void;
+  /** Until the budget is spent. */
+  readonly leftMs: () => number;
+}
+
+type Measure = (surroundings: Surroundings) => Promise<PartOutcome>;
+
+/** Shapes of the issue's own numbers. */
+const PROMPT_TOKENS = 128;
+const OUTPUT_TOKENS = 64;
+const REQUESTS_PER_CLIENT = 2;
+const FEWEST_REQUESTS = 4;
+const WAITING = [1000, 100_000] as const;
+/** Parts of the objective within which goodput counts. */
+const OBJECTIVE = { ttft: 2000, itl: 200 };
+/** How long `overload` takes in all, in its durations: half for its capacity, then users arrive, and come back. */
+const OVERLOAD_DURATIONS = 2.5;
+
+const MEASURES: Readonly<Record<Part, Measure>> = {
+  decode: measureDecode,
+  "bare-loop": measureBareLoop,
+  "long-beside-short": scenario("long-beside-short", "both", {}),
+  "shared-prefix": scenario("shared-prefix", "both", {}),
+  // One turn less than by itself, since theirs takes minutes.
+  "multi-turn": scenario("multi-turn", "both", { turns: 3 }),
+  // The others are about ourselves alone: without fairness, limits or predictions theirs would take the whole time.
+  "mixed-tenants": measureTenants,
+  overload: measureOverload,
+  "predicted-edit": scenario("predicted-edit", "ours", { requests: 2 }),
+  scheduler: measureScheduler,
+};
+
+/** @param show Lines of each part, and its rows' verdicts, as soon as there are any. */
+export async function runJudged(
+  options: JudgedOptions,
+  context: RunContext,
+  show: (lines: readonly string[]) => void,
+): Promise<readonly JudgedRow[]> {
+  const { clock, progress } = context;
+  const session = await openSession(options, clock);
+  show(formatSession(session));
+  const endMs = clock.nowMs() + options.budgetMs;
+  const leftMs = (): number => endMs - clock.nowMs();
+  const rows: JudgedRow[] = [];
+  for (const part of options.parts) {
+    progress(part);
+    const surroundings = { options, session, context, show, leftMs };
+    rows.push(...judge(part, await outcomeOf(part, surroundings)));
+  }
+  return rows;
+}
+
+async function outcomeOf(part: Part, surroundings: Surroundings): Promise<PartOutcome> {
+  const left = surroundings.leftMs();
+  if (left <= 0) return NO_TIME;
+  const { options } = surroundings;
+  // No request outlives the budget.
+  const bounded = { ...options, timeoutMs: Math.min(options.timeoutMs, left) };
+  try {
+    return await MEASURES[part]({ ...surroundings, options: bounded });
+  } catch (error) {
+    return { notRun: error instanceof Error ? error.message : String(error) };
+  }
+}
+
+const NO_TIME: PartOutcome = { notRun: "no time was left; see --budget" };
+
+async function measureDecode({ options, session, context, show }: Surroundings): Promise<PartOutcome> {
+  const figures = new Map<string, Figure>();
+  const failed: string[] = [];
+  for (const width of WIDTHS) {
+    const level = {
+      ...options,
+      mode: "closed-loop" as const,
+      concurrency: [width],
+      length: { requests: Math.max(FEWEST_REQUESTS, REQUESTS_PER_CLIENT * width) },
+      promptTokens: PROMPT_TOKENS,
+      outputTokens: OUTPUT_TOKENS,
+      sharedPrefixTokens: 0,
+    };
+    const results = await runClosedLoop(level, session, context, (result) =>
+      show(["", ...formatLevel(result)]),
+    );
+    failed.push(...results.flatMap(({ summary }) => failures(summary.errors)));
+    const [compared] = compareLevels(results, session.targets.length);
+    for (const [name, figure] of figuresOf(compared?.comparisons ?? []))
+      figures.set(`${name}, ${width}`, figure);
+  }
+  return { figures, failed };
+}
+
+async function measureBareLoop({ options, context, show }: Surroundings): Promise<PartOutcome> {
+  const { bareModel: model } = options;
+  if (model === undefined) return { notRun: "needs --bare-model, the file that the servers have loaded" };
+  // Loaded here only: the other parts need no native code.
+  const [{ runEngineMode }, { resolveModel }] = await Promise.all([
+    import("../engine-mode.ts"),
+    import("../../models/resolve.ts"),
+  ]);
+  const { path } = await resolveModel(model);
+  const engine = {
+    ...options,
+    mode: "engine" as const,
+    model,
+    concurrency: WIDTHS,
+    promptTokens: OUTPUT_TOKENS,
+    outputTokens: OUTPUT_TOKENS,
+    threads: undefined,
+    flashAttention: "auto" as const,
+  };
+  const result = await runEngineMode(engine, path, context);
+  show(["", ...formatEngine(result)]);
+  const figures = compareEngine(result).map(
+    ({ sequences, engine: ours, bare: theirs, ratio }) =>
+      [`engine tok/s, ${sequences}`, { ours, theirs, ratio }] as const,
+  );
+  return { figures: new Map(figures), failed: [] };
+}
+
+/** @param sides Whether the other server is asked as well. */
+function scenario(name: string, sides: "both" | "ours", values: ScenarioValues): Measure {
+  return async ({ options, session: both, context, show }) => {
+    const session = sides === "both" ? both : { ...both, targets: both.targets.slice(0, 1) };
+    const plan = scenarioNamed(name).plan(values);
+    const run = { ...options, mode: "scenario" as const, scenario: name, plan };
+    const turns = await runScenario(run, session, context, (turn) => show(["", ...formatTurn(name, turn)]));
+    return {
+      figures: figuresOf(compareTurns(turns, session.targets.length)),
+      failed: turns.flatMap(({ errors }) => failures(errors)),
+    };
+  };
+}
+
+async function measureTenants(surroundings: Surroundings): Promise<PartOutcome> {
+  const { apiKey, greedyKey } = surroundings.options;
+  if (apiKey === undefined || greedyKey === undefined)
+    return { notRun: "needs two keys, --api-key and --greedy-key" };
+  return scenario("mixed-tenants", "ours", { apiKey, greedyKey })(surroundings);
+}
+
+async function measureOverload(surroundings: Surroundings): Promise<PartOutcome> {
+  const { durationMs } = surroundings.options;
+  if (surroundings.leftMs() < OVERLOAD_DURATIONS * durationMs) return NO_TIME;
+  return scenario("overload", "ours", { ...OBJECTIVE, duration: durationMs })(surroundings);
+}
+
+async function measureScheduler({ options, context, show }: Surroundings): Promise<PartOutcome> {
+  const { formatSchedulerLevel, runSchedulerMode, schedulerHead } = await import("../scheduler-mode.ts");
+  const mode = { mode: "scheduler" as const, slots: 64, waiting: WAITING, owners: [4], steps: 2000 };
+  show(["", schedulerHead(mode.slots)]);
+  const levels = runSchedulerMode({ ...options, ...mode }, context, (level) =>
+    show([formatSchedulerLevel(level)]),
+  );
+  const [few, many] = WAITING.map((waiting) =>
+    levels.flatMap((level) => (level.waiting === waiting ? [level.step.p50] : [])),
+  );
+  const own = (ours: Figure["ours"]): Figure => ({ ours, theirs: undefined, ratio: undefined });
+  const figures = new Map([
+    ["step p50 ms, 1,000", own(spreadOf(few ?? []))],
+    ["100,000 / 1,000 waiting", own(ratioSpread(many ?? [], few ?? []))],
+  ]);
+  return { figures, failed: [] };
+}
+
+function figuresOf(comparisons: readonly Comparison[]): Map<string, Figure> {
+  return new Map(
+    comparisons.map(({ metric, sides: [ours, theirs], ratio }) => [metric, { ours, theirs, ratio }]),
+  );
+}
+
+function failures(
+  errors: readonly { readonly kind: string; readonly count: number; readonly example: string }[],
+): string[] {
+  return errors.map(({ kind, count, example }) => `${kind} x ${count}: ${example}`);
+}

@@ -1,0 +1,62 @@
+/** The judged table for people, as Markdown that can also be read as it stands. */
+import { number } from "../format.ts";
+import type { Spread } from "../stats.ts";
+import type { JudgedRow } from "./goals.ts";
+
+const HEAD = ["scenario", "figure", "goal", "A", "B", "A/B", "met"] as const;
+/** A reason longer than this would make the table unreadable. */
+const LONGEST_REASON = 100;
+
+export const JUDGED_FORMULAS: readonly string[] = [
+  "goal            for the ratio A/B where it says so, else for A's own figure; B of the engine is the bare loop",
+  "figure          as defined by the scenario of that name; median over rounds, with extremes where there are several",
+  "right %         of all refusals of which it is known; the goal takes nine of ten for right",
+  "flat            a step beside 100,000 waiting takes at most half as long again as beside 1,000",
+];
+
+export function formatJudged(rows: readonly JudgedRow[]): string[] {
+  const cells = rows.map((row) => [
+    row.traffic,
+    row.figure,
+    goalText(row),
+    spread(row.ours),
+    spread(row.theirs),
+    spread(row.ratio),
+    verdict(row),
+  ]);
+  const widths = HEAD.map((name, i) => Math.max(name.length, ...cells.map((line) => line[i]?.length ?? 0)));
+  const line = (texts: readonly string[]): string =>
+    `| ${texts.map((text, i) => text.padEnd(widths[i] ?? 0)).join(" | ")} |`;
+  const count = (met: boolean): number => rows.filter((row) => row.met === met).length;
+  const judged = count(true) + count(false);
+  return [
+    line(HEAD),
+    line(widths.map((width) => "-".repeat(width))),
+    ...cells.map(line),
+    "",
+    `${count(true)} of ${judged} judged rows met, ${rows.length - judged} not judged`,
+  ];
+}
+
+function goalText({ of, least, most }: JudgedRow): string {
+  const bound = least === undefined ? `<= ${bare(most ?? 0)}` : `>= ${bare(least)}`;
+  return of === "ratio" ? `A/B ${bound}` : bound;
+}
+
+/** Three digits at most, none of them an empty one. */
+function bare(value: number): string {
+  return String(Number(value.toFixed(3)));
+}
+
+function spread(value: Spread | undefined): string {
+  if (value === undefined) return "-";
+  const { median, min, max } = value;
+  return min === max ? number(median) : `${number(median)} (${number(min)} - ${number(max)})`;
+}
+
+function verdict({ met, why }: JudgedRow): string {
+  const reason =
+    why === undefined ? "" : why.replace(/\s+/g, " ").replaceAll("|", "/").slice(0, LONGEST_REASON);
+  if (met === undefined) return `not judged: ${reason}`;
+  return `${met ? "yes" : "no"}${reason === "" ? "" : `; ${reason}`}`;
+}

@@ -1,0 +1,160 @@
+/** `weft bench --judged`: what a row is judged by, what is said of one that is not, and that time and keys are kept. */
+import { afterEach, describe, expect, test } from "vitest";
+import { runBench } from "../../../bench/cli.ts";
+import { GOALS, judge, PARTS } from "../../../bench/judged/goals.ts";
+import type { Figure, PartOutcome } from "../../../bench/judged/goals.ts";
+import { runJudged } from "../../../bench/judged/measure.ts";
+import { formatJudged } from "../../../bench/judged/report.ts";
+import { parseOptions } from "../../../bench/options.ts";
+import type { JudgedOptions } from "../../../bench/options.ts";
+import { createManualClock } from "../manual-clock.ts";
+import { answerWhole, sendJson, startScriptedServer } from "../scripted-server.ts";
+import type { Answer, ScriptedServer } from "../scripted-server.ts";
+
+const exactly = (value: number) => ({ median: value, min: value, max: value });
+const ratioOf = (value: number): Figure => ({
+  ours: exactly(value),
+  theirs: exactly(1),
+  ratio: exactly(value),
+});
+const outcome = (figures: Record<string, Figure>, failed: string[] = []): PartOutcome => ({
+  figures: new Map(Object.entries(figures)),
+  failed,
+});
+
+test("every part has a goal, and every goal one bound", () => {
+  expect([...new Set(GOALS.map(({ part }) => part))]).toEqual([...PARTS]);
+  for (const { least, most } of GOALS) expect([least, most].filter(Number.isFinite)).toHaveLength(1);
+});
+
+describe("a row", () => {
+  test("is met at its bound and on its right side", () => {
+    const verdicts = (tokens: number): unknown[] =>
+      judge("decode", outcome({ "output tok/s, 1": ratioOf(tokens) })).map(({ met }) => met);
+    expect(verdicts(1)).toEqual([true, undefined, undefined, undefined]);
+    expect(verdicts(0.999)).toEqual([false, undefined, undefined, undefined]);
+    const gap = (ratio: number): unknown =>
+      judge("long-beside-short", outcome({ "gap after ms": ratioOf(ratio) }))[0]?.met;
+    expect([gap(0.05), gap(0.051)]).toEqual([true, false]);
+  });
+
+  test("of our own figure looks at that and not at the ratio", () => {
+    const own: Figure = { ours: exactly(1.4), theirs: exactly(1), ratio: exactly(9) };
+    expect(judge("mixed-tenants", outcome({ "beside / alone": own }))).toMatchObject([{ met: true }]);
+  });
+
+  test("without its figure says what is missing", () => {
+    const alone: Figure = { ours: exactly(5), theirs: undefined, ratio: undefined };
+    const why = (given: PartOutcome): unknown[] => judge("multi-turn", given).map((row) => row.why);
+    expect(why({ notRun: "no time" })).toEqual(["no time", "no time"]);
+    expect(why(outcome({ "ttft p50 ms": alone }))).toEqual(["needs --vs", "there was no such figure"]);
+    expect(why(outcome({}, ["http_500 x 2: boom"]))).toEqual(["http_500 x 2: boom", "http_500 x 2: boom"]);
+  });
+
+  test("with failed requests says so beside its verdict", () => {
+    const rows = judge("mixed-tenants", outcome({ "beside / alone": ratioOf(1) }, ["http_500 x 2: a | b"]));
+    expect(formatJudged(rows)[2]).toMatch(/\| yes; http_500 x 2: a \/ b +\|$/);
+  });
+});
+
+test("the table is Markdown with every row, aligned, and a count", () => {
+  const met = judge("predicted-edit", outcome({ ratio: ratioOf(2.5), "equal %": ratioOf(75) }));
+  expect(formatJudged([...met, ...judge("overload", { notRun: "no time" })])).toEqual([
+    "| scenario                                       | figure             | goal   | A     | B    | A/B   | met                 |",
+    "| ---------------------------------------------- | ------------------ | ------ | ----- | ---- | ----- | ------------------- |",
+    "| file rewritten with one word changed, 1 client | ratio              | >= 2   | 2.50  | 1.00 | 2.50  | yes                 |",
+    "| file rewritten with one word changed, 1 client | equal %            | >= 100 | 75.00 | 1.00 | 75.00 | no                  |",
+    "| users at 3 x capacity                          | goodput / capacity | >= 0.9 | -     | -    | -     | not judged: no time |",
+    "| users at 3 x capacity                          | right %            | >= 90  | -     | -    | -     | not judged: no time |",
+    "",
+    "1 of 2 judged rows met, 2 not judged",
+  ]);
+});
+
+describe("the command", () => {
+  const servers: ScriptedServer[] = [];
+  afterEach(async () => {
+    await Promise.all(servers.splice(0).map((server) => server.close()));
+  });
+  const start = async (answer: Answer): Promise<ScriptedServer> => {
+    const server = await startScriptedServer(answer);
+    servers.push(server);
+    return server;
+  };
+  const judged = (...argv: readonly string[]): JudgedOptions => {
+    const options = parseOptions(["--judged", ...argv]);
+    if (options.mode !== "judged") throw new Error("another mode");
+    return options;
+  };
+
+  test("sends both servers the same, and tells each row from the other", async () => {
+    const [a, b] = [await start(answerWhole), await start(answerWhole)];
+    const options = judged("--url", a.url, "--vs", b.url, "--rows", "decode,shared-prefix");
+    const context = { clock: createManualClock(), progress: () => undefined };
+    const rows = await runJudged(options, context, () => undefined);
+    expect(rows.map(({ part, why }) => [part, why])).toEqual([
+      // The clock stands still: nothing has a rate.
+      ...Array.from({ length: 4 }, () => ["decode", "there was no such figure"]),
+      ["shared-prefix", "there was no such figure"],
+      ["shared-prefix", "there was no such figure"],
+      ["shared-prefix", undefined],
+    ]);
+    const prompts = (server: ScriptedServer): string[] =>
+      server.bodies.map((body) => JSON.stringify(body["messages"])).sort();
+    expect(prompts(b)).toEqual(prompts(a));
+    // 1, 4, 8 and 16 clients with two requests each, at least four; then 16; a warm-up each.
+    expect(a.bodies).toHaveLength(4 + 8 + 16 + 32 + 4 + 16 + 1);
+  });
+
+  test("asks the other server nothing where the goal is about ourselves", async () => {
+    const [a, b] = [await start(answerWhole), await start(answerWhole)];
+    let [out, err] = ["", ""];
+    const argv = ["--judged", "--url", a.url, "--vs", b.url, "--rows", "mixed-tenants,predicted-edit"];
+    const keys = ["--api-key", "secret-1", "--greedy-key", "secret-2", "--json", "-"];
+    await runBench([...argv, ...keys], { out: (text) => (out += text), err: (text) => (err += text) });
+    expect(b.bodies).toEqual([]);
+    const used = new Set(a.headers.map(({ authorization }) => authorization));
+    expect(used).toEqual(new Set(["Bearer secret-1", "Bearer secret-2"]));
+    expect(out + err).not.toContain("secret");
+    const document: unknown = JSON.parse(out.trimEnd().split("\n").at(-1) ?? "");
+    expect(document).toMatchObject({
+      options: { mode: "judged", parts: ["mixed-tenants", "predicted-edit"] },
+      rows: [{ part: "mixed-tenants" }, { part: "predicted-edit" }, { part: "predicted-edit" }],
+    });
+  });
+
+  test("says what a part needs, and that no time is left for one, and goes on", async () => {
+    const clock = createManualClock();
+    const server = await start((response) => {
+      clock.advance(30_000);
+      sendJson(response, 503, { error: { message: "full" } });
+    });
+    const rows = "mixed-tenants,bare-loop,overload,predicted-edit,multi-turn,scheduler";
+    const options = judged("--url", server.url, "--rows", rows, "--budget", "100s");
+    const judgedRows = await runJudged(options, { clock, progress: () => undefined }, () => undefined);
+    const reasons = new Map(judgedRows.map(({ part, why }) => [part, why]));
+    expect([...reasons]).toEqual([
+      ["mixed-tenants", "needs two keys, --api-key and --greedy-key"],
+      ["bare-loop", "needs --bare-model, the file that the servers have loaded"],
+      ["overload", "no time was left; see --budget"],
+      // Three requests, each of which took half a minute.
+      ["predicted-edit", "http_503 x 2: full"],
+      // None outlives the budget.
+      ["multi-turn", "timeout x 24: Not finished after 10000 ms."],
+      ["scheduler", "no time was left; see --budget"],
+    ]);
+  });
+
+  test.each([
+    [["--judged", "--isl", "5"], "--isl has no meaning for --judged"],
+    [["--judged", "--rows", "decode,nothing"], "Expected some of decode"],
+    [["--judged", "--endpoint", "completions"], "--judged needs --endpoint chat"],
+    [["--judged", "--report", "f.html"], "cannot be used with"],
+    [["--budget", "5s"], "--budget has no meaning for levels"],
+    [["--rows", "decode"], "--rows has no meaning for levels"],
+  ])("%j is wrong usage", async (argv, message) => {
+    let err = "";
+    expect(await runBench(argv, { out: () => undefined, err: (text) => (err += text) })).toBe(2);
+    expect(err).toContain(message);
+  });
+});
