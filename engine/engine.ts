@@ -23,6 +23,7 @@ import type { Backend, BackendLoader } from "./backend.ts";
 import { PriorityClass } from "./sharing.ts";
 import type { RequestChange } from "./sharing.ts";
 import type { EngineCommand, EngineEvent, LoadOptions, SubmitCommand } from "./protocol.ts";
+import { visitorOf } from "./visitor.ts";
 
 /** A third of decode's time: a waiting prompt is slowed down fourfold at the worst, not stopped. */
 const MIN_PREFILL_SHARE = 0.3;
@@ -172,7 +173,9 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
         throw new EngineError("invalid_request", "This model gives vectors or scores and does not generate.");
       // Before the work of tokenizing a prompt that would be refused.
       const known = command.accepted === true || command.resume.length > 0;
-      if (!known) checkRoom(loop.state, command.owner, performance.now());
+      const visitor = visitorOf(command);
+      const who = { tenant: command.owner, priority: command.priority ?? PriorityClass.normal, visitor };
+      if (!known) checkRoom(loop.state, who, performance.now());
       const adapters = adapterSet(command.adapters, backend.facts.adapters);
       const prompt = backend.tokenize(command.prompt, command.addBos);
       if (prompt.length > maxPromptTokens) {
@@ -194,8 +197,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
             state,
             {
               id,
-              tenant: command.owner,
-              priority: command.priority ?? PriorityClass.normal,
+              ...who,
               paused: command.paused ?? false,
               accepted: known,
               firstTokenWithinMs: command.firstTokenWithinMs,

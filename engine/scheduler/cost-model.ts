@@ -50,6 +50,12 @@ export function calibratedCostModel({ decode, prefill, copyMs, check }: Calibrat
   };
 }
 
+/** At best as fast as at warm-up, whatever has held up the last calls. */
+export function undisturbed(cost: CostModel): CostModel {
+  const { decodeScale, prefillScale } = cost;
+  return { ...cost, decodeScale: Math.min(1, decodeScale), prefillScale: Math.min(1, prefillScale) };
+}
+
 /** In ms, for device passes over so many adjacent slots each, with `drafts` guessed tokens in every slot. */
 export function decodeCallMs(cost: CostModel, passWidths: readonly number[], drafts: number): number {
   let ms = 0;

@@ -5,34 +5,49 @@
 import { EngineError } from "../errors.ts";
 import type { EngineErrorCode } from "../errors.ts";
 import type { Allowance } from "../sharing.ts";
-import { predictedTtftMs, predictedWaitMs, residenceMs } from "./forecast.ts";
+import { expectedOf, makeAppointment, placesAhead } from "./appointments.ts";
+import type { Visitor } from "./appointments.ts";
+import { undisturbed } from "./cost-model.ts";
+import {
+  promptBesideMs,
+  predictedRoomMs,
+  predictedTtftMs,
+  predictedWaitMs,
+  residenceMs,
+} from "./forecast.ts";
 import type { Newcomer } from "./forecast.ts";
 import { fairnessOf, policyOf } from "./owners.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
 import type { ScheduledRequest, SchedulerState } from "./types.ts";
 
-/** Clients that are told to wait longer come back at some time of their own. */
-const LONGEST_RETRY_MS = 60_000;
+/** What is said of later times is a guess. */
+const LONGEST_RETRY_MS = 600_000;
 /** A request that is let in and then late has cost the others time for nothing. */
 const MARGIN = 1.1;
+const MIDDLE = 0.3;
+
+/** One of which nothing is known yet. */
+const ANY_REQUEST = { computedTokens: 1, maxNew: Infinity };
 
 /**
- * Of the queue and of the owner's part of it, before a prompt is worth tokenizing.
+ * Of the queue and of the owner's part of it, before a prompt is worth tokenizing. Those who were refused before and are
+ * due now are among those who wait.
  * @returns How many would wait for a slot if one more request came.
  * @throws {EngineError} `queue_full`, `owner_queue_full`; details: `retryAfterMs`, and the limit.
  */
-export function checkRoom(state: SchedulerState, tenant: string, nowMs: number): number {
+export function checkRoom(state: SchedulerState, who: Visitor, nowMs: number): number {
   const { config, queue, slots } = state;
+  const { tenant } = who;
   const free = slots.filter((slot) => slot.owner === undefined).length;
   // What a free slot will take at the next step does not wait.
   const waiting = Math.max(0, queue.size + 1 - free);
-  if (waiting > config.maxQueued) {
+  const places = placesAhead(state, who, nowMs);
+  const due = expectedOf(state, places.dueMs.filter((ms) => ms === 0).length);
+  if (Math.max(0, queue.size + due + 1 - free) > config.maxQueued) {
     const message = `${config.maxQueued} requests are waiting already.`;
-    throw refusal(state, "queue_full", message, {
-      nowMs,
-      inMs: nextFreeMs(state, nowMs),
-      queued: queue.size,
-    });
+    const newcomer = { ...who, ...ANY_REQUEST };
+    const inMs = predictedRoomMs(state, newcomer, Math.max(1, waiting - config.maxQueued), nowMs);
+    throw refusal(state, "queue_full", message, { who, nowMs, inMs, queued: queue.size });
   }
   const owner = state.owners.get(tenant);
   const { maxQueued, maxRunning } = policyOf(state, tenant);
@@ -40,8 +55,9 @@ export function checkRoom(state: SchedulerState, tenant: string, nowMs: number):
   if ((owner?.waiting ?? 0) + 1 - ownFree > maxQueued) {
     const message = `${maxQueued} requests of "${tenant}" are waiting already.`;
     throw refusal(state, "owner_queue_full", message, {
+      who,
       nowMs,
-      inMs: ownTurnMs(state, tenant),
+      inMs: ownTurnMs(state, tenant) * (1 + expectedOf(state, places.own)),
       limit: maxQueued,
       ...allowanceOf(state, tenant, nowMs),
     });
@@ -66,9 +82,11 @@ export function checkWorth(
   // One prompt that is larger than all may be has to be let in alone, or it never could.
   if (waitingTokens > 0 && waitingTokens + promptTokens > maxQueuedTokens) {
     const message = `${waitingTokens} prompt tokens of "${tenant}" are waiting already.`;
-    const inMs = ownTurnMs(state, tenant);
+    const { own } = placesAhead(state, newcomer, nowMs);
+    const inMs = ownTurnMs(state, tenant) * (1 + expectedOf(state, own));
     const allowance = allowanceOf(state, tenant, nowMs);
     throw refusal(state, "owner_tokens_exceeded", message, {
+      who: newcomer,
       nowMs,
       inMs,
       limit: maxQueuedTokens,
@@ -77,15 +95,30 @@ export function checkWorth(
   }
   const { ttftLimitMs } = fairnessOf(state.config);
   if (Math.min(askedMs, ttftLimitMs) === Infinity) return;
-  const predictedMs = predictedTtftMs(state, newcomer, nowMs);
+  // Nobody is there to hold it up; what has held up others once is tried again.
+  const view = state.requests.size === 0 ? { ...state, cost: undisturbed(state.cost) } : state;
+  const predictedMs = predictedTtftMs(view, newcomer, nowMs);
   const message = `The first token would come after ${Math.round(predictedMs)} ms.`;
   if (predictedMs * MARGIN > askedMs) {
-    const inMs = predictedMs * MARGIN - askedMs;
+    // In the middle of the time in which it would be let in: a little sooner or later is as well then.
+    const leastMs = promptBesideMs(state, newcomer.computedTokens);
+    const inMs = predictedMs * MARGIN - askedMs + Math.max(0, askedMs / MARGIN - leastMs) * MIDDLE;
     const allowance = allowanceOf(state, tenant, nowMs);
-    throw refusal(state, "first_token_too_late", message, { nowMs, inMs, predictedMs, ...allowance });
+    throw refusal(state, "first_token_too_late", message, {
+      who: newcomer,
+      nowMs,
+      inMs,
+      predictedMs,
+      ...allowance,
+    });
   }
   if (predictedMs > ttftLimitMs)
-    throw refusal(state, "queue_full", message, { nowMs, inMs: predictedMs - ttftLimitMs, predictedMs });
+    throw refusal(state, "queue_full", message, {
+      who: newcomer,
+      nowMs,
+      inMs: predictedMs - ttftLimitMs,
+      predictedMs,
+    });
 }
 
 /** Prompt tokens that are computed already in no slot and in no file. */
@@ -130,31 +163,28 @@ export function allowanceOf(state: SchedulerState, tenant: string, nowMs: number
   };
 }
 
-/** Until a slot comes free and somebody leaves the queue. */
-function nextFreeMs(state: SchedulerState, nowMs: number): number {
-  // As if it were before everybody else.
-  return predictedWaitMs(state, { tenant: "", priority: 0, computedTokens: 1, maxNew: Infinity }, nowMs);
-}
-
 /** Until one of the owner's own requests gets a slot: it has as many as run, and its share at least. */
 function ownTurnMs(state: SchedulerState, tenant: string): number {
   const running = Math.max(1, state.owners.get(tenant)?.running ?? 0);
   return residenceMs(state, { tenant, priority: 0, computedTokens: 1, maxNew: Infinity }) / running;
 }
 
-/**
- * Those who are refused one after the other are asked back one after the other, at the rate at which slots come free:
- * together they would only be refused again.
- */
+interface Refused {
+  readonly who: Visitor;
+  readonly nowMs: number;
+  readonly inMs: number;
+  readonly [detail: string]: number | Visitor;
+}
+
+/** Says when to come back, and keeps the place until then. */
 function refusal(
   state: SchedulerState,
   code: EngineErrorCode,
   message: string,
-  { nowMs, inMs, ...details }: { readonly nowMs: number; readonly inMs: number } & Record<string, number>,
+  refused: Refused,
 ): EngineError {
-  const heldMs = residenceMs(state, { tenant: "", priority: 0, computedTokens: 1, maxNew: Infinity });
-  const inTurnMs = Math.max(nowMs + inMs, state.nextRetryMs + heldMs / state.slots.length);
-  state.nextRetryMs = Math.min(inTurnMs, nowMs + LONGEST_RETRY_MS);
-  const retryAfterMs = Math.min(LONGEST_RETRY_MS, Math.max(1, Math.ceil(state.nextRetryMs - nowMs)));
+  const { who, nowMs, inMs, ...details } = refused;
+  const retryAfterMs = Math.min(LONGEST_RETRY_MS, Math.max(1, Math.ceil(inMs)));
+  makeAppointment(state, who, nowMs + retryAfterMs);
   return new EngineError(code, message, { ...details, retryAfterMs });
 }

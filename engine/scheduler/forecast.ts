@@ -5,25 +5,31 @@
  * A slot is expected to be held for as long as slots were held lately. That covers prompts and outputs of any kind
  * without knowing them; where the request that holds one cannot take that long, its own bound counts.
  */
-import { decodeCallMs, prefillCallMs, prefillTokensMs } from "./cost-model.ts";
+import { expectedOf, placesAhead } from "./appointments.ts";
+import type { Visitor } from "./appointments.ts";
+import { decodeCallMs, prefillCallMs, prefillTokensMs, undisturbed } from "./cost-model.ts";
 import { isExpired } from "./deadlines.ts";
+import { inLine } from "./owners.ts";
 import { prefillEnd } from "./prefill-cells.ts";
-import type { OwnerState, ScheduledRequest, SchedulerState } from "./types.ts";
+import type { ScheduledRequest, SchedulerState } from "./types.ts";
 
 /** Weight of the newest request in the time that slots are held. */
 const NEWEST = 0.1;
+/** The same where slots are free: less company makes requests faster, and those who have to wait will have all of it. */
+const NEWEST_BESIDE_FREE = 0.02;
 /** Tokens that a request is taken to generate while nothing has been measured. */
 const ASSUMED_OUTPUT = 128;
 /** A request that has held its slot for longer than most is expected to hold it for this share of that time still. */
 const LEAST_LEFT = 0.1;
 
+/** A gap between those who have been asked back is one only where it is no error of the forecast. */
+const UNSURE = 1.25;
+
 /** Waiting requests whose prompts are followed one by one; those behind them are taken to come evenly. */
 const MOST_ONE_BY_ONE = 256;
 
 /** What of a request matters to its wait. */
-export interface Newcomer {
-  readonly tenant: string;
-  readonly priority: number;
+export interface Newcomer extends Visitor {
   /** Prompt tokens that have to be computed. */
   readonly computedTokens: number;
   readonly maxNew: number;
@@ -34,14 +40,13 @@ export function noteResidence(state: SchedulerState, request: ScheduledRequest, 
   const { admittedMs, output, cancelled } = request;
   if (admittedMs === undefined || cancelled || isExpired(request, nowMs)) return;
   const { prompt, cachedTokens } = request;
+  const weight = state.slots.some(({ owner }) => owner === undefined) ? NEWEST_BESIDE_FREE : NEWEST;
+  const smoothed = (before: number | undefined, newest: number): number =>
+    before === undefined ? newest : before + weight * (newest - before);
   state.computedShare = smoothed(state.computedShare, (prompt.length - cachedTokens) / prompt.length);
   const heldMs = Math.max(0, nowMs - admittedMs);
   state.residenceMs = smoothed(state.residenceMs, heldMs);
   if (output.length > 0) state.tokenMs = smoothed(state.tokenMs, heldMs / output.length);
-}
-
-function smoothed(before: number | undefined, newest: number): number {
-  return before === undefined ? newest : before + NEWEST * (newest - before);
 }
 
 /**
@@ -59,35 +64,82 @@ export function residenceMs(state: SchedulerState, { computedTokens, maxNew }: N
 
 /** Until it gets a slot, in ms. */
 export function predictedWaitMs(state: SchedulerState, newcomer: Newcomer, nowMs: number): number {
-  const { requests } = aheadOf(state, newcomer);
+  const { requests } = aheadOf(state, newcomer, 0);
   const free = state.slots.filter(({ owner }) => owner === undefined).length;
   return requests < free ? 0 : releaseTimes(state, newcomer, nowMs)(requests);
 }
 
+/** Until so many of those who wait have got a slot, and of those who were refused before it whoever is due by then, in ms. */
+export function predictedRoomMs(
+  state: SchedulerState,
+  newcomer: Newcomer,
+  waiting: number,
+  nowMs: number,
+): number {
+  const releaseMs = releaseTimes(state, newcomer, nowMs);
+  const { dueMs } = placesAhead(state, newcomer, nowMs);
+  return turnAfter(state, dueMs, (before) => ({
+    fromMs: releaseMs(waiting - 1 + before),
+    take: () => undefined,
+  }));
+}
+
+/**
+ * When it is the newcomer's turn: of those who were refused before it as many go first as are due by then.
+ * @param turn What the turn behind so many of them is like, and what one more of them does to those behind.
+ */
+function turnAfter(
+  state: SchedulerState,
+  dueMs: readonly number[],
+  turn: (before: number) => { readonly fromMs: number; readonly take: () => void },
+): number {
+  let before = 0;
+  let next = turn(before);
+  for (let places = 1; (dueMs[places - 1] ?? Infinity) <= UNSURE * next.fromMs; places++) {
+    if (expectedOf(state, places) === before) continue;
+    next.take();
+    next = turn(++before);
+  }
+  return next.fromMs;
+}
+
 /**
  * Until its first token, in ms: when it has a slot and all prompts before its own have been computed, those of
- * requests that have to wait for their slots included, its own is.
+ * requests that have to wait for their slots included, its own is. Those who were refused before it go first as well.
  */
 export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs: number): number {
   const { slots } = state;
-  const ahead = aheadOf(state, newcomer);
+  const places = placesAhead(state, newcomer, nowMs);
+  const ahead = aheadOf(state, newcomer, places.own);
   const releaseMs = releaseTimes(state, newcomer, nowMs);
   const { decoding, prefilling, prefillTokens } = loadOf(state);
   // Whoever goes before it decodes when its own turn has come, as far as there are slots.
-  const beside = Math.min(slots.length - 1, decoding + prefilling + ahead.requests);
+  const most = decoding + prefilling + ahead.requests + expectedOf(state, places.dueMs.length);
+  const beside = Math.min(slots.length - 1, most);
   const eachTokens = ahead.requests === 0 ? 0 : (ahead.tokens * state.computedShare) / ahead.requests;
   const eachMs = promptMs(state, eachTokens, beside);
+  const ownMs = promptMs(state, newcomer.computedTokens, beside);
   let computedMs = promptMs(state, prefillTokens, Math.min(beside, decoding + 1));
   const oneByOne = Math.min(ahead.requests, MOST_ONE_BY_ONE);
   for (let index = 0; index < oneByOne; index++) computedMs = Math.max(computedMs, releaseMs(index)) + eachMs;
   const others = ahead.requests - oneByOne;
   if (others > 0) computedMs = Math.max(computedMs + others * eachMs, releaseMs(ahead.requests - 1) + eachMs);
-  const startMs = Math.max(computedMs, releaseMs(ahead.requests));
-  return startMs + promptMs(state, newcomer.computedTokens, beside) + firstTokenMs(state, beside);
+  const startMs = turnAfter(state, places.dueMs, (before) => {
+    const fromMs = Math.max(computedMs, releaseMs(ahead.requests + before));
+    // What those who are away will ask for is not known; most requests are like others.
+    return { fromMs, take: () => void (computedMs = fromMs + ownMs) };
+  });
+  return startMs + ownMs + firstTokenMs(state, beside);
 }
 
-/** From slot to first token at best, in ms, while every other slot decodes. */
+/** From slot to first token at best, in ms: alone, and as fast as at warm-up. */
 export function leastPromptMs(state: SchedulerState, computedTokens: number): number {
+  const alone = { ...state, cost: undisturbed(state.cost) };
+  return promptMs(alone, computedTokens, 0) + firstTokenMs(alone, 0);
+}
+
+/** From slot to first token, in ms, while every other slot decodes. */
+export function promptBesideMs(state: SchedulerState, computedTokens: number): number {
   const beside = state.slots.length - 1;
   return promptMs(state, computedTokens, beside) + firstTokenMs(state, beside);
 }
@@ -125,10 +177,10 @@ interface Ahead {
 }
 
 /** Those of higher classes, its owner's own, and as many of each other owner as have their turn meanwhile. */
-function aheadOf(state: SchedulerState, { tenant, priority }: Newcomer): Ahead {
+function aheadOf(state: SchedulerState, { tenant, priority }: Newcomer, ownPlaces: number): Ahead {
   const own = state.owners.get(tenant);
   const ownWaiting = inLine(own, priority);
-  const turns = (ownWaiting + 1) / (own?.policy.weight ?? 1);
+  const turns = (ownWaiting + ownPlaces + 1) / (own?.policy.weight ?? 1);
   let requests = 0;
   let tokens = 0;
   for (const owner of state.owners.values()) {
@@ -140,10 +192,6 @@ function aheadOf(state: SchedulerState, { tenant, priority }: Newcomer): Ahead {
     tokens += (ofOwner * owner.waitingTokens) / owner.waiting;
   }
   return { requests, tokens };
-}
-
-function inLine(owner: OwnerState | undefined, priority: number): number {
-  return owner?.heaps[priority]?.length ?? 0;
 }
 
 /** When the nth slot from now is expected to come free, counted from 0, in ms. */

@@ -1,6 +1,8 @@
 /** What must hold of the state and of every plan; checked in tests and, when asked for, at run time. */
 import { EngineError } from "../errors.ts";
 import { adapterKeyOf } from "./adapter-turns.ts";
+import { MOST_APPOINTMENTS } from "./appointments.ts";
+import type { Appointments } from "./appointments.ts";
 import { devicePasses } from "./passes.ts";
 import { mayBePassed } from "./prefix-first.ts";
 import { prefillCellEnd } from "./prefill-cells.ts";
@@ -52,6 +54,17 @@ export function checkState(state: SchedulerState): void {
     "busy owners are in the order of their service",
   );
   state.lines.forEach((lines, priority) => checkLines(state, lines, priority));
+  checkAppointments(state.appointments);
+}
+
+function checkAppointments({ list, keptShare }: Appointments): void {
+  expect(list.length <= MOST_APPOINTMENTS, "no more places are kept than may be");
+  expect(
+    list.every(({ dueMs }, i) => i === 0 || (list[i - 1]?.dueMs ?? 0) <= dueMs),
+    "places are in the order in which they are due",
+  );
+  expect(new Set(list.map(({ order }) => order)).size === list.length, "nobody has the place of another");
+  expect(keptShare >= 0 && keptShare <= 1, "a share is one");
 }
 
 function checkLines(state: SchedulerState, { byTurn, byAge, waiting }: ClassLines, priority: number): void {

@@ -36,6 +36,11 @@ export function policyOf({ config }: SchedulerState, owner: string): OwnerPolicy
   return owners.get(owner) ?? others;
 }
 
+/** Requests of an owner in a class that may be given a slot. */
+export function inLine(owner: OwnerState | undefined, priority: number): number {
+  return owner?.heaps[priority]?.length ?? 0;
+}
+
 /** What giving this request a slot is charged to its owner's counter, in token costs over the weight. */
 export function admissionCost(request: ScheduledRequest, reuse: number, { policy }: OwnerState): number {
   return request.charged ? 0 : promptCost(request, reuse, policy);

@@ -6,6 +6,7 @@
  */
 import { EngineError } from "../errors.ts";
 import { NO_TURNS, chargeTurn } from "./adapter-turns.ts";
+import { endAppointment, noAppointments } from "./appointments.ts";
 import { refinedCostModel } from "./cost-model.ts";
 import { addDeadlines } from "./deadlines.ts";
 import { followToken, restDraftModel, takeDraftSlot } from "./draft-model.ts";
@@ -62,7 +63,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     residenceMs: undefined,
     tokenMs: undefined,
     computedShare: 1,
-    nextRetryMs: -Infinity,
+    appointments: noAppointments(),
     deadlines: [],
     spill: spillState(config, cost),
     inCopies: new Set(),
@@ -87,6 +88,8 @@ export type NewRequest = Pick<
   readonly predicted?: Uint32Array;
   /** Whether it is to wait until it is resumed; absent is no. */
   readonly paused?: boolean;
+  /** Tells who comes back after a refusal, see appointments.ts; absent is the id. */
+  readonly visitor?: string;
   /** Whether it has been let in before and is not refused now; absent is no. */
   readonly accepted?: boolean;
   /** From now on, in ms: when its first token is of no use any more, and when it has to end; absent is never. */
@@ -113,16 +116,18 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     });
   }
   const { id, tenant, priority, maxTokens, resume, firstTokenWithinMs, endWithinMs } = request;
+  const who = { tenant, priority, visitor: request.visitor ?? id };
   const known = request.accepted === true;
-  const ahead = known ? state.queue.size : checkRoom(state, tenant, nowMs);
+  const ahead = known ? state.queue.size : checkRoom(state, who, nowMs);
   const room = config.contextTokens - promptTokens;
   const maxNew = Math.min(maxTokens ?? room, room);
   if (resume.length >= maxNew && resume.length > 0)
     throw new EngineError("invalid_request", `Request "${id}" has all its tokens already.`);
   const computed = computedTokens(state, request);
-  const newcomer = { tenant, priority, promptTokens, computedTokens: computed, maxNew };
+  const newcomer = { ...who, promptTokens, computedTokens: computed, maxNew };
   const firstTokenMs = Math.min(firstTokenWithinMs ?? Infinity, endWithinMs ?? Infinity);
   if (!known && request.paused !== true) checkWorth(state, newcomer, firstTokenMs, nowMs);
+  endAppointment(state, who);
   // Field by field: of an object that begins as a copy V8 keeps most fields elsewhere, and every step reads them.
   const scheduled: ScheduledRequest = {
     id,

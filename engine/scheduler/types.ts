@@ -1,6 +1,7 @@
 /** The scheduler's data: requests, slots, the engine state they form, and the plan of one step. */
 import type { AdapterSet } from "../adapters.ts";
 import type { RequestId, TokenId } from "../protocol.ts";
+import type { Appointments } from "./appointments.ts";
 import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
 import type { AdapterTurns } from "./adapter-turns.ts";
 import type { DraftIndex } from "./draft-index.ts";
@@ -272,8 +273,7 @@ export interface SchedulerState {
   tokenMs: number | undefined;
   /** Part of a prompt's tokens that is not found computed, smoothed; 0-1. */
   computedShare: number;
-  /** When the last client that was refused has been asked to come back, in ms. */
-  nextRetryMs: number;
+  readonly appointments: Appointments;
   /** A heap by time. */
   readonly deadlines: Deadline[];
   readonly spill: SpillState | undefined;

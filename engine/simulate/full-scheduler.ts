@@ -92,7 +92,7 @@ export class FullScheduler {
     );
     const maxTokens = 1 + below(MOST_OUTPUT);
     const startMs = nowMs();
-    checkRoom(state, tenant, this.#deviceMs);
+    checkRoom(state, { tenant, priority: 1 }, this.#deviceMs);
     submit(
       state,
       {

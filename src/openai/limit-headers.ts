@@ -2,9 +2,6 @@
 import type { EngineError } from "../../engine/errors.ts";
 import type { Allowance } from "../../engine/sharing.ts";
 
-/** Clients that are asked to wait longer give up instead. */
-const LONGEST_RETRY_SECONDS = 59;
-
 /** `x-ratelimit-*`, from what the engine counts: requests that may be open, and prompt tokens that may wait. */
 export function allowanceHeaders(allowance: Allowance): Record<string, string> {
   const { requests, requestsLeft, requestsResetMs, tokens, tokensLeft, tokensResetMs } = allowance;
@@ -26,10 +23,9 @@ export function allowanceHeaders(allowance: Allowance): Record<string, string> {
 export function retryHeaders({ details }: EngineError): Record<string, string> {
   const ms = details?.["retryAfterMs"];
   if (ms === undefined) return {};
-  const most = LONGEST_RETRY_SECONDS * 1000;
   return {
-    "retry-after": String(Math.max(1, Math.min(LONGEST_RETRY_SECONDS, Math.ceil(ms / 1000)))),
-    "retry-after-ms": String(Math.max(1, Math.min(most, Math.ceil(ms)))),
+    "retry-after": String(Math.max(1, Math.ceil(ms / 1000))),
+    "retry-after-ms": String(Math.max(1, Math.ceil(ms))),
   };
 }
 

@@ -10,7 +10,11 @@ import { addRequest, planMs, runStep, schedulerState } from "../../support/sched
 interface Seen {
   readonly owner: string;
   readonly arrivalMs: number;
+  /** Since it was sent last. */
   ttftMs: number | undefined;
+  /** Of each refusal when it came and when it said to come back, since then. */
+  readonly refusals: { readonly atMs: number; readonly toldMs: number }[];
+  letInMs: number | undefined;
   refusal: EngineError | undefined;
 }
 
@@ -20,6 +24,8 @@ interface Traffic {
   readonly promptTokens: number;
   readonly maxTokens: number;
   readonly firstTokenWithinMs?: number;
+  /** Whether those who are refused come back when they are told to; absent is no. */
+  readonly returns?: boolean;
 }
 
 /** Evenly drawn gaps around a mean, the same in every run. */
@@ -33,33 +39,50 @@ function arrivals(count: number, meanGapMs: number, seed: number): number[] {
 }
 
 function simulate(state: SchedulerState, traffic: readonly Traffic[], untilMs: number): Seen[] {
-  const due = traffic
-    .flatMap((line) => line.atMs.map((atMs) => ({ ...line, atMs })))
-    .sort((a, b) => a.atMs - b.atMs);
   const seen: Seen[] = [];
+  const due = traffic.flatMap((line) =>
+    line.atMs.map((atMs) => ({ ...line, atMs, one: undefined as Seen | undefined })),
+  );
+  const inOrder = (): void => void due.sort((a, b) => a.atMs - b.atMs);
+  inOrder();
   let nowMs = 0;
-  let next = 0;
-  while (nowMs < untilMs && (next < due.length || state.requests.size > 0)) {
-    for (let line = due[next]; line !== undefined && line.atMs <= nowMs; line = due[++next]) {
-      const { owner, promptTokens, maxTokens, firstTokenWithinMs } = line;
-      const one: Seen = { owner, arrivalMs: line.atMs, ttftMs: undefined, refusal: undefined };
-      seen.push(one);
-      const prompt = Uint32Array.from({ length: promptTokens }, (_, i) => 1000 * next + i);
+  while (nowMs < untilMs && (due.length > 0 || state.requests.size > 0)) {
+    for (let line = due[0]; line !== undefined && line.atMs <= nowMs; line = due[0]) {
+      due.shift();
+      const { owner, promptTokens, maxTokens, firstTokenWithinMs, atMs } = line;
+      const one: Seen = line.one ?? {
+        owner,
+        arrivalMs: atMs,
+        ttftMs: undefined,
+        refusals: [],
+        letInMs: undefined,
+        refusal: undefined,
+      };
+      if (line.one === undefined) seen.push(one);
+      const id = String(seen.indexOf(one));
+      const prompt = Uint32Array.from({ length: promptTokens }, (_, i) => 1000 * Number(id) + i);
       const request = { tenant: owner, prompt, maxTokens, firstTokenWithinMs };
       try {
-        addRequest(state, String(seen.length - 1), request, nowMs);
+        addRequest(state, id, request, nowMs);
+        one.letInMs = nowMs;
       } catch (error) {
-        one.refusal = error instanceof EngineError ? error : undefined;
+        if (!(error instanceof EngineError)) throw error;
+        one.refusal = error;
+        const toldMs = error.details?.["retryAfterMs"] ?? 0;
+        one.refusals.push({ atMs: nowMs, toldMs });
+        if (line.returns !== true) continue;
+        due.push({ ...line, atMs: nowMs + toldMs, one });
+        inOrder();
       }
     }
     for (const request of takeExpired(state, nowMs)) release(state, request, nowMs);
     const plan = runStep(state, nowMs, false);
     // A step that does nothing waits for the next arrival.
-    nowMs = plan.calls.length === 0 ? (due[next]?.atMs ?? untilMs) : nowMs + planMs(plan);
+    nowMs = plan.calls.length === 0 ? (due[0]?.atMs ?? untilMs) : nowMs + planMs(plan);
     for (const { entries } of plan.calls)
       for (const { request, sample } of entries) {
         const one = seen[Number(request ?? -1)];
-        if (one !== undefined && sample) one.ttftMs ??= nowMs - one.arrivalMs;
+        if (one !== undefined && sample) one.ttftMs ??= nowMs - (one.letInMs ?? 0);
       }
   }
   return seen;
@@ -105,10 +128,46 @@ describe("three times as many requests as can be served", () => {
     expect(refused.length).toBeGreaterThan(seen.length / 2);
   });
 
-  test("all of the refused are told a time between a millisecond and a minute", () => {
+  test("all of the refused are told a time between a millisecond and ten minutes", () => {
     const times = refused.map(({ details }) => details?.["retryAfterMs"] ?? 0);
     expect(Math.min(...times)).toBeGreaterThanOrEqual(1);
-    expect(Math.max(...times)).toBeLessThanOrEqual(60_000);
+    expect(Math.max(...times)).toBeLessThanOrEqual(600_000);
+  });
+
+  describe("who come back when they are told to", () => {
+    const returning = simulate(
+      schedulerState(sizes),
+      [
+        {
+          owner: "a",
+          atMs: arrivals(3 * full, UNTIL_MS / (3 * full), 7),
+          ...WORK,
+          firstTokenWithinMs: WITHIN_MS,
+          returns: true,
+        },
+      ],
+      4 * UNTIL_MS,
+    );
+
+    test("nine tenths of what can be served is served in time, and nobody for nothing", () => {
+      const whileArriving = returning.filter(
+        ({ letInMs, ttftMs }) =>
+          letInMs !== undefined && ttftMs !== undefined && letInMs + ttftMs <= UNTIL_MS,
+      );
+      const inTime = whileArriving.filter(({ ttftMs }) => (ttftMs ?? Infinity) <= WITHIN_MS).length;
+      expect(inTime).toBeGreaterThanOrEqual(0.9 * full);
+      expect(whileArriving.length - inTime).toBeLessThanOrEqual(0.05 * full);
+    });
+
+    test("what they were told is right within three tenths for nine of ten, and all are let in in the end", () => {
+      const refusals = returning.flatMap(({ refusals: all, letInMs }) =>
+        all.map(({ atMs, toldMs }) => ({ toldMs, tookMs: (letInMs ?? Infinity) - atMs })),
+      );
+      const right = refusals.filter(({ toldMs, tookMs }) => Math.abs(toldMs - tookMs) <= 0.3 * tookMs);
+      expect(right.length).toBeGreaterThanOrEqual(0.9 * refusals.length);
+      expect(refusals.length).toBeLessThanOrEqual(2 * returning.length);
+      expect(returning.every(({ letInMs }) => letInMs !== undefined)).toBe(true);
+    });
   });
 });
 
