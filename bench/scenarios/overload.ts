@@ -14,7 +14,7 @@ import { formatErrors, formatSummary, number, SUMMARY_HEAD } from "../format.ts"
 import { isGood } from "../goodput.ts";
 import { countErrors, summarizeLevel, toVllmResult } from "../level-summary.ts";
 import type { Objective } from "../simulate/collector.ts";
-import { summarize } from "../stats.ts";
+import { sum, summarize } from "../stats.ts";
 import type { Summary } from "../stats.ts";
 import { runUsers } from "./returning-users.ts";
 import type { UsersRun, Visit } from "./returning-users.ts";
@@ -46,7 +46,7 @@ export const overload: Scenario = {
     "users arrive at --overload times (3) what --concurrency clients (8) get served, for --duration (60); goodput by --ttft (2s) and --itl (200ms)",
   takes: ["overload", "duration", "concurrency", "isl", "osl", "ttft", "itl"],
   formulas: [
-    "capacity        requests a second of a closed loop for half of the duration, from when each client has ended one to the last end before the last start",
+    "capacity        requests a second of a closed loop for half of the duration, by waves of as many ends as there are clients, between the means of the first and the last",
     "goodput         requests a second that ended while users arrived (the first tenth left out), ttft and tpot within the objective",
     "refused         answered 429 or 503; who is told when to come back does, until let in or as long again has passed",
     "right           refusals whose told time is within 30 % of the time from them until their user was let in",
@@ -105,8 +105,9 @@ async function runTurn(turn: ScenarioTurn, settings: Settings): Promise<TurnResu
 }
 
 /**
- * Requests a second while every client had one open. Clients that began together end together: the time counts from the
- * last end of such a wave, or its other ends would be in it without the time they took.
+ * Requests a second while every client had one open. Clients that began together end together, in waves that draw
+ * together and apart: the time from wave to wave is that between the means of their ends. Those that ended when no
+ * request began any more had less company.
  */
 export function capacityOf(records: readonly RequestRecord[], clients: number): number | undefined {
   const lastStartMs = Math.max(...records.map(({ startMs }) => startMs));
@@ -114,9 +115,14 @@ export function capacityOf(records: readonly RequestRecord[], clients: number): 
     .filter(({ error, endMs }) => error === undefined && endMs <= lastStartMs)
     .map(({ endMs }) => endMs)
     .sort((a, b) => a - b);
-  const [fromMs, toMs] = [endsMs[clients - 1], endsMs.at(-1)];
-  if (fromMs === undefined || toMs === undefined || toMs <= fromMs) return undefined;
-  return (endsMs.length - clients) / ((toMs - fromMs) / 1000);
+  const waves = Math.floor(endsMs.length / clients);
+  const meanEndMs = (wave: number): number => mean(endsMs.slice(wave * clients, (wave + 1) * clients));
+  const tookMs = meanEndMs(waves - 1) - meanEndMs(0);
+  return waves > 1 && tookMs > 0 ? ((waves - 1) * clients) / (tookMs / 1000) : undefined;
+}
+
+function mean(values: readonly number[]): number {
+  return sum(values) / values.length;
 }
 
 function unmeasured({ records }: LevelRun): TurnResult {

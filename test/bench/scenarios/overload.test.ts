@@ -101,7 +101,7 @@ describe("users", () => {
   });
 });
 
-test("capacity is taken between the end of the first wave and the last end before the last start", () => {
+test("capacity is taken between the first and the last wave of ends before the last start", () => {
   // Two clients: starts at 0 0 100 150 200 250, ends 100 later or 150.
   const records = [
     recordOf(0, [100]),
@@ -111,7 +111,7 @@ test("capacity is taken between the end of the first wave and the last end befor
     recordOf(200, [900]),
     recordOf(250, [900]),
   ];
-  // Ends at 100 and 150 are the first wave; from 150 until 250 there are two more.
+  // Ends at 100 and 150 are the first wave, those at 200 and 250 the second.
   expect(capacityOf(records, 2)).toBe(20);
   expect(capacityOf([recordOf(0, [100])], 1)).toBeUndefined();
   expect(capacityOf([], 8)).toBeUndefined();
@@ -125,6 +125,15 @@ test("clients in lock-step are counted by the wave", () => {
     Array.from({ length: 8 }, (_, client) => recordOf(waveMs + client, [waveMs + client + 8500])),
   );
   expect(capacityOf(records, 8)).toBeCloseTo(8 / 8.5, 10);
+});
+
+test("waves that draw together are no faster for it", () => {
+  // Four clients whose first answers come a second apart, and whose later ones come together, every four seconds.
+  const first = [4000, 5000, 6000, 7000].map((ms) => recordOf(0, [ms]));
+  const second = [4000, 5000, 6000, 7000].map((ms) => recordOf(ms, [9500]));
+  const third = Array.from({ length: 4 }, () => recordOf(9500, [13_500]));
+  const fourth = Array.from({ length: 4 }, () => recordOf(13_500, [17_500]));
+  expect(capacityOf([...first, ...second, ...third, ...fourth], 4)).toBeCloseTo(1, 10);
 });
 
 test("what failed is no capacity", () => {
