@@ -145,6 +145,19 @@ describe("the whole path", () => {
     await loaded.engine.stop();
   });
 
+  it("says of an output that the context cut it off, but not where its limit did", async () => {
+    const { post, loaded } = await start();
+    const answer = async (fields: object): Promise<Record<string, unknown>> => {
+      const body = { prompt: "x".repeat(100), temperature: 0, ignore_eos: true, ...fields };
+      return (await (await post("/completion", body)).json()) as Record<string, unknown>;
+    };
+    const whole = await answer({});
+    expect(whole).toMatchObject({ truncated: true, stop_type: "limit" });
+    expect(Number(whole["tokens_evaluated"]) + Number(whole["tokens_predicted"])).toBe(128);
+    expect(await answer({ n_predict: 5 })).toMatchObject({ truncated: false, stop_type: "limit" });
+    await loaded.engine.stop();
+  });
+
   it("answers 503 with Retry-After when the queue is full, and everybody else in full", async () => {
     let open = (): void => {};
     const gate = new Promise<void>((resolve) => (open = resolve));

@@ -233,6 +233,15 @@ describe("eviction", () => {
     expect(admitted(state, 0)).toEqual(["normal3"]);
   });
 
+  test("nobody loses a slot while one is free", () => {
+    const state = schedulerState({ slots: 2 });
+    addRequest(state, "low", { priority: 3, maxTokens: 150 });
+    for (let i = 0; i < 3; i++) runStep(state, i);
+    addRequest(state, "high", { priority: 0 });
+    expect(runStep(state, 3)).toMatchObject({ evictions: [], assignments: [{ request: "high", slot: 1 }] });
+    expect(state.requests.get("low")?.evictions).toBe(0);
+  });
+
   test("an owner with less than its share takes slots of one with more, down to equal shares and no further", () => {
     const state = full();
     for (let i = 0; i < 4; i++) addRequest(state, `few${i}`, { tenant: "few" });
