@@ -1,5 +1,5 @@
 /** Faults inside real engine processes: what becomes of the request that has them, and of those beside it. */
-import { afterEach, describe, expect, test } from "vitest";
+import { afterEach, describe, expect, test, vi } from "vitest";
 import { forkEngine } from "../../../engine/process/fork.ts";
 import type { EnginePort, Fault, GenerationParams } from "../../../engine/protocol.ts";
 import type { ResolvedModel } from "../../../models/resolve.ts";
@@ -21,12 +21,13 @@ const MARKED = 4242;
 
 const hosts: ModelHost[] = [];
 afterEach(async () => {
+  vi.unstubAllEnvs();
   for (const host of hosts.splice(0)) await host.stop();
 });
 
 /** A host of engines of which the `n`-th, from 0, has the faults that `faultsOf(n)` says. */
 async function hostWith(faultsOf: (engine: number) => readonly Fault[]) {
-  process.env["WEFT_FAULTS"] = "1";
+  vi.stubEnv("WEFT_FAULTS", "1");
   const engines: EnginePort[] = [];
   const troubles: EngineTrouble[] = [];
   const host = new ModelHost([MODEL], {
@@ -109,12 +110,12 @@ test("an engine that hangs once is found out, and its request goes on in the nex
 test("row 90: an engine whose heap is full is started again, and its requests go on", async () => {
   const quiet = await hostWith(() => []);
   const undisturbed = await quiet.others();
-  process.env["NODE_OPTIONS"] = "--max-old-space-size=100";
+  vi.stubEnv("NODE_OPTIONS", "--max-old-space-size=100");
   // Calls of the warm-up count, too.
   const { others, troubles, startedCount } = await hostWith((engine) =>
     engine === 0 ? [{ does: "hoard", call: 200 }] : [],
   );
-  delete process.env["NODE_OPTIONS"];
+  vi.stubEnv("NODE_OPTIONS", undefined);
   expect(await others()).toEqual(undisturbed);
   expect(troubles.map((trouble) => ("death" in trouble ? trouble.death : trouble.kind))).toEqual([
     "crash",
@@ -139,7 +140,7 @@ test("a planned restart in the middle of requests fails none of them", async () 
 
 test("an engine that was not started for tests ignores them", async () => {
   const { host } = await hostWith(() => []);
-  delete process.env["WEFT_FAULTS"];
+  vi.stubEnv("WEFT_FAULTS", undefined);
   const port = forkEngine({ entry: ENTRY });
   port.send({ type: "fault", fault: { does: "die", call: 1 } });
   const loaded = new Promise<string>((resolve) =>

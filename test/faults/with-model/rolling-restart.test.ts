@@ -1,5 +1,5 @@
 /** Two replicas behind one balancer, restarted in turns under load: row 110 of the fault matrix. */
-import { expect, test } from "vitest";
+import { expect, onTestFinished, test } from "vitest";
 import { startBalancer } from "../../support/balancer.ts";
 import { freePort, startServer } from "../../support/server.ts";
 import type { RunningServer } from "../../support/server.ts";
@@ -14,7 +14,9 @@ test(`row 110: ${RESTARTS} rolling restarts behind a balancer that never asks tw
   const start = (port: number): Promise<RunningServer> =>
     startServer("--port", String(port), "--slots", String(CLIENTS), "--deterministic", "--drain-settle", "2");
   const replicas = await Promise.all(ports.map(start));
+  onTestFinished(() => Promise.all(replicas.map((replica) => replica.kill())).then(() => undefined));
   const balancer = await startBalancer(ports);
+  onTestFinished(() => balancer.close());
   await balancer.untilReady(2);
 
   const ask = async (i: number): Promise<string> => {
@@ -65,5 +67,4 @@ test(`row 110: ${RESTARTS} rolling restarts behind a balancer that never asks tw
   await clients;
   expect(answered).toBeGreaterThan(CLIENTS * RESTARTS);
   for (const replica of replicas) expect(await replica.stop()).toBe(0);
-  balancer.close();
 });
