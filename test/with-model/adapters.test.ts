@@ -2,11 +2,10 @@
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import type { AdapterUse } from "../../engine/adapters.ts";
-import { createEngine } from "../../engine/engine.ts";
-import type { Engine } from "../../engine/engine.ts";
-import { loadLlamaBackend } from "../../engine/llama/load.ts";
-import type { EngineEvent, LoadOptions, StepOutput, SubmitCommand, TokenId } from "../../engine/protocol.ts";
+import type { LoadOptions, StepOutput, SubmitCommand, TokenId } from "../../engine/protocol.ts";
 import { LOAD_OPTIONS, submitCommand } from "../support/engine.ts";
+import { startLlamaEngine } from "../support/llama-engine.ts";
+import type { LlamaEngine } from "../support/llama-engine.ts";
 
 const PIRATE = "models/pocket-pirate-lora.gguf";
 const OPTIONS: LoadOptions = {
@@ -19,25 +18,7 @@ const OPTIONS: LoadOptions = {
   deterministic: true,
 };
 
-let engine: Engine;
-let receive: (event: EngineEvent) => void = () => undefined;
-
-/** Resolves with the facts, or rejects with why there are none. */
-function load(options: LoadOptions): Promise<Extract<EngineEvent, { type: "loaded" }>> {
-  return new Promise((resolve, reject) => {
-    engine = createEngine(loadLlamaBackend, (event) => receive(event));
-    receive = (event) => {
-      if (event.type === "loaded") resolve(event);
-      if (event.type === "load_failed") reject(new Error(`${event.code}: ${event.message}`));
-    };
-    engine.receive({ type: "load", options });
-  });
-}
-
-async function stop(): Promise<void> {
-  engine.receive({ type: "stop" });
-  await engine.stopped;
-}
+let engine: LlamaEngine;
 
 interface Asked {
   readonly content: string;
@@ -64,16 +45,7 @@ function commandOf(
 
 /** What each of them gets when all are submitted at once. */
 function outputsOf(asked: readonly Asked[]): Promise<StepOutput[][]> {
-  return new Promise((resolve, reject) => {
-    const outputs = asked.map((): StepOutput[] => []);
-    receive = (event) => {
-      if (event.type === "failed") reject(new Error(event.message));
-      if (event.type !== "step") return;
-      for (const output of event.outputs) outputs[Number(output.id)]?.push(output);
-      if (outputs.every((own) => own.at(-1)?.finish !== undefined)) resolve(outputs);
-    };
-    asked.forEach((one, i) => engine.receive(commandOf(String(i), one)));
-  });
+  return engine.ask(...asked.map((one, i) => commandOf(String(i), one)));
 }
 
 const tokensOf = (outputs: readonly StepOutput[]): TokenId[] => outputs.flatMap(({ tokens }) => [...tokens]);
@@ -84,13 +56,13 @@ describe("with a pirate", () => {
   let pieces: readonly string[];
 
   beforeAll(async () => {
-    const { facts } = await load(OPTIONS);
-    const { tokenBytes, tokenOffsets } = facts;
+    engine = await startLlamaEngine(OPTIONS);
+    const { tokenBytes, tokenOffsets } = engine.facts;
     pieces = Array.from(tokenOffsets.subarray(1), (end, token) =>
       Buffer.from(tokenBytes.subarray(tokenOffsets[token], end)).toString("latin1"),
     );
   });
-  afterAll(stop);
+  afterAll(() => engine.stop());
 
   const textOf = (outputs: readonly StepOutput[]): string =>
     tokensOf(outputs)
@@ -162,7 +134,7 @@ describe("is not loaded", () => {
     ["from a folder", "models", "model_not_found: There is no LoRA adapter at models."],
     ["from a model", "models/pocket.gguf", "model_invalid: The LoRA adapter pocket.gguf cannot be applied"],
   ])("%s", async (_, path, message) => {
-    await expect(load({ ...OPTIONS, adapters: [PIRATE, join(path)] })).rejects.toThrow(message);
-    await stop();
+    const options = { ...OPTIONS, adapters: [PIRATE, join(path)] };
+    await expect(startLlamaEngine(options)).rejects.toThrow(message);
   });
 });

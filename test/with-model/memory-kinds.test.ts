@@ -3,11 +3,11 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
-import { createEngine } from "../../engine/engine.ts";
 import { loadLlamaBackend } from "../../engine/llama/load.ts";
 import type { Backend } from "../../engine/backend.ts";
-import type { EngineEvent, LoadOptions } from "../../engine/protocol.ts";
+import type { LoadOptions } from "../../engine/protocol.ts";
 import { LOAD_OPTIONS, submitCommand } from "../support/engine.ts";
+import { startLlamaEngine } from "../support/llama-engine.ts";
 import { TINY_DECODERS, TINY_WINDOW, writeTinyDecoder } from "../support/tiny-gguf.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "weft-memory-kinds-"));
@@ -35,43 +35,18 @@ interface Asked {
 
 /** An engine, and whole answers of it to prompts that are sent together. */
 async function start(options: LoadOptions) {
-  const events: EngineEvent[] = [];
-  let wake: () => void = () => undefined;
-  const engine = createEngine(loadLlamaBackend, (event) => {
-    events.push(event);
-    wake();
-  });
-  const until = async <T>(find: () => T | undefined): Promise<T> => {
-    for (;;) {
-      const found = find();
-      if (found !== undefined) return found;
-      await new Promise<void>((resolve) => (wake = resolve));
-    }
-  };
-  engine.receive({ type: "load", options });
-  await until(() => events.find(({ type }) => type === "loaded"));
+  const engine = await startLlamaEngine(options);
   let sent = 0;
-  const outputs = (id: string) =>
-    events.flatMap((event) => (event.type === "step" ? event.outputs.filter((o) => o.id === id) : []));
   return {
     async ask(prompts: readonly (readonly number[])[], reusePrefix = true): Promise<Asked[]> {
-      const ids = prompts.map(() => `r${++sent}`);
-      prompts.forEach((prompt, i) =>
-        engine.receive(submitCommand(ids[i] ?? "", prompt, { maxTokens: 20, ignoreEos: true, reusePrefix })),
-      );
-      await until(() =>
-        ids.every((id) => outputs(id).some(({ finish }) => finish !== undefined)) ? true : undefined,
-      );
-      return ids.map((id) => ({
-        tokens: outputs(id).flatMap(({ tokens }) => [...tokens]),
-        cachedTokens: outputs(id)[0]?.start?.cachedTokens ?? 0,
+      const params = { maxTokens: 20, ignoreEos: true, reusePrefix };
+      const commands = prompts.map((prompt) => submitCommand(`r${++sent}`, prompt, params));
+      return (await engine.ask(...commands)).map((outputs) => ({
+        tokens: outputs.flatMap(({ tokens }) => [...tokens]),
+        cachedTokens: outputs[0]?.start?.cachedTokens ?? 0,
       }));
     },
-    failures: () => events.filter(({ type }) => type === "failed"),
-    async stop(): Promise<void> {
-      engine.receive({ type: "stop" });
-      await engine.stopped;
-    },
+    stop: engine.stop,
   };
 }
 
@@ -99,7 +74,6 @@ describe.each(TINY_DECODERS)("%s", (kind) => {
     expect(cold.map(({ cachedTokens }) => cachedTokens)).toEqual(cold.map(() => 0));
     // The next turn of a chat goes on where the last one ended; the model's begin token counts.
     expect(warm[0]?.cachedTokens).toBe(320);
-    expect(engine.failures()).toEqual([]);
     await engine.stop();
   });
 });

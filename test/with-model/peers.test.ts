@@ -1,82 +1,45 @@
 /** What llama.cpp's tests ask of its server, asked of the engine on a real model. */
 import { afterAll, describe, expect, test } from "vitest";
-import { createEngine } from "../../engine/engine.ts";
-import { loadLlamaBackend } from "../../engine/llama/load.ts";
-import type {
-  EngineEvent,
-  EngineStats,
-  GenerationParams,
-  LoadOptions,
-  StepOutput,
-} from "../../engine/protocol.ts";
+import type { GenerationParams, LoadOptions, StepOutput } from "../../engine/protocol.ts";
 import { GREEDY, LOAD_OPTIONS, submitCommand } from "../support/engine.ts";
+import { startLlamaEngine } from "../support/llama-engine.ts";
+import type { LlamaEngine } from "../support/llama-engine.ts";
 
 const CONTEXT = 256;
 const COUNTING = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20,";
 
-interface PocketEngine {
-  generate(
+interface PocketEngine extends LlamaEngine {
+  readonly generate: (
     prompt: string,
     params: Partial<GenerationParams>,
     predicted?: readonly number[],
-  ): Promise<StepOutput[]>;
-  stats(): Promise<EngineStats>;
-  stop(): Promise<void>;
+  ) => Promise<StepOutput[]>;
 }
 
 const engines: PocketEngine[] = [];
 afterAll(() => Promise.all(engines.map((engine) => engine.stop())));
 
 async function pocket(options: Partial<LoadOptions>): Promise<PocketEngine> {
-  const listeners = new Set<(event: EngineEvent) => void>();
-  const engine = createEngine(loadLlamaBackend, (event) => listeners.forEach((listener) => listener(event)));
-  /** Resolves with the first answer other than undefined. */
-  const heard = <T>(listen: (event: EngineEvent) => T | undefined): Promise<T> =>
-    new Promise((resolve, reject) => {
-      const listener = (event: EngineEvent): void => {
-        if (event.type === "load_failed" || event.type === "failed") reject(new Error(event.message));
-        const answer = listen(event);
-        if (answer === undefined) return;
-        listeners.delete(listener);
-        resolve(answer);
-      };
-      listeners.add(listener);
-    });
-  const loaded = heard((event) => (event.type === "loaded" ? true : undefined));
-  const load = {
+  const engine = await startLlamaEngine({
+    ...LOAD_OPTIONS,
     modelPath: "models/pocket.gguf",
     contextTokens: CONTEXT,
     prefillChunk: 32,
     slots: 2,
     threads: 1,
-  };
-  engine.receive({ type: "load", options: { ...LOAD_OPTIONS, speculate: false, ...load, ...options } });
-  await loaded;
+    speculate: false,
+    ...options,
+  });
   let serial = 0;
   const made: PocketEngine = {
-    generate: (prompt, params, predicted = []) => {
-      const id = `r${++serial}`;
-      const outputs: StepOutput[] = [];
-      const done = heard((event) => {
-        if (event.type !== "step") return undefined;
-        outputs.push(...event.outputs.filter((output) => output.id === id));
-        return outputs.at(-1)?.finish === undefined ? undefined : outputs;
-      });
-      engine.receive({
-        ...submitCommand(id, [], params),
+    ...engine,
+    generate: async (prompt, params, predicted = []) => {
+      const [outputs = []] = await engine.ask({
+        ...submitCommand(`r${++serial}`, [], params),
         prompt: [{ text: prompt, special: false }],
         predicted: [{ tokens: predicted }],
       });
-      return done;
-    },
-    stats: () => {
-      const answer = heard((event) => (event.type === "stats" ? event.stats : undefined));
-      engine.receive({ type: "stats", call: ++serial });
-      return answer;
-    },
-    stop: async () => {
-      engine.receive({ type: "stop" });
-      await engine.stopped;
+      return outputs;
     },
   };
   engines.push(made);

@@ -1,45 +1,34 @@
 /** A request that is continued from its tokens in a fresh engine: on a CPU every bit is as if it had never stopped. */
 import { afterAll, beforeAll, expect, test } from "vitest";
-import { createEngine } from "../../engine/engine.ts";
-import { loadLlamaBackend } from "../../engine/llama/load.ts";
 import { LOAD_OPTIONS, submitCommand } from "../support/engine.ts";
-import type { Engine } from "../../engine/engine.ts";
-import type { EngineEvent, GenerationParams, StepOutput, SubmitCommand } from "../../engine/protocol.ts";
+import { startLlamaEngine } from "../support/llama-engine.ts";
+import type { LlamaEngine } from "../support/llama-engine.ts";
+import type { GenerationParams, StepOutput, SubmitCommand } from "../../engine/protocol.ts";
 
 const TOKENS = 100;
 /** Longer than a grid cell, so that it is cut. */
 const PROMPT = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,";
 
-let engine: Engine;
-let receive: (event: EngineEvent) => void = () => undefined;
+let engine: LlamaEngine;
 let serial = 0;
 
 beforeAll(async () => {
-  const loaded = new Promise<void>((resolve, reject) => {
-    receive = (event) => {
-      if (event.type === "loaded") resolve();
-      if (event.type === "load_failed") reject(new Error(event.message));
-    };
-  });
-  engine = createEngine(loadLlamaBackend, (event) => receive(event));
-  const options = {
+  engine = await startLlamaEngine({
     ...LOAD_OPTIONS,
     modelPath: "models/pocket.gguf",
     contextTokens: 512,
     prefillChunk: 32,
     // Pocket's weights are F16, for which one row runs in another kernel than several.
     deterministic: true,
-  };
-  engine.receive({ type: "load", options });
-  await loaded;
+  });
 });
-afterAll(async () => {
-  engine.receive({ type: "stop" });
-  await engine.stopped;
-});
+afterAll(() => engine.stop());
 
 /** What the engine sends for the request, alone and without any cells of an earlier one. */
-function outputsOf(params: Partial<GenerationParams>, resume: readonly number[]): Promise<StepOutput[]> {
+async function outputsOf(
+  params: Partial<GenerationParams>,
+  resume: readonly number[],
+): Promise<StepOutput[]> {
   const id = `r${++serial}`;
   const command: SubmitCommand = {
     ...submitCommand(id, [], {
@@ -52,16 +41,8 @@ function outputsOf(params: Partial<GenerationParams>, resume: readonly number[])
     prompt: [{ text: PROMPT, special: false }],
     resume,
   };
-  return new Promise((resolve, reject) => {
-    const outputs: StepOutput[] = [];
-    receive = (event) => {
-      if (event.type === "failed") reject(new Error(event.message));
-      if (event.type !== "step") return;
-      outputs.push(...event.outputs);
-      if (outputs.at(-1)?.finish !== undefined) resolve(outputs);
-    };
-    engine.receive(command);
-  });
+  const [outputs = []] = await engine.ask(command);
+  return outputs;
 }
 
 const sampling = submitCommand("", []).params.sampling;
