@@ -14,6 +14,7 @@ import type { FlightRecorder } from "./flight-recorder.ts";
 import { nextDeadlineMs, takeExpired } from "./scheduler/deadlines.ts";
 import { checkStep } from "./scheduler/invariants.ts";
 import { planStep } from "./scheduler/plan-step.ts";
+import { givesWay } from "./scheduler/returns.ts";
 import {
   appendToken,
   beginStep,
@@ -175,6 +176,7 @@ export class StepLoop {
     this.#recorder.planned(planMs);
     // Where cells are missing that were to be read from a file, the calls have to be planned again.
     for (const call of intact ? plan.calls : []) {
+      if (plan.calls[0]?.kind === "decode" && givesWay(this.state, call, performance.now())) break;
       const wanted = wantedCall(this.state, call);
       if (wanted !== undefined) await this.#runCall(wanted);
       if (this.#stopping) break;

@@ -13,6 +13,7 @@ const BASELINE: Partial<SchedulerConfig> = {
   slotChoice: "oldest",
   plugGaps: false,
   prefixFirst: false,
+  keepSlots: false,
   itlTargetMs: NO_ITL_TARGET_MS,
 };
 
@@ -38,6 +39,7 @@ const KNOBS: Readonly<Record<string, Reader>> = {
   "max-queued": number(0, 10_000_000, (maxQueued) => ({ maxQueued: Math.round(maxQueued) })),
   plugs: onOff((plugGaps) => ({ plugGaps })),
   "prefix-first": onOff((prefixFirst) => ({ prefixFirst })),
+  "keep-slots": onOff((keepSlots) => ({ keepSlots })),
   deterministic: onOff((deterministic) => ({ deterministic })),
   "slot-choice": (text) => (text === "cheapest" || text === "oldest" ? { slotChoice: text } : undefined),
 };

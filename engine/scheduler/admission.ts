@@ -9,6 +9,8 @@
 import { chooseEviction } from "./eviction.ts";
 import { bestPrefix, mayBePassed, MOST_AHEAD } from "./prefix-first.ts";
 import { commonPrefixLength } from "./prefix-reuse.ts";
+import { followersOf, keptFor } from "./returns.ts";
+import type { KeptFor } from "./returns.ts";
 import { chooseSlot } from "./slot-choice.ts";
 import type { SlotChoice } from "./slot-choice.ts";
 import { SpillPlan } from "./spill-plan.ts";
@@ -42,18 +44,33 @@ export function runningRequests(state: SchedulerState): Running[] {
   return running;
 }
 
-interface Admission extends Pick<StepPlan, "evictions" | "assignments" | "held" | "passedOver" | "boundary"> {
+interface Admission extends Pick<
+  StepPlan,
+  "evictions" | "assignments" | "held" | "kept" | "passedOver" | "boundary"
+> {
   /** What writing and reading files will take. */
   readonly filesMs: number;
+  /** Owners for whom a slot is kept, whatever they ask. */
+  readonly expected: ReadonlySet<string>;
 }
+
+const NO_ADMISSION: Admission = {
+  evictions: [],
+  assignments: [],
+  held: [],
+  kept: [],
+  passedOver: [],
+  boundary: [],
+  filesMs: 0,
+  expected: new Set(),
+};
 
 /** Bounds the work of one plan, since each exchange looks at every slot. */
 const MOST_EVICTIONS_PER_STEP = 4;
 
 /** Gives slots to waiting requests; adds them to `running`, and takes those out that lose theirs. */
 export function admit(state: SchedulerState, running: Running[], nowMs: number, why: string[]): Admission {
-  if (state.queue.size === 0)
-    return { evictions: [], assignments: [], held: [], passedOver: [], boundary: [], filesMs: 0 };
+  if (state.queue.size === 0) return NO_ADMISSION;
   const round = new AdmissionRound(state, running, nowMs, why);
   while (round.hasFree && round.admitNext()) continue;
   while (!round.hasFree && round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeNext()) continue;
@@ -76,6 +93,8 @@ class AdmissionRound {
   readonly #spill: SpillPlan | undefined;
   /** By the file that is read for them. */
   readonly #restored = new Map<SpillId, ScheduledRequest>();
+  /** Idle slots, by for whom they are kept. */
+  readonly #kept: ReadonlyMap<SlotId, KeptFor>;
   #busy: SlotId[];
 
   constructor(state: SchedulerState, running: Running[], nowMs: number, why: string[]) {
@@ -86,6 +105,7 @@ class AdmissionRound {
     this.#order = new WaitingOrder(state, nowMs);
     this.#spill = state.config.slotChoice === "oldest" ? undefined : SpillPlan.of(state, nowMs);
     this.#busy = state.slots.filter((slot) => slot.owner !== undefined).map((slot) => slot.id);
+    this.#kept = this.#keptSlots();
   }
 
   get hasFree(): boolean {
@@ -93,15 +113,36 @@ class AdmissionRound {
   }
 
   get result(): Admission {
+    const kept = [...this.#kept].filter(([slot]) => !this.#busy.includes(slot));
+    const expected = kept.flatMap(([slot, reason]) =>
+      reason === "owner" ? (this.#state.slots[slot]?.ended?.tenant ?? []) : [],
+    );
     return {
       evictions: this.evictions,
       assignments: this.#assignments,
       held: this.#held,
+      kept: kept.map(([slot]) => slot),
+      expected: new Set(expected),
       passedOver: [...this.#passedOver],
       // Copies before cuts: the cells that one of them takes may be cut for another request.
       boundary: [...(this.#spill?.operations ?? []), ...this.#copies, ...this.#cuts],
       filesMs: this.#spill?.plannedMs ?? 0,
     };
+  }
+
+  #keptSlots(): Map<SlotId, KeptFor> {
+    const state = this.#state;
+    const kept = new Map<SlotId, KeptFor>();
+    const next = state.owners.get(this.#order.next()?.tenant ?? "");
+    if (next === undefined || state.config.keepSlots === false) return kept;
+    // Nothing is gained where nothing else computes, nor where there is room for everybody.
+    const computes = this.#running.some(({ request }) => !request.paused);
+    if (!computes || state.queue.size < state.slots.length - this.#busy.length) return kept;
+    for (const slot of state.slots) {
+      const reason = keptFor(state, slot, next, this.#nowMs);
+      if (reason !== undefined) kept.set(slot.id, reason);
+    }
+    return kept;
   }
 
   /** Gives a free slot to the next request, or keeps one for it. @returns False when nobody is next. */
@@ -131,9 +172,29 @@ class AdmissionRound {
     const passedOver = this.#passedOver;
     if (first === undefined || this.#state.config.prefixFirst === false || !mayBePassed(first, passedOver))
       return [first, []];
+    const follower = this.#followerOf(first);
+    if (follower !== undefined) return [follower, follower === first ? [] : [first]];
     const line = this.#order.lineOf(first, MOST_AHEAD);
     const index = bestPrefix(line, this.#state, { overwritten: this.#overwritten, passedOver });
     return [line[index], line.slice(0, index)];
+  }
+
+  /** Who goes on with the cells of an idle slot, of the same owner and class; the first that came. */
+  #followerOf({ tenant, priority }: ScheduledRequest): ScheduledRequest | undefined {
+    let first: ScheduledRequest | undefined;
+    for (const slot of this.#state.slots) {
+      if (this.#busy.includes(slot.id) || slot.followers.length === 0) continue;
+      for (const request of followersOf(this.#state, slot)) {
+        const mayGo = request.tenant === tenant && request.priority === priority;
+        if (
+          mayGo &&
+          !this.#order.hasTaken(request) &&
+          (first === undefined || request.arrival < first.arrival)
+        )
+          first = request;
+      }
+    }
+    return first;
   }
 
   /** Gives a running request's slot to one that waits. @returns False when there is no reason to. */
@@ -156,7 +217,7 @@ class AdmissionRound {
   }
 
   #choose(request: ScheduledRequest, busy: readonly SlotId[]): SlotChoice | undefined {
-    const taken = { busy, overwritten: this.#overwritten, spill: this.#spill };
+    const taken = { busy, overwritten: this.#overwritten, kept: this.#kept, spill: this.#spill };
     return chooseSlot(request, this.#state, taken, this.#nowMs);
   }
 

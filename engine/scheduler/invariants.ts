@@ -252,15 +252,28 @@ function checkWork(state: SchedulerState, plan: StepPlan): void {
   const free = state.slots.length - busy + plan.evictions.length - plan.assignments.length;
   const held = plan.held.length;
   expect(held <= free, "what is held has a slot kept for it");
+  checkKept(state, plan);
   const able = owners.some(({ name, heaps, running, policy }) => {
     const inLine = heaps.reduce((sum, heap) => sum + heap.length, 0);
     return inLine > taken(name) && running + taken(name) < policy.maxRunning;
   });
-  expect(held === free || !able, "nobody waits beside a free slot");
+  expect(held + plan.kept.length >= free || !able, "nobody waits beside a free slot");
   const lost = new Set(plan.evictions.map(({ slot }) => slot));
   const runs = state.slots.some(({ id, owner }) => !lost.has(id) && mayRun(state.requests.get(owner ?? "")));
   const begins = plan.assignments.some(({ request }) => mayRun(state.requests.get(request)));
   expect(plan.calls.length > 0 || !(runs || begins), "whoever can be computed has a call");
+}
+
+function checkKept(state: SchedulerState, { kept, assignments, calls }: StepPlan): void {
+  expect(kept.length === 0 || calls.length > 0, "slots are kept beside others that compute");
+  for (const id of kept) {
+    const slot = state.slots[id];
+    expect(slot?.owner === undefined && slot?.ended !== undefined, "kept are slots whose request has ended");
+    expect(
+      assignments.every((given) => given.slot !== id),
+      "what is kept is not given away",
+    );
+  }
 }
 
 function mayRun(request: ScheduledRequest | undefined): boolean {

@@ -8,6 +8,7 @@ import { DEFAULT_POLICY } from "../sharing.ts";
 import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
 import { OrderedHeap } from "./ordered-heap.ts";
 import { pushWaiting, removeWaiting } from "./waiting-heap.ts";
+import { noReturns } from "./returns.ts";
 import { CLASSES } from "./types.ts";
 import type { ClassLines, OwnerState, ScheduledRequest, SchedulerConfig, SchedulerState } from "./types.ts";
 
@@ -110,6 +111,7 @@ export function ownerOf(state: SchedulerState, name: string): OwnerState {
     running: 0,
     waiting: 0,
     waitingTokens: 0,
+    returns: noReturns(),
     heaps: Array.from({ length: CLASSES }, () => []),
   };
   state.owners.set(name, owner);

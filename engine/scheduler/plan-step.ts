@@ -26,7 +26,7 @@ const READING_COST = 2;
 export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const why: string[] = [];
   const running = runningRequests(state);
-  const { filesMs, ...admission } = admit(state, running, nowMs, why);
+  const { filesMs, expected, ...admission } = admit(state, running, nowMs, why);
   if (admission.assignments.length > 0) running.sort((a, b) => a.slot - b.slot);
 
   const calls: PlannedCall[] = [];
@@ -40,9 +40,12 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const decoding = turn.running.filter(decodes);
   if (decoding.length > 0) calls.push(decodeCall(state, decoding, running));
 
+  // Who is expected in a moment, and has had less, does not wait for a cell that others begin just now.
+  const waits = ({ request }: Running): boolean =>
+    expected.size > 0 && decoding.length > 0 && !expected.has(request.tenant);
   const prefilling = inPrefillOrder(
     state,
-    turn.running.filter((r) => !decodes(r)),
+    turn.running.filter((r) => !decodes(r) && !waits(r)),
   );
   const decodeMs = calls[0] && calls[0].predictedMs + turn.switchMs;
   const times = { decodeMs, filesMs, creditMs: turn.creditMs };

@@ -6,6 +6,8 @@ import { decodeCallMs, decodePassMs, prefillTokensMs } from "./cost-model.ts";
 import { decodeLayout, mayPlug } from "./decode-layout.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
 import { reuseChance } from "./prefix-value.ts";
+import { followersOf, mayHave } from "./returns.ts";
+import type { KeptFor } from "./returns.ts";
 import type { Restorable, SpillPlan } from "./spill-plan.ts";
 import type { ScheduledRequest, SchedulerState, Slot, SlotId } from "./types.ts";
 
@@ -28,6 +30,8 @@ export interface TakenSlots {
   readonly busy: readonly SlotId[];
   /** Their cells are replaced in this very step: nothing can be copied from them. */
   readonly overwritten: ReadonlySet<SlotId>;
+  /** For whom they are kept. */
+  readonly kept: ReadonlyMap<SlotId, KeptFor>;
   /** Absent where nothing is kept in files. */
   readonly spill?: SpillPlan | undefined;
 }
@@ -38,7 +42,7 @@ export interface TakenSlots {
 export function chooseSlot(
   request: ScheduledRequest,
   state: SchedulerState,
-  { busy, overwritten, spill }: TakenSlots,
+  { busy, overwritten, kept, spill }: TakenSlots,
   nowMs: number,
 ): SlotChoice | undefined {
   const taken = new Set(busy);
@@ -53,9 +57,9 @@ export function chooseSlot(
     if (best === undefined || choice.costMs < best.costMs) best = choice;
   };
   for (const slot of state.slots) {
-    if (taken.has(slot.id)) continue;
+    if (taken.has(slot.id) || !mayHave(request, slot, kept.get(slot.id), state)) continue;
     const reuse = reuseOf[slot.id] ?? 0;
-    const lossMs = (keep: number): number => residentLossMs(state, slot, keep, { spill, nowMs });
+    const lossMs = (keep: number): number => residentLossMs(state, slot, keep, { request, spill, nowMs });
     const keptMs = computeMs(reuse) + lossMs(reuse);
     const copiedMs =
       source === undefined || source.reuse <= reuse
@@ -106,16 +110,23 @@ function bestSource(
   return best;
 }
 
+interface Wanted {
+  readonly request: ScheduledRequest;
+  readonly spill: SpillPlan | undefined;
+  readonly nowMs: number;
+}
+
 /** What overwriting the cells beyond `keep` is likely to cost later, or now where it is cheaper to save them. */
 function residentLossMs(
   state: SchedulerState,
   slot: Slot,
   keep: number,
-  { spill, nowMs }: { readonly spill: SpillPlan | undefined; readonly nowMs: number },
+  { request, spill, nowMs }: Wanted,
 ): number {
   const lost = slot.length - keep;
   if (lost <= 0) return 0;
-  const chance = reuseChance(slot, nowMs);
+  const isWanted = followersOf(state, slot).some((follower) => follower !== request);
+  const chance = isWanted ? 1 : reuseChance(slot, nowMs);
   const valueMs = chance * prefillTokensMs(state.cost, state.config.prefillChunk, lost);
   return spill === undefined ? valueMs : Math.min(valueMs, spill.savedLossMs(slot, keep, chance));
 }

@@ -24,6 +24,7 @@ import {
   stopWaiting,
 } from "./owners.ts";
 import { knownTokens } from "./plan-step.ts";
+import { noteAsked, noteEnded, noteTaken } from "./returns.ts";
 import { beginSpill, spillState } from "./spill-transitions.ts";
 import type { AdapterSet } from "../adapters.ts";
 import type { RequestId, TokenId } from "../protocol.ts";
@@ -51,6 +52,8 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     tailEnd: 0,
     lastUseMs: 0,
     hits: 0,
+    ended: undefined,
+    followers: [],
   }));
   return {
     config,
@@ -162,6 +165,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
   requests.set(id, scheduled);
   startWaiting(state, scheduled);
   addDeadlines(state, scheduled);
+  noteAsked(state, scheduled, nowMs);
   return Math.max(0, ahead - 1);
 }
 
@@ -229,6 +233,7 @@ export function release(state: SchedulerState, request: ScheduledRequest, nowMs:
   if (slot?.owner !== request.id) return;
   slot.owner = undefined;
   slot.lastUseMs = nowMs;
+  if (!request.cancelled && request.output.length > 0) noteEnded(state, request, slot, nowMs);
 }
 
 /** Takes a running request's slot away: it waits again, with its place by arrival and its output kept. */
@@ -269,6 +274,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     const slot = state.slots[slotId];
     if (request === undefined || slot === undefined || slot.owner !== undefined)
       throw new EngineError("internal", `Slot ${slotId} cannot be given to request "${id}".`);
+    noteTaken(slot);
     startRunning(state, request, reuse);
     stopWaiting(state, request);
     // A template's first tokens kept out of a long conversation say nothing of its worth.

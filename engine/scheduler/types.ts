@@ -6,6 +6,7 @@ import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
 import type { AdapterTurns } from "./adapter-turns.ts";
 import type { DraftIndex } from "./draft-index.ts";
 import type { OrderedHeap } from "./ordered-heap.ts";
+import type { Returns } from "./returns.ts";
 
 /** Index of one llama.cpp sequence, `0 <= slot < slots`. */
 export type SlotId = number;
@@ -53,6 +54,8 @@ export interface SchedulerConfig {
   readonly slotChoice?: "cheapest" | "oldest";
   /** Whether a request whose prompt is computed in part may go before earlier ones of its owner; absent is yes. */
   readonly prefixFirst?: boolean;
+  /** Whether a slot is kept for a moment for who may ask on behind its answer, though others wait; absent is yes. */
+  readonly keepSlots?: boolean;
   /** Most bytes of all prefixes that are kept in files when their slot is needed; absent or 0: none is. */
   readonly spillBytes?: number;
   /** How slots are shared between owners and classes; absent: equally, as `DEFAULT_FAIRNESS` says. */
@@ -131,6 +134,7 @@ export interface OwnerState {
   /** Requests that wait, paused ones included, and their prompt tokens. */
   waiting: number;
   waitingTokens: number;
+  readonly returns: Returns;
   /** Of each class those that may be given a slot, as a heap by arrival. */
   readonly heaps: readonly ScheduledRequest[][];
 }
@@ -162,6 +166,10 @@ export interface Slot {
   lastUseMs: number;
   /** How often its prefix was reused: a sign that it will be again. */
   hits: number;
+  /** Whose request came to its end in it last, and when, in ms, as long as nobody has gone on with it. */
+  ended: { readonly tenant: string; readonly atMs: number } | undefined;
+  /** Requests that came while it was idle and go on with its cells. */
+  readonly followers: RequestId[];
 }
 
 /** A prefix whose cells lie in a file, to be read back into a slot. */
@@ -388,6 +396,8 @@ export interface StepPlan {
   readonly assignments: readonly Assignment[];
   /** Waiting requests with a free slot kept for them, until a prefix that they share is computed. */
   readonly held: readonly RequestId[];
+  /** Idle slots that are kept for who may go on with their cells, though others wait. */
+  readonly kept: readonly SlotId[];
   /** Waiting requests that a later one has gone before; one for each time. */
   readonly passedOver: readonly RequestId[];
   readonly boundary: readonly BoundaryOperation[];

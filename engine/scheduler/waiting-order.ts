@@ -48,6 +48,7 @@ export class WaitingOrder {
   readonly #classes: readonly PlannedLines[];
   readonly #nowMs: number;
   readonly #quantumMs: number;
+  readonly #taken = new Set<ScheduledRequest>();
 
   constructor(state: SchedulerState, nowMs: number) {
     this.#state = state;
@@ -94,29 +95,40 @@ export class WaitingOrder {
     const line = this.#classes[request.priority]?.changed.find(({ head }) => head === request);
     if (line === undefined) return [request];
     while (line.behind.length < most) {
-      const next = line.rest.next();
-      if (next.done === true) break;
-      line.behind.push(next.value);
+      const next = this.#restOf(line);
+      if (next === undefined) break;
+      line.behind.push(next);
     }
     return [request, ...line.behind.slice(0, most)];
   }
 
-  /** Counts a slot for this request, with so many tokens of its prompt found computed; `next` or `lineOf` gave it. */
+  hasTaken(request: ScheduledRequest): boolean {
+    return this.#taken.has(request);
+  }
+
+  /** Counts a slot for this request, which may be anywhere in its line, with so many tokens of its prompt found computed. */
   take(request: ScheduledRequest, reuse: number): void {
     const account = this.#change(request.tenant);
     const lines = this.#classes[request.priority]?.changed ?? [];
-    const index = lines.findIndex(({ head, behind }) => head === request || behind.includes(request));
+    const index = lines.findIndex(({ account: { owner } }) => owner.name === request.tenant);
     const line = lines[index];
     if (account === undefined || line === undefined) return;
+    this.#taken.add(request);
     account.running += 1;
     account.served += admissionCost(request, reuse, account.owner);
     if (line.head !== request) {
-      line.behind.splice(line.behind.indexOf(request), 1);
+      if (line.behind.includes(request)) line.behind.splice(line.behind.indexOf(request), 1);
       return;
     }
-    const next = line.behind.shift() ?? line.rest.next().value ?? undefined;
+    const next = line.behind.shift() ?? this.#restOf(line);
     if (next === undefined) lines.splice(index, 1);
     else line.head = next;
+  }
+
+  #restOf({ rest }: Line): ScheduledRequest | undefined {
+    for (let next = rest.next(); next.done !== true; next = rest.next())
+      if (!this.#taken.has(next.value)) return next.value;
+    return undefined;
   }
 
   /** Counts a slot less for the owner of a request that is evicted. */

@@ -8,6 +8,7 @@
 import { EngineError } from "../errors.ts";
 import { checkPlan, checkState } from "../scheduler/invariants.ts";
 import { planStep } from "../scheduler/plan-step.ts";
+import { givesWay } from "../scheduler/returns.ts";
 import {
   appendToken,
   beginStep,
@@ -153,6 +154,7 @@ class Simulation {
     for (const planned of plan.calls) {
       // What has come meanwhile was heard between the calls.
       this.#deliver();
+      if (plan.calls[0]?.kind === "decode" && givesWay(this.#state, planned, this.#nowMs)) break;
       const call = wantedCall(this.#state, planned);
       if (call === undefined) continue;
       const ms = (callMs(device, call) + copies * device.copyMs) * this.#options.noise(this.#nowMs);

@@ -146,6 +146,7 @@ test("drops old steps when their calls are wide, however many steps it may keep"
     evictions: [],
     assignments: [],
     held: [],
+    kept: [],
     passedOver: [],
     boundary: [],
     calls: [call],

@@ -74,6 +74,7 @@ const settings = fc.record({
   canRewind: fc.boolean(),
   plugGaps: fc.boolean(),
   prefixFirst: fc.boolean(),
+  keepSlots: fc.boolean(),
 });
 
 /** Follows what plans compute: how many tokens each request has been fed since it got its slot, reused ones included. */

@@ -244,7 +244,7 @@ describe("as mistral.rs's tests ask", () => {
       expect(others.every(({ kind }) => kind === "prefill")).toBe(true);
       prefilled += others.length;
     }
-    expect(prefilled).toBeGreaterThan(20);
+    expect(prefilled).toBeGreaterThanOrEqual(20);
   });
 
   test("a prompt without a slot changes nothing of what the others compute", () => {

@@ -140,7 +140,12 @@ test("the slot that is chosen is the cheapest of all, worked out one by one", ()
       expect(request).toBeDefined();
       if (request === undefined) return;
       const spill = SpillPlan.of(state, NOW_MS);
-      const choice = chooseSlot(request, state, { busy, overwritten: new Set(), spill }, NOW_MS);
+      const choice = chooseSlot(
+        request,
+        state,
+        { busy, overwritten: new Set<number>(), kept: new Map(), spill },
+        NOW_MS,
+      );
       expect(choice).toEqual(plainChoice(request, state, busy));
     }),
     { numRuns: 1500 },

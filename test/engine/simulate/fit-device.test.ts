@@ -28,6 +28,7 @@ function recording() {
     assignments: [],
     evictions: [],
     held: [],
+    kept: [],
     passedOver: [],
     boundary: [],
     calls: [],
