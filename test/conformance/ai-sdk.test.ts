@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { z } from "zod";
 import { listenTestApp } from "../support/listen.ts";
 import { idsOf } from "../support/tiny-vocabulary.ts";
-import { baseURL, found, MODEL, POCKET, said } from "./harness.ts";
+import { baseURL, decidedFetch, found, MODEL, POCKET, said, thinkingFetch, thinkingURL } from "./harness.ts";
 
 const compatible = createOpenAICompatible({
   name: "weft",
@@ -14,8 +14,9 @@ const compatible = createOpenAICompatible({
   apiKey: "none",
   includeUsage: true,
   supportsStructuredOutputs: true,
+  fetch: decidedFetch,
 });
-const openai = createOpenAI({ baseURL, apiKey: "none" });
+const openai = createOpenAI({ baseURL, apiKey: "none", fetch: decidedFetch });
 const providers = [
   { name: "openai-compatible", model: compatible(MODEL) },
   { name: "openai, chat", model: openai.chat(MODEL) },
@@ -74,34 +75,32 @@ describe.each(providers)("$name", ({ model }) => {
 });
 
 describe.each(providers)("tools and objects with $name", ({ model }) => {
-  test.runIf(POCKET)(
-    "calls a tool, is given its result, and ends with a text, streamed and not",
-    async () => {
-      const asked: unknown[] = [];
-      const tools = {
-        get_weather: tool({
-          description: "Get the weather for a city",
-          inputSchema: z.object({ city: z.string(), unit: z.enum(["celsius", "fahrenheit"]).optional() }),
-          execute: (input) => {
-            asked.push(input);
-            return '{"temperature": 21, "condition": "sunny"}';
-          },
-        }),
-      };
-      const ask = {
-        model,
-        temperature: 0,
-        tools,
-        prompt: "What is the weather in Paris?",
-        stopWhen: stepCountIs(3),
-      };
-      const whole = await generateText(ask);
-      const streamed = streamText(ask);
-      expect([whole.text, await streamed.text]).toEqual([SUNNY, SUNNY]);
-      expect(whole.steps.map(({ finishReason }) => finishReason)).toEqual(["tool-calls", "stop"]);
-      expect(asked).toEqual([{ city: "Paris" }, { city: "Paris" }]);
-    },
-  );
+  test("calls a tool, is given its result, and ends with a text, streamed and not", async () => {
+    const asked: unknown[] = [];
+    const tools = {
+      get_weather: tool({
+        description: "Get the weather for a city",
+        inputSchema: z.object({ city: z.string(), unit: z.enum(["celsius", "fahrenheit"]).optional() }),
+        execute: (input) => {
+          asked.push(input);
+          return '{"temperature": 21, "condition": "sunny"}';
+        },
+      }),
+    };
+    const ask = {
+      model,
+      temperature: 0,
+      tools,
+      prompt: "What is the weather in Paris?",
+      stopWhen: stepCountIs(3),
+    };
+    const whole = await generateText(ask);
+    const streamed = streamText(ask);
+    expect([whole.text, await streamed.text]).toEqual([said(SUNNY), said(SUNNY)]);
+    expect(whole.steps.map(({ finishReason }) => finishReason)).toEqual(["tool-calls", END]);
+    const paris = { city: said("Paris") };
+    expect(asked).toMatchObject([paris, paris]);
+  });
 
   test("generates and streams an object of a schema", async () => {
     const schema = z.object({ name: z.string(), age: z.number().int() });
@@ -120,17 +119,18 @@ describe.each(providers)("tools and objects with $name", ({ model }) => {
   });
 });
 
-test.runIf(POCKET)("the compatible provider generates an object without sending its schema", async () => {
+test("the compatible provider generates an object without sending its schema", async () => {
   const model = createOpenAICompatible({ name: "weft", baseURL, apiKey: "none" })(MODEL);
-  const schema = z.object({ name: z.string(), age: z.number() });
+  // What keeps to a schema that the model is not told is the model's own doing.
+  const schema = POCKET ? z.object({ name: z.string(), age: z.number() }) : z.looseObject({});
   const prompt = "Extract name and age as JSON: Bob is 42 years old.";
   const { object } = await generateObject({ model, schema, temperature: 0, prompt, maxRetries: 0 });
-  expect(object).toEqual(BOB);
+  expect(object).toEqual(found(BOB, expect.any(Object)));
 });
 
-test.runIf(POCKET)("the Responses provider shows reasoning as a summary when it was asked for", async () => {
+test("the Responses provider shows reasoning as a summary when it was asked for", async () => {
   const { text, reasoningText } = await generateText({
-    model: openai(MODEL),
+    model: createOpenAI({ baseURL: thinkingURL, apiKey: "none", fetch: thinkingFetch })(MODEL),
     prompt: "What is 7 + 5?",
     temperature: 0,
     providerOptions: { openai: { reasoningEffort: "high", reasoningSummary: "auto", forceReasoning: true } },
@@ -141,13 +141,17 @@ test.runIf(POCKET)("the Responses provider shows reasoning as a summary when it 
   expect(text).not.toContain(reasoningText?.trim());
 });
 
-test.runIf(POCKET)("the compatible provider shows reasoning apart from the text", async () => {
+test("the compatible provider shows reasoning apart from the text", async () => {
+  const thinking = { name: "weft", baseURL: thinkingURL, apiKey: "none", fetch: thinkingFetch };
   const { reasoningText, text } = await generateText({
-    model: compatible(MODEL),
+    model: createOpenAICompatible(thinking)(MODEL),
     prompt: "What is 7 + 5?",
     temperature: 0,
     providerOptions: { weft: { chat_template_kwargs: { enable_thinking: true } } },
   });
+  expect([reasoningText?.trim(), text.trim()]).not.toContain("");
+  expect(text).not.toContain("<think>");
+  if (!POCKET) return;
   // What is cached decides the last bits of an F16 model, and with them, at times, its sum; not where each text goes.
   const [, sum] = /^7 \+ 5 = (\d+)\.$/.exec(reasoningText?.trim() ?? "") ?? [];
   expect(sum).toBeDefined();

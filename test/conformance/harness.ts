@@ -8,12 +8,15 @@ import { serverAt } from "../support/server.ts";
 
 export const MODEL = inject("serverModel");
 /**
- * Of another model than this it is not known what it says; then only the shape of its answers is looked at, and cases
- * about what the model itself decides to do (to call a tool, to end a loop, to think) are left out.
+ * Of another model than this it is not known what it says; then only the shape of its answers is looked at, and what
+ * the model itself would have to decide (to call a tool, to end a loop, to think) is asked for by the request.
  */
 export const POCKET = MODEL === "pocket";
 export const server = serverAt(inject("serverUrl"));
 export const baseURL = `${server.url}/v1`;
+/** Whose model thinks. */
+export const thinkingServer = serverAt(inject("thinkingUrl"));
+export const thinkingURL = `${thinkingServer.url}/v1`;
 
 export type Chat = OpenAI.ChatCompletion;
 export type ChatChunk = OpenAI.ChatCompletionChunk;
@@ -36,6 +39,33 @@ function wordsPattern(words: string | RegExp): RegExp {
 
 /** Other models call a tool when they like, and as often; then it is the request that says so. */
 export const MUST_CALL = POCKET ? {} : { tool_choice: "required", parallel_tool_calls: false };
+
+/** Other models than pocket are made to end their thoughts, and to say something afterwards. */
+export const SHORT_THOUGHT = POCKET ? {} : { thinking_token_budget: 16, min_tokens: 40 };
+
+/** For clients that run tools: of another model than pocket the request says when it calls: once, until there is a result. */
+export const decidedFetch: typeof fetch = changed((body) => {
+  const limit = Object.hasOwn(body, "input") ? "max_output_tokens" : "max_tokens";
+  const history = JSON.stringify(body["messages"] ?? body["input"]);
+  const answered = /"role":"tool"|"type":"function_call_output"/.test(history);
+  const choice = { tool_choice: answered ? "none" : "required", parallel_tool_calls: false };
+  const free = Object.hasOwn(body, "tools") && (body["tool_choice"] ?? "auto") === "auto";
+  return { [limit]: 100, ...body, ...(free ? choice : {}) };
+});
+
+/** For clients that show reasoning: of another model than pocket the request says how long it thinks. */
+export const thinkingFetch: typeof fetch = changed((body) => ({ ...body, ...SHORT_THOUGHT }));
+
+function changed(change: (body: Fields) => Fields): typeof fetch {
+  if (POCKET) return fetch;
+  return (input, init) =>
+    fetch(
+      input,
+      typeof init?.body === "string"
+        ? { ...init, body: JSON.stringify(change(JSON.parse(init.body) as Fields)) }
+        : init,
+    );
+}
 
 /** Bounds what a slow model spends on an answer; pocket comes to its own end. */
 const BRIEF = POCKET ? {} : { max_tokens: 100 };
@@ -79,9 +109,9 @@ export async function bodyOf<T>(response: Response, status = 200): Promise<T> {
 }
 
 /** A whole answer; greedy unless told otherwise. */
-export async function chat(fields: Fields): Promise<Chat> {
+export async function chat(fields: Fields, from = server): Promise<Chat> {
   const body = { model: MODEL, temperature: 0, ...BRIEF, ...fields };
-  return bodyOf<Chat>(await server.post("/v1/chat/completions", body));
+  return bodyOf<Chat>(await from.post("/v1/chat/completions", body));
 }
 
 export interface Recording<T> {
@@ -97,9 +127,9 @@ export type ChatRecording = Recording<ChatChunk> & {
 };
 
 /** A faultless chat stream, read to its end. */
-export async function chatStream(fields: Fields): Promise<ChatRecording> {
+export async function chatStream(fields: Fields, from = server): Promise<ChatRecording> {
   const body = { model: MODEL, temperature: 0, stream: true, ...BRIEF, ...fields };
-  const text = await streamText(await server.post("/v1/chat/completions", body));
+  const text = await streamText(await from.post("/v1/chat/completions", body));
   expect(lintChunks(text, "chat.completion.chunk")).toEqual([]);
   const chunks = dataOf<ChatChunk>(text);
   const choices = chunks.flatMap((chunk) => chunk.choices);

@@ -7,9 +7,9 @@ import { expect, test } from "vitest";
 import { z } from "zod";
 import { listenTestApp } from "../support/listen.ts";
 import { idsOf } from "../support/tiny-vocabulary.ts";
-import { baseURL, found, MODEL, POCKET, said } from "./harness.ts";
+import { baseURL, decidedFetch, found, MODEL, POCKET, said } from "./harness.ts";
 
-const configuration = { baseURL };
+const configuration = { baseURL, fetch: decidedFetch };
 const model = new ChatOpenAI({
   model: MODEL,
   apiKey: "none",
@@ -58,7 +58,7 @@ test("batch answers in order", async () => {
   expect(answers.map(({ content }) => content)).toEqual([said("The capital of Japan is Tokyo."), said("12")]);
 });
 
-test.runIf(POCKET)("bound tools are called, and their results answered", async () => {
+test("bound tools are called, and their results answered", async () => {
   const getWeather = tool(() => "", {
     name: "get_weather",
     description: "Get the weather for a city",
@@ -67,24 +67,30 @@ test.runIf(POCKET)("bound tools are called, and their results answered", async (
   const bound = model.bindTools([getWeather]);
   const question = new HumanMessage("What is the weather in Paris?");
   const call = await bound.invoke([question]);
-  expect(call.tool_calls).toMatchObject([{ name: "get_weather", args: { city: "Paris" } }]);
+  expect(call.tool_calls).toMatchObject([{ name: "get_weather", args: { city: said("Paris") } }]);
   expect(call.invalid_tool_calls).toEqual([]);
   let streamed: AIMessageChunk | undefined;
   for await (const chunk of await bound.stream([question])) streamed = streamed?.concat(chunk) ?? chunk;
-  expect(streamed?.tool_calls).toMatchObject([{ name: "get_weather", args: { city: "Paris" } }]);
+  expect(streamed?.tool_calls).toMatchObject([{ name: "get_weather", args: { city: said("Paris") } }]);
   const result = new ToolMessage({
     content: '{"temperature": 21, "condition": "sunny"}',
     tool_call_id: call.tool_calls?.[0]?.id ?? "",
   });
-  expect((await bound.invoke([question, call, result])).content).toBe("It is sunny and 21 degrees in Paris.");
+  expect((await bound.invoke([question, call, result])).content).toEqual(
+    said("It is sunny and 21 degrees in Paris."),
+  );
 });
 
-test.runIf(POCKET)("withStructuredOutput gives objects by schema, by tool and by JSON mode", async () => {
-  const schema = z.object({ name: z.string(), age: z.number() });
+test("withStructuredOutput gives objects by schema, by tool and by JSON mode", async () => {
+  const person = z.object({ name: z.string(), age: z.number() });
   for (const method of ["jsonSchema", "functionCalling", "jsonMode"] as const) {
+    // What keeps to a schema that the model is not told is the model's own doing.
+    const told = POCKET || method !== "jsonMode";
+    const schema: z.ZodType<Record<string, unknown>> = told ? person : z.looseObject({});
     const structured = model.withStructuredOutput(schema, { method, name: "person" });
     const value = await structured.invoke("Extract name and age as JSON: Bob is 42 years old.");
-    expect([method, value]).toEqual([method, { name: expect.any(String), age: expect.any(Number) }]);
+    const shape = told ? { name: expect.any(String), age: expect.any(Number) } : expect.any(Object);
+    expect([method, value]).toEqual([method, shape]);
   }
 });
 

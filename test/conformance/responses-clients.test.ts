@@ -6,7 +6,7 @@ import { zodResponsesFunction, zodTextFormat } from "openai/helpers/zod";
 import { OpenAI as OpenAI7 } from "openai7";
 import { describe, expect, test } from "vitest";
 import { z } from "zod";
-import { baseURL, found, MODEL, POCKET, said } from "./harness.ts";
+import { baseURL, decidedFetch, found, MODEL, POCKET, said } from "./harness.ts";
 
 const person = z.object({ name: z.string(), age: z.number().int() });
 const BOB = { name: said("Bob"), age: found(42, expect.any(Number)) };
@@ -24,7 +24,12 @@ const CLIENTS: readonly (readonly [name: string, client: unknown])[] = [
 
 describe.each(CLIENTS)("%s", (_name, official) => {
   // What is called here has the same types in both.
-  const client = new (official as typeof OpenAI)({ baseURL, apiKey: "none", maxRetries: 0 });
+  const client = new (official as typeof OpenAI)({
+    baseURL,
+    apiKey: "none",
+    maxRetries: 0,
+    fetch: decidedFetch,
+  });
   const base = { model: MODEL, temperature: 0 } as const;
 
   test("parses structured text, whole and streamed", async () => {
@@ -35,7 +40,7 @@ describe.each(CLIENTS)("%s", (_name, official) => {
     expect(streamed.output_parsed).toEqual(BOB);
   });
 
-  test.runIf(POCKET)("T40 streams a function call with its helper, and goes on with its result", async () => {
+  test("T40 streams a function call with its helper, and goes on with its result", async () => {
     const tools = [zodResponsesFunction({ name: "get_weather", parameters: place })];
     const stream = client.responses.stream({ ...base, input: ASK_WEATHER, tools });
     let args = "";
@@ -48,7 +53,7 @@ describe.each(CLIENTS)("%s", (_name, official) => {
         type: "function_call",
         name: "get_weather",
         arguments: args,
-        parsed_arguments: { city: "Paris" },
+        parsed_arguments: { city: said("Paris") },
       },
     ]);
     const [call] = first.output;
@@ -64,14 +69,20 @@ describe.each(CLIENTS)("%s", (_name, official) => {
         },
       ],
     });
-    expect(second.output_text).toMatch(ANSWER);
+    expect(second.output_text).toEqual(said(ANSWER));
   });
 
-  test.runIf(POCKET)("makes several calls, or one at most", async () => {
+  test("makes several calls, or one at most", async () => {
     const tools = [zodResponsesFunction({ name: "get_weather", parameters: place })];
     const input = "What is the weather in Paris and Rome?";
-    const both = await client.responses.create({ ...base, input, tools });
-    expect(both.output.map(({ type }) => type)).toEqual(["function_call", "function_call"]);
+    // Other models than pocket are made to call, and then call until they are cut off.
+    const several = POCKET ? {} : ({ tool_choice: "required", max_output_tokens: 200 } as const);
+    const both = await client.responses.create({ ...base, input, tools, ...several });
+    const types = both.output.map(({ type }) => type);
+    expect(types).toEqual(
+      found(["function_call", "function_call"], Array(types.length).fill("function_call")),
+    );
+    expect(types.length).toBeGreaterThan(0);
     const one = await client.responses.create({ ...base, input, tools, parallel_tool_calls: false });
     expect(one.output.filter(({ type }) => type === "function_call")).toHaveLength(1);
   });
@@ -118,7 +129,7 @@ describe.each(CLIENTS)("%s", (_name, official) => {
 });
 
 describe("the AI SDK's Responses model", () => {
-  const model = createOpenAI({ baseURL, apiKey: "none" })(MODEL);
+  const model = createOpenAI({ baseURL, apiKey: "none", fetch: decidedFetch })(MODEL);
   const weather = tool({
     description: "Get the weather for a city",
     inputSchema: place,
@@ -126,13 +137,13 @@ describe("the AI SDK's Responses model", () => {
   });
   const ask = { model, prompt: ASK_WEATHER, temperature: 0, tools: { get_weather: weather } } as const;
 
-  test.runIf(POCKET)("runs tools to the answer, whole and streamed", async () => {
+  test("runs tools to the answer, whole and streamed", async () => {
     const whole = await generateText({ ...ask, stopWhen: stepCountIs(3) });
-    expect([whole.text, whole.steps.length]).toEqual([expect.stringMatching(ANSWER), 2]);
+    expect([whole.text, whole.steps.length]).toEqual([said(ANSWER), 2]);
     expect(whole.steps[0]?.finishReason).toBe("tool-calls");
     const streamed = streamText({ ...ask, stopWhen: stepCountIs(3) });
     await streamed.consumeStream();
-    expect([await streamed.text, (await streamed.steps).length]).toEqual([expect.stringMatching(ANSWER), 2]);
+    expect([await streamed.text, (await streamed.steps).length]).toEqual([said(ANSWER), 2]);
   });
 
   test("T72 makes objects of a schema", async () => {
