@@ -73,6 +73,7 @@ function readResponseFormat(value: unknown, param: string, limits: Limits): Outp
         ? { kind: "json_object", param }
         : schemaFormat(value["schema"], { at: `${param}.schema`, param }, limits);
     case "json_schema":
+      if (value["json_schema"] == null && value["schema"] == null) throw missing(`${param}.json_schema`);
       return value["json_schema"] == null
         ? schemaFormat(value["schema"], { at: `${param}.schema`, param }, limits)
         : readJsonSchema(value["json_schema"], param, limits);

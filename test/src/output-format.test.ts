@@ -90,7 +90,7 @@ describe("an answer with a format", () => {
     [{ response_format: {} }, "response_format.type", "missing_required_parameter"],
     [{ response_format: { type: "sound" } }, "response_format.type", "invalid_value"],
     [{ response_format: { type: "json_object", schema: 123 } }, "response_format.schema", "invalid_type"],
-    [json_schema({}), "response_format.schema", "missing_required_parameter"],
+    [json_schema({}), "response_format.json_schema", "missing_required_parameter"],
     [json_schema({ json_schema: "hiccup" }), "response_format.json_schema", "invalid_type"],
     [
       json_schema({ json_schema: { schema: "hiccup" } }),
