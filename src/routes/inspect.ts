@@ -9,6 +9,9 @@ import { ApiError } from "../openai/api-error.ts";
 import type { AppContext } from "./env.ts";
 import { findModel } from "./find-model.ts";
 
+/** What llama.cpp's clients read as no fixed seed. */
+const ANY_SEED = 0xff_ff_ff_ff;
+
 /** A slot list is worth waiting one long step for, in ms. */
 const SLOTS_WAIT_MS = 5000;
 
@@ -39,6 +42,9 @@ export function props(c: AppContext, deps: AppDeps): Response {
         min_p: 0,
         repeat_penalty: 1,
         max_tokens: -1,
+        n_predict: -1,
+        // Drawn for each request.
+        seed: ANY_SEED,
       },
     },
     total_slots: facts.slots,
