@@ -1,7 +1,5 @@
 /** What a request in llama.cpp's own dialect asks for: `/completion` and `/infill`, read as a legacy completion with other names. */
 import { z } from "zod";
-import type { Limits } from "../config/limits.ts";
-import { isObject } from "../http/json.ts";
 import { ApiError } from "../openai/api-error.ts";
 import { completionSchema, readCompletionRequest } from "../openai/completion-request.ts";
 import type { CompletionRequest } from "../openai/completion-request.ts";
@@ -9,6 +7,10 @@ import { prepareBody } from "../openai/generation-fields.ts";
 import type { RequestLimits } from "../openai/generation-fields.ts";
 import { checkLength, integer, missing, parseWith } from "../openai/validation.ts";
 import { NATIVE_BIAS_JSON, NATIVE_PROMPT_JSON } from "../openai/wire-schemas.ts";
+import { splitBiases } from "./native-bias.ts";
+import type { TextBiases } from "./native-bias.ts";
+import { readNativePrompts } from "./native-prompt.ts";
+import type { NativePrompt } from "./native-prompt.ts";
 
 type Body = Readonly<Record<string, unknown>>;
 
@@ -17,6 +19,7 @@ const MOST_LISTED = 256;
 
 const nativeShape = {
   n_predict: integer(-(2 ** 31)).optional(),
+  n_cmpl: integer(1).optional(),
   n_probs: integer(0).optional(),
   return_tokens: z.boolean().optional(),
   response_fields: z.array(z.string()).optional(),
@@ -52,10 +55,18 @@ export const nativeBodySchema = shared
 export const infillBodySchema = shared.extend(nativeShape).extend(infillSchema.shape).extend({ logit_bias });
 
 /** Their names here, by their names in OpenAI's dialect. */
-const NATIVE_NAMES: Readonly<Record<string, string>> = { max_tokens: "n_predict", logprobs: "n_probs" };
+const NATIVE_NAMES: Readonly<Record<string, string>> = {
+  max_tokens: "n_predict",
+  logprobs: "n_probs",
+  n: "n_cmpl",
+};
 
 export interface NativeRequest {
+  /** Its own prompts say nothing. */
   readonly completion: CompletionRequest;
+  readonly prompts: readonly NativePrompt[];
+  /** Beside those of `completion`. */
+  readonly textBiases: TextBiases;
   /** Whether a whole answer lists its tokens; a stream always does. */
   readonly returnTokens: boolean;
   /** Paths such as `timings/predicted_n`; undefined is everything. */
@@ -77,16 +88,21 @@ export interface InfillRequest extends NativeRequest {
 
 /** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
 export function readNativeRequest(body: Body, limits: RequestLimits): NativeRequest {
-  const present = prepareBody(biasById(body, limits.limits), limits.limits);
-  return readNative(present, present["prompt"], limits);
+  const { body: byId, texts } = splitBiases(body, limits.limits);
+  const present = prepareBody(byId, limits.limits);
+  const request = readNative(present, limits);
+  const { "max-answer-choices": most } = limits.limits;
+  const prompts = readNativePrompts(
+    present["prompt"],
+    Math.max(1, Math.floor(most / request.completion.choices)),
+  );
+  return { ...request, prompts, textBiases: texts };
 }
 
 /** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
 export function readInfillRequest(body: Body, limits: RequestLimits): InfillRequest {
-  const { input_prefix, input_suffix, input_extra, prompt, ...rest } = prepareBody(
-    biasById(body, limits.limits),
-    limits.limits,
-  );
+  const { body: byId, texts } = splitBiases(body, limits.limits);
+  const { input_prefix, input_suffix, input_extra, prompt, ...rest } = prepareBody(byId, limits.limits);
   checkLength(input_extra, MOST_LISTED, "input_extra");
   const fields = parseWith(
     infillSchema,
@@ -96,7 +112,9 @@ export function readInfillRequest(body: Body, limits: RequestLimits): InfillRequ
   if (fields.input_suffix === undefined) throw missing("input_suffix");
   return {
     // What is really asked comes from the fields above.
-    ...readNative(rest, "", limits),
+    ...readNative(rest, limits),
+    prompts: [],
+    textBiases: texts,
     prefix: fields.input_prefix,
     suffix: fields.input_suffix,
     begun: fields.prompt ?? "",
@@ -108,17 +126,19 @@ function withoutUndefined(fields: Body): Record<string, unknown> {
   return Object.fromEntries(Object.entries(fields).filter(([, value]) => value !== undefined));
 }
 
-function readNative(body: Body, prompt: unknown, limits: RequestLimits): NativeRequest {
+function readNative(body: Body, limits: RequestLimits): Omit<NativeRequest, "prompts" | "textBiases"> {
   checkLength(body["response_fields"], MOST_LISTED, "response_fields");
-  const { n_predict, n_probs, return_tokens, response_fields } = parseWith(nativeSchema, body);
+  const { n_predict, n_cmpl, n_probs, return_tokens, response_fields } = parseWith(nativeSchema, body);
   const others = Object.entries(body).filter(([name]) => !Object.hasOwn(nativeShape, name));
   const most = n_predict === undefined || n_predict < 0 ? -1 : n_predict;
   const translated = {
     ...Object.fromEntries(others),
-    prompt: withoutPromptObjects(prompt),
+    // Read apart from it.
+    prompt: "",
     // Nothing is generated for 0, which llama.cpp's clients ask for to warm the cache up.
     max_tokens: most === 0 ? 1 : most,
     ...(n_probs === undefined || n_probs === 0 ? {} : { logprobs: n_probs }),
+    ...(n_cmpl === undefined ? {} : { n: n_cmpl }),
   };
   const completion = inNativeNames(() => readCompletionRequest(translated, limits));
   const generation = most === 0 ? { ...completion.generation, maxTokens: 0 } : completion.generation;
@@ -128,42 +148,6 @@ function readNative(body: Body, prompt: unknown, limits: RequestLimits): NativeR
     responseFields:
       response_fields === undefined || response_fields.length === 0 ? undefined : response_fields,
   };
-}
-
-/** Prompts may be objects that hold the text, made for images beside it. */
-function withoutPromptObjects(prompt: unknown): unknown {
-  if (Array.isArray(prompt)) return prompt.map((item: unknown) => (isObject(item) ? promptText(item) : item));
-  return isObject(prompt) ? promptText(prompt) : prompt;
-}
-
-function promptText(prompt: Body): unknown {
-  const { prompt_string: text, multimodal_data: media } = prompt;
-  if (text === undefined) throw missing("prompt.prompt_string");
-  if (media === undefined || (Array.isArray(media) && media.length === 0)) return text;
-  throw new ApiError(
-    "unsupported_parameter",
-    "Unsupported parameter: 'prompt.multimodal_data' is not supported by this server.",
-    "prompt",
-  );
-}
-
-/** Pairs of token and bias, where `false` bans, as the keys and values of OpenAI's dialect. */
-function biasById(body: Body, limits: Limits): Body {
-  const bias = body["logit_bias"];
-  if (!Array.isArray(bias)) return body;
-  checkLength(bias, limits["max-logit-bias"], "logit_bias", "max-logit-bias");
-  const pairs = (bias as unknown[]).map((pair, i) => {
-    if (!Array.isArray(pair) || pair.length !== 2 || typeof pair[0] !== "number") {
-      throw new ApiError(
-        "invalid_type",
-        `Invalid type for 'logit_bias[${i}]': expected a token id and its bias.`,
-        `logit_bias[${i}]`,
-      );
-    }
-    const [token, value] = pair as [number, unknown];
-    return [String(token), value === false ? -100 : value] as const;
-  });
-  return { ...body, logit_bias: Object.fromEntries(pairs) };
 }
 
 function inNativeNames<T>(read: () => T): T {

@@ -15,13 +15,16 @@ import type { NativeRequest } from "./native-request.ts";
 export interface NativeAnswer {
   readonly model: LoadedModel;
   readonly request: NativeRequest;
-  /** By choice; there is one for each prompt. */
+  /** As it is generated. */
+  readonly generation: GenerationSettings;
+  /** By prompt. */
   readonly promptTokens: readonly (readonly TokenId[])[];
 }
 
 /** Every event becomes a frame, the last of a prompt with `stop: true` and what the whole answer has. */
 export function nativeEventWriter(answer: NativeAnswer): EventWriter {
   const newLines = new Set<number>();
+  const timed = answer.request.completion.delivery.timingsPerToken;
   return ({ index, event }) => {
     const content = textOf(event);
     if (content.includes("\n")) newLines.add(index);
@@ -33,6 +36,7 @@ export function nativeEventWriter(answer: NativeAnswer): EventWriter {
       stop: event.kind === "finish",
       tokens_predicted: event.usage.completionTokens,
       tokens_evaluated: event.usage.promptTokens,
+      ...(timed ? { timings: timingsJson(event.usage, event.timings) } : {}),
       ...probabilities([event], answer),
     };
     if (event.kind !== "finish") return sseFrame(piece);
@@ -40,7 +44,7 @@ export function nativeEventWriter(answer: NativeAnswer): EventWriter {
   };
 }
 
-/** An object for one prompt, a list for several. */
+/** An object for one answer, a list for several. */
 export function nativeBody({ choices }: FinishedAnswer, answer: NativeAnswer): object {
   const bodies = choices.map((choice) => pick(choiceJson(choice, answer), answer.request.responseFields));
   return bodies.length === 1 ? (bodies[0] ?? {}) : bodies;
@@ -65,14 +69,15 @@ function choiceJson({ index, events, finish }: FinishedChoice, answer: NativeAns
   };
 }
 
-function endJson(index: number, finish: FinishEvent, { model, request, promptTokens }: NativeAnswer): object {
+function endJson(index: number, finish: FinishEvent, answer: NativeAnswer): object {
+  const { model, request, generation, promptTokens } = answer;
   const { usage, timings, reason, stopReason } = finish;
   const used = usage.promptTokens + usage.completionTokens;
   const word = typeof stopReason === "string" ? stopReason : undefined;
   return {
     model: model.id,
-    generation_settings: settingsJson(request.completion.generation, model),
-    prompt: textOfTokens(promptTokens[index] ?? [], model),
+    generation_settings: settingsJson(generation, model),
+    prompt: textOfTokens(promptTokens[Math.floor(index / request.completion.choices)] ?? [], model),
     truncated: reason === "length" && used >= model.facts.contextTokens,
     stop_type: reason === "length" ? "limit" : word === undefined ? "eos" : "word",
     stopping_word: word ?? "",

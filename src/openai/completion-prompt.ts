@@ -15,7 +15,8 @@ export function promptParts(prompt: TextInput, model: LoadedModel): PromptPart[]
   // Counting is enough; the engine's exact bound is one token below.
   if (prompt.tokens.length > contextTokens)
     throw contextExceeded("prompt", contextTokens, prompt.tokens.length);
-  for (const [i, token] of prompt.tokens.entries()) checkToken(token, vocabSize, `${prompt.param}[${i}]`);
+  for (const [i, token] of prompt.tokens.entries())
+    checkToken(token, vocabSize, `${prompt.param}[${(prompt.start ?? 0) + i}]`);
   return [{ tokens: prompt.tokens }];
 }
 

@@ -8,7 +8,13 @@ import { checkLength, emptyArray, missing, wrongType } from "./validation.ts";
 export type TextInput =
   | { readonly kind: "text"; readonly param: string; readonly text: string }
   /** Whole numbers; not yet compared with a vocabulary. */
-  | { readonly kind: "tokens"; readonly param: string; readonly tokens: readonly TokenId[] };
+  | {
+      readonly kind: "tokens";
+      readonly param: string;
+      readonly tokens: readonly TokenId[];
+      /** Where they begin in the array that `param` names; 0 by default. */
+      readonly start?: number;
+    };
 
 const tokensJson = { type: "array", items: { type: "integer" } } as const;
 

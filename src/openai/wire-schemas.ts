@@ -139,25 +139,27 @@ export const FORMAT_JSON = {
 const nativePrompt = {
   anyOf: [
     string,
-    { type: "array", items: { type: "integer" } },
+    { type: "array", items: { type: ["integer", "string"] } },
     object({ prompt_string: string }, ["prompt_string"]),
   ],
 } as const;
 
-/** A prompt as llama.cpp's own dialect has it: one or several, each a text, token ids, or an object with a text. */
+/** A prompt as llama.cpp's own dialect has it: one or several, each a text, token ids, both in one, or an object with a text. */
 export const NATIVE_PROMPT_JSON = {
   anyOf: [...nativePrompt.anyOf, { type: "array", items: nativePrompt }],
 } as const;
 
-/** Biases in llama.cpp's own dialect: by token id, or as pairs of token id and bias, where `false` bans. */
+const biasOrBan = { anyOf: [{ type: "number", minimum: -100, maximum: 100 }, { const: false }] } as const;
+
+/** Biases in llama.cpp's own dialect: by token id or text, or as pairs of one and its bias, where `false` bans. */
 export const NATIVE_BIAS_JSON = {
   anyOf: [
-    { type: "object", additionalProperties: { type: "number", minimum: -100, maximum: 100 } },
+    { type: "object", additionalProperties: biasOrBan },
     {
       type: "array",
       items: {
         type: "array",
-        prefixItems: [{ type: "integer" }, { anyOf: [{ type: "number" }, { const: false }] }],
+        prefixItems: [{ type: ["integer", "string"] }, biasOrBan],
         minItems: 2,
         maxItems: 2,
       },

@@ -10,7 +10,8 @@ import { readInfillRequest, readNativeRequest } from "../llama-cpp/native-reques
 import type { NativeRequest } from "../llama-cpp/native-request.ts";
 import { nativeBody, nativeEventWriter } from "../llama-cpp/native-response.ts";
 import type { NativeAnswer } from "../llama-cpp/native-response.ts";
-import { promptParts } from "../openai/completion-prompt.ts";
+import { withTextBiases } from "../llama-cpp/native-bias.ts";
+import { nativePromptParts } from "../llama-cpp/native-prompt.ts";
 import { reportedFields } from "../openai/unsupported.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
@@ -24,11 +25,11 @@ interface NativePrompt {
 export async function nativeCompletion(c: AppContext, deps: AppDeps): Promise<Response> {
   c.get("notes").endpoint = "completions";
   const request = readNativeRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
-  const { prompts, addSpecialTokens } = request.completion;
+  const { addSpecialTokens } = request.completion;
   return answer(c, deps, request, (model) =>
-    prompts.map((prompt) => ({
-      parts: promptParts(prompt, model),
-      addBos: addSpecialTokens ?? prompt.kind === "text",
+    request.prompts.map((prompt) => ({
+      parts: nativePromptParts(prompt, model),
+      addBos: addSpecialTokens ?? prompt[0]?.kind === "text",
     })),
   );
 }
@@ -50,14 +51,16 @@ async function answer(
   // llama.cpp's clients name no model.
   const model = findModel(deps, completion.model ?? deps.models.served[0]?.id, completion.generation.lora);
   c.get("notes").model = model.id;
-  const held = await holdText(completion.format, completion.generation);
+  const { limits } = deps.config;
+  const generation = await withTextBiases(completion.generation, request.textBiases, model, limits);
+  const held = await holdText(completion.format, generation);
   const id = deps.ids.next("cmpl-");
   const prompts = promptsFor(model).map(({ parts, addBos }) => ({
     id,
     prompt: parts,
     addBos,
     promptField: "prompt" as const,
-    settings: completion.generation,
+    settings: generation,
     reasoning: undefined,
     thinking: undefined,
     calls: undefined,
@@ -65,8 +68,13 @@ async function answer(
     verify: held?.verify,
     owner: c.get("owner"),
   }));
-  const choices = await generateChoices(model, { prompts, perPrompt: 1 }, deps, c.get("scope").signal);
-  const native: NativeAnswer = { model, request, promptTokens: choices.promptTokens };
+  const choices = await generateChoices(
+    model,
+    { prompts, perPrompt: completion.choices },
+    deps,
+    c.get("scope").signal,
+  );
+  const native: NativeAnswer = { model, request, generation, promptTokens: choices.promptTokens };
   return sendAnswer(c, deps, choices, {
     stream: completion.delivery.stream,
     ignoredFields: reportedFields(completion.ignoredFields, held?.relaxed ?? []),

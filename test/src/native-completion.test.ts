@@ -141,14 +141,101 @@ describe("/completion", () => {
     ]);
   });
 
+  it("takes biases of texts, which are those of all their tokens", async () => {
+    const { json, engine } = createNative();
+    const [hel = 0, lo = 0] = idsOf("Hello");
+    for (const logit_bias of [
+      [
+        ["Hello", -5],
+        [lo, 2],
+        [6, 1],
+      ],
+      { Hello: -5, 6: 1 },
+      [["Hello", false]],
+    ]) {
+      await json("/completion", { prompt: "hi", logit_bias });
+    }
+    const biases = engine.submits.map(({ params }) => new Map(params.sampling.logitBias));
+    const both = (bias: number): [number, number][] => [
+      [hel, bias],
+      [lo, bias],
+    ];
+    expect(biases).toEqual([
+      new Map([[6, 1], ...both(-5)]),
+      new Map([[6, 1], ...both(-5)]),
+      new Map(both(-100)),
+    ]);
+    const gap = { input_prefix: "a", input_suffix: "b", logit_bias: { lo: 3 } };
+    const filling = createNative({ facts: { fim: FIM } });
+    expect(await filling.json("/infill", gap)).toMatchObject({
+      generation_settings: { logit_bias: [{ token: lo, bias: 3 }] },
+    });
+  });
+
+  it("takes texts and ids in one prompt, which begins as its first piece says", async () => {
+    const { complete, engine } = createNative();
+    await complete({ prompt: [5, 6, "Hel", "lo", 7] });
+    await complete({ prompt: ["Hel", 7] });
+    await complete({ prompt: [["Hel", 7], "lo", [5]] });
+    expect(engine.submits.map(({ prompt, addBos }) => [prompt, addBos])).toEqual([
+      [
+        [{ tokens: [5, 6] }, { text: "Hel", special: true }, { text: "lo", special: true }, { tokens: [7] }],
+        false,
+      ],
+      [[{ text: "Hel", special: true }, { tokens: [7] }], true],
+      [[{ text: "Hel", special: true }, { tokens: [7] }], true],
+      [[{ text: "lo", special: true }], true],
+      [[{ tokens: [5] }], false],
+    ]);
+  });
+
+  it("answers several times with n_cmpl, each with the prompt it belongs to", async () => {
+    const { post } = createNative();
+    const response = await post("/completion", { prompt: ["a", "b"], n_cmpl: 2 });
+    const list = (await response.json()) as { index: number; prompt: string }[];
+    expect(list.map(({ index, prompt }) => [index, prompt.at(-1)])).toEqual([
+      [0, "a"],
+      [1, "a"],
+      [2, "b"],
+      [3, "b"],
+    ]);
+  });
+
+  it("has timings in each piece of a stream when asked for", async () => {
+    const { post } = createNative();
+    for (const timed of [true, false]) {
+      const ask = { prompt: "hi", stream: true, timings_per_token: timed };
+      const { events } = readSse(await (await post("/completion", ask)).text());
+      const pieces = events
+        .filter(({ data }) => data !== "[DONE]")
+        .map(({ data }) => JSON.parse(data) as { timings?: { predicted_n: number } });
+      expect(pieces.slice(0, -1).map(({ timings }) => timings?.predicted_n)).toEqual(
+        timed ? [1, 2] : [undefined, undefined],
+      );
+    }
+  });
+
   it.each([
     [{ prompt: undefined }, "prompt"],
     [{ n_predict: "many" }, "n_predict"],
     [{ n_probs: 1000 }, "n_probs"],
-    [{ logit_bias: [["a", 1]] }, "logit_bias[0]"],
+    [{ n_cmpl: 1000 }, "n_cmpl"],
+    [{ logit_bias: [[null, 1]] }, "logit_bias[0]"],
+    [{ logit_bias: [["a"]] }, "logit_bias[0]"],
+    [{ logit_bias: [["a", "b"]] }, "logit_bias.a"],
+    [{ logit_bias: { a: 101 } }, "logit_bias.a"],
+    [{ logit_bias: { ["a".repeat(2000)]: 1 } }, "logit_bias"],
+    [{ logit_bias: Array.from({ length: 300 }, (_, i) => [`a${i}`, 1]) }, "logit_bias"],
     [{ prompt: { prompt_string: "a", multimodal_data: ["AAAA"] } }, "prompt"],
     [{ prompt: {} }, "prompt.prompt_string"],
-    [{ prompt: [1, "a"] }, "prompt[1]"],
+    [{ prompt: [1, "a", null] }, "prompt[2]"],
+    [{ prompt: [1, "a", [1]] }, "prompt[2]"],
+    [{ prompt: ["a", 1, 1.5] }, "prompt[2]"],
+    [{ prompt: ["a", "b", 2 ** 30] }, "prompt[2]"],
+    [{ prompt: [[]] }, "prompt[0]"],
+    [{ prompt: [] }, "prompt"],
+    [{ prompt: 5 }, "prompt"],
+    [{ prompt: Array.from({ length: 600 }, (_, i) => (i % 2 === 0 ? "a" : 1)) }, "prompt"],
     [{ response_fields: "content" }, "response_fields"],
   ])("refuses %j by the name that was sent", async (fields, param) => {
     const { refusal } = createNative();
