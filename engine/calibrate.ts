@@ -8,6 +8,7 @@ import { calibratedCostModel, calibratedSpillCost } from "./scheduler/cost-model
 import { adapterSet } from "./adapters.ts";
 import type { AdapterSet } from "./adapters.ts";
 import type { Backend, BatchEntry, Sampler } from "./backend.ts";
+import type { MeasuredCost } from "./protocol.ts";
 import type { CostModel, SpillCost } from "./scheduler/types.ts";
 import type { SpillStore } from "./spill-store.ts";
 
@@ -21,6 +22,25 @@ interface Measured {
   readonly sampler?: Sampler | undefined;
   /** Where prefixes are kept in files; absent where none are. */
   readonly spill?: SpillStore | undefined;
+}
+
+/**
+ * What an earlier engine has measured of the same model, else what is measured now. An engine that takes the place of a
+ * dead one has clients waiting in the middle of their answers: measuring takes seconds on a slow device.
+ * @param known Of any models.
+ * @returns Nothing to hand on where the cost is known without measuring.
+ */
+export async function costOf(
+  backend: Backend,
+  known: readonly MeasuredCost[] = [],
+  measured: Measured = {},
+): Promise<{ cost: CostModel; measured: readonly MeasuredCost[] }> {
+  if (backend.cost !== undefined) return { cost: backend.cost, measured: [] };
+  const { fingerprint, adapters = [], slots } = backend.facts;
+  const of = [fingerprint, ...adapters.map((adapter) => adapter.fingerprint)].join(" ");
+  const earlier = known.find(({ of: other, cost }) => other === of && cost.decodePassMs.length === slots + 1);
+  const cost = earlier?.cost ?? (await calibrate(backend, measured));
+  return { cost, measured: [{ of, cost }] };
 }
 
 export async function calibrate(backend: Backend, { sampler, spill }: Measured = {}): Promise<CostModel> {

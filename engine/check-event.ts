@@ -93,6 +93,14 @@ const stats = record({
 });
 const timeline = record({ requests: list(record({ id: text })), steps: list(isRecord) });
 
+/** The next engine plans by it. */
+const cost = record({
+  ...shared("decodePassMs checkPassMs", list(number)),
+  ...shared("prefillCallMs prefillTokenMs copyMs decodeScale draftScale prefillScale", number),
+  switchMs: optional(number),
+  spill: optional(isRecord),
+});
+
 const facts = record({
   ...shared("name architecture device fingerprint", text),
   ...shared("parameters sizeBytes embeddingLength trainContextTokens contextBytes loadMs gpuLayers", number),
@@ -112,6 +120,7 @@ const facts = record({
   ),
   adapters: optional(list(record({ fingerprint: text }))),
   draft: optional(record({ name: text, ...shared("parameters sizeBytes contextBytes", number) })),
+  measured: optional(list(record({ of: text, cost }))),
 });
 
 /** The answer to each call. */

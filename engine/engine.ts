@@ -6,7 +6,7 @@
  */
 import { performance } from "node:perf_hooks";
 import { adapterSet } from "./adapters.ts";
-import { calibrate } from "./calibrate.ts";
+import { costOf } from "./calibrate.ts";
 import { EmbeddingQueue } from "./embedding-queue.ts";
 import { EngineError } from "./errors.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
@@ -64,7 +64,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
     try {
       spill = options.spill === undefined ? undefined : new SpillStore(options.spill);
       backend = await loadBackend(options, (ratio) => emit({ type: "load_progress", ratio }));
-      const cost = backend.cost ?? (await calibrate(backend, { spill }));
+      const { cost, measured } = await costOf(backend, options.measured, { spill });
       const { draftModelPath } = options;
       const speculate = options.speculate ?? backend.exactTogether.anywhere;
       const speculates = speculate && !options.deterministic;
@@ -74,7 +74,11 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           : await loadDraft(loadBackend, draftModelPath, options, { target: backend, speculates });
       drafter = draft?.drafter;
       if (stopping) return await close({ drafter, backend, spill });
-      const facts = { ...backend.facts, ...(draft === undefined ? {} : { draft: draft.facts }) };
+      const facts = {
+        ...backend.facts,
+        ...(draft === undefined ? {} : { draft: draft.facts }),
+        measured: [...measured, ...(draft?.measured ?? [])],
+      };
       const state = createState(
         {
           slots: facts.slots,

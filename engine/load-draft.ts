@@ -1,18 +1,19 @@
 /** Loads a draft model beside the model that it guesses for, and refuses one that cannot. */
 import { basename } from "node:path";
-import { calibrate } from "./calibrate.ts";
+import { costOf } from "./calibrate.ts";
 import { Drafter } from "./drafter.ts";
 import { EngineError } from "./errors.ts";
 import { GREEDY_PARAMS } from "./greedy-params.ts";
 import { MOST_FED, createDraftModel } from "./scheduler/draft-model.ts";
 import type { Backend, BackendLoader } from "./backend.ts";
-import type { DraftFacts, LoadOptions, ModelFacts } from "./protocol.ts";
+import type { DraftFacts, LoadOptions, MeasuredCost, ModelFacts } from "./protocol.ts";
 import type { DraftModel } from "./scheduler/types.ts";
 
 export interface LoadedDraft {
   readonly drafter: Drafter;
   readonly model: DraftModel;
   readonly facts: DraftFacts;
+  readonly measured: readonly MeasuredCost[];
 }
 
 /** Models of one family pad their vocabularies to different sizes; llama.cpp's own bound for what is still one. */
@@ -37,12 +38,17 @@ export async function loadDraft(
     checkFit(name, backend, target);
     const sampler = backend.createSampler(GREEDY_PARAMS);
     const drafter = new Drafter({ backend, sampler, target: target.facts });
-    const cost = backend.cost ?? (await calibrate(backend, { sampler }));
+    const { cost, measured } = await costOf(backend, options.measured, { sampler });
     const { batchTokens } = backend.facts;
     const cell = Math.min(prefillChunk, backend.facts.prefillChunk);
     const model = createDraftModel({ contextTokens, batchTokens, prefillChunk: cell }, slots, cost);
     const { parameters, sizeBytes, contextBytes } = backend.facts;
-    return { drafter, model, facts: { name: backend.facts.name, parameters, sizeBytes, contextBytes } };
+    return {
+      drafter,
+      model,
+      facts: { name: backend.facts.name, parameters, sizeBytes, contextBytes },
+      measured,
+    };
   } catch (error) {
     await backend.close();
     throw error;

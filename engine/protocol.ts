@@ -6,6 +6,7 @@
  */
 import type { AdapterFacts, AdapterUse } from "./adapters.ts";
 import type { EngineErrorCode } from "./errors.ts";
+import type { CostModel } from "./scheduler/types.ts";
 import type { Allowance, FairnessConfig, PriorityClass, RequestChange } from "./sharing.ts";
 import type { Timeline } from "./timeline.ts";
 
@@ -175,6 +176,15 @@ export interface LoadOptions {
   readonly spill?: SpillOptions;
   /** Steps that the flight recorder keeps; 0 records nothing, absent lets the engine choose. */
   readonly timelineSteps?: number;
+  /** `ModelFacts.measured` of an earlier engine: what is of the same model is not measured again; absent: all is. */
+  readonly measured?: readonly MeasuredCost[];
+}
+
+/** What calls of one model cost on this device. */
+export interface MeasuredCost {
+  /** Of the model, its settings and its adapters. */
+  readonly of: string;
+  readonly cost: CostModel;
 }
 
 export interface SpillOptions {
@@ -302,6 +312,8 @@ export interface ModelFacts {
   readonly adapters?: readonly AdapterFacts[];
   /** The model that guesses for it; absent is none. */
   readonly draft?: DraftFacts;
+  /** What calls cost, of the draft model too, for the engine after this one; absent where it is known without measuring. */
+  readonly measured?: readonly MeasuredCost[];
 }
 
 export interface DraftFacts {

@@ -298,10 +298,15 @@ export class Supervisor implements EnginePort {
     queueMicrotask(() => this.#receiver({ type: "failed", id, code, message, details: undefined }));
   }
 
-  /** Gives the engine everything that waits, or one suspect alone. */
+  /**
+   * Gives the engine everything that waits, or one suspect alone. Who is in the middle of an answer goes before those who
+   * came earlier and have none of it yet.
+   */
   #admit(): void {
     if (!this.#ready || this.#trial !== undefined) return;
-    const waiting = [...this.#kept.values()].filter(({ engineId }) => engineId === undefined);
+    const waiting = [...this.#kept.values()]
+      .filter(({ engineId }) => engineId === undefined)
+      .toSorted((one, other) => Number(one.tokens.length === 0) - Number(other.tokens.length === 0));
     const suspect = waiting.find(({ suspicion }) => suspicion.suspect);
     this.#trial = suspect;
     const admitted = suspect === undefined ? waiting : [suspect];
@@ -476,9 +481,22 @@ function leftOf(command: SubmitCommand, passedMs: number): SubmitCommand {
   };
 }
 
-/** Whatever was chosen at first is asked for now: the memory of the dead engine may not be free yet. */
+/**
+ * Whatever was chosen at first is asked for now: the memory of the dead engine may not be free yet. What calls cost is not
+ * measured again, since the clients of the dead engine wait.
+ */
 function sameSizes(options: LoadOptions, facts: ModelFacts): LoadOptions {
   const { contextTokens, batchTokens, threads, prefillChunk, itlTargetMs, gpu, gpuLayers } = facts;
   const layers = gpu === "off" ? options.gpuLayers : gpuLayers;
-  return { ...options, contextTokens, batchTokens, threads, prefillChunk, itlTargetMs, gpuLayers: layers };
+  const { measured = [] } = facts;
+  return {
+    ...options,
+    contextTokens,
+    batchTokens,
+    threads,
+    prefillChunk,
+    itlTargetMs,
+    measured,
+    gpuLayers: layers,
+  };
 }

@@ -1,7 +1,7 @@
 /** Engines that die under their requests: every request gets what it would have got, except one that they die of. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { fakeOutput } from "../../engine/fake/backend.ts";
+import { FakeBackend, fakeOutput } from "../../engine/fake/backend.ts";
 import type { BatchEntry } from "../../engine/backend.ts";
 import type { GenerationParams, StepOutput } from "../../engine/protocol.ts";
 import { GREEDY } from "../support/engine.ts";
@@ -76,6 +76,64 @@ test("whenever engines are killed, every request gets its own output, each token
     ),
     { numRuns: 100 },
   );
+});
+
+test("who is in the middle of an answer goes on before who came earlier and has none of it yet", async () => {
+  const begun: string[] = [];
+  const engines = await mortalEngines({ sizes: { slots: 1 }, onRun: () => undefined });
+  const early = await engines.client.submit({
+    id: "early",
+    prompt: [{ tokens: prompt(5) }],
+    addBos: true,
+    owner: "tester",
+    promptLogprobs: undefined,
+    paused: true,
+    params: { ...GREEDY, maxTokens: 4 },
+  });
+  const late = await engines.client.submit({
+    id: "late",
+    prompt: [{ tokens: prompt(9) }],
+    addBos: true,
+    owner: "tester",
+    promptLogprobs: undefined,
+    params: { ...GREEDY, maxTokens: 12 },
+  });
+  const read = async (name: string, outputs: AsyncIterable<StepOutput>): Promise<number[]> => {
+    const tokens: number[] = [];
+    for await (const output of outputs) {
+      tokens.push(...output.tokens);
+      begun.push(name);
+      if (name === "late" && tokens.length === 3) {
+        engines.client.control("early", { paused: false });
+        engines.current().die(KILL);
+      }
+    }
+    return tokens;
+  };
+  expect(await Promise.all([read("early", early), read("late", late)])).toEqual([
+    fakeOutput(prompt(5), 4),
+    fakeOutput(prompt(9), 12),
+  ]);
+  expect(begun.indexOf("early")).toBe(12);
+  await engines.stop();
+});
+
+test("the next engine is told what calls cost", async () => {
+  const of = "a model";
+  const cost = new FakeBackend().cost;
+  const engines = await mortalEngines({
+    wrapEmit: (emit) => (event) =>
+      emit(
+        event.type === "loaded" ? { ...event, facts: { ...event.facts, measured: [{ of, cost }] } } : event,
+      ),
+  });
+  engines.current().die(KILL);
+  await engines.submit("later", prompt(3), { maxTokens: 2 });
+  expect(engines.engines[1]?.commands[0]).toMatchObject({
+    type: "load",
+    options: { measured: [{ of, cost }] },
+  });
+  await engines.stop();
 });
 
 describe("a request that engines die of", () => {
