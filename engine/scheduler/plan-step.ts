@@ -4,6 +4,8 @@
  * Decode comes first, for every request that can. Prefill gets the time that the inter-token target leaves,
  * in whole cells of a fixed grid, so that no output depends on who else is being served. When decode leaves
  * no room for a cell, prefill saves up the room that there is, or a share of the time, and spends it a cell at a time.
+ * After the death of an engine streams stand still until they are computed again, which then goes before the target of
+ * those that go on already.
  *
  * A step computes with one set of adapters: of requests with different ones those run whose turn it is.
  */
@@ -19,6 +21,9 @@ import type { PlannedCall, ScheduledRequest, SchedulerState, StepPlan } from "./
 
 /** Bounds the calls of one step, whatever the cost model believes. */
 const MOST_CELLS_PER_STEP = 64;
+
+/** Time for computing again what an engine has taken with it, relative to decode's beside it. */
+export const REPLAY_SHARE = 9;
 
 /** A cell whose logits are all wanted takes about this many times as long, reading included. */
 const READING_COST = 2;
@@ -96,12 +101,14 @@ function planPrefill(
   const calls: PlannedCall[] = [];
   let creditMs = savedMs;
   let roomMs = state.config.itlTargetMs - filesMs - (decodeMs ?? 0);
-  for (const cell of gridCells(state, prefilling)) {
+  let replayMs = 0;
+  for (const { cell, interrupted } of gridCells(state, prefilling)) {
     if (decodeMs === undefined) {
       // Nobody waits for a token: one cell, then look again at who has come and gone.
       return { calls: [cell], creditMs: 0 };
     }
-    if (cell.predictedMs > roomMs || calls.length === MOST_CELLS_PER_STEP) {
+    const owed = interrupted && replayMs < REPLAY_SHARE * decodeMs;
+    if (calls.length === MOST_CELLS_PER_STEP || (cell.predictedMs > roomMs && !owed)) {
       if (calls.length > 0) break;
       // A cell that is a little too long comes every other step rather than never: steps keep the target on average.
       creditMs += Math.max(state.config.minPrefillShare * decodeMs, roomMs);
@@ -115,6 +122,7 @@ function planPrefill(
       return { calls: [cell], creditMs: 0 };
     }
     roomMs -= cell.predictedMs;
+    replayMs += interrupted ? cell.predictedMs : 0;
     calls.push(cell);
     creditMs = 0;
   }
@@ -122,7 +130,10 @@ function planPrefill(
 }
 
 /** The cells still to compute, each a call of its own: cut by `prefillCellEnd`, never by what fits. */
-function* gridCells(state: SchedulerState, prefilling: readonly Running[]): Generator<PlannedCall> {
+function* gridCells(
+  state: SchedulerState,
+  prefilling: readonly Running[],
+): Generator<{ readonly cell: PlannedCall; readonly interrupted: boolean }> {
   const grid = state.config.prefillChunk;
   for (const { request, slot, length } of prefilling) {
     const end = prefillEnd(request, grid);
@@ -133,7 +144,7 @@ function* gridCells(state: SchedulerState, prefilling: readonly Running[]): Gene
       const everyLogit = request.readsPrompt && position < request.prompt.length - 1;
       const predictedMs = prefillCallMs(state.cost, tokens.length) * (everyLogit ? READING_COST : 1);
       const entry = { slot, request: request.id, position, tokens, sample: false };
-      yield {
+      const cell: PlannedCall = {
         kind: "prefill",
         entries: [everyLogit ? { ...entry, everyLogit } : entry],
         tokens: tokens.length,
@@ -142,6 +153,7 @@ function* gridCells(state: SchedulerState, prefilling: readonly Running[]): Gene
         predictedMs,
         unscaledMs: everyLogit ? 0 : predictedMs / state.cost.prefillScale,
       };
+      yield { cell, interrupted: request.interrupted };
       position = cellEnd;
     }
   }

@@ -1,5 +1,6 @@
 /**
- * In which order the prompts of running requests are computed: by class, owners in turn, and of one owner by arrival.
+ * In which order the prompts of running requests are computed: by class, in a class those first whose streams stand still
+ * since their engine died, owners in turn, and of one owner by arrival.
  *
  * Of the owners whoever has had less service goes first, and among equals whoever has fewer slots. What an owner has been
  * charged for prompts that are still being computed does not count, since it has not had it yet: so who comes back to a
@@ -37,7 +38,11 @@ export function inPrefillOrder(state: SchedulerState, prefilling: Running[]): Ru
     },
   }));
   inLine.sort(
-    (a, b) => a.priority - b.priority || a.turn - b.turn || (goesBefore(a.standing, b.standing) ? -1 : 1),
+    (a, b) =>
+      a.priority - b.priority ||
+      Number(b.running.request.interrupted) - Number(a.running.request.interrupted) ||
+      a.turn - b.turn ||
+      (goesBefore(a.standing, b.standing) ? -1 : 1),
   );
   return inLine.map(({ running }) => running);
 }

@@ -153,6 +153,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     cachedTokens: 0,
     cancelled: false,
     paused: request.paused ?? false,
+    interrupted: resume.length > 0,
     charged: resume.length > 0,
     skips: 0,
     evictions: 0,
@@ -335,6 +336,7 @@ export function appendToken(state: SchedulerState, id: RequestId, token: TokenId
   if (request === undefined) return;
   if (state.draft !== undefined && request.slot !== undefined)
     followToken(state.draft, request.slot, knownTokens(request), token);
+  request.interrupted = false;
   request.output.push(token);
   request.drafts?.push(token);
   chargeOutput(state, request);

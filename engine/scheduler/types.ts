@@ -102,6 +102,8 @@ export interface ScheduledRequest {
   cancelled: boolean;
   /** Neither computed nor given a slot until it is resumed; keeps the slot it has while nobody needs it. */
   paused: boolean;
+  /** Whether its stream stands still since its engine died, until its next token. */
+  interrupted: boolean;
   /** Whether its prompt has been charged to its owner: computing it again is not the owner's doing. */
   charged: boolean;
   /** How often a later request of its owner has been given a slot before it, because of its prefix. */
