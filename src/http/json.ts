@@ -4,6 +4,8 @@ import { ApiError } from "../openai/api-error.ts";
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
+const COMMA = 0x2c;
+const COLON = 0x3a;
 
 /** A `\uD8xx`-`\uDFxx` escape may leave half a surrogate pair, which no UTF-8 text can hold. */
 const SURROGATE_ESCAPE = /\\u[dD][89abAB][0-9a-fA-F]{2}|\\u[dD][c-fC-F][0-9a-fA-F]{2}/;
@@ -11,13 +13,7 @@ const LONE_SURROGATE = /\p{Surrogate}/gu;
 
 /** @throws {ApiError} 400 for bytes that are not UTF-8, not JSON, nested too deeply, or not an object. */
 export function parseJsonObject(bytes: Uint8Array, limits: Limits): Record<string, unknown> {
-  const depth = limits["max-json-depth"];
-  if (isDeeperThan(bytes, depth)) {
-    throw new ApiError(
-      "invalid_json",
-      `The JSON body is nested deeper than ${depth} levels, the most this server accepts (--max-json-depth).`,
-    );
-  }
+  checkStructure(bytes, limits);
   const value = parse(decode(bytes));
   if (!isObject(value)) throw new ApiError("invalid_json", "The body must be a JSON object.");
   return value;
@@ -53,9 +49,15 @@ function wellFormed(text: string): string {
   return text.replace(LONE_SURROGATE, "\uFFFD");
 }
 
-/** Looks at the bytes before anything recursive does; strings are skipped, validity is the parser's matter. */
-function isDeeperThan(bytes: Uint8Array, limit: number): boolean {
+/**
+ * Looks at the bytes before anything recursive does, and before anything is made of them; strings are skipped, validity is
+ * the parser's matter.
+ */
+function checkStructure(bytes: Uint8Array, limits: Limits): void {
+  const maxDepth = limits["max-json-depth"];
+  const maxValues = limits["max-json-values"];
   let depth = 0;
+  let values = 1;
   let inString = false;
   for (let i = 0; i < bytes.length; i++) {
     const byte = bytes[i];
@@ -65,8 +67,19 @@ function isDeeperThan(bytes: Uint8Array, limit: number): boolean {
     } else if (byte === QUOTE) inString = true;
     else if (byte === 0x7b || byte === 0x5b) {
       depth++;
-      if (depth > limit) return true;
+      values++;
+      if (depth > maxDepth)
+        throw new ApiError(
+          "invalid_json",
+          `The JSON body is nested deeper than ${maxDepth} levels, the most this server accepts (--max-json-depth).`,
+        );
     } else if (byte === 0x7d || byte === 0x5d) depth--;
+    else if (byte === COMMA || byte === COLON) values++;
+    else continue;
+    if (values > maxValues)
+      throw new ApiError(
+        "invalid_json",
+        `The JSON body has more than ${maxValues} values, the most this server accepts (--max-json-values).`,
+      );
   }
-  return false;
 }

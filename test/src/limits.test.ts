@@ -45,6 +45,16 @@ const CASES: readonly Case[] = [
     body: (depth) => ({ ...CHAT, user: times(depth - 1, () => 0).reduce<unknown>((inner) => [inner], 0) }),
   },
   {
+    name: "max-json-values",
+    most: 1000,
+    param: null,
+    body: (values) => {
+      const body = { ...CHAT, user: [0] };
+      const others = JSON.stringify(body).match(/[[{:,]/g)?.length ?? 0;
+      return { ...body, user: times(values - others, () => 0) };
+    },
+  },
+  {
     name: "max-messages",
     most: 2,
     param: "messages",

@@ -55,9 +55,9 @@ const REFUSED: readonly Refused[] = [
     null,
   ]),
   [
-    "37 a prompt of two million numbers",
+    "37 a prompt of four hundred thousand numbers",
     COMPLETIONS,
-    `{"model":"${ABUSED_MODEL}","prompt":[${"1,".repeat(2e6)}1]}`,
+    `{"model":"${ABUSED_MODEL}","prompt":[${"1,".repeat(4e5)}1]}`,
     "prompt",
   ],
   [
@@ -212,12 +212,18 @@ test("34 half a surrogate pair is replaced, and what is answered is valid UTF-8"
   expect((await server.post(CHAT, chatWith({ stop: "\ud800", user: "\udfff" }))).status).toBe(200);
 });
 
-test("37 a body of eight megabytes in one string holds up nobody", async () => {
+test("37 bodies of eight megabytes in one string, and in more values than anybody sends, hold up nobody", async () => {
   await server.beside(async () => {
     const answer = await server.post(CHAT, userSays("x".repeat(8_000_000)));
     expect(errorOf(answer, 400).code).toBe("context_length_exceeded");
-    const siblings = `{"model":"${ABUSED_MODEL}","messages":[],"metadata":{"a":[${"{},".repeat(1_000_000)}{}]}}`;
-    errorOf(await server.post(CHAT, siblings), 400);
+    const body = JSON.stringify(userSays("hi")).slice(0, -1);
+    for (const many of [
+      `[${"{},".repeat(2_600_000)}{}]`,
+      `{${Array.from({ length: 500_000 }, (_, i) => `"k${i}":1`).join()}}`,
+    ])
+      expect(errorOf(await server.post(CHAT, `${body},"metadata":{"a":${many}}}`), 400).message).toContain(
+        "more than 500000 values",
+      );
   });
 });
 
