@@ -4,6 +4,7 @@
  * The request's own signal is not enough: with several requests on one socket it reports only the one whose
  * answer is being written, so the socket's `close` is heard as well.
  */
+import { setMaxListeners } from "node:events";
 import type { HttpBindings } from "@hono/node-server";
 import type { Socket } from "node:net";
 
@@ -21,6 +22,8 @@ export class RequestScope {
   /** @param bindings The node request and response; undefined where the app runs without a socket. */
   constructor(source: AbortSignal, bindings: Partial<HttpBindings> | undefined) {
     this.#source = source;
+    // Each choice of an answer listens; how many there are is bounded where they are asked for.
+    setMaxListeners(0, this.#controller.signal);
     this.#socket = bindings?.incoming?.socket;
     if (source.aborted || this.#socket?.destroyed === true) this.abort();
     source.addEventListener("abort", this.#onGone, { once: true });

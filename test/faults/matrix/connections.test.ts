@@ -536,6 +536,11 @@ test("30 three hundred requests at once are answered or refused, each in words",
   await small.close();
 });
 
+test("44 as many choices as one answer may have are no leak", async () => {
+  const answer = await server.complete("many choices", { n: 16 });
+  expect((JSON.parse(answer.text) as { choices: unknown[] }).choices).toHaveLength(16);
+});
+
 test("6 and nothing of all this was worth a warning of node's", () => {
   expect(warnings).toEqual([]);
 });
