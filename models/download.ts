@@ -120,6 +120,7 @@ async function fetchAnyWay(
   const { reporter } = options;
   const megabytes = Math.round(source.sizeBytes / 1e6);
   const failures: string[] = [];
+  let advice = "Check the network";
   const unreachable = await whyUnreachable(options.env);
   if (unreachable === undefined) {
     reporter.note(`${id}: fetching ${megabytes} MB from Hugging Face`);
@@ -128,6 +129,7 @@ async function fetchAnyWay(
     } catch (cause) {
       if (!(cause instanceof HubError)) throw cause;
       failures.push(cause.message);
+      advice = cause.trouble.advice.replace(/\.$/, "");
     }
   } else {
     failures.push(unreachable);
@@ -155,7 +157,7 @@ async function fetchAnyWay(
   }
   throw new ModelFileError(
     "download_failed",
-    `Cannot fetch ${id} (${failures.join("; ")}). Check the network, or download ${source.huggingFace} elsewhere and give its path.`,
+    `Cannot fetch ${id} (${failures.join("; ")}). ${advice}, or download ${source.huggingFace} elsewhere and give its path.`,
   );
 }
 

@@ -12,6 +12,7 @@ import {
   sequence,
 } from "./grammar/grammar.ts";
 import type { Expr } from "./grammar/grammar.ts";
+import { checkAmbiguity } from "./grammar/check-ambiguity.ts";
 import { grammarForChoice } from "./grammar/choice.ts";
 import { anyJsonObject, compileJsonSchema, compileProperties, SchemaError } from "./grammar/json-schema.ts";
 import type { CompiledSchema } from "./grammar/json-schema.ts";
@@ -121,7 +122,10 @@ export function compileConstraint(constraint: OutputConstraint): CompiledConstra
   const said = sayOrCall(builder, constraint, relaxed);
   const root = withReasoning(builder, constraint, said);
   try {
-    return { grammar: printGrammar(builder.build(root)), relaxed };
+    const whole = builder.build(root);
+    const grammar = printGrammar(whole);
+    checkAmbiguity(whole);
+    return { grammar, relaxed };
   } catch (error) {
     if (!(error instanceof GrammarError)) throw error;
     throw new ConstraintError(error.message, fieldOf(constraint));

@@ -70,6 +70,23 @@ export class GrammarMatcher {
     return this.#half === "" && this.#root.completeAt === this.#position;
   }
 
+  /** Ways of reading the text so far that can go on. */
+  get ways(): number {
+    return this.#threads.length;
+  }
+
+  /** A character that the text can go on with, another one for most other numbers; undefined where it can only end. */
+  continuation(choice: number): string | undefined {
+    const thread = this.#threads[choice % Math.max(1, this.#threads.length)];
+    if (thread === undefined) return undefined;
+    const { expr, rest } = thread;
+    if (expr.kind === "literal") return this.#charactersOf(expr)[rest.count];
+    const [from, to] = expr.ranges[choice % Math.max(1, expr.ranges.length)] ?? [0, 0];
+    const code = from + (choice % (to - from + 1));
+    // Half a surrogate pair is no character.
+    return String.fromCodePoint(code >= 0xd800 && code < 0xe000 ? from : code);
+  }
+
   /**
    * Whether the text is one of the grammar; what was pushed before is forgotten.
    * @throws GrammarError when that takes too long.

@@ -6,6 +6,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 
 import type { RequestListener, ServerResponse } from "node:http";
 import { basename, dirname, join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
+import { fetchPublished } from "../../models/download.ts";
 import { packageRoot } from "../../models/package-root.ts";
 import { describeFailure, ExitCode } from "../../src/cli/exit-codes.ts";
 import { HUB_MODEL, HUB_TOKEN, redirecting, serving, startTestHub } from "../support/hub.ts";
@@ -130,6 +131,24 @@ describe("a hub that answers", () => {
     });
     expect(hub.asked).toHaveLength(1);
     expect(readdirSync(hub.directory)).toEqual([`${FOLDER}.part`]);
+  });
+
+  test("row 107: tells of a model of the catalogue what to do, too", async () => {
+    const hub = await startHub({ hub: (_request, response) => response.writeHead(404).end() });
+    const source = {
+      kind: "published" as const,
+      fileName: "m.gguf",
+      sha256: "",
+      sizeBytes: 1,
+      huggingFace: NAME,
+      wheel: undefined,
+    };
+    const { directory, env } = hub;
+    const reporter = { note: () => undefined, progress: () => undefined };
+    const fetched = fetchPublished("tiny", source, { directory, env, reporter, offline: false });
+    await expect(fetched).rejects.toThrow(
+      `Cannot fetch tiny (the hub answers 404). Check the name on ${page(hub)}, or download ${NAME} elsewhere and give its path.`,
+    );
   });
 
   test.each([

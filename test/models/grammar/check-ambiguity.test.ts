@@ -1,0 +1,45 @@
+/** Grammars of which too many ways of reading a text stay alive are refused; those that people write are not. */
+import { expect, test } from "vitest";
+import { checkAmbiguity } from "../../../models/grammar/check-ambiguity.ts";
+import { GrammarBuilder, GrammarError } from "../../../models/grammar/grammar.ts";
+import { compileJsonSchema } from "../../../models/grammar/json-schema.ts";
+import { parseGbnf } from "../../../models/grammar/parse-gbnf.ts";
+import { compileRegex } from "../../../models/grammar/regex.ts";
+import type { Expr, Grammar } from "../../../models/grammar/grammar.ts";
+
+function built(make: (builder: GrammarBuilder) => Expr): Grammar {
+  const builder = new GrammarBuilder();
+  return builder.build(make(builder));
+}
+const ofPattern = (pattern: string): Grammar => built((builder) => compileRegex(builder, pattern));
+const ofSchema = (schema: object): Grammar =>
+  built((builder) => compileJsonSchema(builder, schema, { strict: true }).root);
+
+test.each([
+  ["texts of any length behind each other", ofPattern("[\\s\\S]{0,2000}".repeat(20))],
+  ["a repeated choice of lengths", ofPattern("(a{1,50}b?){1,50}")],
+  ["the same in GBNF", parseGbnf(`root ::= ${"[a-z]{0,500} ".repeat(12)}`)],
+])("%s are refused", (_name, grammar) => {
+  expect(() => checkAmbiguity(grammar)).toThrow(GrammarError);
+  expect(() => checkAmbiguity(grammar)).toThrow(/^The grammar is too ambiguous/);
+});
+
+test.each([
+  ["an address", ofPattern("[a-z0-9._]{1,64}@[a-z0-9.]{1,64}\\.[a-z]{2,8}")],
+  ["three free texts", ofPattern(".*a.*b.*")],
+  ["a long text", ofPattern("[\\s\\S]{0,20000}")],
+  ["any JSON", ofSchema({ type: "object" })],
+  [
+    "an object of many optional keys",
+    ofSchema({
+      type: "object",
+      properties: Object.fromEntries(Array.from({ length: 400 }, (_, i) => [`key ${i}`, { type: "string" }])),
+      additionalProperties: false,
+    }),
+  ],
+  ["a thousand texts", ofSchema({ enum: Array.from({ length: 1000 }, (_, i) => `text ${i}`) })],
+  ["five thousand alternatives", parseGbnf(`root ::= ${'"a" | '.repeat(5000)}"b"`)],
+  ["arithmetic", parseGbnf(["root ::= e", 'e ::= t ("+" t)*', 't ::= [0-9]+ | "(" e ")"'].join("\n"))],
+])("%s is taken", (_name, grammar) => {
+  expect(() => checkAmbiguity(grammar)).not.toThrow();
+});
