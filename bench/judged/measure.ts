@@ -33,7 +33,7 @@ interface Surroundings {
 
 type Measure = (surroundings: Surroundings) => Promise<PartOutcome>;
 
-/** Shapes of the issue's own numbers. */
+/** Of plain decoding: long enough to decode together, short enough that sixteen clients are done within a minute. */
 const PROMPT_TOKENS = 128;
 const OUTPUT_TOKENS = 64;
 const REQUESTS_PER_CLIENT = 2;
@@ -82,7 +82,7 @@ async function outcomeOf(part: Part, surroundings: Surroundings): Promise<PartOu
   const left = surroundings.leftMs();
   if (left <= 0) return NO_TIME;
   const { options } = surroundings;
-  // No request outlives the budget.
+  // One that is sent late in its part may so end after the budget, by as much at most.
   const bounded = { ...options, timeoutMs: Math.min(options.timeoutMs, left) };
   try {
     return await MEASURES[part]({ ...surroundings, options: bounded });

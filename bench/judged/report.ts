@@ -21,7 +21,7 @@ export function formatJudged(rows: readonly JudgedRow[]): string[] {
     goalText(row),
     spread(row.ours),
     spread(row.theirs),
-    spread(row.ratio),
+    spread(row.ratio, exact),
     verdict(row),
   ]);
   const widths = HEAD.map((name, i) => Math.max(name.length, ...cells.map((line) => line[i]?.length ?? 0)));
@@ -48,10 +48,15 @@ function bare(value: number): string {
   return String(Number(value.toFixed(3)));
 }
 
-function spread(value: Spread | undefined): string {
+function spread(value: Spread | undefined, print: (value: number) => string = number): string {
   if (value === undefined) return "-";
   const { median, min, max } = value;
-  return min === max ? number(median) : `${number(median)} (${number(min)} - ${number(max)})`;
+  return min === max ? print(median) : `${print(median)} (${print(min)} - ${print(max)})`;
+}
+
+/** A ratio is judged beside numbers such as 1.3: two digits would hide on which side it is. */
+function exact(ratio: number): string {
+  return ratio.toFixed(3);
 }
 
 function verdict({ met, why }: JudgedRow): string {

@@ -1,6 +1,7 @@
 /** `weft bench --judged`: what a row is judged by, what is said of one that is not, and that time and keys are kept. */
 import { afterEach, describe, expect, test } from "vitest";
 import { runBench } from "../../../bench/cli.ts";
+import { realClock } from "../../../bench/clock.ts";
 import { GOALS, judge, PARTS } from "../../../bench/judged/goals.ts";
 import type { Figure, PartOutcome } from "../../../bench/judged/goals.ts";
 import { runJudged } from "../../../bench/judged/measure.ts";
@@ -60,12 +61,12 @@ describe("a row", () => {
 test("the table is Markdown with every row, aligned, and a count", () => {
   const met = judge("predicted-edit", outcome({ ratio: ratioOf(2.5), "equal %": ratioOf(75) }));
   expect(formatJudged([...met, ...judge("overload", { notRun: "no time" })])).toEqual([
-    "| scenario                                       | figure             | goal   | A     | B    | A/B   | met                 |",
-    "| ---------------------------------------------- | ------------------ | ------ | ----- | ---- | ----- | ------------------- |",
-    "| file rewritten with one word changed, 1 client | ratio              | >= 2   | 2.50  | 1.00 | 2.50  | yes                 |",
-    "| file rewritten with one word changed, 1 client | equal %            | >= 100 | 75.00 | 1.00 | 75.00 | no                  |",
-    "| users at 3 x capacity                          | goodput / capacity | >= 0.9 | -     | -    | -     | not judged: no time |",
-    "| users at 3 x capacity                          | right %            | >= 90  | -     | -    | -     | not judged: no time |",
+    "| scenario                                       | figure             | goal   | A     | B    | A/B    | met                 |",
+    "| ---------------------------------------------- | ------------------ | ------ | ----- | ---- | ------ | ------------------- |",
+    "| file rewritten with one word changed, 1 client | ratio              | >= 2   | 2.50  | 1.00 | 2.500  | yes                 |",
+    "| file rewritten with one word changed, 1 client | equal %            | >= 100 | 75.00 | 1.00 | 75.000 | no                  |",
+    "| users at 3 x capacity                          | goodput / capacity | >= 0.9 | -     | -    | -      | not judged: no time |",
+    "| users at 3 x capacity                          | right %            | >= 90  | -     | -    | -      | not judged: no time |",
     "",
     "1 of 2 judged rows met, 2 not judged",
   ]);
@@ -87,23 +88,28 @@ describe("the command", () => {
     return options;
   };
 
-  test("sends both servers the same, and tells each row from the other", async () => {
+  test("asks both servers the same", async () => {
     const [a, b] = [await start(answerWhole), await start(answerWhole)];
-    const options = judged("--url", a.url, "--vs", b.url, "--rows", "decode,shared-prefix");
-    const context = { clock: createManualClock(), progress: () => undefined };
-    const rows = await runJudged(options, context, () => undefined);
-    expect(rows.map(({ part, why }) => [part, why])).toEqual([
-      // The clock stands still: nothing has a rate.
-      ...Array.from({ length: 4 }, () => ["decode", "there was no such figure"]),
-      ["shared-prefix", "there was no such figure"],
-      ["shared-prefix", "there was no such figure"],
-      ["shared-prefix", undefined],
-    ]);
+    const options = judged("--url", a.url, "--vs", b.url, "--rows", "long-beside-short");
+    const rows = await runJudged(options, { clock: realClock, progress: () => undefined }, () => undefined);
+    expect(rows.map(({ figure }) => figure)).toEqual(["gap after ms", "long ttft ms"]);
+    expect(rows[1]).toMatchObject({ ours: {}, theirs: {}, ratio: {}, met: expect.any(Boolean) });
     const prompts = (server: ScriptedServer): string[] =>
       server.bodies.map((body) => JSON.stringify(body["messages"])).sort();
     expect(prompts(b)).toEqual(prompts(a));
-    // 1, 4, 8 and 16 clients with two requests each, at least four; then 16; a warm-up each.
-    expect(a.bodies).toHaveLength(4 + 8 + 16 + 32 + 4 + 16 + 1);
+    // Three streams, the long prompt and a warm-up.
+    expect(a.bodies).toHaveLength(5);
+  });
+
+  test("without another server shows our figures, and that they cannot be judged", async () => {
+    const server = await start(answerWhole);
+    const options = judged("--url", server.url, "--rows", "decode", "--warmup", "0");
+    const rows = await runJudged(options, { clock: realClock, progress: () => undefined }, () => undefined);
+    expect(rows.map(({ ours, why }) => [ours !== undefined, why])).toEqual(
+      Array.from({ length: 4 }, () => [true, "needs --vs"]),
+    );
+    // 1, 4, 8 and 16 clients with two requests each, at least four.
+    expect(server.bodies).toHaveLength(4 + 8 + 16 + 32);
   });
 
   test("asks the other server nothing where the goal is about ourselves", async () => {
@@ -139,7 +145,7 @@ describe("the command", () => {
       ["overload", "no time was left; see --budget"],
       // Three requests, each of which took half a minute.
       ["predicted-edit", "http_503 x 2: full"],
-      // None outlives the budget.
+      // None takes longer than was left.
       ["multi-turn", "timeout x 24: Not finished after 10000 ms."],
       ["scheduler", "no time was left; see --budget"],
     ]);
