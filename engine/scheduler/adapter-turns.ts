@@ -6,8 +6,9 @@
  * really taken has used it up. What it takes more, since a step is not cut, it waits for the next time. So no set waits
  * for more than a quantum and a step of each other one, however many requests those have and however long theirs take.
  *
- * Quanta are as long as their sets' shares: an owner's weight goes to all its sets together. A set costs its owner
- * nothing to make (any scale of an adapter is another one), so it must not bring it more of the device.
+ * A set costs its owner nothing to make (any scale of an adapter is another one), so it must not bring it more of the
+ * device: quanta are as long as their sets' shares, an owner's weight going to all its sets together, and what a set has
+ * taken too much is a debt of its owners when it goes, which they pay by waiting or with their next one.
  */
 import type { Running } from "./admission.ts";
 import type { PlannedCall, ScheduledRequest, SchedulerState } from "./types.ts";
@@ -22,6 +23,8 @@ export interface AdapterTurns {
   readonly current: string;
   /** Of all sets with something to compute, while there are several: the current one first, then whose turn is next. */
   readonly accounts: ReadonlyMap<string, TurnAccount>;
+  /** What sets that are gone have taken too much, in ms above 0 by owner. */
+  readonly debtsMs: ReadonlyMap<string, number>;
 }
 
 export interface TurnAccount {
@@ -29,8 +32,13 @@ export interface TurnAccount {
   deficitMs: number;
   /** Its credit for prefill while it is not the current one. */
   readonly creditMs: number;
-  /** Its part of the device; that of all sets together is 1. */
+  readonly claim: Claim;
+}
+
+interface Claim {
+  /** A set's part of the device; that of all sets together is 1. */
   readonly share: number;
+  readonly owners: readonly string[];
 }
 
 export interface Turn {
@@ -43,7 +51,7 @@ export interface Turn {
   readonly switchMs: number;
 }
 
-export const NO_TURNS: AdapterTurns = { current: "", accounts: new Map() };
+export const NO_TURNS: AdapterTurns = { current: "", accounts: new Map(), debtsMs: new Map() };
 
 /** Empty is the model alone. */
 export function adapterKeyOf({ adapters }: Pick<ScheduledRequest, "adapters">): string {
@@ -57,43 +65,62 @@ export function nextTurn(state: SchedulerState, active: readonly Running[], why:
   // Nearly always, and every step asks.
   const only = active.every(({ request }) => adapterKeyOf(request) === current);
   if (only && state.turns.accounts.size === 0) return usual;
-  const accounts = accountsOf(state, active);
+  const { accounts, debtsMs } = accountsOf(state, active);
   const chosen = accounts.size < 2 ? (accounts.keys().next().value ?? current) : chooseTurn(state, accounts);
   const running =
     accounts.size < 2 ? active : active.filter(({ request }) => adapterKeyOf(request) === chosen);
-  if (chosen === current) return { ...usual, running, turns: turnsOf(chosen, accounts) };
+  if (chosen === current) return { ...usual, running, turns: turnsOf(chosen, accounts, debtsMs) };
   why.push(chosen === "" ? "the model alone has its turn" : `adapters ${chosen} have their turn`);
   const left = accounts.get(current);
   if (left !== undefined) accounts.set(current, { ...left, creditMs: state.prefillCreditMs });
   const { creditMs = 0 } = accounts.get(chosen) ?? {};
-  return { running, turns: turnsOf(chosen, accounts), creditMs, switchMs: state.cost.switchMs ?? 0 };
+  const switchMs = state.cost.switchMs ?? 0;
+  return { running, turns: turnsOf(chosen, accounts, debtsMs), creditMs, switchMs };
 }
 
-/** Takes what a call has cost from the account of its set. */
+/** Takes what a call has cost from the account of its set; who is in debt has waited so long. */
 export function chargeTurn(
-  { turns }: SchedulerState,
+  state: SchedulerState,
   { adapters }: Pick<PlannedCall, "adapters">,
   observedMs: number,
 ): void {
+  const { turns } = state;
   const account = turns.accounts.get(adapters?.key ?? "");
   if (account !== undefined) account.deficitMs -= observedMs;
+  if (turns.debtsMs.size === 0) return;
+  const left = [...turns.debtsMs].map(([owner, ms]) => [owner, ms - observedMs] as const);
+  state.turns = { ...turns, debtsMs: new Map(left.filter(([, ms]) => ms > 0)) };
 }
 
 /** Copies, in the order of their turns; sets with nothing to do lose theirs, new ones come last. */
-function accountsOf(state: SchedulerState, active: readonly Running[]): Map<string, TurnAccount> {
-  const shares = sharesOf(state, active);
+function accountsOf(
+  state: SchedulerState,
+  active: readonly Running[],
+): { accounts: Map<string, TurnAccount>; debtsMs: ReadonlyMap<string, number> } {
+  const claims = claimsOf(state, active);
   const accounts = new Map<string, TurnAccount>();
+  const debtsMs = new Map(state.turns.debtsMs);
   for (const [key, account] of state.turns.accounts) {
-    const share = shares.get(key);
-    if (share !== undefined) accounts.set(key, { ...account, share });
+    const claim = claims.get(key);
+    if (claim !== undefined) accounts.set(key, { ...account, claim });
+    else if (account.deficitMs < 0) {
+      const { owners } = account.claim;
+      for (const owner of owners)
+        debtsMs.set(owner, (debtsMs.get(owner) ?? 0) - account.deficitMs / owners.length);
+    }
   }
-  for (const [key, share] of shares)
-    if (!accounts.has(key)) accounts.set(key, { deficitMs: 0, creditMs: 0, share });
-  return accounts;
+  for (const [key, claim] of claims) {
+    if (accounts.has(key)) continue;
+    const debtors = claims.size < 2 ? [] : claim.owners;
+    const owedMs = debtors.reduce((sum, owner) => sum + (debtsMs.get(owner) ?? 0), 0);
+    for (const owner of debtors) debtsMs.delete(owner);
+    accounts.set(key, { deficitMs: -owedMs, creditMs: 0, claim });
+  }
+  return { accounts, debtsMs };
 }
 
 /** Each owner's weight, dealt out among its sets. */
-function sharesOf({ owners }: SchedulerState, active: readonly Running[]): Map<string, number> {
+function claimsOf({ owners }: SchedulerState, active: readonly Running[]): Map<string, Claim> {
   const setsOf = new Map<string, Set<string>>();
   for (const { request } of active) {
     const sets = setsOf.get(request.tenant);
@@ -102,12 +129,15 @@ function sharesOf({ owners }: SchedulerState, active: readonly Running[]): Map<s
   }
   const weightOf = (tenant: string): number => owners.get(tenant)?.policy.weight ?? 1;
   const allWeights = [...setsOf.keys()].reduce((sum, tenant) => sum + weightOf(tenant), 0);
-  const shares = new Map<string, number>();
+  const claims = new Map<string, Claim>();
   for (const [tenant, sets] of setsOf) {
     const each = weightOf(tenant) / sets.size / allWeights;
-    for (const key of sets) shares.set(key, (shares.get(key) ?? 0) + each);
+    for (const key of sets) {
+      const { share, owners: others } = claims.get(key) ?? { share: 0, owners: [] };
+      claims.set(key, { share: share + each, owners: [...others, tenant] });
+    }
   }
-  return shares;
+  return claims;
 }
 
 /** The current set as long as it has time left; else the first that has some when quanta are dealt out in turn. */
@@ -118,7 +148,7 @@ function chooseTurn({ cost, config, turns }: SchedulerState, accounts: Map<strin
   const longestMs = config.itlTargetMs / (accounts.size - 1);
   const usualMs = Math.min(SWITCHES_PER_TURN * (cost.switchMs ?? 0), longestMs);
   const quantumOf = (key: string): number =>
-    Math.max(LEAST_QUANTUM_MS, usualMs) * (accounts.get(key)?.share ?? 0) * accounts.size;
+    Math.max(LEAST_QUANTUM_MS, usualMs) * (accounts.get(key)?.claim.share ?? 0) * accounts.size;
   const waiting = [...accounts.keys()].filter((key) => key !== current);
   const order = accounts.has(current) ? [...waiting, current] : waiting;
   /** Times its turn has to come before it has some time. */
@@ -136,14 +166,16 @@ function chooseTurn({ cost, config, turns }: SchedulerState, accounts: Map<strin
   return chosen;
 }
 
-function turnsOf(current: string, accounts: ReadonlyMap<string, TurnAccount>): AdapterTurns {
+function turnsOf(
+  current: string,
+  accounts: ReadonlyMap<string, TurnAccount>,
+  debtsMs: ReadonlyMap<string, number>,
+): AdapterTurns {
   // Nobody takes turns with itself.
-  if (accounts.size < 2) return { current, accounts: NO_TURNS.accounts };
+  if (accounts.size < 2) return { current, accounts: NO_TURNS.accounts, debtsMs };
   const keys = [...accounts.keys()];
   const at = keys.indexOf(current);
   const order = [...keys.slice(at), ...keys.slice(0, at)];
-  return {
-    current,
-    accounts: new Map(order.map((key) => [key, accounts.get(key)] as [string, TurnAccount])),
-  };
+  const ordered = new Map(order.map((key) => [key, accounts.get(key)] as [string, TurnAccount]));
+  return { current, accounts: ordered, debtsMs };
 }

@@ -145,6 +145,47 @@ describe("device time", () => {
     );
   });
 
+  test("is not to be had by asking for another set each time", () => {
+    fc.assert(
+      fc.property(
+        fc.integer({ min: 1, max: 4 }),
+        fc.array(
+          fc.record({
+            steadyMs: fc.double({ min: 1, max: 50, noNaN: true }),
+            freshMs: fc.double({ min: 1, max: 200, noNaN: true }),
+          }),
+          { minLength: 100, maxLength: 200 },
+        ),
+        (atOnce, steps) => {
+          const state = schedulerState({ slots: 5, itlTargetMs: ITL_TARGET_MS });
+          state.cost = { ...state.cost, switchMs: 0.1 };
+          addRequest(state, "steady", { tenant: "a", adapters: setOf("steady") });
+          addRequest(state, "fresh", { tenant: "b" });
+          const [steady, fresh] = [...state.requests.values()];
+          if (steady === undefined || fresh === undefined) throw new Error("two requests were added");
+          let made = 0;
+          const another = (): Running => ({
+            request: { ...fresh, adapters: setOf(`fresh${made++}`) },
+            slot: 1,
+            length: 0,
+          });
+          let others = Array.from({ length: atOnce }, another);
+          const spentMs = { steady: 0, fresh: 0 };
+          for (const { steadyMs, freshMs } of steps) {
+            const active = [{ request: steady, slot: 0, length: 0 }, ...others];
+            const key = step(state, active, (of) => (of === "steady" ? steadyMs : freshMs));
+            if (key === "steady") spentMs.steady += steadyMs;
+            else spentMs.fresh += freshMs;
+            // Whoever has had a step is done, and asks again with a set of its own.
+            others = others.map((running) => (running.request.adapters?.key === key ? another() : running));
+          }
+          // A step for nothing for each that comes before the first has gone, and one that is on its way.
+          expect(spentMs.fresh - spentMs.steady).toBeLessThanOrEqual((atOnce + 1) * (200 + 50));
+        },
+      ),
+    );
+  });
+
   test("is halved between two keys, though one of them asks for four sets", () => {
     const state = schedulerState({ slots: 5, itlTargetMs: ITL_TARGET_MS });
     state.cost = { ...state.cost, switchMs: 1 };
