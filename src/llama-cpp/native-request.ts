@@ -5,6 +5,7 @@ import { completionSchema, readCompletionRequest } from "../openai/completion-re
 import type { CompletionRequest } from "../openai/completion-request.ts";
 import { prepareBody } from "../openai/generation-fields.ts";
 import type { RequestLimits } from "../openai/generation-fields.ts";
+import { unreadFields } from "../openai/unsupported.ts";
 import { checkLength, integer, missing, parseWith } from "../openai/validation.ts";
 import { NATIVE_BIAS_JSON, NATIVE_PROMPT_JSON } from "../openai/wire-schemas.ts";
 import { splitBiases } from "./native-bias.ts";
@@ -42,6 +43,14 @@ const shared = completionSchema.omit({
   return_tokens_as_token_ids: true,
   suffix: true,
 });
+/** What OpenAI's completions read and these do not: without effect, like any unknown field. */
+const UNREAD: ReadonlySet<string> = new Set([
+  "best_of",
+  "echo",
+  "prompt_logprobs",
+  "return_tokens_as_token_ids",
+  "suffix",
+]);
 const nativeSchema = z.object(nativeShape);
 const infillSchema = z.object({ ...infillShape, prompt: z.string().optional() });
 
@@ -53,6 +62,8 @@ export const nativeBodySchema = shared
   .extend(nativeShape)
   .extend({ prompt: z.unknown().meta(NATIVE_PROMPT_JSON), logit_bias });
 export const infillBodySchema = shared.extend(nativeShape).extend(infillSchema.shape).extend({ logit_bias });
+
+const NONE: ReadonlySet<string> = new Set();
 
 /** Their names here, by their names in OpenAI's dialect. */
 const NATIVE_NAMES: Readonly<Record<string, string>> = {
@@ -130,9 +141,11 @@ function readNative(body: Body, limits: RequestLimits): Omit<NativeRequest, "pro
   checkLength(body["response_fields"], MOST_LISTED, "response_fields");
   const { n_predict, n_cmpl, n_probs, return_tokens, response_fields } = parseWith(nativeSchema, body);
   const others = Object.entries(body).filter(([name]) => !Object.hasOwn(nativeShape, name));
+  const read = Object.fromEntries(others.filter(([name]) => !UNREAD.has(name)));
+  const unread = Object.fromEntries(others.filter(([name]) => UNREAD.has(name)));
   const most = n_predict === undefined || n_predict < 0 ? -1 : n_predict;
   const translated = {
-    ...Object.fromEntries(others),
+    ...read,
     // Read apart from it.
     prompt: "",
     // Nothing is generated for 0, which llama.cpp's clients ask for to warm the cache up.
@@ -141,9 +154,10 @@ function readNative(body: Body, limits: RequestLimits): Omit<NativeRequest, "pro
     ...(n_cmpl === undefined ? {} : { n: n_cmpl }),
   };
   const completion = inNativeNames(() => readCompletionRequest(translated, limits));
+  const ignored = unreadFields(unread, NONE, limits.strictParams);
   const generation = most === 0 ? { ...completion.generation, maxTokens: 0 } : completion.generation;
   return {
-    completion: { ...completion, generation },
+    completion: { ...completion, generation, ignoredFields: [...completion.ignoredFields, ...ignored] },
     returnTokens: return_tokens ?? false,
     responseFields:
       response_fields === undefined || response_fields.length === 0 ? undefined : response_fields,

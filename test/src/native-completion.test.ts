@@ -201,6 +201,14 @@ describe("/completion", () => {
     ]);
   });
 
+  it("lists what only OpenAI's completions read among the fields without effect", async () => {
+    const { post } = createNative();
+    const fields = { best_of: 3, echo: true, suffix: "x", id_slot: 1, samplers: ["top_k"] };
+    const { headers } = await post("/completion", { prompt: "hi", ...fields });
+    const ignored = headers.get("x-weft-ignored-params")?.split(",").toSorted();
+    expect(ignored).toEqual(Object.keys(fields).toSorted());
+  });
+
   it("has timings in each piece of a stream when asked for", async () => {
     const { post } = createNative();
     for (const timed of [true, false]) {
