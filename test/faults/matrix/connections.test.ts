@@ -294,8 +294,8 @@ test.each([
   ],
   [
     "1900 headers",
-    `GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${"a:1\r\n".repeat(1900)}\r\n`,
-    200,
+    `GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n${"a:1\r\n".repeat(1900)}X-Request-Id: last\r\n\r\n`,
+    "200 OK[^]*x-request-id: last",
   ],
   [
     "an address of 15 kB",
@@ -304,7 +304,7 @@ test.each([
   ],
 ])("16 %s is answered in order", async (_name, bytes, status) => {
   await beside(async () => {
-    expect(await rawExchange(server.port, bytes)).toMatch(new RegExp(`^HTTP/1\\.1 ${status} `));
+    expect(await rawExchange(server.port, bytes)).toMatch(new RegExp(`^HTTP/1\\.1 ${status}`, "i"));
   });
 });
 
