@@ -3,6 +3,7 @@ import { EngineError } from "../errors.ts";
 import { LlamaLogprobReader } from "./logprobs.ts";
 import { LlamaSampler } from "./sampler.ts";
 import { promptTokens } from "./prompt-tokens.ts";
+import { DRAWS_IN_ORDER } from "./shared-samplers.ts";
 import type {
   Backend,
   BatchEntry,
@@ -38,8 +39,7 @@ export class LlamaBackend implements Backend {
   readonly windowTokens: number | undefined;
   readonly exactTogether: Backend["exactTogether"];
   readonly cost = undefined;
-  /** One pool thread works through what it is given in order; several would draw while a batch computes. */
-  readonly drawsInOrder = process.env["UV_THREADPOOL_SIZE"] === "1";
+  readonly drawsInOrder = DRAWS_IN_ORDER;
   readonly #parts: LlamaBackendParts;
   readonly embedder: Embedder;
   /** A native call in flight: cells must not change until it is over. */

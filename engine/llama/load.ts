@@ -19,6 +19,7 @@ import { GrammarCache } from "./grammar.ts";
 import { refuseHopeless } from "./memory-need.ts";
 import type { CellShape, KvType } from "./memory-need.ts";
 import { keepsState, windowOf } from "./memory-kind.ts";
+import { DRAWS_IN_ORDER, SharedSamplers } from "./shared-samplers.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
 import type { Backend, BackendLoader } from "../backend.ts";
@@ -111,6 +112,9 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     context: addonContext,
     grammars: new GrammarCache({ bindings, model: addonModel, vocabulary }),
     contextTokens,
+    sharedSamplers: DRAWS_IN_ORDER
+      ? new SharedSamplers(() => new bindings.AddonSampler(addonModel))
+      : undefined,
     embedder,
     adapters: adapters.map(({ handle }) => handle),
     dispose: async () => {

@@ -14,6 +14,7 @@ import type { LogitsHandle, Sampled, Sampler } from "../backend.ts";
 import type { GenerationParams, TokenId } from "../protocol.ts";
 import type { AddonBindings, AddonContext, AddonModel, AddonSampler, AddonSamplerConfig } from "./addon.ts";
 import type { GrammarCache } from "./grammar.ts";
+import type { SamplerLease, SharedSamplers } from "./shared-samplers.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
 /** OpenAI's -100 and 100 mean "never" and "only this". */
@@ -35,6 +36,8 @@ export interface SamplerHost {
   readonly vocabulary: Vocabulary;
   readonly grammars: GrammarCache;
   readonly contextTokens: number;
+  /** Undefined where several draws may be made at once. */
+  readonly sharedSamplers: SharedSamplers | undefined;
 }
 
 /** XTC with a higher threshold does nothing. */
@@ -61,6 +64,8 @@ export class LlamaSampler implements Sampler {
   readonly #host: SamplerHost;
   readonly #params: GenerationParams;
   readonly #sampler: AddonSampler;
+  /** Of a native sampler that others draw with, too. */
+  readonly #lease: SamplerLease | undefined;
   readonly #observer: LlamaLogprobReader | undefined;
   readonly #bias: Bias;
   readonly #biasBeforeMinTokens: Bias;
@@ -83,7 +88,6 @@ export class LlamaSampler implements Sampler {
     const { banned } = this.#biasAfter([]);
     if (banned.size >= vocabSize) throw nothingLeft();
     this.#guide = grammar === undefined ? undefined : new GrammarGuide(host.grammars, grammar, banned);
-    this.#sampler = new host.bindings.AddonSampler(host.model);
     if (params.topLogprobs !== undefined) this.#observer = new LlamaLogprobReader(host, params.topLogprobs);
     if (sampling.dry !== undefined)
       this.#dry = new DryPenalties(sampling.dry, [...prompt], (token) => textOf(host.vocabulary, token));
@@ -93,6 +97,11 @@ export class LlamaSampler implements Sampler {
       usesPenalties(params) ||
       usesXtc(params) ||
       sampling.dry !== undefined;
+    // A grammar changes the options where it refuses a token.
+    if (!this.#varies && this.#guide === undefined)
+      this.#lease = host.sharedSamplers?.take({ temperature: 0, ...this.#bias.config });
+    this.#configured = this.#lease !== undefined;
+    this.#sampler = this.#lease?.sampler ?? new host.bindings.AddonSampler(host.model);
   }
 
   async sample(logits: LogitsHandle, position: number, output: readonly TokenId[]): Promise<Sampled> {
@@ -108,7 +117,8 @@ export class LlamaSampler implements Sampler {
   dispose(): void {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#sampler.dispose();
+    if (this.#lease === undefined) this.#sampler.dispose();
+    else this.#lease.release();
     this.#observer?.dispose();
     this.#guide?.dispose();
   }
