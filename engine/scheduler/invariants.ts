@@ -185,11 +185,11 @@ function checkTime(state: SchedulerState, { calls, turns }: StepPlan): void {
   const isReplay = cells.every(
     ({ entries: [entry] }) => state.requests.get(entry?.request ?? "")?.interrupted,
   );
-  const withoutLastMs = cellsMs - (cells.at(-1)?.predictedMs ?? 0);
+  const replayMs = savedMs + Math.max(REPLAY_SHARE * decode.predictedMs, roomMs);
   expect(
     cellsMs <= roomMs + ROUNDING_MS ||
       (cells.length === 1 && cellsMs <= creditMs + ROUNDING_MS) ||
-      (isReplay && withoutLastMs <= Math.max(roomMs, REPLAY_SHARE * decode.predictedMs) + ROUNDING_MS),
+      (isReplay && cellsMs <= replayMs + ROUNDING_MS),
     "a step beside streams fits the target, is one cell that is paid for, or goes on where an engine died",
   );
 }

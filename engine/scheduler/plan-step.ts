@@ -101,14 +101,23 @@ function planPrefill(
   const calls: PlannedCall[] = [];
   let creditMs = savedMs;
   let roomMs = state.config.itlTargetMs - filesMs - (decodeMs ?? 0);
-  let replayMs = 0;
+  // Paid for like any cell, with a larger share: what a long cell takes too much is missing afterwards.
+  let replayMs = savedMs + Math.max(REPLAY_SHARE * (decodeMs ?? 0), roomMs);
   for (const { cell, interrupted } of gridCells(state, prefilling)) {
     if (decodeMs === undefined) {
       // Nobody waits for a token: one cell, then look again at who has come and gone.
       return { calls: [cell], creditMs: 0 };
     }
-    const owed = interrupted && replayMs < REPLAY_SHARE * decodeMs;
-    if (calls.length === MOST_CELLS_PER_STEP || (cell.predictedMs > roomMs && !owed)) {
+    if (interrupted) {
+      if (cell.predictedMs > replayMs || calls.length === MOST_CELLS_PER_STEP)
+        return { calls, creditMs: Math.min(replayMs, cell.predictedMs) };
+      replayMs -= cell.predictedMs;
+      roomMs -= cell.predictedMs;
+      calls.push(cell);
+      creditMs = 0;
+      continue;
+    }
+    if (cell.predictedMs > roomMs || calls.length === MOST_CELLS_PER_STEP) {
       if (calls.length > 0) break;
       // A cell that is a little too long comes every other step rather than never: steps keep the target on average.
       creditMs += Math.max(state.config.minPrefillShare * decodeMs, roomMs);

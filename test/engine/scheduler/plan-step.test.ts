@@ -194,15 +194,20 @@ describe("prefill", () => {
     step(state);
     enqueue(state, "new", prompt(30, 100));
     enqueue(state, "b", prompt(50), undefined, Uint32Array.of(7, 7));
-    // Beside a decode of 11 ms cells of 30 ms, until they make 99 ms.
+    // Beside a decode of 11 ms cells of 30 ms, of 99 ms; what is left is saved up.
     expect(shape(step(state))).toEqual([
       "decode 0@1x1",
       "prefill 2@0x10",
       "prefill 2@10x10",
       "prefill 2@20x10",
-      "prefill 2@30x10",
     ]);
-    expect(shape(step(state))).toEqual(["decode 0@2x1", "prefill 2@40x9", "prefill 2@49x2"]);
+    expect(state.prefillCreditMs).toBe(9);
+    expect(shape(step(state))).toEqual([
+      "decode 0@2x1",
+      "prefill 2@30x10",
+      "prefill 2@40x9",
+      "prefill 2@49x2",
+    ]);
     // It goes on, and what is left is for the new one as always.
     expect(shape(step(state))).toEqual(["decode 0@3x1 plug 1@0x1 2@51x1"]);
   });
