@@ -43,11 +43,11 @@ export const limitOptions = {
   "max-body-bytes": option(integer("bytes", 1024, 256 * MIB), 8 * MIB, "largest body; more is answered 413"),
   // Deep nesting overflows the stack of every recursive reader; no request of a real client comes near.
   "max-json-depth": option(integer("levels", 4, 256), 64, "most levels of nesting in a body"),
-  // Two million empty objects fit a body and take a second to parse, while every stream waits; prompts may be token ids.
-  "max-json-values": option(
+  // Two million empty objects fit a body and take a second to parse, while every stream waits. Numbers cost next to nothing.
+  "max-json-nodes": option(
     integer("count", 1000, 10_000_000),
-    500_000,
-    "most values in a body, each key of an object and each object or array counted once more",
+    250_000,
+    "most objects, arrays and keys of objects in a body",
   ),
   // Each message is rendered and tokenized; longer histories do not fit a context.
   "max-messages": option(

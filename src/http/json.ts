@@ -4,7 +4,6 @@ import { ApiError } from "../openai/api-error.ts";
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
-const COMMA = 0x2c;
 const COLON = 0x3a;
 
 /** A `\uD8xx`-`\uDFxx` escape may leave half a surrogate pair, which no UTF-8 text can hold. */
@@ -55,9 +54,9 @@ function wellFormed(text: string): string {
  */
 function checkStructure(bytes: Uint8Array, limits: Limits): void {
   const maxDepth = limits["max-json-depth"];
-  const maxValues = limits["max-json-values"];
+  const maxNodes = limits["max-json-nodes"];
   let depth = 0;
-  let values = 1;
+  let nodes = 0;
   let inString = false;
   for (let i = 0; i < bytes.length; i++) {
     const byte = bytes[i];
@@ -67,19 +66,19 @@ function checkStructure(bytes: Uint8Array, limits: Limits): void {
     } else if (byte === QUOTE) inString = true;
     else if (byte === 0x7b || byte === 0x5b) {
       depth++;
-      values++;
+      nodes++;
       if (depth > maxDepth)
         throw new ApiError(
           "invalid_json",
           `The JSON body is nested deeper than ${maxDepth} levels, the most this server accepts (--max-json-depth).`,
         );
     } else if (byte === 0x7d || byte === 0x5d) depth--;
-    else if (byte === COMMA || byte === COLON) values++;
+    else if (byte === COLON) nodes++;
     else continue;
-    if (values > maxValues)
+    if (nodes > maxNodes)
       throw new ApiError(
         "invalid_json",
-        `The JSON body has more than ${maxValues} values, the most this server accepts (--max-json-values).`,
+        `The JSON body has more than ${maxNodes} objects, arrays and keys, the most this server accepts (--max-json-nodes).`,
       );
   }
 }

@@ -45,13 +45,13 @@ const CASES: readonly Case[] = [
     body: (depth) => ({ ...CHAT, user: times(depth - 1, () => 0).reduce<unknown>((inner) => [inner], 0) }),
   },
   {
-    name: "max-json-values",
+    name: "max-json-nodes",
     most: 1000,
     param: null,
-    body: (values) => {
-      const body = { ...CHAT, user: [0] };
-      const others = JSON.stringify(body).match(/[[{:,]/g)?.length ?? 0;
-      return { ...body, user: times(values - others, () => 0) };
+    body: (nodes) => {
+      const body = { ...CHAT, user: [] };
+      const others = JSON.stringify(body).match(/[[{:]/g)?.length ?? 0;
+      return { ...body, user: times(nodes - others, () => ({})) };
     },
   },
   {
