@@ -42,6 +42,9 @@ export interface StepBudget {
   left: number;
 }
 
+/** A text took more steps than there were. */
+export class StepsUsedUp extends GrammarError {}
+
 const END: Rest = { expr: undefined, count: 0, after: undefined, made: new Map() };
 
 export class GrammarMatcher {
@@ -152,7 +155,7 @@ export class GrammarMatcher {
         frame.seen = new Set();
       }
       if (frame.seen.has(rest)) continue;
-      if (--this.#budget.left < 0) throw new GrammarError("The grammar is too ambiguous.");
+      if (--this.#budget.left < 0) throw new StepsUsedUp("The grammar is too ambiguous.");
       frame.seen.add(rest);
       const { expr } = rest;
       if (expr === undefined) {

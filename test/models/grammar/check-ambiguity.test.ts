@@ -4,6 +4,7 @@ import { checkAmbiguity } from "../../../models/grammar/check-ambiguity.ts";
 import { GrammarBuilder, GrammarError } from "../../../models/grammar/grammar.ts";
 import { compileJsonSchema } from "../../../models/grammar/json-schema.ts";
 import { parseGbnf } from "../../../models/grammar/parse-gbnf.ts";
+import { compileConstraint } from "../../../models/output-constraint.ts";
 import { compileRegex } from "../../../models/grammar/regex.ts";
 import type { Expr, Grammar } from "../../../models/grammar/grammar.ts";
 
@@ -15,9 +16,14 @@ const ofPattern = (pattern: string): Grammar => built((builder) => compileRegex(
 const ofSchema = (schema: object): Grammar =>
   built((builder) => compileJsonSchema(builder, schema, { strict: true }).root);
 
+const keyed = (count: number, required: boolean, prefix = "key "): object => {
+  const names = Array.from({ length: count }, (_, i) => `${prefix}${i}`);
+  const properties = Object.fromEntries(names.map((name) => [name, { type: "string" }]));
+  return { type: "object", properties, additionalProperties: false, ...(required && { required: names }) };
+};
+
 test.each([
   ["texts of any length behind each other", ofPattern("[\\s\\S]{0,2000}".repeat(20))],
-  ["a repeated choice of lengths", ofPattern("(a{1,50}b?){1,50}")],
   ["the same in GBNF", parseGbnf(`root ::= ${"[a-z]{0,500} ".repeat(12)}`)],
 ])("%s are refused", (_name, grammar) => {
   expect(() => checkAmbiguity(grammar)).toThrow(GrammarError);
@@ -37,9 +43,25 @@ test.each([
       additionalProperties: false,
     }),
   ],
+  ["five hundred optional keys", ofSchema(keyed(500, false))],
+  ["five hundred keys that begin alike", ofSchema(keyed(500, false, "feature_flag_of_this_system_"))],
+  ["a thousand keys that are there", ofSchema(keyed(1000, true))],
+  [
+    "two thousand texts that begin alike",
+    parseGbnf(`root ::= ${Array.from({ length: 2000 }, (_, i) => `"a longer text ${i}"`).join(" | ")}`),
+  ],
   ["a thousand texts", ofSchema({ enum: Array.from({ length: 1000 }, (_, i) => `text ${i}`) })],
   ["five thousand alternatives", parseGbnf(`root ::= ${'"a" | '.repeat(5000)}"b"`)],
   ["arithmetic", parseGbnf(["root ::= e", 'e ::= t ("+" t)*', 't ::= [0-9]+ | "(" e ")"'].join("\n"))],
 ])("%s is taken", (_name, grammar) => {
   expect(() => checkAmbiguity(grammar)).not.toThrow();
+});
+
+test("no compiled constraint is without the check", () => {
+  const pattern = "[\\s\\S]{0,2000}".repeat(20);
+  const param = "guided_regex";
+  const constraint = { reasoning: undefined, calls: undefined, answerHeader: undefined };
+  expect(() => compileConstraint({ ...constraint, answer: { kind: "regex", pattern, param } })).toThrow(
+    /^The grammar is too ambiguous/,
+  );
 });
