@@ -279,7 +279,9 @@ class HostedModel implements ServedModel {
       if (this.#stopping) return;
       this.#restarts += 1;
       try {
-        await this.#launch(() => this.#supervisor.reload());
+        // Whoever asks for a restart may have asked because the measurement was bad; the clients of a dead engine wait.
+        const measures = death === "planned";
+        await this.#launch(() => this.#supervisor.reload(measures));
         this.#deps.log.info({ model: this.id, restarts: this.#restarts }, "engine is back");
         return;
       } catch (cause) {

@@ -157,15 +157,19 @@ export class Supervisor implements EnginePort {
 
   /**
    * Loads the model again, with the sizes it had, and hands over every unfinished request.
+   * @param measures Whether what calls cost is measured again, which takes its time.
    * @throws {Error} What keeps it from loading.
    */
-  reload(): Promise<ModelFacts> {
+  reload(measures: boolean): Promise<ModelFacts> {
     return new Promise((resolve, reject) => {
       const [options, facts] = [this.#options, this.#facts];
       if (options === undefined || facts === undefined)
         return reject(new Error("Nothing was loaded before."));
       this.#reloading = { resolve, reject };
-      this.#port?.send({ type: "load", options: sameSizes(options, facts) });
+      this.#port?.send({
+        type: "load",
+        options: sameSizes(options, measures ? { ...facts, measured: [] } : facts),
+      });
     });
   }
 

@@ -109,7 +109,7 @@ export async function mortalEngines(options: SupervisedOptions = {}) {
   }
   async function revive(): Promise<void> {
     start();
-    await supervisor.reload();
+    await supervisor.reload(false);
   }
   /** All that a request's client gets, to its end. */
   async function submit(
