@@ -14,7 +14,8 @@ import { loadDraft } from "./load-draft.ts";
 import { PromptLogprobCollector, checkPromptLogprobs } from "./prompt-logprobs.ts";
 import { allowanceOf, checkRoom } from "./scheduler/entry.ts";
 import { createState, setPaused, setPriority, submit } from "./scheduler/transitions.ts";
-import { SpillStore } from "./spill-store.ts";
+import { openSpillStore } from "./spill-store.ts";
+import type { SpillStore } from "./spill-store.ts";
 import { engineStats } from "./stats.ts";
 import { StepLoop } from "./step-loop.ts";
 import type { AdapterSet } from "./adapters.ts";
@@ -62,7 +63,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
     let drafter: Drafter | undefined;
     let spill: SpillStore | undefined;
     try {
-      spill = options.spill === undefined ? undefined : new SpillStore(options.spill);
+      spill = options.spill === undefined ? undefined : openSpillStore(options.spill);
       backend = await loadBackend(options, (ratio) => emit({ type: "load_progress", ratio }));
       const { cost, measured } = await costOf(backend, options.measured, { spill });
       const { draftModelPath } = options;

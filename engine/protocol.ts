@@ -188,10 +188,13 @@ export interface MeasuredCost {
 }
 
 export interface SpillOptions {
-  /** Folder for the files; undefined: in memory where there is a file system for it, else with other temporary files. */
+  /**
+   * Folder for the files; undefined: in memory where there is a file system for it, else with other temporary files if
+   * there are `bytes`, and nowhere if not.
+   */
   readonly directory: string | undefined;
-  /** Most bytes of all files. */
-  readonly bytes: number;
+  /** Most bytes of all files; undefined: a part of the free memory. */
+  readonly bytes: number | undefined;
 }
 
 /** Most inputs of one `embed`, or documents of one `rank`; and most tokens of all of them together. */

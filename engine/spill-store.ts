@@ -15,10 +15,11 @@ import {
   openSync,
   readSync,
   readdirSync,
+  readlinkSync,
   rmSync,
   statfsSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
+import { freemem, tmpdir } from "node:os";
 import { join } from "node:path";
 import { EngineError } from "./errors.ts";
 import type { SpillOptions } from "./protocol.ts";
@@ -30,9 +31,38 @@ const RAM_DISK = "/dev/shm";
 /** Of what is free, the rest is for everybody else. */
 const MOST_OF_FREE = 0.9;
 const READ_BYTES = 1 << 20;
+/** Where nobody has said how much: of the memory that is free, and at most. */
+const UNASKED_SHARE = 1 / 8;
+const MOST_UNASKED_BYTES = 8 * 1024 ** 3;
+
+/** Process numbers mean nothing in another container, which may use the same folder. */
+const NAMESPACE = processNamespace();
 
 /** Folders of this process: what else bears its number was left by another one. */
 const ownFolders = new Set<string>();
+
+/**
+ * The files of an engine. Where nobody has said how much they may hold, an eighth of what is free; where nobody has said
+ * either where they are, only in memory, and none where that cannot be.
+ * @throws {EngineError} `invalid_request` when files that were asked for cannot be written.
+ */
+export function openSpillStore({ directory, bytes }: SpillOptions): SpillStore | undefined {
+  if (bytes !== undefined) return new SpillStore(directory ?? defaultDirectory(), bytes);
+  const unaskedBytes = Math.min(MOST_UNASKED_BYTES, Math.floor(freeMemoryBytes() * UNASKED_SHARE));
+  if (directory !== undefined) return new SpillStore(directory, unaskedBytes);
+  if (!existsSync(RAM_DISK)) return undefined;
+  try {
+    return new SpillStore(RAM_DISK, unaskedBytes);
+  } catch (error) {
+    if (error instanceof EngineError) return undefined;
+    throw error;
+  }
+}
+
+/** With the limit of a container, where the runtime knows of it. */
+function freeMemoryBytes(): number {
+  return process.availableMemory?.() ?? freemem();
+}
 
 export class SpillStore {
   /** Most bytes of all files: those asked for, or what the file system has. */
@@ -44,11 +74,11 @@ export class SpillStore {
    * Makes the folder, and removes what processes that are gone have left.
    * @throws {EngineError} `invalid_request` when files cannot be written there.
    */
-  constructor({ directory = defaultDirectory(), bytes }: SpillOptions) {
+  constructor(directory: string, bytes: number) {
     try {
       mkdirSync(directory, { recursive: true });
       removeLeftovers(directory);
-      this.#folder = mkdtempSync(join(directory, `${PREFIX}${serverPid()}-${process.pid}-`));
+      this.#folder = mkdtempSync(join(directory, `${PREFIX}${NAMESPACE}-${serverPid()}-${process.pid}-`));
       ownFolders.add(this.#folder);
       const { bavail, bsize } = statfsSync(directory);
       this.limitBytes = Math.min(bytes, Math.floor(bavail * bsize * MOST_OF_FREE));
@@ -109,15 +139,23 @@ function defaultDirectory(): string {
   return existsSync(RAM_DISK) ? RAM_DISK : tmpdir();
 }
 
+function processNamespace(): string {
+  try {
+    return /\d+/.exec(readlinkSync("/proc/self/ns/pid"))?.[0] ?? "0";
+  } catch {
+    return "0";
+  }
+}
+
 /** An engine process that was forked ends with the process that has forked it, if a little later. */
 function serverPid(): number {
   return process.send === undefined ? process.pid : process.ppid;
 }
 
-/** Folders whose server or engine is gone; those of other users stay. */
+/** Folders whose server or engine is gone; those of other users and other containers stay. */
 function removeLeftovers(directory: string): void {
   for (const name of readdirSync(directory)) {
-    const [, server, engine] = new RegExp(`^${PREFIX}(\\d+)-(\\d+)-\\w+$`).exec(name) ?? [];
+    const [, server, engine] = new RegExp(`^${PREFIX}${NAMESPACE}-(\\d+)-(\\d+)-\\w+$`).exec(name) ?? [];
     const path = join(directory, name);
     if (server === undefined || ownFolders.has(path)) continue;
     if (Number(engine) !== process.pid && isAlive(Number(server)) && isAlive(Number(engine))) continue;

@@ -46,8 +46,8 @@ export function engineOptions(
     plugGaps: values.plugs,
     swaFull: values["swa-full"],
     timelineSteps: values.timeline,
-    ...(values["spill-size"] > 0
-      ? { spill: { directory: values["spill-dir"], bytes: values["spill-size"] } }
-      : {}),
+    ...(values["spill-size"] === 0
+      ? {}
+      : { spill: { directory: values["spill-dir"], bytes: values["spill-size"] } }),
   };
 }

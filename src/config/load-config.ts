@@ -107,7 +107,9 @@ function readConfigFile(path: string): Readonly<Record<string, unknown>> {
 
 function checkTogether(values: ServeValues): void {
   if (values["spill-dir"] !== undefined && values["spill-size"] === 0)
-    throw new ConfigError("--spill-dir says where, but not how much may be kept there: set --spill-size.");
+    throw new ConfigError(
+      "--spill-dir says where to keep what --spill-size 0 does not keep: leave one of them out.",
+    );
   if (isLoopback(values.host) || values["api-key"].length > 0 || values["insecure-no-auth"]) return;
   throw new ConfigError(
     `--host ${values.host} lets other machines in: set WEFT_API_KEYS, or add --insecure-no-auth if that is meant.`,

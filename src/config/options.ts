@@ -85,13 +85,13 @@ export const serveOptions = {
   ),
   "spill-size": option(
     byteSize("size"),
-    0,
-    "bytes of computed prompts that each model may keep in files when their slots are needed, to read them back instead of computing them again, such as 2G; 0 keeps none",
+    undefined,
+    "bytes of computed prompts that each model may keep in files when their slots are needed, to read them back instead of computing them again, such as 2G; 0 keeps none (default: an eighth of the free memory, at most 8G, where there is /dev/shm)",
   ),
   "spill-dir": option(
     text("folder"),
     undefined,
-    "folder for these files (default: /dev/shm, which is in memory, where there is one, else the temporary folder)",
+    "folder for these files (default: /dev/shm, which is in memory; where there is none, with --spill-size, the temporary folder)",
   ),
   "itl-target": option(
     amount("ms", 1, 60_000),

@@ -10,11 +10,11 @@ import {
   truncateSync,
   writeFileSync,
 } from "node:fs";
-import { tmpdir } from "node:os";
-import { basename, join } from "node:path";
+import { tmpdir, totalmem } from "node:os";
+import { basename, dirname, join } from "node:path";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
-import { SpillStore } from "../../engine/spill-store.ts";
+import { SpillStore, openSpillStore } from "../../engine/spill-store.ts";
 
 /** More than a process can have. */
 const NOBODY = 99_999_999;
@@ -25,7 +25,7 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(directory, { recursive: true, force: true }));
 
-const open = (bytes = 1e6): SpillStore => new SpillStore({ directory, bytes });
+const open = (bytes = 1e6): SpillStore => new SpillStore(directory, bytes);
 const mode = (path: string): number => statSync(path).mode & 0o777;
 
 test("folder and files are for this user alone, whatever writes into them, and go at the end", () => {
@@ -92,12 +92,23 @@ test("a file larger than what is read at a time is looked at as a whole", () => 
 
 test("what a killed process has left goes when the next one starts, and nothing else does", () => {
   const { pid, ppid } = process;
-  const crashed = join(directory, `weft-spill-${ppid}-${NOBODY}-abc123`);
+  const probe = open();
+  const [, namespace = ""] = /^weft-spill-(\d+)-/.exec(readdirSync(directory).at(0) ?? "") ?? [];
+  probe.close();
+  const own = `weft-spill-${namespace}`;
+  const crashed = join(directory, `${own}-${ppid}-${NOBODY}-abc123`);
   // Its engine has not noticed yet.
-  const orphaned = join(directory, `weft-spill-${NOBODY}-${ppid}-abc123`);
-  const reborn = join(directory, `weft-spill-${ppid}-${pid}-abc123`);
-  const living = join(directory, `weft-spill-${ppid}-${ppid}-abc123`);
-  const others = ["weft-spill-notes", "weft-spill-1-1x-a", "something", `old-weft-spill-${NOBODY}-1-a`];
+  const orphaned = join(directory, `${own}-${NOBODY}-${ppid}-abc123`);
+  const reborn = join(directory, `${own}-${ppid}-${pid}-abc123`);
+  const living = join(directory, `${own}-${ppid}-${ppid}-abc123`);
+  const others = [
+    // Of a container whose processes are not seen from here.
+    `weft-spill-${namespace}1-${NOBODY}-${NOBODY}-abc123`,
+    "weft-spill-notes",
+    "weft-spill-1-1x-a",
+    "something",
+    `old-weft-spill-${NOBODY}-1-a`,
+  ];
   for (const folder of [crashed, orphaned, reborn, living]) {
     mkdirSync(folder);
     writeFileSync(join(folder, "1"), "cells");
@@ -105,7 +116,7 @@ test("what a killed process has left goes when the next one starts, and nothing 
   for (const name of others) mkdirSync(join(directory, name));
   const elsewhere = mkdtempSync(join(tmpdir(), "weft-store-elsewhere-"));
   writeFileSync(join(elsewhere, "kept"), "");
-  symlinkSync(elsewhere, join(directory, `weft-spill-${NOBODY}-${NOBODY}-link`));
+  symlinkSync(elsewhere, join(directory, `${own}-${NOBODY}-${NOBODY}-link`));
   const first = open();
   const second = open();
   const left = readdirSync(directory);
@@ -131,14 +142,31 @@ test("no more bytes are promised than the file system has", () => {
 
 test("a folder that cannot be used is refused with what to do", () => {
   writeFileSync(join(directory, "file"), "");
-  const refused = (): SpillStore => new SpillStore({ directory: join(directory, "file"), bytes: 1000 });
+  const refused = (): SpillStore => new SpillStore(join(directory, "file"), 1000);
   expect(refused).toThrow(/No prefixes can be kept in .*file: .*Set --spill-dir/);
 });
 
 test("where no folder is named, it is one of this machine's temporary ones", () => {
-  const store = new SpillStore({ directory: undefined, bytes: 1000 });
+  const store = openSpillStore({ directory: undefined, bytes: 1000 });
+  if (store === undefined) throw new Error("there is a temporary folder");
   const file = store.create(1);
   expect(file.startsWith("/dev/shm/") || file.startsWith(tmpdir())).toBe(true);
   store.close();
   expect(existsSync(file)).toBe(false);
+});
+
+test("where nobody has said how much, it is an eighth of the free memory at most", () => {
+  const store = openSpillStore({ directory, bytes: undefined });
+  expect(store?.limitBytes).toBeGreaterThan(0);
+  expect(store?.limitBytes).toBeLessThanOrEqual(totalmem() / 8);
+  expect(store?.limitBytes).toBeLessThanOrEqual(8 * 1024 ** 3);
+  store?.close();
+});
+
+test("where nobody has said anything, files are in memory or not at all", () => {
+  const store = openSpillStore({ directory: undefined, bytes: undefined });
+  expect(store === undefined).toBe(!existsSync("/dev/shm"));
+  if (store === undefined) return;
+  expect(dirname(dirname(store.create(1)))).toBe("/dev/shm");
+  store.close();
 });

@@ -58,8 +58,9 @@ test("every knob reaches the engine", () => {
   });
 });
 
-test("prefixes are kept in files where a size says how much, in a folder that may be named", () => {
-  expect(options({})).not.toHaveProperty("spill");
+test("prefixes are kept in files unless their size is 0, in a folder that may be named", () => {
+  expect(options({ "spill-size": 0 })).not.toHaveProperty("spill");
+  expect(options({})).toMatchObject({ spill: { directory: undefined, bytes: undefined } });
   expect(options({ "spill-size": "1.5G" })).toMatchObject({
     spill: { directory: undefined, bytes: 1_610_612_736 },
   });

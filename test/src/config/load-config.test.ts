@@ -96,10 +96,10 @@ describe("an option's value", () => {
       `Expected "spill-size" in ${file} to be a number of bytes, such as 500M or 2G, but got -1.`,
     ],
     [
-      { "spill-dir": "/tmp" },
+      { "spill-dir": "/tmp", "spill-size": 0 },
       {},
       undefined,
-      "--spill-dir says where, but not how much may be kept there: set --spill-size.",
+      "--spill-dir says where to keep what --spill-size 0 does not keep: leave one of them out.",
     ],
     [{}, {}, [], `${file} must hold one JSON object, such as {"port": 9338}.`],
     [
