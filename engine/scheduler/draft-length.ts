@@ -21,10 +21,13 @@ import type {
 import type { TokenId } from "../protocol.ts";
 
 /** Numbers of guessed tokens that are weighed against each other; a device pass needs the same in every slot. */
-const DRAFT_LENGTHS = [1, 2, 3, 4, 6, 8] as const;
+const DRAFT_LENGTHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32] as const;
 
 /** Guesses must promise this much more than none: predictions are rough, and draws and cuts cost time too. */
 const WORTH_GUESSING = 1.1;
+
+/** A step with guesses may take so many times as long as one without, where that exceeds the inter-token target. */
+const MOST_STRETCH = 2;
 
 /** Catching up must pay within so many tokens of a request, or within as many as it has brought already. */
 const LEAST_HORIZON = 64;
@@ -67,6 +70,8 @@ interface Guesser {
 interface Weighing {
   readonly state: SchedulerState;
   readonly guessers: readonly Guesser[];
+  /** What a step without guesses takes. */
+  readonly singleMs: number;
   /** Those that fit. */
   readonly lengths: readonly { readonly drafts: number; readonly layout: DecodeLayout }[];
 }
@@ -80,12 +85,14 @@ export function planDrafts(
   const layout = slotLayout(state, decoding, length, 0);
   const none = { layout, drafts: 0, byModel: new Set<SlotId>(), drafting: undefined };
   if (!mayGuess(state, decoding, layout)) return none;
+  const singleMs = decodeCallMs(state.cost, layout.passWidths, 0);
   const weighing: Weighing = {
     state,
     guessers: decoding.map((running) => guesserOf(state, running)),
+    singleMs,
     lengths: fittingLengths(state, decoding, length),
   };
-  const rate = decoding.length / decodeCallMs(state.cost, layout.passWidths, 0);
+  const rate = decoding.length / singleMs;
   const single: Choice = { layout, drafts: 0, guessers: [], rate, toBeat: rate * WORTH_GUESSING };
   const without = bestChoice(weighing, single, []);
   const { draft } = state;
@@ -175,23 +182,24 @@ function prefersModel({ fromText, fromModel, most }: Guesser): boolean {
 
 /** The best choice with the draft model guessing for `modelled`, or the one there is. */
 function bestChoice(
-  { state, guessers, lengths }: Weighing,
+  { state, guessers, lengths, singleMs }: Weighing,
   atLeast: Choice,
   modelled: readonly Guesser[],
 ): Choice {
-  const { cost, draft } = state;
+  const { config, cost, draft } = state;
   const slots = modelled.map(({ running }) => running.slot);
   const fed = fedTokens(modelled);
   const byModel = new Set(modelled);
-  const chances = guessers.map((guesser) => (byModel.has(guesser) ? guesser.fromModel : guesser.fromText));
+  // Whoever is not guessed for waits as long, too; where a token takes longer than it may anyway, a little longer.
+  const mostMs = Math.max(config.itlTargetMs, MOST_STRETCH * singleMs);
   let best = atLeast;
   for (const { drafts, layout } of lengths) {
     let tokens = guessers.length;
-    for (let i = 0; i < guessers.length; i++)
-      tokens += expectedHits(chances[i] ?? 0, Math.min(drafts, guessers[i]?.most ?? 0));
+    for (const guesser of guessers) tokens += expectedHits(guesser, drafts, byModel.has(guesser));
     let ms = decodeCallMs(cost, layout.passWidths, drafts);
     if (draft !== undefined && slots.length > 0)
       ms += draft.cost.decodeScale * guessingMs(draft, slots, fed, drafts);
+    if (ms > mostMs) break;
     const rate = tokens / ms;
     if (rate > best.toBeat) best = { layout, drafts, guessers: modelled, rate, toBeat: rate };
   }
@@ -205,11 +213,12 @@ function fedTokens(guessers: readonly Guesser[]): number {
 }
 
 /** Each guess counts only when all before it were right. */
-function expectedHits(hitRate: number, drafts: number): number {
-  if (hitRate === 0) return 0;
+function expectedHits({ running, most, fromModel }: Guesser, drafts: number, byModel: boolean): number {
+  const guesses = Math.min(drafts, most);
+  if (!byModel) return running.request.drafts?.expectedHits(guesses) ?? 0;
   let chance = 1;
   let hits = 0;
-  for (let i = 0; i < drafts; i++) hits += chance *= hitRate;
+  for (let i = 0; i < guesses; i++) hits += chance *= fromModel;
   return hits;
 }
 

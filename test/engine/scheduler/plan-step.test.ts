@@ -299,13 +299,29 @@ describe("guesses", () => {
     const state = newState({ speculate: true });
     enqueue(state, "a", loop, 150);
     while (state.requests.get("a")?.phase === "prefill" || state.queue.size > 0) step(state);
-    const lengths = Array.from({ length: 12 }, () => {
+    const lengths = Array.from({ length: 5 }, () => {
       const last = state.requests.get("a")?.output.at(-1) ?? 0;
-      const next = Array.from({ length: 9 }, (_, i) => (last + 1 + i) % 2);
+      const next = Array.from({ length: 33 }, (_, i) => (last + 1 + i) % 2);
       return decode(state, next).calls[0]?.drafts;
     });
-    // A guess costs 1/44 of a step here: two are tried while nothing is known, eight when all come true.
-    expect([lengths[0], lengths.at(-1)]).toEqual([2, 8]);
+    // A guess costs 1/44 of a step here, and the prompt has gone round for long.
+    expect(lengths.slice(0, 2)).toEqual([24, 32]);
+  });
+
+  test("are no more than can be checked within the inter-token target", () => {
+    for (const [itlTargetMs, most] of [
+      [1000, 6],
+      // Where a token takes longer anyway, twice as long.
+      [5, 4],
+    ] as const) {
+      const state = newState({ speculate: true, itlTargetMs });
+      enqueue(state, "a", loop, 150);
+      while (state.requests.get("a")?.phase === "prefill" || state.queue.size > 0) step(state);
+      state.cost = { ...state.cost, checkPassMs: state.cost.checkPassMs.map((ms) => 8 * ms) };
+      const call = planStep(state, 0).calls[0];
+      expect(call?.predictedMs).toBeLessThanOrEqual(Math.max(itlTargetMs, 22));
+      expect(call?.drafts).toBe(most);
+    }
   });
 
   test.each([
