@@ -15,7 +15,7 @@ import type { SpillStore } from "./spill-store.ts";
 const MEASURED_RUNS = 3;
 
 /** Kernels change with the number of rows; beyond these the time grows evenly. */
-const CHECKED_TOKENS = [2, 4, 8, 16];
+const CHECKED_TOKENS = [2, 4, 8, 16, 32];
 
 interface Measured {
   /** Draws of a decode call are measured with it; absent: the calls alone. */
@@ -72,7 +72,7 @@ export async function calibrate(backend: Backend, { sampler, spill }: Measured =
   for (const tokens of [Math.ceil(longest / 4), longest])
     prefill.push({ tokens, ms: await measure(backend, [prefillEntry(tokens)]) });
   const check: { tokens: number; ms: number }[] = [];
-  for (const tokens of CHECKED_TOKENS.filter((count) => count <= Math.min(batchTokens, contextTokens)))
+  for (const tokens of CHECKED_TOKENS.filter((count) => count <= Math.min(batchTokens, longest)))
     check.push({ tokens, ms: await measure(backend, [checkEntry(tokens)]) });
   const copyMs = slots < 2 ? 0 : await measureCopy(backend, token, decode[0]?.ms ?? 0);
   const cost = calibratedCostModel({ decode, prefill, copyMs, check });

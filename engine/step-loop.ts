@@ -11,6 +11,7 @@ import type { Draws } from "./draws.ts";
 import { EngineError, asEngineError } from "./errors.ts";
 import type { Drafter, Guessed } from "./drafter.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
+import { noteDecodeStep } from "./scheduler/guess-record.ts";
 import { nextDeadlineMs, takeExpired } from "./scheduler/deadlines.ts";
 import { checkStep } from "./scheduler/invariants.ts";
 import { planStep } from "./scheduler/plan-step.ts";
@@ -237,7 +238,13 @@ export class StepLoop {
     this.#takeDraws(drawing, draws);
     for (const plug of call.entries)
       if (plug.request === undefined) this.#backend.truncate(plug.slot, plug.position);
-    this.#noteSampling(performance.now() - endMs);
+    const nowMs = performance.now();
+    this.#noteSampling(nowMs - endMs);
+    const tokens = draws.reduce((sum, drawn) => sum + (drawn instanceof EngineError ? 0 : drawn.length), 0);
+    const guessing = call.entries.some(({ byModel }) => byModel);
+    const ms = nowMs - startMs + (guessing ? draftMs : 0);
+    const followMs = guessing ? 0 : draftMs;
+    noteDecodeStep(this.state, call, { tokens, drawMs: nowMs - endMs, ms, followMs });
   }
 
   /** Results of the last call travel while the draft model guesses for this one. */

@@ -3,19 +3,46 @@
  *
  * Decode is a table by width of the device pass, because kernels step rather than slope; prefill is a line.
  * Both are times a smoothed ratio of observed to predicted time, which follows growing contexts and other load.
+ * The tables themselves are refined by calls of different widths that follow each other: what was measured beside
+ * other load may be wrong for one width and right for the next.
  */
 import type { CostModel, SpillCost, TransferCost } from "./types.ts";
 
 /** Weight of the newest observation: a long prompt's cells grow slowly, so a few calls are enough to follow. */
 const SMOOTHING = 0.25;
+/** Draws take what they take; a stall says little. */
+const DRAW_SMOOTHING = 0.1;
+const LEAST_DRAW_MS = 0.01;
 /** One stalled call must not make the next thousand look unaffordable. */
 const MIN_SCALE = 0.2;
 const MAX_SCALE = 5;
 /**
- * With each call that guesses nothing, what is known of those that do moves so far towards it: they may not have been
+ * With each call that guesses nothing, what is known of those that do moves so far towards it, besides following it: they may not have been
  * tried for long, and one that stalled must not be the last. A vain try costs less than it would have won.
  */
-const FORGETTING = 1 / 64;
+const FORGETTING = 1 / 1024;
+/** A call with guesses that took more than so many times what was expected of it has stalled, whatever else it says. */
+const STALLED = 2;
+
+/** How far a table moves towards what one call says of it, and the most that such a call says. */
+const SHAPE_STEP = 0.4;
+const MOST_RESIDUAL = 1.6;
+/** Tables end here: beyond, kernels do not change any more, and a step must not cost too much planning. */
+const MOST_WIDTH = 256;
+/** While no guesses are made, what checking them is thought to cost moves so far towards what prompt tokens cost. */
+const HEALING = 1 / 128;
+/** Logits of every token are wanted of a check, and few tokens cost more each than many. */
+const DEAREST_CHECK = 1.5;
+/** In place of the width of a call of several passes. */
+const SEVERAL = 0;
+
+/** What the cost of a decode call depends on: widths of its device passes, and guessed tokens in every slot. */
+export interface DecodeShape {
+  readonly passWidths: readonly number[];
+  readonly drafts: number;
+  /** Key of the adapters; absent is the model alone. */
+  readonly adapters?: string | undefined;
+}
 
 export interface Calibration {
   /** Decode passes over adjacent slots, by ascending width; the first of width 1, the last of all slots. */
@@ -35,11 +62,14 @@ export function calibratedCostModel({ decode, prefill, copyMs, check }: Calibrat
   const slope = tokensBetween > 0 ? (longMs - shortMs) / tokensBetween : 0;
   // Where the two do not tell call from token, all of it is put on the tokens.
   const prefillTokenMs = slope > 0 ? slope : longMs / Math.max(1, long?.tokens ?? 1);
+  // Whatever was measured, as many calls of one token do the same: what takes longer was other load.
+  const oneMs = decode[0]?.ms ?? 0;
+  const capped = (width: number, ms: number) => ({ width, ms: Math.min(ms, width * oneMs) });
   return {
-    decodePassMs: interpolated(decode),
+    decodePassMs: interpolated(decode.map(({ width, ms }) => capped(width, ms))),
     checkPassMs: interpolated([
-      { width: 1, ms: decode[0]?.ms ?? 0 },
-      ...check.map(({ tokens, ms }) => ({ width: tokens, ms })),
+      { width: 1, ms: oneMs },
+      ...check.map(({ tokens, ms }) => capped(tokens, ms)),
     ]),
     prefillCallMs: Math.max(0, longMs - prefillTokenMs * (long?.tokens ?? 0)),
     prefillTokenMs,
@@ -69,12 +99,16 @@ export function decodePassMs(cost: CostModel, width: number, drafts: number): nu
   return drafts === 0 ? ms : ms + checkMs(cost, width * (1 + drafts)) - checkMs(cost, width);
 }
 
-/** Beyond the measured numbers of tokens it goes on as steeply as between the last two. */
 function checkMs({ checkPassMs }: CostModel, tokens: number): number {
-  const known = checkPassMs.length - 1;
-  const last = checkPassMs[known] ?? 0;
-  if (tokens <= known) return checkPassMs[tokens] ?? 0;
-  return last + (tokens - known) * (last - (checkPassMs[known - 1] ?? 0));
+  return tokens < checkPassMs.length ? (checkPassMs[tokens] ?? 0) : beyond(checkPassMs, tokens);
+}
+
+/** Beyond its end a table goes on as steeply as in its second half. */
+function beyond(table: readonly number[], tokens: number): number {
+  const known = table.length - 1;
+  const half = known >> 1;
+  const last = table[known] ?? 0;
+  return last + ((tokens - known) * (last - (table[half] ?? 0))) / Math.max(1, known - half);
 }
 
 /** In ms, for one sequence's `tokens` prompt tokens in one device pass. */
@@ -107,13 +141,103 @@ export function refinedCostModel(
     const decodeScale = next(cost.decodeScale);
     return { ...cost, decodeScale, draftScale: forgotten(cost.draftScale, decodeScale) };
   }
-  if (kind === "draft") return { ...cost, draftScale: next(cost.draftScale) };
+  if (kind === "draft") {
+    const mostMs = STALLED * cost.draftScale * unscaledMs;
+    return { ...cost, draftScale: smoothed(cost.draftScale, Math.min(observedMs, mostMs) / unscaledMs) };
+  }
   return { ...cost, prefillScale: next(cost.prefillScale) };
+}
+
+/**
+ * The model after a decode call took `observedMs`: the same for its kind, and for the table, where it was of another
+ * width than the one before. Calls of one width tell how fast the machine is now, and nothing of the others.
+ */
+export function refinedByDecode(cost: CostModel, shape: DecodeShape, observedMs: number): CostModel {
+  const { passWidths, drafts, adapters = "" } = shape;
+  const width = passWidths.length === 1 ? (passWidths[0] ?? 0) * (1 + drafts) : SEVERAL;
+  const ratio = observedMs / unscaledDecodeMs(cost, shape);
+  const now = { guesses: drafts > 0, width, ratio, adapters };
+  const shaped = reshaped(cost, now);
+  // One that stalled is compared with one other call, not with those on both sides of it.
+  const last = shaped === cost ? now : { ...now, width: SEVERAL };
+  const kind = drafts > 0 ? "draft" : "decode";
+  const after = refinedCostModel(shaped, kind, observedMs, unscaledDecodeMs(shaped, shape));
+  if (drafts > 0) return { ...after, last };
+  const draftScale = bounded(after.draftScale * speedChange(shaped, after), MIN_SCALE, MAX_SCALE);
+  return { ...after, draftScale, checkPassMs: healed(after), last };
+}
+
+/**
+ * What checks cost is learned of checks, and none are made while they are thought to be dear: where that was measured
+ * beside other load, prompts tell better, sooner or later.
+ */
+function healed(cost: CostModel): readonly number[] {
+  const { checkPassMs, decodePassMs, decodeScale, prefillScale, prefillTokenMs } = cost;
+  const eachMs = (DEAREST_CHECK * prefillScale * prefillTokenMs) / decodeScale;
+  const mostMs = (tokens: number): number => (decodePassMs[1] ?? 0) + (tokens - 1) * eachMs;
+  const last = checkPassMs.length - 1;
+  if (!(eachMs > 0) || (checkPassMs[last] ?? 0) <= mostMs(last)) return checkPassMs;
+  return checkPassMs.map((ms, tokens) => ms - HEALING * Math.max(0, tokens === 0 ? 0 : ms - mostMs(tokens)));
+}
+
+/** By what factor all calls take longer since a decode call without guesses, as far as that can be told. */
+export function speedChange(before: CostModel, after: CostModel): number {
+  // After guesses it is the older knowledge that changes, and not the machine.
+  return before.last?.guesses === false ? after.decodeScale / before.decodeScale : 1;
+}
+
+/** In ms and without the scale. */
+function unscaledDecodeMs(cost: CostModel, { passWidths, drafts }: DecodeShape): number {
+  return passWidths.reduce((ms, width) => ms + decodePassMs(cost, width, drafts), 0);
+}
+
+/**
+ * Two calls of different widths, one after the other, tell how the widths are related, however fast the machine is: the
+ * table's entries of both move towards that, one up and one down.
+ */
+function reshaped(cost: CostModel, now: NonNullable<CostModel["last"]>): CostModel {
+  const { last } = cost;
+  if (last === undefined || last.guesses !== now.guesses || last.width === now.width) return cost;
+  if (last.adapters !== now.adapters) return cost;
+  const [least, most] = [Math.min(last.width, now.width), Math.max(last.width, now.width)];
+  const residual = now.ratio / last.ratio;
+  if (least === SEVERAL || most > MOST_WIDTH || !(residual > 0 && residual < Infinity)) return cost;
+  const step = (SHAPE_STEP / 2) * Math.log(bounded(residual, 1 / MOST_RESIDUAL, MOST_RESIDUAL));
+  const table = extended(now.guesses ? cost.checkPassMs : cost.decodePassMs, most);
+  const moved = bent(bent(table, now.width, step), last.width, -step);
+  return now.guesses ? { ...cost, checkPassMs: moved } : { ...cost, decodePassMs: moved };
+}
+
+/** Changes one entry by a factor, its neighbours by less the further off they are; a wider pass is never cheaper. */
+function bent(table: readonly number[], width: number, logFactor: number): number[] {
+  const next = table.map((ms, at) => {
+    const near = at === 0 ? 0 : Math.max(0, 1 - Math.abs(Math.log2(at / width)));
+    return ms * Math.exp(logFactor * near);
+  });
+  for (let at = width + 1; at < next.length; at++) next[at] = Math.max(next[at] ?? 0, next[at - 1] ?? 0);
+  for (let at = width - 1; at > 0; at--) next[at] = Math.min(next[at] ?? 0, next[at + 1] ?? 0);
+  return next;
+}
+
+/** A table with this entry, as steep as before. */
+function extended(table: readonly number[], width: number): readonly number[] {
+  if (width < table.length) return table;
+  return [
+    ...table,
+    ...Array.from({ length: width + 1 - table.length }, (_, i) => beyond(table, table.length + i)),
+  ];
+}
+
+/** The model after drawing took so many ms for each token. */
+export function withDrawMs(cost: CostModel, ms: number): CostModel {
+  const before = cost.drawMs ?? ms;
+  const mostMs = MAX_SCALE * Math.max(before, LEAST_DRAW_MS);
+  return { ...cost, drawMs: before + DRAW_SMOOTHING * (Math.min(ms, mostMs) - before) };
 }
 
 /** A scale that has not been observed, after one more call that goes by another one. */
 export function forgotten(scale: number, other: number): number {
-  return scale + FORGETTING * (other - scale);
+  return bounded(scale + FORGETTING * (other - scale), MIN_SCALE, MAX_SCALE);
 }
 
 /** A file of few cells and one of many. */
@@ -169,7 +293,11 @@ export function refinedTransfer(
 
 /** A scale that has moved towards what was observed. */
 function smoothed(scale: number, observed: number): number {
-  return scale + SMOOTHING * (Math.min(MAX_SCALE, Math.max(MIN_SCALE, observed)) - scale);
+  return scale + SMOOTHING * (bounded(observed, MIN_SCALE, MAX_SCALE) - scale);
+}
+
+function bounded(value: number, least: number, most: number): number {
+  return Math.min(most, Math.max(least, value));
 }
 
 /** A value for every width, straight lines between the measured ones; a wider pass is never cheaper. */

@@ -23,7 +23,7 @@ export function decodeCall(
   const lengthOf = new Map(running.map(({ slot, length }) => [slot, length]));
   const length = (slot: SlotId): number => lengthOf.get(slot) ?? state.slots[slot]?.length ?? 0;
   const plan = planDrafts(state, decoding, length);
-  const { layout, drafts, drafting } = plan;
+  const { layout, drafts, drafting, promise } = plan;
   const entries = decoding.map((r) => decodeEntry(r, plan));
   const plug = new Uint32Array(1 + drafts).fill(PLUG_TOKEN);
   for (const slot of layout.plugs)
@@ -36,6 +36,7 @@ export function decodeCall(
     tokens: entries.length * (1 + drafts),
     drafts,
     ...(drafting === undefined ? {} : { drafting }),
+    ...(promise === undefined ? {} : { promise }),
     passes: layout.passWidths.length,
     predictedMs: callMs + (drafting?.predictedMs ?? 0),
     unscaledMs: callMs / (drafts > 0 ? state.cost.draftScale : state.cost.decodeScale),

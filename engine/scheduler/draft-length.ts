@@ -8,13 +8,16 @@
 import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
 import { slotLayout } from "./decode-layout.ts";
 import { MOST_FED, catchingUpMs, guessingMs, missingTokens } from "./draft-model.ts";
+import { mayFollow, worthOf } from "./guess-record.ts";
 import type { Running } from "./admission.ts";
 import type { DecodeLayout } from "./decode-layout.ts";
 import type {
   DraftFeed,
   DraftModel,
+  PlannedCall,
   PlannedDrafting,
   ScheduledRequest,
+  SchedulerConfig,
   SchedulerState,
   SlotId,
 } from "./types.ts";
@@ -42,6 +45,7 @@ export interface DraftPlan {
   /** Slots whose guesses the draft model makes. */
   readonly byModel: ReadonlySet<SlotId>;
   readonly drafting: PlannedDrafting | undefined;
+  readonly promise: PlannedCall["promise"];
 }
 
 /** A way to decode this step; tokens it promises for a ms. */
@@ -49,6 +53,7 @@ interface Choice {
   readonly layout: DecodeLayout;
   readonly drafts: number;
   readonly guessers: readonly Guesser[];
+  readonly promise: PlannedCall["promise"];
   readonly rate: number;
   /** What another choice has to promise to be better. */
   readonly toBeat: number;
@@ -83,7 +88,7 @@ export function planDrafts(
   length: (slot: SlotId) => number,
 ): DraftPlan {
   const layout = slotLayout(state, decoding, length, 0);
-  const none = { layout, drafts: 0, byModel: new Set<SlotId>(), drafting: undefined };
+  const none = { layout, drafts: 0, byModel: new Set<SlotId>(), drafting: undefined, promise: undefined };
   if (!mayGuess(state, decoding, layout)) return none;
   const singleMs = decodeCallMs(state.cost, layout.passWidths, 0);
   const weighing: Weighing = {
@@ -92,11 +97,13 @@ export function planDrafts(
     singleMs,
     lengths: fittingLengths(state, decoding, length),
   };
-  const rate = decoding.length / singleMs;
-  const single: Choice = { layout, drafts: 0, guessers: [], rate, toBeat: rate * WORTH_GUESSING };
+  const rate = decoding.length / (singleMs + drawingMs(state, decoding.length));
+  const toBeat = rate * WORTH_GUESSING;
+  const single: Choice = { layout, drafts: 0, guessers: [], promise: undefined, rate, toBeat };
   const without = bestChoice(weighing, single, []);
   const { draft } = state;
-  if (draft === undefined) return { ...none, layout: without.layout, drafts: without.drafts };
+  if (draft === undefined)
+    return { ...none, layout: without.layout, drafts: without.drafts, promise: without.promise };
   const mostFed = mostFedTokens(state, draft, decoding);
   const preferring = weighing.guessers.filter((guesser) => prefersModel(guesser));
   const ready = preferring.filter(({ missing }) => missing <= mostFed);
@@ -110,6 +117,8 @@ export function planDrafts(
     drafts: chosen.drafts,
     byModel: new Set(chosen.guessers.map(({ running }) => running.slot)),
     drafting: draftingOf(draft, chosen, catchUp),
+    // What comes before it for others is no part of what was promised.
+    promise: catchUp === undefined ? chosen.promise : undefined,
   };
 }
 
@@ -131,8 +140,13 @@ function mayGuess(
   if (config.speculateAdapted === false && decoding[0]?.request.adapters !== undefined) return false;
   if (decoding.some((r) => !isLastKnown(r.request, r.length))) return false;
   if (draft === undefined && !decoding.some(({ request }) => request.drafts?.guesses === true)) return false;
-  const alone = decoding.length === 1 && layout.plugs.length === 0;
-  return !alone || longestOf(decoding) <= config.speculateAloneTokens;
+  return longestOf(decoding) + 1 < mostCells(config, decoding, layout);
+}
+
+/** Of the longest slot, guesses included: a slot alone leaves its kernel for another one beyond so many. */
+function mostCells(config: SchedulerConfig, decoding: readonly Running[], { plugs }: DecodeLayout): number {
+  const alone = decoding.length === 1 && plugs.length === 0;
+  return alone ? Math.min(config.contextTokens, config.speculateAloneTokens) : config.contextTokens;
 }
 
 function fittingLengths(
@@ -140,13 +154,13 @@ function fittingLengths(
   decoding: readonly Running[],
   length: (slot: SlotId) => number,
 ): Weighing["lengths"] {
-  const { contextTokens, batchTokens } = state.config;
+  const { config } = state;
   const longest = longestOf(decoding);
   const fitting: { drafts: number; layout: DecodeLayout }[] = [];
   for (const drafts of DRAFT_LENGTHS) {
-    if (longest + 1 + drafts > contextTokens) break;
     const layout = slotLayout(state, decoding, length, drafts);
-    if ((decoding.length + layout.plugs.length) * (1 + drafts) > batchTokens) break;
+    if (longest + 1 + drafts > mostCells(config, decoding, layout)) break;
+    if ((decoding.length + layout.plugs.length) * (1 + drafts) > config.batchTokens) break;
     fitting.push({ drafts, layout });
   }
   return fitting;
@@ -190,6 +204,8 @@ function bestChoice(
   const slots = modelled.map(({ running }) => running.slot);
   const fed = fedTokens(modelled);
   const byModel = new Set(modelled);
+  const worth = worthOf(state.guessed, modelled.length > 0);
+  const tokenMs = singleMs / guessers.length + drawingMs(state, 1);
   // Whoever is not guessed for waits as long, too; where a token takes longer than it may anyway, a little longer.
   const mostMs = Math.max(config.itlTargetMs, MOST_STRETCH * singleMs);
   let best = atLeast;
@@ -200,10 +216,17 @@ function bestChoice(
     if (draft !== undefined && slots.length > 0)
       ms += draft.cost.decodeScale * guessingMs(draft, slots, fed, drafts);
     if (ms > mostMs) break;
-    const rate = tokens / ms;
-    if (rate > best.toBeat) best = { layout, drafts, guessers: modelled, rate, toBeat: rate };
+    ms += drawingMs(state, tokens);
+    const rate = (worth * tokens) / ms;
+    if (rate > best.toBeat)
+      best = { layout, drafts, guessers: modelled, promise: { tokens, ms, tokenMs }, rate, toBeat: rate };
   }
   return best;
+}
+
+/** Tokens are drawn one after the other, and those that guesses bring are no cheaper. */
+function drawingMs({ cost }: SchedulerState, tokens: number): number {
+  return tokens * (cost.drawMs ?? 0);
 }
 
 /** Slots in one device pass need equally many tokens: the others are fed known ones again. */
@@ -230,7 +253,7 @@ function worthCatchingUp(
 ): boolean {
   const { guessers } = weighing;
   const { draft } = weighing.state;
-  if (draft === undefined || late.length === 0) return false;
+  if (draft === undefined || late.length === 0 || !mayFollow(weighing.state.guessed)) return false;
   const caughtUp = bestChoice(weighing, chosen, [...ready, ...late]);
   if (caughtUp === chosen) return false;
   let tokens = 0;

@@ -5,7 +5,7 @@
  * they are cut where a guess was wrong, and what is missing is computed once guesses promise to pay for it. Pure
  * bookkeeping; the native calls are in drafter.ts.
  */
-import { decodePassMs, forgotten, prefillTokensMs, refinedCostModel } from "./cost-model.ts";
+import { decodePassMs, forgotten, prefillTokensMs, refinedCostModel, speedChange } from "./cost-model.ts";
 import { adjacentRuns } from "./passes.ts";
 import type { CostModel, DraftModel, DraftSlot, ScheduledRequest, SlotId } from "./types.ts";
 import type { TokenId } from "../protocol.ts";
@@ -87,13 +87,17 @@ export function noteGuesses(draft: DraftModel, id: SlotId, hits: readonly boolea
   }
 }
 
-/** A step has gone by without it; what other calls take is the best that is known of its own. */
-export function restDraftModel(draft: DraftModel, { decodeScale, prefillScale }: CostModel): void {
+/**
+ * A step has gone by without it; what other calls take is the best that is known of its own.
+ * @param before What was known of those before this step, and `after` it.
+ */
+export function restDraftModel(draft: DraftModel, before: CostModel, after: CostModel): void {
   const { cost } = draft;
+  const faster = speedChange(before, after);
   draft.cost = {
     ...cost,
-    decodeScale: forgotten(cost.decodeScale, decodeScale),
-    prefillScale: forgotten(cost.prefillScale, prefillScale),
+    decodeScale: forgotten(cost.decodeScale * faster, after.decodeScale),
+    prefillScale: forgotten(cost.prefillScale * faster, after.prefillScale),
   };
   for (const slot of draft.slots) slot.hitRate += FORGOTTEN_EACH_STEP * (draft.hitRate - slot.hitRate);
 }

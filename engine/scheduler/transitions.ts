@@ -7,7 +7,7 @@
 import { EngineError } from "../errors.ts";
 import { NO_TURNS, chargeTurn } from "./adapter-turns.ts";
 import { endAppointment, noAppointments } from "./appointments.ts";
-import { refinedCostModel } from "./cost-model.ts";
+import { refinedByDecode, refinedCostModel } from "./cost-model.ts";
 import { addDeadlines } from "./deadlines.ts";
 import { followToken, restDraftModel, takeDraftSlot } from "./draft-model.ts";
 import { DraftIndex } from "./draft-index.ts";
@@ -23,10 +23,13 @@ import {
   stopRunning,
   stopWaiting,
 } from "./owners.ts";
+import { noGuesses } from "./guess-record.ts";
+import { adjacentRuns } from "./passes.ts";
 import { knownTokens } from "./plan-step.ts";
 import { noteAsked, noteEnded, noteTaken } from "./returns.ts";
 import { beginSpill, spillState } from "./spill-transitions.ts";
 import type { AdapterSet } from "../adapters.ts";
+import type { DecodeShape } from "./cost-model.ts";
 import type { RequestId, TokenId } from "../protocol.ts";
 import type {
   CostModel,
@@ -58,6 +61,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
   return {
     config,
     draft: undefined,
+    guessed: noGuesses(),
     slots,
     requests: new Map(),
     queue: new Map(),
@@ -305,15 +309,13 @@ export function isCurrent(state: SchedulerState, entry: PlannedEntry): boolean {
 
 /** Records that a call has run, so that the slots' tokens say what the cells hold. */
 export function completeCall(state: SchedulerState, call: PlannedCall, observedMs: number): void {
-  state.cost = refinedCostModel(
-    state.cost,
-    call.drafts > 0 ? "draft" : call.kind,
-    observedMs,
-    call.unscaledMs,
-  );
+  const before = state.cost;
+  if (call.kind === "prefill")
+    state.cost = refinedCostModel(state.cost, "prefill", observedMs, call.unscaledMs);
+  else if (call.unscaledMs > 0) state.cost = refinedByDecode(state.cost, shapeOf(call), observedMs);
   chargeTurn(state, call, observedMs);
   if (state.draft !== undefined && call.kind === "decode" && !call.entries.some(({ byModel }) => byModel))
-    restDraftModel(state.draft, state.cost);
+    restDraftModel(state.draft, before, state.cost);
   state.inCopies.clear();
   for (const entry of call.entries) {
     if (entry.request === undefined) continue;
@@ -328,6 +330,11 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
     const request = state.requests.get(entry.request);
     if (request?.phase === "prefill" && slot.length === knownTokens(request) - 1) request.phase = "decode";
   }
+}
+
+function shapeOf({ entries, drafts, adapters }: PlannedCall): DecodeShape {
+  const runs = adjacentRuns(entries.map(({ slot }) => slot));
+  return { passWidths: runs.map(({ first, last }) => last - first + 1), drafts, adapters: adapters?.key };
 }
 
 /** Adds a sampled token. The caller decides whether it ends the request. */

@@ -234,6 +234,16 @@ export interface CostModel {
   /** The same for decode calls with guessed tokens. */
   readonly draftScale: number;
   readonly prefillScale: number;
+  /** The last decode call: tokens in its device pass, or 0 where it had several, and observed over predicted time without the scale. */
+  readonly last?: {
+    readonly guesses: boolean;
+    readonly width: number;
+    readonly ratio: number;
+    /** What it computed with. */
+    readonly adapters: string;
+  };
+  /** Drawing a token and all that follows from it; absent: nothing has been drawn. */
+  readonly drawMs?: number;
   /** Where prefixes may be kept in files. */
   readonly spill?: SpillCost;
 }
@@ -263,6 +273,14 @@ export interface SchedulerState {
   readonly config: SchedulerConfig;
   /** Undefined where there is none. */
   draft: DraftModel | undefined;
+  /** Observed over promised time of steps with guesses from the text, of those with the draft model's, and of those without, smoothed. */
+  readonly guessed: {
+    textMs: number;
+    modelMs: number;
+    plainMs: number;
+    /** Time that the draft model may spend on following texts; undefined before the first step. */
+    creditMs: number | undefined;
+  };
   readonly slots: readonly Slot[];
   readonly requests: Map<RequestId, ScheduledRequest>;
   /** Waiting requests, in no order that matters; at most `config.maxQueued` beyond the free slots. */
@@ -356,6 +374,8 @@ export interface PlannedCall {
   readonly drafts: number;
   /** What comes before it, in `predictedMs` as well; absent is nothing. */
   readonly drafting?: PlannedDrafting;
+  /** Tokens that it is expected to bring; the time, the draft model's and draws included; and that of each token without guesses. Absent where nobody guesses. */
+  readonly promise?: { readonly tokens: number; readonly ms: number; readonly tokenMs: number };
   /** Device passes, from the pass model. */
   readonly passes: number;
   readonly predictedMs: number;

@@ -324,6 +324,23 @@ describe("guesses", () => {
     }
   });
 
+  test("of a slot alone end where it leaves its kernel for another one", () => {
+    const state = newState({ speculate: true, speculateAloneTokens: 24 });
+    enqueue(state, "a", loop, 150);
+    while (state.requests.get("a")?.phase === "prefill" || state.queue.size > 0) step(state);
+    let guessed = 0;
+    while ((state.requests.get("a")?.output.length ?? 0) < 30) {
+      const last = state.requests.get("a")?.output.at(-1) ?? 0;
+      const next = Array.from({ length: 33 }, (_, i) => (last + 1 + i) % 2);
+      for (const { entries, drafts } of decode(state, next).calls) {
+        guessed += drafts;
+        const [entry] = entries;
+        if (drafts > 0) expect((entry?.position ?? 0) + (entry?.tokens.length ?? 0)).toBeLessThanOrEqual(24);
+      }
+    }
+    expect(guessed).toBeGreaterThan(8);
+  });
+
   test.each([
     ["speculation is off", { speculate: false }],
     ["outputs must be deterministic", { speculate: true, deterministic: true }],
