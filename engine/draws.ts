@@ -5,6 +5,11 @@ import type { PlannedEntry, ScheduledRequest } from "./scheduler/types.ts";
 
 export type Draws = readonly [Sampled, ...Sampled[]] | EngineError;
 
+/** Tokens of all of them. */
+export function countDrawn(draws: readonly Draws[]): number {
+  return draws.reduce((sum, drawn) => sum + (drawn instanceof EngineError ? 0 : drawn.length), 0);
+}
+
 /**
  * The tokens are those of decoding one by one.
  * @param logits Of each token of the entry.

@@ -6,7 +6,7 @@
  */
 import { performance } from "node:perf_hooks";
 import { CellChanges } from "./cell-changes.ts";
-import { drawTokens } from "./draws.ts";
+import { countDrawn, drawTokens } from "./draws.ts";
 import type { Draws } from "./draws.ts";
 import { EngineError, asEngineError } from "./errors.ts";
 import type { Drafter, Guessed } from "./drafter.ts";
@@ -240,11 +240,8 @@ export class StepLoop {
       if (plug.request === undefined) this.#backend.truncate(plug.slot, plug.position);
     const nowMs = performance.now();
     this.#noteSampling(nowMs - endMs);
-    const tokens = draws.reduce((sum, drawn) => sum + (drawn instanceof EngineError ? 0 : drawn.length), 0);
-    const guessing = call.entries.some(({ byModel }) => byModel);
-    const ms = nowMs - startMs + (guessing ? draftMs : 0);
-    const followMs = guessing ? 0 : draftMs;
-    noteDecodeStep(this.state, call, { tokens, drawMs: nowMs - endMs, ms, followMs });
+    const seen = { tokens: countDrawn(draws), drawMs: nowMs - endMs, ms: nowMs - startMs, draftMs };
+    noteDecodeStep(this.state, call, seen);
   }
 
   /** Results of the last call travel while the draft model guesses for this one. */

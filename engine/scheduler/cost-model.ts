@@ -172,9 +172,10 @@ export function refinedByDecode(cost: CostModel, shape: DecodeShape, observedMs:
  * beside other load, prompts tell better, sooner or later.
  */
 function healed(cost: CostModel): readonly number[] {
-  const { checkPassMs, decodePassMs, decodeScale, prefillScale, prefillTokenMs } = cost;
+  const { checkPassMs, decodeScale, prefillScale, prefillTokenMs } = cost;
   const eachMs = (DEAREST_CHECK * prefillScale * prefillTokenMs) / decodeScale;
-  const mostMs = (tokens: number): number => (decodePassMs[1] ?? 0) + (tokens - 1) * eachMs;
+  const oneMs = cost.decodePassMs[1] ?? 0;
+  const mostMs = (tokens: number): number => oneMs + (tokens - 1) * eachMs;
   const last = checkPassMs.length - 1;
   if (!(eachMs > 0) || (checkPassMs[last] ?? 0) <= mostMs(last)) return checkPassMs;
   return checkPassMs.map((ms, tokens) => ms - HEALING * Math.max(0, tokens === 0 ? 0 : ms - mostMs(tokens)));

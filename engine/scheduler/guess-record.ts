@@ -41,22 +41,25 @@ export function mayFollow({ creditMs }: SchedulerState["guessed"]): boolean {
 
 /**
  * A decode call is over, with all that comes of it.
- * @param seen Tokens drawn; drawing alone in ms; all of it in ms, guessing included; and in ms the draft model's following
- * a text, before a step for which it has not guessed.
+ * @param seen Tokens drawn; drawing alone, and call and draws together, in ms; and in ms what the draft model did before,
+ * for this step or to follow a text; absent is nothing.
  */
 export function noteDecodeStep(
   state: SchedulerState,
   call: PlannedCall,
-  seen: { readonly tokens: number; readonly drawMs: number; readonly ms: number; readonly followMs?: number },
+  seen: { readonly tokens: number; readonly drawMs: number; readonly ms: number; readonly draftMs?: number },
 ): void {
   const { guessed } = state;
   const { promise } = call;
   const promisedMs = promise?.ms ?? call.predictedMs + seen.tokens * (state.cost.drawMs ?? 0);
   if (seen.tokens > 0) state.cost = withDrawMs(state.cost, seen.drawMs / seen.tokens);
-  noteCredit(guessed, call, seen);
+  const byModel = call.entries.some((entry) => entry.byModel);
+  const { draftMs = 0 } = seen;
+  const ms = seen.ms + (byModel ? draftMs : 0);
+  noteCredit(guessed, call, { tokens: seen.tokens, ms, followMs: byModel ? 0 : draftMs });
   // What is not as it was planned, or changes the adapters, says nothing.
   if (call.unscaledMs === 0 || promisedMs <= 0) return;
-  const msRatio = bounded(seen.ms / promisedMs);
+  const msRatio = bounded(ms / promisedMs);
   if (promise === undefined) {
     if (call.drafts > 0) return;
     guessed.plainMs += NEWEST * (msRatio - guessed.plainMs);
@@ -64,7 +67,7 @@ export function noteDecodeStep(
     guessed.modelMs += FORGOTTEN * (1 - guessed.modelMs);
     return;
   }
-  const source = call.entries.some(({ byModel }) => byModel) ? "modelMs" : "textMs";
+  const source = byModel ? "modelMs" : "textMs";
   // What no estimate knows of, such as the event loop's part, takes its time without guesses as well.
   guessed[source] += NEWEST * (msRatio / guessed.plainMs - guessed[source]);
 }
@@ -72,7 +75,7 @@ export function noteDecodeStep(
 function noteCredit(
   guessed: SchedulerState["guessed"],
   { promise, entries, drafts }: PlannedCall,
-  { tokens, ms, followMs = 0 }: Parameters<typeof noteDecodeStep>[2],
+  { tokens, ms, followMs }: { readonly tokens: number; readonly ms: number; readonly followMs: number },
 ): void {
   const byModel = entries.some((entry) => entry.byModel);
   const mostMs = MOST_CREDIT_STEPS * ms;

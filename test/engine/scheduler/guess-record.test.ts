@@ -74,7 +74,7 @@ describe("what guesses are worth", () => {
 
 describe("a draft model that follows a text", () => {
   const followed = (state: SchedulerState, followMs: number): void =>
-    noteDecodeStep(state, call(), { tokens: 1, drawMs: 0, ms: 10, followMs });
+    noteDecodeStep(state, call(), { tokens: 1, drawMs: 0, ms: 10, draftMs: followMs });
 
   test("spends no more than a little of the time of other steps, while nothing comes of it", () => {
     const state = schedulerState();
