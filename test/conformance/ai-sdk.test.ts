@@ -149,7 +149,8 @@ test("the compatible provider shows reasoning apart from the text", async () => 
     temperature: 0,
     providerOptions: { weft: { chat_template_kwargs: { enable_thinking: true } } },
   });
-  expect([reasoningText?.trim(), text.trim()]).not.toContain("");
+  expect(reasoningText).toMatch(/\S/);
+  expect(text).toMatch(/\S/);
   expect(text).not.toContain("<think>");
   if (!POCKET) return;
   // What is cached decides the last bits of an F16 model, and with them, at times, its sum; not where each text goes.

@@ -53,7 +53,7 @@ describe("a thinking model", () => {
   test("T47 that is cut off while it thinks has empty content, no null, and finishes with length", async () => {
     const cut = await chat({ ...THINKING, min_tokens: 0, max_tokens: 4 }, thinkingServer);
     expect(cut.choices[0]).toMatchObject({ message: { content: "" }, finish_reason: "length" });
-    expect(reasoningOf(cut.choices[0]?.message)).not.toBe("");
+    expect(reasoningOf(cut.choices[0]?.message)).toMatch(/\S/);
     const { content, finish } = await chatStream(
       { ...THINKING, min_tokens: 0, max_tokens: 4 },
       thinkingServer,
