@@ -32,7 +32,8 @@ export async function runScenario(
       warmup,
       prompts: (part, tokens, exact) =>
         PromptSource.prepare(
-          { ...tokens, seed: promptSeed(session, seed, [round, part], side) },
+          // Several scenarios in one run must not send each other's prompts.
+          { ...tokens, seed: promptSeed(session, seed, [...Buffer.from(scenario), round, part], side) },
           exact,
           session.count,
         ),

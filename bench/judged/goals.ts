@@ -111,8 +111,9 @@ export function judge(part: Part, outcome: PartOutcome): JudgedRow[] {
       const why = outcome.failed[0] ?? (alone ? "needs --vs" : "there was no such figure");
       return { ...goal, ...figure, met: undefined, why };
     }
-    const met = value >= (goal.least ?? -Infinity) && value <= (goal.most ?? Infinity);
     // A figure of the requests that succeeded is not one of those that were asked for.
+    const met =
+      outcome.failed.length === 0 && value >= (goal.least ?? -Infinity) && value <= (goal.most ?? Infinity);
     return { ...goal, ...figure, met, ...(outcome.failed.length === 0 ? {} : { why: outcome.failed[0] }) };
   });
 }

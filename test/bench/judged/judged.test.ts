@@ -52,9 +52,9 @@ describe("a row", () => {
     expect(why(outcome({}, ["http_500 x 2: boom"]))).toEqual(["http_500 x 2: boom", "http_500 x 2: boom"]);
   });
 
-  test("with failed requests says so beside its verdict", () => {
+  test("with failed requests is not met, and says why", () => {
     const rows = judge("mixed-tenants", outcome({ "beside / alone": ratioOf(1) }, ["http_500 x 2: a | b"]));
-    expect(formatJudged(rows)[2]).toMatch(/\| yes; http_500 x 2: a \/ b +\|$/);
+    expect(formatJudged(rows)[2]).toMatch(/\| no; http_500 x 2: a \/ b +\|$/);
   });
 });
 
