@@ -6,6 +6,7 @@
  */
 import { randomUUID } from "node:crypto";
 import { EngineClient } from "../engine/client.ts";
+import { GREEDY_PARAMS } from "../engine/greedy-params.ts";
 import { forkEngine } from "../engine/process/fork.ts";
 import { TokenAttribute } from "../engine/protocol.ts";
 import type { GenerationParams, LoadOptions, ModelFacts, TokenId } from "../engine/protocol.ts";
@@ -38,30 +39,8 @@ const RUN_TIMEOUT_MS = 600_000;
 /** Cells beyond prompt and output, for the begin token. */
 const SPARE_CELLS = 8;
 
-const GREEDY_TO_THE_LIMIT: Omit<GenerationParams, "maxTokens"> = {
-  sampling: {
-    temperature: 0,
-    topP: 1,
-    topK: 0,
-    minP: 0,
-    frequencyPenalty: 0,
-    presencePenalty: 0,
-    repeatPenalty: 1,
-    repeatLastTokens: 0,
-    xtcProbability: 0,
-    xtcThreshold: 0.1,
-    dry: undefined,
-    logitBias: [],
-    seed: 0,
-  },
-  minTokens: 0,
-  ignoreEos: true,
-  stopTokenIds: [],
-  grammar: undefined,
-  topLogprobs: undefined,
-  // A reused prompt would shorten only our prefill.
-  reusePrefix: false,
-};
+// A reused prompt would shorten only our prefill.
+const GREEDY_TO_THE_LIMIT: GenerationParams = { ...GREEDY_PARAMS, ignoreEos: true, reusePrefix: false };
 
 /**
  * @param modelPath A GGUF file.
