@@ -178,7 +178,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
         throw new EngineError("invalid_request", "This model gives vectors or scores and does not generate.");
       // Before the work of tokenizing a prompt that would be refused.
       const known = command.accepted === true || command.resume.length > 0;
-      const visitor = visitorOf(command);
+      let hash: string | undefined;
+      const visitor = (): string => (hash ??= visitorOf(command));
       const who = { tenant: command.owner, priority: command.priority ?? PriorityClass.normal, visitor };
       if (!known) checkRoom(loop.state, who, performance.now());
       const adapters = adapterSet(command.adapters, backend.facts.adapters);

@@ -5,7 +5,7 @@
 import { EngineError } from "../errors.ts";
 import type { EngineErrorCode } from "../errors.ts";
 import type { Allowance } from "../sharing.ts";
-import { expectedOf, makeAppointment, placesAhead } from "./appointments.ts";
+import { dropLapsed, expectedOf, expectedOfOwner, makeAppointment, placesAhead } from "./appointments.ts";
 import type { Visitor } from "./appointments.ts";
 import { undisturbed } from "./cost-model.ts";
 import {
@@ -21,7 +21,9 @@ import { reusableTokens } from "./prefix-reuse.ts";
 import type { ScheduledRequest, SchedulerState } from "./types.ts";
 
 /** What is said of later times is a guess. */
-const LONGEST_RETRY_MS = 600_000;
+const LATEST_TURN_MS = 600_000;
+/** Clients keep to what they are told up to a minute, and ask at once or give up beyond it. */
+const LONGEST_RETRY_MS = 59_000;
 /** A request that is let in and then late has cost the others time for nothing. */
 const MARGIN = 1.1;
 const MIDDLE = 0.3;
@@ -41,9 +43,9 @@ export function checkRoom(state: SchedulerState, who: Visitor, nowMs: number): n
   const free = slots.filter((slot) => slot.owner === undefined).length;
   // What a free slot will take at the next step does not wait.
   const waiting = Math.max(0, queue.size + 1 - free);
-  const places = placesAhead(state, who, nowMs);
-  const due = expectedOf(state, places.dueMs.filter((ms) => ms === 0).length);
-  if (Math.max(0, queue.size + due + 1 - free) > config.maxQueued) {
+  dropLapsed(state, nowMs);
+  const room = config.maxQueued + free - queue.size - 1;
+  if (room < 0 || room < dueNow(state, who, room, nowMs)) {
     const message = `${config.maxQueued} requests are waiting already.`;
     const newcomer = { ...who, ...ANY_REQUEST };
     const inMs = predictedRoomMs(state, newcomer, Math.max(1, waiting - config.maxQueued), nowMs);
@@ -57,12 +59,18 @@ export function checkRoom(state: SchedulerState, who: Visitor, nowMs: number): n
     throw refusal(state, "owner_queue_full", message, {
       who,
       nowMs,
-      inMs: ownTurnMs(state, tenant) * (1 + expectedOf(state, places.own)),
+      inMs: turnBehindOwnMs(state, who, nowMs),
       limit: maxQueued,
       ...allowanceOf(state, tenant, nowMs),
     });
   }
   return waiting;
+}
+
+/** Places before it that are due and expected to be taken; 0 where there is room for all there are. */
+function dueNow(state: SchedulerState, who: Visitor, room: number, nowMs: number): number {
+  if (state.appointments.count <= room) return 0;
+  return expectedOf(placesAhead(state, who, nowMs).all.filter(({ dueMs }) => dueMs === 0));
 }
 
 /**
@@ -82,8 +90,7 @@ export function checkWorth(
   // One prompt that is larger than all may be has to be let in alone, or it never could.
   if (waitingTokens > 0 && waitingTokens + promptTokens > maxQueuedTokens) {
     const message = `${waitingTokens} prompt tokens of "${tenant}" are waiting already.`;
-    const { own } = placesAhead(state, newcomer, nowMs);
-    const inMs = ownTurnMs(state, tenant) * (1 + expectedOf(state, own));
+    const inMs = turnBehindOwnMs(state, newcomer, nowMs);
     const allowance = allowanceOf(state, tenant, nowMs);
     throw refusal(state, "owner_tokens_exceeded", message, {
       who: newcomer,
@@ -169,6 +176,12 @@ function ownTurnMs(state: SchedulerState, tenant: string): number {
   return residenceMs(state, { tenant, priority: 0, computedTokens: 1, maxNew: Infinity }) / running;
 }
 
+/** The same behind those of its own who were refused before it. */
+function turnBehindOwnMs(state: SchedulerState, who: Visitor, nowMs: number): number {
+  const { own } = placesAhead(state, who, nowMs);
+  return ownTurnMs(state, who.tenant) * (1 + expectedOfOwner(state, who.tenant, own));
+}
+
 interface Refused {
   readonly who: Visitor;
   readonly nowMs: number;
@@ -183,8 +196,10 @@ function refusal(
   message: string,
   refused: Refused,
 ): EngineError {
-  const { who, nowMs, inMs, ...details } = refused;
-  const retryAfterMs = Math.min(LONGEST_RETRY_MS, Math.max(1, Math.ceil(inMs)));
-  makeAppointment(state, who, nowMs + retryAfterMs);
+  const { who, nowMs, inMs: turnMs, ...details } = refused;
+  const inMs = Math.min(LATEST_TURN_MS, Math.max(1, Math.ceil(turnMs)));
+  const retryAfterMs = Math.min(LONGEST_RETRY_MS, inMs);
+  const ofOwner = code === "owner_queue_full" || code === "owner_tokens_exceeded";
+  makeAppointment(state, who, { nowMs, inMs, retryAfterMs, ofOwner });
   return new EngineError(code, message, { ...details, retryAfterMs });
 }

@@ -6,7 +6,7 @@
  * without knowing them; where the request that holds one cannot take that long, its own bound counts.
  */
 import { expectedOf, placesAhead } from "./appointments.ts";
-import type { Visitor } from "./appointments.ts";
+import type { PlaceAhead, Visitor } from "./appointments.ts";
 import { decodeCallMs, prefillCallMs, prefillTokensMs, undisturbed } from "./cost-model.ts";
 import { isExpired } from "./deadlines.ts";
 import { inLine } from "./owners.ts";
@@ -77,8 +77,8 @@ export function predictedRoomMs(
   nowMs: number,
 ): number {
   const releaseMs = releaseTimes(state, newcomer, nowMs);
-  const { dueMs } = placesAhead(state, newcomer, nowMs);
-  return turnAfter(state, dueMs, (before) => ({
+  const { all } = placesAhead(state, newcomer, nowMs);
+  return turnAfter(all, (before) => ({
     fromMs: releaseMs(waiting - 1 + before),
     take: () => undefined,
   }));
@@ -89,14 +89,16 @@ export function predictedRoomMs(
  * @param turn What the turn behind so many of them is like, and what one more of them does to those behind.
  */
 function turnAfter(
-  state: SchedulerState,
-  dueMs: readonly number[],
+  places: readonly PlaceAhead[],
   turn: (before: number) => { readonly fromMs: number; readonly take: () => void },
 ): number {
   let before = 0;
   let next = turn(before);
-  for (let places = 1; (dueMs[places - 1] ?? Infinity) <= UNSURE * next.fromMs; places++) {
-    if (expectedOf(state, places) === before) continue;
+  let expected = 0;
+  for (const { dueMs, share } of places) {
+    if (dueMs > UNSURE * next.fromMs) break;
+    expected += share;
+    if (Math.round(expected) === before) continue;
     next.take();
     next = turn(++before);
   }
@@ -114,7 +116,7 @@ export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs
   const releaseMs = releaseTimes(state, newcomer, nowMs);
   const { decoding, prefilling, prefillTokens } = loadOf(state);
   // Whoever goes before it decodes when its own turn has come, as far as there are slots.
-  const most = decoding + prefilling + ahead.requests + expectedOf(state, places.dueMs.length);
+  const most = decoding + prefilling + ahead.requests + expectedOf(places.all);
   const beside = Math.min(slots.length - 1, most);
   const eachTokens = ahead.requests === 0 ? 0 : (ahead.tokens * state.computedShare) / ahead.requests;
   const eachMs = promptMs(state, eachTokens, beside);
@@ -124,7 +126,7 @@ export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs
   for (let index = 0; index < oneByOne; index++) computedMs = Math.max(computedMs, releaseMs(index)) + eachMs;
   const others = ahead.requests - oneByOne;
   if (others > 0) computedMs = Math.max(computedMs + others * eachMs, releaseMs(ahead.requests - 1) + eachMs);
-  const startMs = turnAfter(state, places.dueMs, (before) => {
+  const startMs = turnAfter(places.all, (before) => {
     const fromMs = Math.max(computedMs, releaseMs(ahead.requests + before));
     // What those who are away will ask for is not known; most requests are like others.
     return { fromMs, take: () => void (computedMs = fromMs + ownMs) };

@@ -57,14 +57,17 @@ export function checkState(state: SchedulerState): void {
   checkAppointments(state.appointments);
 }
 
-function checkAppointments({ list, keptShare }: Appointments): void {
-  expect(list.length <= MOST_APPOINTMENTS, "no more places are kept than may be");
-  expect(
-    list.every(({ dueMs }, i) => i === 0 || (list[i - 1]?.dueMs ?? 0) <= dueMs),
-    "places are in the order in which they are due",
-  );
-  expect(new Set(list.map(({ order }) => order)).size === list.length, "nobody has the place of another");
-  expect(keptShare >= 0 && keptShare <= 1, "a share is one");
+function checkAppointments({ owners, count }: Appointments): void {
+  const all = [...owners.values()].flatMap(({ list }) => list);
+  expect(all.length === count && count <= MOST_APPOINTMENTS, "no more places are kept than may be");
+  for (const { list, keptShare } of owners.values()) {
+    expect(
+      list.every(({ dueMs }, i) => i === 0 || (list[i - 1]?.dueMs ?? 0) <= dueMs),
+      "places are in the order in which they are due",
+    );
+    expect(keptShare >= 0 && keptShare <= 1, "a share is one");
+  }
+  expect(new Set(all.map(({ order }) => order)).size === count, "nobody has the place of another");
 }
 
 function checkLines(state: SchedulerState, { byTurn, byAge, waiting }: ClassLines, priority: number): void {

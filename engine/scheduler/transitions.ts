@@ -96,7 +96,7 @@ export type NewRequest = Pick<
   /** Whether it is to wait until it is resumed; absent is no. */
   readonly paused?: boolean;
   /** Tells who comes back after a refusal, see appointments.ts; absent is the id. */
-  readonly visitor?: string;
+  readonly visitor?: () => string;
   /** Whether it has been let in before and is not refused now; absent is no. */
   readonly accepted?: boolean;
   /** From now on, in ms: when its first token is of no use any more, and when it has to end; absent is never. */
@@ -123,7 +123,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     });
   }
   const { id, tenant, priority, maxTokens, resume, firstTokenWithinMs, endWithinMs } = request;
-  const who = { tenant, priority, visitor: request.visitor ?? id };
+  const who = { tenant, priority, visitor: request.visitor ?? (() => id) };
   const known = request.accepted === true;
   const ahead = known ? state.queue.size : checkRoom(state, who, nowMs);
   const room = config.contextTokens - promptTokens;
@@ -134,7 +134,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
   const newcomer = { ...who, promptTokens, computedTokens: computed, maxNew };
   const firstTokenMs = Math.min(firstTokenWithinMs ?? Infinity, endWithinMs ?? Infinity);
   if (!known && request.paused !== true) checkWorth(state, newcomer, firstTokenMs, nowMs);
-  endAppointment(state, who);
+  if (!known) endAppointment(state, who, nowMs);
   // Field by field: of an object that begins as a copy V8 keeps most fields elsewhere, and every step reads them.
   const scheduled: ScheduledRequest = {
     id,

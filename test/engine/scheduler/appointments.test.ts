@@ -1,10 +1,12 @@
 /** Who is refused has a place until it was told to come back: before whom, how long, and what no place does to others. */
 import { describe, expect, test } from "vitest";
 import { EngineError } from "../../../engine/errors.ts";
-import { MOST_APPOINTMENTS } from "../../../engine/scheduler/appointments.ts";
+import { MOST_APPOINTMENTS, MOST_OF_VISITOR } from "../../../engine/scheduler/appointments.ts";
+import type { Appointment } from "../../../engine/scheduler/appointments.ts";
 import { checkRoom } from "../../../engine/scheduler/entry.ts";
 import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
 import { checkState } from "../../../engine/scheduler/invariants.ts";
+import { cancel } from "../../../engine/scheduler/transitions.ts";
 import type { NewRequest } from "../../../engine/scheduler/transitions.ts";
 import type { SchedulerConfig, SchedulerState } from "../../../engine/scheduler/types.ts";
 import { addRequest, runStep, schedulerState } from "../../support/scheduler.ts";
@@ -28,16 +30,20 @@ function ask(
   state: SchedulerState,
   id: string,
   nowMs: number,
-  request: Partial<NewRequest> = {},
+  { visitor = id, ...request }: Omit<Partial<NewRequest>, "visitor"> & { visitor?: string } = {},
 ): number | undefined {
   try {
-    addRequest(state, id, { maxTokens: 10, ...request }, nowMs);
+    addRequest(state, id, { maxTokens: 10, visitor: () => visitor, ...request }, nowMs);
     return undefined;
   } catch (error) {
     checkState(state);
     if (!(error instanceof EngineError)) throw error;
     return error.details?.["retryAfterMs"];
   }
+}
+
+function placesIn({ appointments }: SchedulerState, tenant = "a"): readonly Appointment[] {
+  return appointments.owners.get(tenant)?.list ?? [];
 }
 
 test("who was refused is let in before who comes later, when it comes back", () => {
@@ -70,11 +76,119 @@ test("who is refused again keeps its place", () => {
   expect(ask(state, "5", againMs, { visitor: "early" })).toBeUndefined();
 });
 
-test("places of clients that cannot be told apart are as many as they are", () => {
+test("clients that cannot be told apart have a place each", () => {
   const state = full();
   const [first = 0, second = 0] = [1, 2].map((i) => ask(state, String(i), 0, { visitor: "same" }));
-  // The second one is taken for the first one that asks again.
-  expect([first, second, state.appointments.list.length]).toEqual([first, first, 1]);
+  expect(second).toBeGreaterThan(first);
+  // There is room for one, and one is due, twice.
+  for (const [gone, atMs] of [
+    ["runs", first],
+    ["waits", second],
+  ] as const) {
+    finish(state, gone, atMs);
+    expect(ask(state, `late, ${gone}`, atMs, { visitor: "late" })).toBeGreaterThan(0);
+    expect(ask(state, `in for ${gone}`, atMs, { visitor: "same" })).toBeUndefined();
+  }
+});
+
+test("who does not wait until it is told to has no more places than that", () => {
+  const state = full();
+  for (let i = 0; i < 2 * MOST_OF_VISITOR; i++) ask(state, String(i), 0, { visitor: "same" });
+  expect(placesIn(state)).toHaveLength(MOST_OF_VISITOR);
+  expect(state.appointments.owners.get("a")?.keptShare).toBe(1);
+});
+
+test("who is let in before its time has no place any more", () => {
+  const state = full();
+  const toldMs = ask(state, "1", 0, { visitor: "early" }) ?? 0;
+  finish(state, "runs", 0);
+  finish(state, "waits", 0);
+  expect(ask(state, "2", toldMs / 10, { visitor: "early" })).toBeUndefined();
+  expect(ask(state, "3", toldMs, { visitor: "late" })).toBeUndefined();
+});
+
+describe("a request of several choices", () => {
+  const choices = (state: SchedulerState, attempt: number, nowMs: number): (number | undefined)[] =>
+    ["x", "y", "z"].map((choice) => ask(state, `${choice}${attempt}`, nowMs, { visitor: "several" }));
+
+  test("goes by one place with all of them", () => {
+    const state = full({ maxQueued: 3 });
+    const toldMs = Math.max(
+      ...[1, 2].map((i) => (addRequest(state, `more${i}`, { accepted: true }), 0)),
+      ask(state, "first", 0, { visitor: "several" }) ?? 0,
+    );
+    const latestMs = toldMs + (ask(state, "other", 0, { visitor: "other" }) ?? 0);
+    for (const id of ["runs", "waits"]) finish(state, id, 0);
+    for (const id of ["more1", "more2"]) cancel(state, id, 0);
+    runStep(state, 0);
+    expect(choices(state, 1, latestMs)).toEqual([undefined, undefined, undefined]);
+  });
+
+  test("keeps its place when the last one of them is refused", () => {
+    const state = full({ maxQueued: 2 });
+    addRequest(state, "more", { maxTokens: 10, accepted: true });
+    const toldMs = ask(state, "first", 0, { visitor: "several" }) ?? 0;
+    const [mine] = placesIn(state);
+    ask(state, "other", 0, { visitor: "other" });
+    finish(state, "runs", 0);
+    cancel(state, "more", 0);
+    // Room for one.
+    const answers = choices(state, 1, toldMs);
+    expect(answers.filter((told) => told === undefined).length).toBeGreaterThan(0);
+    expect(answers.at(-1)).toBeGreaterThan(0);
+    expect(placesIn(state).map(({ order, cameMs }) => [order, cameMs])).toContainEqual([
+      mine?.order,
+      undefined,
+    ]);
+  });
+});
+
+test("clients of an owner that do not come back take nothing from those of another one", () => {
+  const state = full();
+  for (let i = 0; i < 40; i++) ask(state, `no show ${i}`, 0, { tenant: "careless" });
+  const laterMs = 1_000_000;
+  const toldMs = laterMs + (ask(state, "1", laterMs, { visitor: "early" }) ?? 0);
+  expect(state.appointments.owners.get("careless")?.keptShare).toBeLessThan(0.2);
+  finish(state, "runs", laterMs);
+  expect(ask(state, "2", toldMs, { visitor: "late" })).toBeGreaterThan(0);
+  expect(ask(state, "3", toldMs, { visitor: "early" })).toBeUndefined();
+});
+
+test("who is refused for what its owner has is in the way of no other owner", () => {
+  const fairness = {
+    ...DEFAULT_FAIRNESS,
+    owners: new Map([["capped", { ...DEFAULT_FAIRNESS.others, maxQueued: 0, maxRunning: 1 }]]),
+  };
+  const state = full({ fairness, maxQueued: 3 });
+  addRequest(state, "own", { tenant: "capped", accepted: true });
+  const toldMs = ask(state, "1", 0, { tenant: "capped" }) ?? 0;
+  expect(placesIn(state, "capped")).toHaveLength(1);
+  addRequest(state, "more", { accepted: true });
+  finish(state, "runs", 0);
+  expect(ask(state, "2", toldMs, { visitor: "other" })).toBeUndefined();
+});
+
+test("nobody is told more than 59 seconds, and who comes back before its turn keeps its place", () => {
+  const state = full();
+  state.residenceMs = 100_000;
+  state.slots.forEach((slot) => expect(slot.owner).toBe("runs"));
+  for (const id of ["runs", "waits"]) Object.assign(state.requests.get(id) ?? {}, { maxNew: 1_000_000 });
+  state.tokenMs = 1000;
+  expect(ask(state, "1", 0, { visitor: "early" })).toBe(59_000);
+  const [first] = placesIn(state);
+  expect(first?.dueMs).toBeGreaterThan(59_000);
+  ask(state, "2", 1000, { visitor: "second" });
+  expect(ask(state, "3", 59_000, { visitor: "early" })).toBeLessThan(59_000);
+  expect(placesIn(state).find(({ visitor }) => visitor === "early")?.order).toBe(first?.order);
+});
+
+test("who a client is is worked out only when somebody has been refused", () => {
+  const state = schedulerState();
+  const visitor = (): string => {
+    throw new Error("It was.");
+  };
+  expect(() => addRequest(state, "1", { visitor })).not.toThrow();
+  expect(() => addRequest(full(), "2", { visitor, accepted: true })).not.toThrow();
 });
 
 test("another owner has places of its own", () => {
@@ -82,25 +196,27 @@ test("another owner has places of its own", () => {
   expect(ask(state, "1", 0, { visitor: "v", tenant: "a" })).toBe(
     ask(state, "2", 0, { visitor: "v", tenant: "b" }),
   );
-  expect(state.appointments.list.map(({ tenant }) => tenant)).toEqual(["a", "b"]);
+  expect([...state.appointments.owners.keys()]).toEqual(["a", "b"]);
 });
 
 test("whoever does not come is waited for for a while, forgotten later, and counts less the next time", () => {
   const state = full();
   const toldMs = ask(state, "1", 0, { visitor: "early" }) ?? 0;
   finish(state, "runs", 0);
-  const newcomer = { tenant: "a", priority: 1, visitor: "late" };
-  expect(() => checkRoom(state, newcomer, toldMs + 300)).toThrow(EngineError);
-  expect(() => checkRoom(state, newcomer, toldMs + 301)).not.toThrow();
-  checkRoom(state, newcomer, toldMs + 5000 + 600);
-  expect(state.appointments.list).toEqual([]);
-  expect(state.appointments.keptShare).toBeLessThan(1);
-  for (let i = 0; i < 40; i++)
-    ask(state, `no show ${i}`, 20_000, { visitor: `no show ${i}`, firstTokenWithinMs: 1 });
-  expect(state.appointments.list.length).toBeGreaterThan(1);
+  const newcomer = { tenant: "a", priority: 1, visitor: () => "late" };
+  // Whoever knows the time in whole seconds alone comes then.
+  const lateMs = Math.ceil(toldMs / 1000) * 1000 + 300;
+  expect(lateMs).toBeGreaterThan(toldMs + 300);
+  expect(() => checkRoom(state, newcomer, lateMs)).toThrow(EngineError);
+  expect(() => checkRoom(state, newcomer, lateMs + 1)).not.toThrow();
+  checkRoom(state, newcomer, toldMs + 59_000 + 5600);
+  expect(placesIn(state)).toEqual([]);
+  expect(state.appointments.owners.get("a")?.keptShare).toBeLessThan(1);
+  for (let i = 0; i < 40; i++) ask(state, `no show ${i}`, 200_000, { firstTokenWithinMs: 1 });
+  expect(placesIn(state).length).toBeGreaterThan(1);
   checkRoom(state, newcomer, 2_000_000);
-  expect(state.appointments.list).toEqual([]);
-  expect(state.appointments.keptShare).toBeLessThan(0.2);
+  expect(placesIn(state)).toEqual([]);
+  expect(state.appointments.owners.get("a")?.keptShare).toBeLessThan(0.2);
 });
 
 test("an owner that was refused a hundred times keeps no other one from its turn", () => {
@@ -118,17 +234,21 @@ test("a higher class does not wait for the places of lower ones", () => {
   expect(ask(state, "high", 0, { priority: 0, visitor: "high" })).toBeLessThanOrEqual(first);
 });
 
-test("places are bounded, and who has none is told a time as well", () => {
+test("places are bounded, who has none is told a time as well, and the owner with most makes room", () => {
   const state = full();
   for (let i = 0; i < MOST_APPOINTMENTS; i++) checkedRefusal(state, `v${i}`);
-  expect(state.appointments.list).toHaveLength(MOST_APPOINTMENTS);
+  expect(placesIn(state)).toHaveLength(MOST_APPOINTMENTS);
   expect(checkedRefusal(state, "one more")).toBeGreaterThan(0);
-  expect(state.appointments.list).toHaveLength(MOST_APPOINTMENTS);
+  expect(placesIn(state)).toHaveLength(MOST_APPOINTMENTS);
+  expect(checkedRefusal(state, "one", "b")).toBeGreaterThan(0);
+  expect([placesIn(state).length, placesIn(state, "b").length]).toEqual([MOST_APPOINTMENTS - 1, 1]);
+  expect(placesIn(state).some(({ visitor }) => visitor === "v0")).toBe(true);
+  checkState(state);
 });
 
-function checkedRefusal(state: SchedulerState, visitor: string): number {
+function checkedRefusal(state: SchedulerState, visitor: string, tenant = "a"): number {
   try {
-    checkRoom(state, { tenant: "a", priority: 1, visitor }, 0);
+    checkRoom(state, { tenant, priority: 1, visitor: () => visitor }, 0);
   } catch (error) {
     return error instanceof EngineError ? (error.details?.["retryAfterMs"] ?? 0) : 0;
   }
