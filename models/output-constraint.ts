@@ -124,7 +124,8 @@ export function compileConstraint(constraint: OutputConstraint): CompiledConstra
   try {
     const whole = builder.build(root);
     const grammar = printGrammar(whole);
-    checkAmbiguity(whole);
+    const { kind } = constraint.answer;
+    checkAmbiguity(whole, kind === "grammar" || kind === "regex" ? "written" : "made");
     return { grammar, relaxed };
   } catch (error) {
     if (!(error instanceof GrammarError)) throw error;
