@@ -141,6 +141,19 @@ describe("a request of several choices", () => {
       undefined,
     ]);
   });
+
+  test("has all of its places back when one of them is refused", () => {
+    const state = full({ maxQueued: 2 });
+    addRequest(state, "more", { maxTokens: 10, accepted: true });
+    const [, laterMs = 0] = [1, 2].map((i) => ask(state, `first${i}`, 0, { visitor: "several" }));
+    const orders = placesIn(state).map(({ order }) => order);
+    for (const id of ["runs", "waits"]) finish(state, id, 0);
+    // Room for two.
+    expect(choices(state, 1, laterMs).map((told) => told === undefined)).toEqual([true, true, false]);
+    expect(placesIn(state).map(({ order, cameMs }) => [order, cameMs])).toEqual(
+      expect.arrayContaining(orders.map((order) => [order, undefined])),
+    );
+  });
 });
 
 test("clients of an owner that do not come back take nothing from those of another one", () => {
@@ -180,6 +193,13 @@ test("nobody is told more than 59 seconds, and who comes back before its turn ke
   ask(state, "2", 1000, { visitor: "second" });
   expect(ask(state, "3", 59_000, { visitor: "early" })).toBeLessThan(59_000);
   expect(placesIn(state).find(({ visitor }) => visitor === "early")?.order).toBe(first?.order);
+});
+
+test("a request that goes on takes nobody's place", () => {
+  const state = full();
+  ask(state, "1", 0, { visitor: "same" });
+  ask(state, "2", 0, { visitor: "same", accepted: true });
+  expect(placesIn(state)).toMatchObject([{ cameMs: undefined }]);
 });
 
 test("who a client is is worked out only when somebody has been refused", () => {
