@@ -28,7 +28,9 @@ const ENGINE_EXIT_CODES: Partial<Record<EngineErrorCode, ExitCode>> = {
 const ENGINE_ADVICE: Partial<Record<EngineErrorCode, string>> = {
   gpu_unavailable: "Try --gpu auto or --gpu off.",
   runtime_incompatible: 'Run "weft doctor".',
-  engine_exited: "The system may have run out of memory; try fewer --slots or a smaller --context.",
+  engine_exited:
+    "The system may have run out of memory; try fewer --slots or a smaller --context. " +
+    "On a GPU its driver may have failed; try --flash-attention off or --gpu off.",
 };
 
 /** A listening socket that could not be had. */

@@ -87,7 +87,8 @@ describe("an exit code", () => {
     [
       new EngineError("engine_exited", "It died."),
       1,
-      "It died. The system may have run out of memory; try fewer --slots or a smaller --context.",
+      "It died. The system may have run out of memory; try fewer --slots or a smaller --context. " +
+        "On a GPU its driver may have failed; try --flash-attention off or --gpu off.",
     ],
     [new ListenError("EADDRINUSE", "Taken."), 5, "Taken."],
     [new ListenError("EACCES", "Not allowed."), 1, "Not allowed."],
