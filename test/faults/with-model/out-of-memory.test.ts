@@ -76,7 +76,7 @@ test("row 91: an engine that gets no more memory is started again, and no answer
   const server = await startServer("--deterministic");
   await surviving(server, (engine) => {
     const kilobytes = Number(/VmSize:\s+(\d+) kB/.exec(readFileSync(`/proc/${engine}/status`, "utf8"))?.[1]);
-    execFileSync("prlimit", ["--pid", String(engine), `--as=${(kilobytes + 64) * 1024}`]);
+    execFileSync("prlimit", ["--pid", String(engine), `--as=${kilobytes * 512}`]);
   });
   expect((await logOf(server))[0]?.msg).toMatch(/^engine died: (signal|exit code) /);
 });
