@@ -117,10 +117,9 @@ test("row 90: an engine whose heap is full is started again, and its requests go
   );
   vi.stubEnv("NODE_OPTIONS", undefined);
   expect(await others()).toEqual(undisturbed);
-  expect(troubles.map((trouble) => ("death" in trouble ? trouble.death : trouble.kind))).toEqual([
-    "crash",
-    "replay",
-  ]);
+  const told = troubles.map((trouble) => ("death" in trouble ? trouble.death : trouble.kind));
+  // Collecting garbage in a full heap can take so long that the engine is ended for its silence first.
+  expect(told.filter((trouble) => trouble !== "stuck")).toEqual(["crash", "replay"]);
   expect(startedCount()).toBe(2);
 });
 
