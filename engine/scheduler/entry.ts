@@ -26,6 +26,7 @@ const LATEST_TURN_MS = 600_000;
 const LONGEST_RETRY_MS = 59_000;
 /** A request that is let in and then late has cost the others time for nothing. */
 const MARGIN = 1.1;
+/** Where in the time in which it would be let in a refused request is asked back. */
 const MIDDLE = 0.3;
 
 /** One of which nothing is known yet. */
@@ -128,7 +129,7 @@ export function checkWorth(
     });
 }
 
-/** Prompt tokens that are computed already in no slot and in no file. */
+/** Prompt tokens that have to be computed, since they are in no slot and in no file. */
 export function computedTokens(
   { slots, spill, config }: SchedulerState,
   request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">,
@@ -153,7 +154,7 @@ export function allowanceOf(state: SchedulerState, tenant: string, nowMs: number
   const requests = Math.min(policy.maxQueued, config.maxQueued) + maxRunning;
   const room = config.maxQueued + slots.length - busy - queue.size;
   const requestsLeft = Math.max(0, Math.min(requests - running - waiting, room));
-  const last: Newcomer = { tenant, priority: 0, computedTokens: 1, maxNew: Infinity };
+  const last: Newcomer = { tenant, priority: 0, ...ANY_REQUEST };
   const heldMs = residenceMs(state, last);
   const waitMs = waiting === 0 ? 0 : predictedWaitMs(state, { ...last, priority: 1 }, nowMs);
   const allowance = {

@@ -131,7 +131,6 @@ function planPrefill(
       return { calls: [cell], creditMs: 0 };
     }
     roomMs -= cell.predictedMs;
-    replayMs += interrupted ? cell.predictedMs : 0;
     calls.push(cell);
     creditMs = 0;
   }
