@@ -35,13 +35,23 @@ export class SharedSamplers {
     const key = keyOf(config);
     let shared = this.#shared.get(key);
     if (shared === undefined) {
-      shared = { sampler: this.#create(), users: 0 };
-      shared.sampler.applyConfig(config);
+      shared = { sampler: this.#configured(config), users: 0 };
       this.#shared.set(key, shared);
     }
     const taken = shared;
     taken.users++;
     return { sampler: taken.sampler, release: () => this.#release(key, taken) };
+  }
+
+  #configured(config: AddonSamplerConfig): AddonSampler {
+    const sampler = this.#create();
+    try {
+      sampler.applyConfig(config);
+      return sampler;
+    } catch (error) {
+      sampler.dispose();
+      throw error;
+    }
   }
 
   #release(key: string, shared: Shared): void {

@@ -9,6 +9,7 @@ class NotedSampler implements AddonSampler {
   disposals = 0;
 
   applyConfig(config: AddonSamplerConfig): void {
+    if (Number.isNaN(config.temperature)) throw new Error("The temperature is no number.");
     this.configs.push(config);
   }
 
@@ -69,4 +70,13 @@ test("nothing is kept when nobody draws", () => {
   const next = shared.take(banning());
   expect(next.sampler).toBe(made[1]);
   expect(made[1]?.disposals).toBe(0);
+});
+
+test("one that does not take its options is freed, and nobody gets it later", () => {
+  const { made, shared } = noted();
+  const refused = { ...banning(1), temperature: NaN };
+  expect(() => shared.take(refused)).toThrow("no number");
+  expect(made[0]?.disposals).toBe(1);
+  expect(() => shared.take(refused)).toThrow("no number");
+  expect(made).toHaveLength(2);
 });
