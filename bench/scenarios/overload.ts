@@ -32,7 +32,7 @@ interface Settings {
   readonly itlMs: number;
 }
 
-/** Part of the time that fills the server and is not counted. */
+/** Part of the time that fills the server and is not counted; it is what a request takes at least, since none ends before. */
 const RAMP = 0.1;
 /** How far a told time may be off, as a share of what it took. */
 const RIGHT_WITHIN = 0.3;
@@ -47,7 +47,7 @@ export const overload: Scenario = {
   takes: ["overload", "duration", "concurrency", "isl", "osl", "ttft", "itl"],
   formulas: [
     "capacity        requests a second of a closed loop for half of the duration, by waves of as many ends as there are clients, between the means of the first and the last",
-    "goodput         requests a second that ended while users arrived (the first tenth left out), ttft and tpot within the objective",
+    "goodput         requests a second that ended while users arrived, ttft and tpot within the objective; the first tenth is left out, or what a request of the closed loop takes",
     "refused         answered 429 or 503; who is told when to come back does, until let in or as long again has passed",
     "right           refusals whose told time is within 30 % of the time from them until their user was let in",
     "overtaken       refusals within whose told time a user was let in who came later",
@@ -121,6 +121,12 @@ export function capacityOf(records: readonly RequestRecord[], clients: number): 
   return waves > 1 && tookMs > 0 ? ((waves - 1) * clients) / (tookMs / 1000) : undefined;
 }
 
+/** Until the server is full and its requests end as often as they will. */
+export function rampMs(closedLoop: readonly RequestRecord[], arrivedMs: number): number {
+  const served = closedLoop.filter(({ error }) => error === undefined);
+  return Math.max(RAMP * arrivedMs, mean(served.map(({ startMs, endMs }) => endMs - startMs)));
+}
+
 function mean(values: readonly number[]): number {
   return sum(values) / values.length;
 }
@@ -145,17 +151,17 @@ function resultOf(measured: Measured, settings: Settings): TurnResult {
   const { outputTokens } = settings;
   const objective: Objective = settings;
   const answers = visits.flatMap(({ answer }) => (answer === undefined ? [] : [answer]));
-  const [fromMs, toMs] = [startMs + RAMP * arrivedMs, startMs + arrivedMs];
+  const [fromMs, toMs] = [startMs + rampMs(saturated.records, arrivedMs), startMs + arrivedMs];
   const within = answers.filter((answer) => answer.endMs > fromMs && answer.endMs <= toMs);
   const seconds = (toMs - fromMs) / 1000;
   const good = within.filter((answer) => isGood(answer, objective)).length;
-  const goodput = good / seconds;
+  const goodput = seconds > 0 ? good / seconds : undefined;
   const run = { records: answers, wallMs: endMs - startMs };
   const level = summarizeLevel(run, outputTokens);
   const refusals = judgeRefusals(visits);
   const errors = countErrors([...saturated.records, ...answers]);
   const letInAtOnce = visits.filter((visit) => visit.refusals.length === 0 && isLetIn(visit.answer)).length;
-  const share = goodput / capacity;
+  const share = goodput === undefined ? undefined : goodput / capacity;
   const goodShare = within.length === 0 ? undefined : (100 * good) / within.length;
   return {
     figures: {
@@ -172,8 +178,8 @@ function resultOf(measured: Measured, settings: Settings): TurnResult {
     },
     lines: [
       `capacity  ${number(capacity)} req/s   offered ${number(capacity * settings.overload)} req/s`,
-      `goodput   ${number(goodput)} req/s   ${(100 * share).toFixed(1)}% of capacity   ` +
-        `${good} of ${within.length} that ended in ${number(seconds)} s with ttft <= ${settings.ttftMs} ms, ` +
+      `goodput   ${number(goodput)} req/s   ${share === undefined ? "-" : (100 * share).toFixed(1)}% of capacity   ` +
+        `${good} of ${within.length} that ended in ${number(Math.max(0, seconds))} s with ttft <= ${settings.ttftMs} ms, ` +
         `tpot <= ${settings.itlMs} ms`,
       `users     ${visits.length} came   ${letInAtOnce} let in at once   ` +
         `${answers.filter(isLetIn).length} in all`,

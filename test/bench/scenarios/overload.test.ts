@@ -1,6 +1,6 @@
 import { describe, expect, test } from "vitest";
 import type { RequestRecord } from "../../../bench/client.ts";
-import { capacityOf, judgeRefusals, overload } from "../../../bench/scenarios/overload.ts";
+import { capacityOf, judgeRefusals, overload, rampMs } from "../../../bench/scenarios/overload.ts";
 import { runUsers } from "../../../bench/scenarios/returning-users.ts";
 import type { Visit } from "../../../bench/scenarios/returning-users.ts";
 import type { ManualClock } from "../manual-clock.ts";
@@ -242,6 +242,26 @@ test("goodput is what ended in time while users came, as a share of capacity", a
   expect(summary["request_goodput"]).toBeGreaterThan(0);
   expect(summary["request_goodput"]).toBeLessThan(Number(figures["goodput req/s"]));
   expect(sent.filter(({ headers }) => headers?.["x-request-ttft-deadline-ms"] === "100").length).toBe(users);
+});
+
+test("the time in which the first requests cannot have ended yet is not counted", async () => {
+  const plan = overload.plan({ overload: 100, duration: 20_000, concurrency: 4, isl: 4, osl: 3, itl: 4000 });
+  // Whoever comes is served, in four seconds: so many end a second as come, but for the first four seconds.
+  const { turn, clock } = fakeTurn(async (_, __, time) => {
+    const startMs = time.nowMs();
+    await new Promise<void>((resolve) => void time.after(4000, resolve));
+    return recordOf(startMs, [startMs + 100, time.nowMs()]);
+  });
+  const { figures } = await drive(clock, plan.run(turn), 50);
+  expect(figures["capacity req/s"]).toBeCloseTo(1, 1);
+  expect(figures["goodput / capacity"]).toBeGreaterThan(94);
+});
+
+test("a time that only fills the server says nothing of goodput", () => {
+  const served = recordOf(0, [4000]);
+  expect(rampMs([served, recordOf(0, [6000])], 20_000)).toBe(5000);
+  expect(rampMs([served, recordOf(0, [], { error: { kind: "http_503", message: "" } })], 20_000)).toBe(4000);
+  expect(rampMs([served], 60_000)).toBe(6000);
 });
 
 test("refusals that told no time are not among those that somebody could overtake", async () => {
