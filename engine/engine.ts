@@ -180,7 +180,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       const known = command.accepted === true || command.resume.length > 0;
       let hash: string | undefined;
       const visitor = (): string => (hash ??= visitorOf(command));
-      const who = { tenant: command.owner, priority: command.priority ?? PriorityClass.normal, visitor };
+      const { owner: tenant, priority = PriorityClass.normal, returnsWithinMs } = command;
+      const who = { tenant, priority, visitor, returnsWithinMs };
       if (!known) checkRoom(loop.state, who, performance.now());
       const adapters = adapterSet(command.adapters, backend.facts.adapters);
       const prompt = backend.tokenize(command.prompt, command.addBos);

@@ -129,6 +129,8 @@ export interface SubmitCommand {
   readonly firstTokenWithinMs?: number | undefined;
   /** Ends with `length` and the tokens it has after so many ms, or fails when it has none; absent is no limit. */
   readonly endWithinMs?: number | undefined;
+  /** The longest told time, in ms, after which its client asks again when it is refused; absent is any. */
+  readonly returnsWithinMs?: number;
 }
 
 export interface LoadOptions {

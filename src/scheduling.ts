@@ -12,6 +12,9 @@ export const TTFT_DEADLINE_HEADER = "x-request-ttft-deadline-ms";
 /** Longer deadlines say nothing: a day. */
 const LONGEST_DEADLINE_MS = 86_400_000;
 
+/** Many libraries keep to told times below a minute; told a longer one they ask at once, and soon give up. */
+const LONGEST_RETURN_MS = 59_000;
+
 export interface Scheduling {
   /** Of the HTTP request. */
   readonly requestId: string;
@@ -22,6 +25,8 @@ export interface Scheduling {
   /** On the server's clock, in ms; undefined is never. */
   readonly firstTokenByMs: number | undefined;
   readonly endByMs: number | undefined;
+  /** The longest told time, in ms, that its client keeps to when it is refused; undefined is any. */
+  readonly returnsWithinMs: number | undefined;
 }
 
 /** @throws {ApiError} 400 that names the header. */
@@ -37,7 +42,14 @@ export function readScheduling(c: AppContext, { config, clock }: AppDeps): Sched
     best: bestClass(config, c.get("owner")),
     firstTokenByMs: deadline(TTFT_DEADLINE_HEADER),
     endByMs: deadline(DEADLINE_HEADER),
+    returnsWithinMs: returnsSoonOnly(c) ? LONGEST_RETURN_MS : undefined,
   };
+}
+
+/** The libraries of OpenAI and Anthropic, which count their tries in a header, and Vercel's. */
+function returnsSoonOnly(c: AppContext): boolean {
+  const agent = c.req.header("user-agent") ?? "";
+  return c.req.header("x-stainless-retry-count") !== undefined || /\bai-sdk\//.test(agent);
 }
 
 /** Among several keys, only the operator lets one go ahead of the others. */

@@ -37,15 +37,16 @@ export function submitOf(
 function urgencyOf(
   { scheduling, settings }: GenerateRequest,
   nowMs: number,
-): Pick<SubmitRequest, "priority" | "firstTokenWithinMs" | "endWithinMs"> {
+): Pick<SubmitRequest, "priority" | "firstTokenWithinMs" | "endWithinMs" | "returnsWithinMs"> {
   if (scheduling === undefined) return {};
-  const { firstTokenByMs, endByMs } = scheduling;
+  const { firstTokenByMs, endByMs, returnsWithinMs } = scheduling;
   // What is over already is refused by the engine like what cannot be reached.
   const left = (byMs: number): number => Math.max(0, byMs - nowMs);
   return {
     priority: classOf(scheduling, settings.priority),
     ...(firstTokenByMs === undefined ? {} : { firstTokenWithinMs: left(firstTokenByMs) }),
     ...(endByMs === undefined ? {} : { endWithinMs: left(endByMs) }),
+    ...(returnsWithinMs === undefined ? {} : { returnsWithinMs }),
   };
 }
 

@@ -49,6 +49,8 @@ export interface Visitor {
   readonly priority: number;
   /** Worked out where it matters alone; absent is nobody who has been here before. */
   readonly visitor?: (() => string) | undefined;
+  /** The longest time that it keeps to when it is told to come back, in ms; absent is any. */
+  readonly returnsWithinMs?: number | undefined;
 }
 
 /** In ms from now. */

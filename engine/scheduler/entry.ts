@@ -22,8 +22,6 @@ import type { ScheduledRequest, SchedulerState } from "./types.ts";
 
 /** What is said of later times is a guess. */
 const LATEST_TURN_MS = 600_000;
-/** Clients keep to what they are told up to a minute, and ask at once or give up beyond it. */
-const LONGEST_RETRY_MS = 59_000;
 /** A request that is let in and then late has cost the others time for nothing. */
 const MARGIN = 1.1;
 /** Where in the time in which it would be let in a refused request is asked back. */
@@ -199,7 +197,7 @@ function refusal(
 ): EngineError {
   const { who, nowMs, inMs: turnMs, ...details } = refused;
   const inMs = Math.min(LATEST_TURN_MS, Math.max(1, Math.ceil(turnMs)));
-  const retryAfterMs = Math.min(LONGEST_RETRY_MS, inMs);
+  const retryAfterMs = Math.min(who.returnsWithinMs ?? Infinity, inMs);
   const ofOwner = code === "owner_queue_full" || code === "owner_tokens_exceeded";
   makeAppointment(state, who, { nowMs, inMs, retryAfterMs, ofOwner });
   return new EngineError(code, message, { ...details, retryAfterMs });

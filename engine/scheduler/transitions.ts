@@ -97,6 +97,8 @@ export type NewRequest = Pick<
   readonly paused?: boolean;
   /** Tells who comes back after a refusal, see appointments.ts; absent is the id. */
   readonly visitor?: () => string;
+  /** See `Visitor`. */
+  readonly returnsWithinMs?: number | undefined;
   /** Whether it has been let in before and is not refused now; absent is no. */
   readonly accepted?: boolean;
   /** From now on, in ms: when its first token is of no use any more, and when it has to end; absent is never. */
@@ -123,7 +125,8 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     });
   }
   const { id, tenant, priority, maxTokens, resume, firstTokenWithinMs, endWithinMs } = request;
-  const who = { tenant, priority, visitor: request.visitor ?? (() => id) };
+  const { visitor = () => id, returnsWithinMs } = request;
+  const who = { tenant, priority, visitor, returnsWithinMs };
   const known = request.accepted === true;
   const ahead = known ? state.queue.size : checkRoom(state, who, nowMs);
   const room = config.contextTokens - promptTokens;

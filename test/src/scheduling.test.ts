@@ -102,6 +102,16 @@ test.each(["/v1/chat/completions", "/v1/completions", "/v1/responses"])(
   },
 );
 
+test.each([
+  [{ "x-stainless-retry-count": "0" }, 59_000],
+  [{ "user-agent": "ai/5.0.0 ai-sdk/openai-compatible/2.0.0 runtime/node.js/22" }, 59_000],
+  [{ "user-agent": "curl/8.0" }, undefined],
+] as const)("the engine knows who comes back within a minute alone: %o", async (headers, returnsWithinMs) => {
+  const { chat, engine } = answering();
+  expect((await chat({}, { headers: { ...headers } })).status).toBe(200);
+  expect(engine.submits[0]?.returnsWithinMs).toBe(returnsWithinMs);
+});
+
 describe("refusals", () => {
   const details = {
     limit: 3,

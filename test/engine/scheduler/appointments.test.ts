@@ -181,18 +181,21 @@ test("who is refused for what its owner has is in the way of no other owner", ()
   expect(ask(state, "2", toldMs, { visitor: "other" })).toBeUndefined();
 });
 
-test("nobody is told more than 59 seconds, and who comes back before its turn keeps its place", () => {
+test("who comes back within 59 seconds alone is told no more, and keeps its place when that is before its turn", () => {
   const state = full();
   state.residenceMs = 100_000;
   state.slots.forEach((slot) => expect(slot.owner).toBe("runs"));
   for (const id of ["runs", "waits"]) Object.assign(state.requests.get(id) ?? {}, { maxNew: 1_000_000 });
   state.tokenMs = 1000;
-  expect(ask(state, "1", 0, { visitor: "early" })).toBe(59_000);
+  const early = { visitor: "early", returnsWithinMs: 59_000 };
+  expect(ask(state, "1", 0, early)).toBe(59_000);
   const [first] = placesIn(state);
   expect(first?.dueMs).toBeGreaterThan(59_000);
   ask(state, "2", 1000, { visitor: "second" });
-  expect(ask(state, "3", 59_000, { visitor: "early" })).toBeLessThan(59_000);
+  expect(ask(state, "3", 59_000, early)).toBeLessThan(59_000);
   expect(placesIn(state).find(({ visitor }) => visitor === "early")?.order).toBe(first?.order);
+  // Who says nothing of itself is told the truth.
+  expect(ask(state, "4", 0, { visitor: "patient" })).toBeGreaterThan(100_000);
 });
 
 test("a request that goes on takes nobody's place", () => {

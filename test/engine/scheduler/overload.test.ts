@@ -128,10 +128,10 @@ describe("three times as many requests as can be served", () => {
     expect(refused.length).toBeGreaterThan(seen.length / 2);
   });
 
-  test("all of the refused are told a time between a millisecond and 59 seconds", () => {
+  test("all of the refused are told a time, which is ten minutes at most", () => {
     const times = refused.map(({ details }) => details?.["retryAfterMs"] ?? 0);
     expect(Math.min(...times)).toBeGreaterThanOrEqual(1);
-    expect(Math.max(...times)).toBeLessThanOrEqual(59_000);
+    expect(Math.max(...times)).toBeLessThanOrEqual(600_000);
   });
 
   describe("who come back when they are told to", () => {
@@ -163,11 +163,11 @@ describe("three times as many requests as can be served", () => {
       const refusals = returning.flatMap(({ refusals: all, letInMs }) =>
         all.map(({ atMs, toldMs }) => ({ toldMs, tookMs: (letInMs ?? Infinity) - atMs })),
       );
-      // Who is told the longest time there is comes back before its turn.
-      const whole = refusals.filter(({ toldMs }) => toldMs < 59_000);
-      const right = whole.filter(({ toldMs, tookMs }) => Math.abs(toldMs - tookMs) <= 0.3 * tookMs);
-      expect(right.length).toBeGreaterThanOrEqual(0.9 * whole.length);
-      expect(refusals.length).toBeLessThanOrEqual(2 * returning.length);
+      expect(Math.max(...refusals.map(({ toldMs }) => toldMs))).toBeGreaterThan(60_000);
+      const right = refusals.filter(({ toldMs, tookMs }) => Math.abs(toldMs - tookMs) <= 0.3 * tookMs);
+      expect(right.length).toBeGreaterThanOrEqual(0.9 * refusals.length);
+      // Most of them once.
+      expect(refusals.length).toBeLessThanOrEqual(1.2 * returning.length);
       expect(returning.every(({ letInMs }) => letInMs !== undefined)).toBe(true);
     });
   });
