@@ -283,6 +283,7 @@ export interface ModelFacts {
   readonly threads: number;
   /** Human-readable, e.g. "CPU, 2 threads" or "cuda: NVIDIA H100 (33/33 layers)". */
   readonly device: string;
+  /** What the runtime runs on, whether or not it holds any layer. */
   readonly gpu: "cuda" | "vulkan" | "metal" | "off";
   readonly gpuLayers: number;
   readonly flashAttention: boolean;

@@ -486,8 +486,8 @@ function leftOf(command: SubmitCommand, passedMs: number): SubmitCommand {
 }
 
 /**
- * Whatever was chosen at first is asked for now: the memory of the dead engine may not be free yet. What calls cost is not
- * measured again, since the clients of the dead engine wait.
+ * Whatever was chosen at first is asked for now: the memory of the dead engine may not be free yet, and on another device
+ * outputs would not go on as they began. What calls cost is not measured again, since the clients of the dead engine wait.
  */
 function sameSizes(options: LoadOptions, facts: ModelFacts): LoadOptions {
   const { contextTokens, batchTokens, threads, prefillChunk, itlTargetMs, gpu, gpuLayers } = facts;
@@ -501,6 +501,7 @@ function sameSizes(options: LoadOptions, facts: ModelFacts): LoadOptions {
     prefillChunk,
     itlTargetMs,
     measured,
+    gpu,
     gpuLayers: layers,
   };
 }

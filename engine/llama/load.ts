@@ -74,7 +74,7 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     itlTargetMs: options.itlTargetMs ?? defaultItlTargetMs(gpu),
     threads,
     device: await deviceName(llama, model, threads),
-    gpu: gpu && llama.gpu ? llama.gpu : "off",
+    gpu: llama.gpu === false ? "off" : llama.gpu,
     gpuLayers: model.gpuLayers,
     flashAttention,
     contextBytes: memory.cpuRam + memory.gpuVram,

@@ -259,13 +259,20 @@ describe("while an engine is started again", () => {
     await engines.stop();
   });
 
-  test("the next one is asked for the very sizes of the last one", async () => {
+  test("the next one is asked for the very sizes and device of the last one", async () => {
     const engines = await mortalEngines({ sizes: { contextTokens: 99, prefillChunk: 7 } });
     engines.current().die(KILL);
     await expect.poll(() => engines.engines.length).toBe(2);
     expect(engines.current().commands[0]).toMatchObject({
       type: "load",
-      options: { contextTokens: 99, prefillChunk: 7, batchTokens: 32, threads: 1, gpuLayers: undefined },
+      options: {
+        contextTokens: 99,
+        prefillChunk: 7,
+        batchTokens: 32,
+        threads: 1,
+        gpu: "off",
+        gpuLayers: undefined,
+      },
     });
     await engines.stop();
   });

@@ -137,7 +137,7 @@ export async function mortalEngines(options: SupervisedOptions = {}) {
     await client.exited;
   }
   start();
-  await client.load({ ...LOAD_OPTIONS, maxQueued: options.maxQueued ?? LOAD_OPTIONS.maxQueued });
+  await client.load({ ...LOAD_OPTIONS, gpu: "auto", maxQueued: options.maxQueued ?? LOAD_OPTIONS.maxQueued });
   loaded = true;
   return self;
 }
