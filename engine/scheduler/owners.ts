@@ -191,6 +191,17 @@ export function startRunning(state: SchedulerState, request: ScheduledRequest, r
   placeByTurn(state, owner);
 }
 
+/** Takes back that tokens of its prompt were found computed, of a request that has just got its slot. */
+export function chargeWholePrompt(state: SchedulerState, request: ScheduledRequest): void {
+  const owner = ownerOf(state, request.tenant);
+  // What is computed once more has been charged before.
+  if (request.output.length === 0 && request.evictions === 0)
+    owner.served +=
+      promptCost(request, 0, owner.policy) - promptCost(request, request.cachedTokens, owner.policy);
+  request.cachedTokens = 0;
+  placeByTurn(state, owner);
+}
+
 export function stopRunning(state: SchedulerState, request: ScheduledRequest): void {
   const owner = ownerOf(state, request.tenant);
   owner.running -= 1;

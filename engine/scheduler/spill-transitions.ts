@@ -1,6 +1,7 @@
 /** What becomes of the state when prefixes are written to files, read back and dropped, or when that fails. */
 import { EngineError } from "../errors.ts";
 import { refinedTransfer } from "./cost-model.ts";
+import { chargeWholePrompt } from "./owners.ts";
 import type {
   BoundaryOperation,
   CostModel,
@@ -66,18 +67,15 @@ export function noteRestored(state: SchedulerState, { bytes }: SpilledPrefix, ms
 }
 
 /** A prefix could not be read: the slot is empty, and its request computes its whole prompt. */
-export function noteRestoreFailed(
-  { slots, requests, spill }: SchedulerState,
-  prefix: SpilledPrefix,
-  id: SlotId,
-): void {
+export function noteRestoreFailed(state: SchedulerState, prefix: SpilledPrefix, id: SlotId): void {
+  const { slots, requests, spill } = state;
   spill?.prefixes.delete(prefix.id);
   const slot = slots[id];
   if (slot === undefined) return;
   Object.assign(slot, { length: 0, firstCell: 0, gridEnd: 0, tailEnd: 0, hits: 0 });
   const request = requests.get(slot.owner ?? "");
   if (request === undefined) return;
-  request.cachedTokens = 0;
+  chargeWholePrompt(state, request);
   if (request.prompt.length + request.output.length > 1) request.phase = "prefill";
 }
 

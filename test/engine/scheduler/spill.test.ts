@@ -288,7 +288,11 @@ describe("reading a file", () => {
     const restore = plan.boundary.find(({ type }) => type === "restore");
     expect(state.requests.get("a")?.cachedTokens).toBe(50);
     if (restore?.type !== "restore") throw new Error("nothing is read");
+    const [owner] = state.owners.values();
+    const { served = 0 } = owner ?? {};
     noteRestoreFailed(state, restore.prefix, restore.slot);
+    // Fifty tokens are computed that were to be reused for a tenth of their price.
+    expect((owner?.served ?? 0) - served).toBe(45);
     expect(state.requests.get("a")).toMatchObject({ cachedTokens: 0, phase: "prefill", slot: 0 });
     expect(filesOf(state)).toEqual([]);
     const next = runStep(state, 1);
