@@ -39,6 +39,9 @@ export class Drafter {
   /** They end a text, whatever a request says: nothing is guessed from there on. */
   readonly #endTokens: ReadonlySet<TokenId>;
   readonly #targetVocabulary: number;
+  /** Of a call that failed draws may still be under way. */
+  #drawing: Promise<unknown> = Promise.resolve();
+  #closed: Promise<void> | undefined;
   /** Cells of each slot, those included that `DraftModel` has given up. */
   readonly #cells: number[];
 
@@ -65,8 +68,8 @@ export class Drafter {
       guesses = await this.#run(draft, { ...drafting, drafts: call.drafts, onStart });
     } catch (error) {
       state.draft = undefined;
-      const reason = error instanceof Error ? error.message : String(error);
-      process.stderr.write(`warn: The draft model is not used any more: ${reason}\n`);
+      warn("The draft model is not used any more", error);
+      await this.dispose().catch((cause: unknown) => warn("Its memory could not be freed", cause));
     }
     return { call: withGuesses({ ...rest, predictedMs }, guesses), ms: performance.now() - startMs };
   }
@@ -86,9 +89,16 @@ export class Drafter {
     );
   }
 
+  /** Frees its memory, once. */
   dispose(): Promise<void> {
+    this.#closed ??= this.#close();
+    return this.#closed;
+  }
+
+  async #close(): Promise<void> {
+    await this.#drawing;
     this.#sampler.dispose();
-    return this.#backend.close();
+    await this.#backend.close();
   }
 
   async #run(
@@ -135,8 +145,9 @@ export class Drafter {
 
   async #sample(logits: readonly LogitsHandle[]): Promise<TokenId[]> {
     if (this.#backend.drawsInOrder) {
-      const drawn = await Promise.all(logits.map((handle) => this.#sampler.sample(handle, 0, [])));
-      return drawn.map(({ token }) => token);
+      const draws = logits.map((handle) => this.#sampler.sample(handle, 0, []));
+      this.#drawing = Promise.allSettled(draws);
+      return (await Promise.all(draws)).map(({ token }) => token);
     }
     // One sampler is not for two threads.
     const tokens: TokenId[] = [];
@@ -159,6 +170,11 @@ export class Drafter {
     const end = tokens.findIndex((token) => this.#endTokens.has(token) || token >= this.#targetVocabulary);
     return end < 0 ? tokens : tokens.slice(0, end);
   }
+}
+
+/** For the log of the server, which reads the standard error of its engines. */
+function warn(what: string, cause: unknown): void {
+  process.stderr.write(`warn: ${what}: ${cause instanceof Error ? cause.message : String(cause)}\n`);
 }
 
 /** The guesses in place of those that were still to be made; where all of them are short, so is the call. */

@@ -202,6 +202,8 @@ test("one that fails is given up, and nobody fails with it", async () => {
   }
   expect([(await engine.stats()).drafting, (await failing.stats()).drafting]).toEqual([true, false]);
   expect(calls).toBe(12);
+  // Its memory is given back at once.
+  expect([failing.draft?.closed, failing.draft?.openSamplers]).toEqual([true, 0]);
   await failing.stop();
   expect([failing.draft?.closed, failing.draft?.openSamplers, failing.backend.openSamplers]).toEqual([
     true,
