@@ -14,12 +14,11 @@ import { packageRoot } from "../../../models/package-root.ts";
 import { GREEDY, LOAD_OPTIONS } from "../../support/engine.ts";
 import { brokenFile } from "../../support/file-breaker.ts";
 import { seededRandom } from "../../support/body-mutator.ts";
+import { hangs, ownChildren } from "../../support/hang-watch.ts";
 
 /** Also a long run's: WEFT_FUZZ_GGUFS=1000, from WEFT_FUZZ_SEED on. */
 const FILES = Number(process.env["WEFT_FUZZ_GGUFS"] ?? 24);
 const FIRST_SEED = Number(process.env["WEFT_FUZZ_SEED"] ?? 0);
-/** Far above what loading takes, so that it only ever tells that something hangs. */
-const HANG_MS = 60_000;
 const ENTRY = new URL("../../../dist/engine/process/main.js", import.meta.url);
 
 const folder = mkdtempSync(join(tmpdir(), "weft-broken-"));
@@ -59,13 +58,15 @@ async function outcomeOf(seed: number): Promise<Outcome> {
     rmSync(path);
     return "refused";
   }
+  const others = new Set(ownChildren());
   const engine = new EngineClient(forkEngine({ entry: ENTRY }));
-  let timer: NodeJS.Timeout | undefined;
-  const hang = new Promise<Outcome>((resolve) => (timer = setTimeout(() => resolve("hangs"), HANG_MS)));
+  const pid = ownChildren().find((child) => !others.has(child));
+  if (pid === undefined) throw new Error("No engine was started.");
+  const hang = hangs(pid);
   try {
-    return await Promise.race([used(engine, kind.options(path)), hang]);
+    return await Promise.race([used(engine, kind.options(path)), hang.seen.then((): Outcome => "hangs")]);
   } finally {
-    clearTimeout(timer);
+    hang.stop();
     engine.kill();
     await engine.exited;
     rmSync(path);
