@@ -76,7 +76,7 @@ export async function withTextBiases(
       for (const token of tokens) biases.set(token, entries[i]?.[1] ?? 0);
     }
   } catch (error) {
-    throw error instanceof EngineError ? fromEngineError(error, "prompt") : error;
+    throw error instanceof EngineError ? fromEngineError(error, "logit_bias") : error;
   }
   checkLength([...biases], limits["max-logit-bias"], "logit_bias", "max-logit-bias");
   return { ...settings, sampling: { ...settings.sampling, logitBias: [...biases] } };
