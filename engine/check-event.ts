@@ -120,6 +120,7 @@ const facts = record({
   ),
   adapters: optional(list(record({ fingerprint: text }))),
   draft: optional(record({ name: text, ...shared("parameters sizeBytes contextBytes", number) })),
+  spill: optional(record({ directory: text, inMemory: flag, limitBytes: number })),
   measured: optional(list(record({ of: text, cost }))),
 });
 

@@ -23,7 +23,8 @@ import type { Drafter } from "./drafter.ts";
 import type { Backend, BackendLoader } from "./backend.ts";
 import { PriorityClass } from "./sharing.ts";
 import type { RequestChange } from "./sharing.ts";
-import type { EngineCommand, EngineEvent, LoadOptions, SubmitCommand } from "./protocol.ts";
+import type { EngineCommand, EngineEvent, LoadOptions, ModelFacts, SubmitCommand } from "./protocol.ts";
+import type { CostModel } from "./scheduler/types.ts";
 import { visitorOf } from "./visitor.ts";
 
 /** A third of decode's time: a waiting prompt is slowed down fourfold at the worst, not stopped. */
@@ -78,6 +79,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       const facts = {
         ...backend.facts,
         ...(draft === undefined ? {} : { draft: draft.facts }),
+        ...spillFacts(spill, cost),
         measured: [...measured, ...(draft?.measured ?? [])],
       };
       const state = createState(
@@ -276,6 +278,13 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
 /** What other adapters have computed is other cells. */
 function cacheKeyOf({ cacheScope = "" }: SubmitCommand, adapters: AdapterSet | undefined): string {
   return adapters === undefined ? cacheScope : `${adapters.key}\n${cacheScope}`;
+}
+
+/** A model whose cells cannot be saved keeps nothing. */
+function spillFacts(store: SpillStore | undefined, cost: CostModel): Pick<ModelFacts, "spill"> {
+  if (store === undefined || cost.spill === undefined || store.limitBytes <= 0) return {};
+  const { directory, inMemory, limitBytes } = store;
+  return { spill: { directory, inMemory, limitBytes } };
 }
 
 interface Resources {

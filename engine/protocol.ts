@@ -318,8 +318,18 @@ export interface ModelFacts {
   readonly adapters?: readonly AdapterFacts[];
   /** The model that guesses for it; absent is none. */
   readonly draft?: DraftFacts;
+  /** Where computed prompts are kept when they lose their slots; absent is nowhere. */
+  readonly spill?: SpillFacts;
   /** What calls cost, of the draft model too, for the engine after this one; absent where it is known without measuring. */
   readonly measured?: readonly MeasuredCost[];
+}
+
+export interface SpillFacts {
+  readonly directory: string;
+  /** Whether it is a file system in memory. */
+  readonly inMemory: boolean;
+  /** Most bytes of all files. */
+  readonly limitBytes: number;
 }
 
 export interface DraftFacts {

@@ -67,6 +67,9 @@ function freeMemoryBytes(): number {
 export class SpillStore {
   /** Most bytes of all files: those asked for, or what the file system has. */
   readonly limitBytes: number;
+  /** That which its folder is in, and whether this is memory. */
+  readonly directory: string;
+  readonly inMemory: boolean;
   readonly #folder: string;
   readonly #digests = new Map<SpillId, { readonly digest: string; readonly bytes: number }>();
 
@@ -75,6 +78,8 @@ export class SpillStore {
    * @throws {EngineError} `invalid_request` when files cannot be written there.
    */
   constructor(directory: string, bytes: number) {
+    this.directory = directory;
+    this.inMemory = directory === RAM_DISK || directory.startsWith(`${RAM_DISK}/`);
     try {
       mkdirSync(directory, { recursive: true });
       removeLeftovers(directory);

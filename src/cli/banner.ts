@@ -20,6 +20,11 @@ export function banner({ version, models, url, keys, embeddedModel }: BannerFact
       `  slots    ${facts.slots} × ${facts.contextTokens} tokens, ${bytes(facts.contextBytes)} of memory`,
       `  device   ${facts.device}, loaded in ${(facts.loadMs / 1000).toFixed(1)} s`,
     );
+    if (facts.spill !== undefined) {
+      const { directory, inMemory, limitBytes } = facts.spill;
+      const where = inMemory ? "of memory" : `in ${directory}`;
+      lines.push(`  prompts  computed ones are kept for their clients, up to ${bytes(limitBytes)} ${where}`);
+    }
     if (facts.draft !== undefined) {
       const { name, parameters, sizeBytes, contextBytes } = facts.draft;
       lines.push(

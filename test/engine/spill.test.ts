@@ -56,6 +56,8 @@ function filesIn(folder: string): string[] {
 
 test("a prompt whose slot went to others is read back, its tokens counted as cached", async () => {
   const engine = await fakeEngine({ slots: 1 }, { spill: { directory, bytes: 10_000 } });
+  const [loaded] = engine.events.filter(({ type }) => type === "loaded");
+  expect(loaded).toMatchObject({ facts: { spill: { directory, inMemory: false, limitBytes: 10_000 } } });
   const long = prompt(1, 60, 0);
   expect(await ask(engine, "a", long)).toEqual(fakeOutput(long, 4));
   expect(await ask(engine, "b", prompt(2, 60, 0))).toEqual(fakeOutput(prompt(2, 60, 0), 4));

@@ -114,6 +114,24 @@ describe("the banner", () => {
     );
   });
 
+  it("says where computed prompts are kept, and how much they may take", () => {
+    const kept = { directory: "/dev/shm", inMemory: true, limitBytes: 1_900_000_000 };
+    const linesOf = (spill: object): string[] =>
+      banner({
+        version: "1.2.3",
+        models: [{ ...pocket, facts: { ...facts, spill } } as LoadedModel],
+        url: "http://127.0.0.1:9338",
+        keys: 0,
+        embeddedModel: "pocket",
+      }).split("\n");
+    expect(linesOf(kept)).toContain(
+      "  prompts  computed ones are kept for their clients, up to 1.9 GB of memory",
+    );
+    expect(linesOf({ ...kept, directory: "/var/weft", inMemory: false })).toContain(
+      "  prompts  computed ones are kept for their clients, up to 1.9 GB in /var/weft",
+    );
+  });
+
   it("never shows a key, and completes where there is no template", () => {
     const text = banner({
       version: "1.2.3",
