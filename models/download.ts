@@ -190,11 +190,12 @@ function hubEndpoint(env: DownloadOptions["env"]): string {
 /** Why Hugging Face cannot be used, or undefined when it answers. The downloader itself retries for minutes. */
 async function whyUnreachable(env: DownloadOptions["env"]): Promise<string | undefined> {
   try {
-    await fetch(hubEndpoint(env), {
-      method: "HEAD",
+    // Not every mirror knows HEAD.
+    const answer = await fetch(hubEndpoint(env), {
       redirect: "manual",
       signal: AbortSignal.timeout(HUB_ANSWER_MS),
     });
+    await answer.body?.cancel();
     return undefined;
   } catch (cause) {
     const timedOut = cause instanceof Error && cause.name === "TimeoutError";

@@ -7,6 +7,7 @@ import type { FileHandle } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { HubError } from "./hub-error.ts";
 import { filesOf, pageOf, parseHubName } from "./hub-names.ts";
+import { Revision } from "./hub-revision.ts";
 import { askHub, cutOff, RANGE_NOT_SATISFIABLE, wordsOf } from "./hub-request.ts";
 import type { Hub, HubAnswer, HubQuestion } from "./hub-request.ts";
 
@@ -44,14 +45,28 @@ export async function downloadFromHub(download: HubDownload): Promise<string> {
     throw new HubError({ reason, advice: "Write hf:org/repo/file.gguf.", isUnknown: true });
   }
   const files = await persist(hub, () => withStallWatch(({ signal }) => filesOf(hub, name, signal)));
-  for (const [index, file] of files.entries()) {
-    download.onPart(index, files.length);
-    const encoded = file.split("/").map(encodeURIComponent).join("/");
-    await new FileDownload(download, {
-      path: `${name.repository}/resolve/main/${encoded}`,
-      page: pageOf(hub, name),
-      target: join(directory, basename(file)),
-    }).run();
+  const page = pageOf(hub, name);
+  const revision = await Revision.of(directory);
+  const fetchAll = async (): Promise<void> => {
+    for (const [index, file] of files.entries()) {
+      download.onPart(index, files.length);
+      const encoded = file.split("/").map(encodeURIComponent).join("/");
+      const path = (): string => `${name.repository}/resolve/${revision.name}/${encoded}`;
+      await new FileDownload(download, {
+        path,
+        revision,
+        page,
+        target: join(directory, basename(file)),
+      }).run();
+    }
+  };
+  try {
+    await fetchAll();
+  } catch (cause) {
+    // What an earlier try has begun may be gone from the hub.
+    if (!(cause instanceof HubError && cause.trouble.isUnknown === true && revision.isEarlier)) throw cause;
+    await revision.drop();
+    await fetchAll();
   }
   const wanted = files.map((file) => basename(file));
   for (const left of await readdir(directory)) {
@@ -61,7 +76,9 @@ export async function downloadFromHub(download: HubDownload): Promise<string> {
 }
 
 interface FileSource {
-  readonly path: string;
+  /** At the hub, as it is to be asked for now. */
+  readonly path: () => string;
+  readonly revision: Revision;
   readonly page: string;
   readonly target: string;
 }
@@ -105,20 +122,24 @@ class FileDownload {
     const hash = createHash("sha256");
     if (have > 0) for await (const chunk of createReadStream(this.#partial)) hash.update(chunk as Buffer);
     await withStallWatch(async (watch) => {
-      const { path, page } = this.#source;
-      const question: HubQuestion = { path, page, signal: watch.signal };
-      const { hub } = this.#download;
-      if (have === 0)
-        return await this.#receive({ answer: await askHub(hub, question), start: 0, hash, watch });
-      const answer = await askHub(hub, { ...question, headers: { range: `bytes=${have}-` } });
+      const ask = (headers: Record<string, string> = {}): Promise<HubAnswer> => this.#ask(watch, headers);
+      if (have === 0) return await this.#receive({ answer: await ask(), start: 0, hash, watch });
+      const answer = await ask({ range: `bytes=${have}-` });
       if (versionOf(answer) === version && startOf(answer) === have) {
         return await this.#receive({ answer, start: have, hash, watch });
       }
       // Another file by now, or a storage that knows no ranges.
       await answer.response.body?.cancel();
-      const whole = await askHub(hub, question);
-      return await this.#receive({ answer: whole, start: 0, hash: createHash("sha256"), watch });
+      return await this.#receive({ answer: await ask(), start: 0, hash: createHash("sha256"), watch });
     });
+  }
+
+  async #ask({ signal }: StallWatch, headers: Record<string, string>): Promise<HubAnswer> {
+    const { path, page, revision } = this.#source;
+    const question: HubQuestion = { path: path(), page, headers, signal };
+    const answer = await askHub(this.#download.hub, question);
+    await revision.note(answer.revision);
+    return answer;
   }
 
   async #receive(transfer: Transfer): Promise<void> {

@@ -25,6 +25,8 @@ export interface HubAnswer {
   /** What the hub itself says of a file whose bytes are elsewhere. */
   readonly sha256: string | undefined;
   readonly bytes: number | undefined;
+  /** Which revision of the repository it gives. */
+  readonly revision: string | undefined;
 }
 
 const MAX_REDIRECTS = 10;
@@ -61,18 +63,20 @@ async function follow(hub: Hub, question: HubQuestion, token: string | undefined
   let url = new URL(question.path, hub.endpoint);
   let sha256: string | undefined;
   let bytes: number | undefined;
+  let revision: string | undefined;
   for (let hop = 0; hop <= MAX_REDIRECTS; hop++) {
     const isHub = url.origin === home;
     const response = await request(url, question, isHub ? token : undefined);
     if (isHub) {
       sha256 = /^"?([0-9a-f]{64})"?$/.exec(response.headers.get("x-linked-etag") ?? "")?.[1] ?? sha256;
       bytes = numberIn(response.headers.get("x-linked-size")) ?? bytes;
+      revision = /^[0-9a-f]{40}$/.exec(response.headers.get("x-repo-commit") ?? "")?.[0] ?? revision;
     }
     if (!REDIRECTS.has(response.status)) {
       if (!response.ok) await response.body?.cancel();
       const refusal = (): HubError =>
         isHub ? hubRefusal(response, { token, page: question.page }) : storageRefusal(url, response.status);
-      return { response, status: response.status, sha256, bytes, refusal };
+      return { response, status: response.status, sha256, bytes, revision, refusal };
     }
     await response.body?.cancel();
     url = nextUrl(url, response.headers.get("location"));

@@ -354,6 +354,75 @@ describe("what comes", () => {
   });
 });
 
+describe("a model in parts", () => {
+  const [OLD, NEW] = ["a".repeat(40), "b".repeat(40)];
+  const PARTS = "hf:some/repo/m-00001-of-00003.gguf";
+  const partOf = (path: string): string => /m-0000(\d)-of/.exec(path)?.[1] ?? "";
+
+  /** A hub that says which revision it gives, and refuses the parts that it is told to. */
+  async function startRevisions() {
+    const state = { main: OLD, refuses: "", says: true, gone: false };
+    const hub = await startHub({
+      hub: (request, response, storage) => {
+        const { url = "" } = request;
+        const [, asked = ""] = /\/resolve\/(\w+)\//.exec(url) ?? [];
+        if (state.refuses === partOf(url)) return response.writeHead(403).end();
+        if (state.gone && asked === OLD) return response.writeHead(404).end();
+        if (state.says) response.setHeader("x-repo-commit", asked === "main" ? state.main : asked);
+        // It changes as soon as something of it has been asked for.
+        state.main = NEW;
+        return redirecting(request, response, storage);
+      },
+    });
+    const questions = (): string[] =>
+      hub.asked
+        .splice(0)
+        .filter(({ at }) => at === "hub")
+        .map(({ path }) => `${/\/resolve\/(\w+)\//.exec(path)?.[1]?.slice(0, 4)} ${partOf(path)}`);
+    return { hub, state, questions };
+  }
+
+  test("is of one revision, though the repository changes meanwhile", async () => {
+    const { hub, questions } = await startRevisions();
+    const path = await hub.fetch(PARTS);
+    expect(questions()).toEqual(["main 1", "aaaa 2", "aaaa 3"]);
+    expect(readdirSync(dirname(path)).sort()).toEqual([1, 2, 3].map((part) => `m-0000${part}-of-00003.gguf`));
+  });
+
+  test("is asked for as ever where a hub says nothing of revisions", async () => {
+    const { hub, state, questions } = await startRevisions();
+    state.says = false;
+    await hub.fetch(PARTS);
+    expect(questions()).toEqual(["main 1", "main 2", "main 3"]);
+  });
+
+  test("goes on with the revision that its first part is of", async () => {
+    const { hub, state, questions } = await startRevisions();
+    state.refuses = "2";
+    await failureOf(hub, PARTS);
+    state.refuses = "";
+    questions();
+    await hub.fetch(PARTS);
+    expect(questions()).toEqual(["aaaa 2", "aaaa 3"]);
+  });
+
+  test("begins anew where that revision is gone", async () => {
+    const { hub, state, questions } = await startRevisions();
+    state.refuses = "2";
+    await failureOf(hub, PARTS);
+    state.refuses = "";
+    state.gone = true;
+    questions();
+    expect(isModel(await hub.fetch(PARTS))).toBe(true);
+    expect(questions()).toEqual(["aaaa 2", "main 1", "bbbb 2", "bbbb 3"]);
+  });
+});
+
+test("a hub that knows no HEAD is one", async () => {
+  const hub = await startHub({ head: (response) => response.socket?.destroy() });
+  expect(isModel(await hub.fetch(NAME))).toBe(true);
+});
+
 describe("a name", () => {
   /** A hub that lists this file for every tag. */
   const listing = (rfilename: unknown) =>

@@ -71,15 +71,22 @@ export const serving =
  * bytes that have come.
  */
 export async function startTestHub(
-  answers: { hub?: Answer; storage?: RequestListener; onProgress?: (doneBytes: number) => void } = {},
+  answers: {
+    hub?: Answer;
+    storage?: RequestListener;
+    head?: (response: ServerResponse) => unknown;
+    onProgress?: (doneBytes: number) => void;
+  } = {},
 ): Promise<TestHub> {
   const asked: Asked[] = [];
   const listen = async (at: Asked["at"], answer: RequestListener): Promise<Server> => {
     const server = createServer((request, response) => {
       const { authorization, range } = request.headers;
+      if (request.method === "HEAD") return (answers.head ?? ((head) => head.end()))(response);
       // The question whether there is a hub at all is none about a file.
-      if (request.method !== "HEAD") asked.push({ at, path: request.url ?? "", range, authorization });
-      return request.method === "HEAD" ? response.end() : answer(request, response);
+      if (request.url === "/") return response.end();
+      asked.push({ at, path: request.url ?? "", range, authorization });
+      return answer(request, response);
     });
     server.listen(0, "127.0.0.1");
     await once(server, "listening");
