@@ -1,5 +1,6 @@
 /** An engine without a model that answers `tokenize` in ways that probe the transport. */
 import { setImmediate } from "node:timers";
+import { fakeFacts } from "../../../engine/fake/facts.ts";
 import type { EngineFactory } from "../../../engine/process/serve.ts";
 import type { EngineEvent } from "../../../engine/protocol.ts";
 
@@ -58,38 +59,19 @@ function answer(
 }
 
 function probeFacts(): Extract<EngineEvent, { type: "loaded" }>["facts"] {
+  const sizes = { slots: 1, contextTokens: 0, prefillChunk: 1, batchTokens: 1, itlTargetMs: 1, adapters: [] };
   return {
+    ...fakeFacts(sizes),
     name: "probe",
-    architecture: "probe",
-    parameters: 0,
-    sizeBytes: 0,
-    embeddingLength: 0,
-    trainContextTokens: 0,
-    contextTokens: 0,
-    slots: 1,
-    batchTokens: 1,
-    prefillChunk: 1,
-    itlTargetMs: 1,
-    threads: 1,
-    device: "none",
-    gpu: "off",
-    gpuLayers: 0,
-    flashAttention: false,
-    contextBytes: 0,
     loadMs: 0,
-    fingerprint: "0000000000",
     chatTemplate: undefined,
     vocabSize: PROBE_VOCAB_SIZE,
     tokenBytes: Uint8Array.from({ length: PROBE_VOCAB_SIZE }, (_, index) => index % 256),
     tokenOffsets: Uint32Array.from({ length: PROBE_VOCAB_SIZE + 1 }, (_, index) => index),
     tokenAttributes: new Uint16Array(PROBE_VOCAB_SIZE).fill(4),
     endTokens: [0],
-    bosToken: undefined,
     eosToken: 0,
-    addBos: false,
-    fim: undefined,
     embeddings: undefined,
     ranking: false,
-    generates: true,
   };
 }

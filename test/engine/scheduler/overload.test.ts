@@ -99,18 +99,13 @@ describe("three times as many requests as can be served", () => {
     [{ owner: "a", atMs: Array.from({ length: 1000 }, () => 0), ...WORK }],
     UNTIL_MS,
   ).filter(({ ttftMs }) => ttftMs !== undefined).length;
-  const seen = simulate(
-    schedulerState(sizes),
-    [
-      {
-        owner: "a",
-        atMs: arrivals(3 * full, UNTIL_MS / (3 * full), 7),
-        ...WORK,
-        firstTokenWithinMs: WITHIN_MS,
-      },
-    ],
-    UNTIL_MS,
-  );
+  const traffic: Traffic = {
+    owner: "a",
+    atMs: arrivals(3 * full, UNTIL_MS / (3 * full), 7),
+    ...WORK,
+    firstTokenWithinMs: WITHIN_MS,
+  };
+  const seen = simulate(schedulerState(sizes), [traffic], UNTIL_MS);
   const settled = seen.filter(({ arrivalMs }) => arrivalMs < UNTIL_MS - WITHIN_MS);
   const refused = seen.flatMap(({ refusal }) => refusal ?? []);
 
@@ -135,19 +130,7 @@ describe("three times as many requests as can be served", () => {
   });
 
   describe("who come back when they are told to", () => {
-    const returning = simulate(
-      schedulerState(sizes),
-      [
-        {
-          owner: "a",
-          atMs: arrivals(3 * full, UNTIL_MS / (3 * full), 7),
-          ...WORK,
-          firstTokenWithinMs: WITHIN_MS,
-          returns: true,
-        },
-      ],
-      4 * UNTIL_MS,
-    );
+    const returning = simulate(schedulerState(sizes), [{ ...traffic, returns: true }], 4 * UNTIL_MS);
 
     test("nine tenths of what can be served is served in time, and nobody for nothing", () => {
       const whileArriving = returning.filter(
