@@ -60,10 +60,11 @@ async function runPolicies(options: SimulateOptions, output: BenchOutput): Promi
 }
 
 async function runReplay(file: string, options: SimulateOptions, output: BenchOutput): Promise<object> {
-  const result = replay(await readTimeline(file), options.objective);
+  const other = options.replayDevice === undefined ? undefined : await openDevice(options);
+  const result = replay(await readTimeline(file), options.objective, other?.model);
   printLines(output, formatReplay(result));
-  const { fitted, errors, real, simulated } = result;
-  return { device: fitted.device, calls: errors, real, simulated, compared: compared(real, simulated) };
+  const { device, errors, real, simulated } = result;
+  return { device, calls: errors, real, simulated, compared: compared(real, simulated) };
 }
 
 async function writeJson(

@@ -13,6 +13,7 @@ export interface Objective {
 export interface Percentiles {
   readonly mean: number | undefined;
   readonly p50: number | undefined;
+  readonly p90: number | undefined;
   readonly p95: number | undefined;
   readonly p99: number | undefined;
   readonly max: number | undefined;
@@ -187,6 +188,7 @@ function percentiles(histogram: Histogram): Percentiles {
   return {
     mean: histogram.mean,
     p50: histogram.percentile(0.5),
+    p90: histogram.percentile(0.9),
     p95: histogram.percentile(0.95),
     p99: histogram.percentile(0.99),
     max: histogram.max,

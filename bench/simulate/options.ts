@@ -14,6 +14,8 @@ export interface SimulateOptions {
   readonly seeds: number;
   /** A named device or a recording to fit one to. */
   readonly device: string;
+  /** The same, where it is given for a replay. */
+  readonly replayDevice: string | undefined;
   readonly costRatio: number | undefined;
   /** Standard deviation of the logarithm of call times. */
   readonly noise: number;
@@ -34,7 +36,7 @@ interface RawOptions {
   readonly policy?: readonly Policy[];
   readonly requests: number;
   readonly seeds: number;
-  readonly device: string;
+  readonly device?: string;
   readonly costRatio?: number;
   readonly noise: number;
   readonly rate?: number;
@@ -69,7 +71,8 @@ export function parseSimulateOptions(argv: readonly string[]): SimulateOptions {
     policies: raw.policy ?? DEFAULT_POLICIES.map(policyOf),
     requests: raw.requests,
     seeds: raw.seeds,
-    device: raw.device,
+    device: raw.device ?? "cpu",
+    replayDevice: raw.device,
     costRatio: raw.costRatio,
     noise: raw.noise,
     rate: raw.rate,
@@ -93,7 +96,7 @@ function createCommand(): Command {
     .option("--policy <policy>", `repeatable; ${POLICY_HELP} (default: balanced and baseline)`, addPolicy)
     .option("--requests <n>", "requests of a trace", whole(1, 100_000_000), 1000)
     .option("--seeds <n>", "traces of each workload, of seeds 1 to n", whole(1, 1000), 5)
-    .option("--device <name>", "cpu, gpu, or a file from /debug/timeline to fit one to", "cpu")
+    .option("--device <name>", "cpu (default), gpu, or a file from /debug/timeline to fit one to")
     .option("--cost-ratio <a/b>", "cost of a device pass over that of one more slot in it", above(0, 10_000))
     .option("--noise <sd>", "standard deviation of the logarithm of call times", from(0, 2), 0.05)
     .addOption(new Option("--rate <per second>", "arrivals").argParser(above(0, 1e6)).conflicts("load"))
@@ -104,7 +107,10 @@ function createCommand(): Command {
     .option("--osl <tokens>", "answer length of the workload `closed`", whole(1, 1_000_000), 128)
     .option("--ttft <ms>", "objective: longest time to the first token", duration, 2000)
     .option("--itl <ms>", "objective: longest time between tokens, on average over a request", duration, 200)
-    .option("--replay <file>", "play a recording from /debug/timeline again and compare with what happened")
+    .option(
+      "--replay <file>",
+      "play a recording from /debug/timeline again and compare with what happened; with --device on that",
+    )
     .option("--check", "check the scheduler's invariants in every step")
     .option("--json <file>", "write the results there; - makes them the last line of stdout")
     .addHelpText(

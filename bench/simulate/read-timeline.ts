@@ -91,6 +91,10 @@ export interface Recording extends Timeline {
   };
 }
 
+export function deviceName({ model }: Recording): string {
+  return `${model.name}, ${model.device}`;
+}
+
 /** @throws {Error} When there is no such file, or it is no recording. */
 export async function readTimeline(path: string): Promise<Recording> {
   const { size } = await stat(path);

@@ -1,18 +1,26 @@
 /**
  * Plays a recording again in the simulator and says how far it is from what happened.
  *
- * The device is fitted to every other call and judged by those between, because machines change their speed; how fast the
- * machine was at each moment is taken from the former. Prompts are made up so that they share what
- * their originals were seen to share.
+ * By default the device is fitted to every other call and judged by those between, because machines change their speed, and
+ * the whole run is simulated on a machine that is as fast at each moment as it was: that judges the scheduler's
+ * simulation. With a device that was fitted to another recording nothing but arrivals, lengths and shared prefixes is taken from this
+ * one: that is a prediction. Prompts are made up so that they share what their originals were seen to share.
  */
 import { beginsAnew, callEntries, fitDevice, modelledMs } from "../../engine/simulate/fit-device.ts";
-import type { FittedDevice } from "../../engine/simulate/fit-device.ts";
-import { simulate } from "../../engine/simulate/simulator.ts";
-import type { LiveRequest, SimulatedRequest, TokenRun } from "../../engine/simulate/simulator.ts";
+import type { DeviceModel } from "../../engine/simulate/device.ts";
+import { newcomer, simulate } from "../../engine/simulate/simulator.ts";
+import type {
+  LiveRequest,
+  SimulatedRequest,
+  SimulationOptions,
+  TokenRun,
+} from "../../engine/simulate/simulator.ts";
 import { ADMISSION_NUMBERS } from "../../engine/timeline.ts";
 import type { RecordedCall, RecordedRequest, RecordedStep } from "../../engine/timeline.ts";
 import { Collector } from "./collector.ts";
 import type { Objective, SimulationReport } from "./collector.ts";
+import { asFastAs } from "./machine-speed.ts";
+import { deviceName } from "./read-timeline.ts";
 import type { Recording } from "./read-timeline.ts";
 
 export interface CallErrors {
@@ -26,7 +34,9 @@ export interface CallErrors {
 }
 
 export interface Replay {
-  readonly fitted: FittedDevice;
+  readonly device: DeviceModel;
+  /** Calls of this recording that it was fitted to. */
+  readonly learnt: number;
   /** Of the calls that the device was not fitted to. */
   readonly errors: readonly CallErrors[];
   readonly real: SimulationReport;
@@ -35,26 +45,49 @@ export interface Replay {
   readonly guessingShare: number;
 }
 
-/** @throws {RangeError} When the recording is too short, or begins in the middle of what it tells of. */
-export function replay(recording: Recording, objective: Objective): Replay {
+/**
+ * @param other A device that was fitted to another recording.
+ * @throws {RangeError} When the recording is too short, or begins in the middle of what it tells of.
+ */
+export function replay(recording: Recording, objective: Objective, other?: DeviceModel): Replay {
   const steps = fromFresh(recording.steps);
-  const { learnt, kept } = everyOther(steps.flatMap((step) => step.calls));
-  const fitted = fitDevice(`${recording.model.name}, ${recording.model.device}`, recording, steps, learnt);
+  const calls = steps.flatMap((step) => step.calls);
   const trace = traceOf(recording, steps);
-  const originMs = firstArrivalMs(recording, steps);
-  const noise = (nowMs: number): number => speedAt(fitted, nowMs + originMs);
+  const { device, learnt, kept, lasts } =
+    other === undefined
+      ? ownDevice(recording, steps, calls)
+      : { device: other, learnt: 0, kept: calls, lasts: unchanged };
   const collector = new Collector(objective);
   const config = { ...recording.config, speculate: false };
-  const totals = simulate(trace, { config, device: fitted.device, noise, check: false }, collector);
-  const calls = steps.flatMap((step) => step.calls);
+  const totals = simulate(trace, { config, device, lasts, check: false }, collector);
   const decodes = calls.filter(({ kind }) => kind === "decode");
   return {
-    fitted,
-    errors: callErrors(kept, fitted),
+    device,
+    learnt,
+    errors: callErrors(kept, device),
     real: realReport(steps, trace, recording, objective),
     simulated: collector.report(totals),
     guessingShare: decodes.filter(({ drafts }) => drafts > 0).length / Math.max(1, decodes.length),
   };
+}
+
+/** On the average machine of the other recording. */
+const unchanged: SimulationOptions["lasts"] = (_nowMs, ms) => ms;
+
+function ownDevice(
+  recording: Recording,
+  steps: readonly RecordedStep[],
+  calls: readonly RecordedCall[],
+): {
+  readonly device: DeviceModel;
+  readonly learnt: number;
+  readonly kept: readonly RecordedCall[];
+  readonly lasts: SimulationOptions["lasts"];
+} {
+  const { learnt, kept } = everyOther(calls);
+  const fitted = fitDevice(deviceName(recording), recording, steps, learnt);
+  const lasts = asFastAs(fitted.speed, firstArrivalMs(recording, steps));
+  return { device: fitted.device, learnt: fitted.calls, kept, lasts };
 }
 
 /** When the first of the requests came that are played. */
@@ -67,17 +100,6 @@ function admittedIn(steps: readonly RecordedStep[]): Set<number> {
   return new Set(steps.flatMap(({ admitted }) => admitted.filter((_, i) => i % ADMISSION_NUMBERS === 0)));
 }
 
-/** Of the call that began last before, or of the first one. */
-function speedAt({ speed }: FittedDevice, atMs: number): number {
-  let [from, to] = [0, speed.length];
-  while (to - from > 1) {
-    const middle = (from + to) >> 1;
-    if ((speed[middle]?.atMs ?? Infinity) <= atMs) from = middle;
-    else to = middle;
-  }
-  return speed[from]?.ratio ?? 1;
-}
-
 /** Of each kind by itself, so that no rhythm of the steps decides which are taken. */
 function everyOther(calls: readonly RecordedCall[]): { learnt: RecordedCall[]; kept: RecordedCall[] } {
   const [learnt, kept]: [RecordedCall[], RecordedCall[]] = [[], []];
@@ -88,7 +110,7 @@ function everyOther(calls: readonly RecordedCall[]): { learnt: RecordedCall[]; k
   return { learnt, kept };
 }
 
-function callErrors(recorded: readonly RecordedCall[], { device }: FittedDevice): CallErrors[] {
+function callErrors(recorded: readonly RecordedCall[], device: DeviceModel): CallErrors[] {
   const calls = recorded.filter(({ ms, drafts }) => ms !== undefined && drafts === 0);
   return (["decode", "prefill"] as const).map((kind) => {
     const own = calls.filter((call) => call.kind === kind);
@@ -187,17 +209,8 @@ function realReport(
     if (!playable.has(record.request)) continue;
     const spec = specs.shift();
     if (spec === undefined) break;
-    const request: LiveRequest = {
-      spec: { ...spec, arrivalMs: record.arrivalMs - originMs },
-      id: record.id,
-      promptTokens: record.promptTokens,
-      admittedMs: undefined,
-      firstTokenMs: undefined,
-      lastTokenMs: undefined,
-      outputTokens: 0,
-      cachedTokens: 0,
-      scheduled: undefined,
-    };
+    const arrivalMs = record.arrivalMs - originMs;
+    const request = newcomer({ ...spec, arrivalMs }, record.id, record.promptTokens);
     collector.arrived(request);
     live.set(record.request, { record, request });
   }

@@ -104,11 +104,12 @@ function difference(
   return `  ${name.padEnd(17)}${showEstimate(change).padStart(20)}${verdict}`;
 }
 
-export function formatReplay({ fitted, errors, real, simulated, guessingShare }: Replay): string[] {
-  const { device } = fitted;
+export function formatReplay({ device, learnt, errors, real, simulated, guessingShare }: Replay): string[] {
   return [
-    `device ${device.name}, fitted to ${fitted.calls} calls, every other one`,
-    `the calls between them${"".padEnd(10)}${["calls", "real ms", "model ms", "error", "planner's error"].map((head) => head.padStart(16)).join("")}`,
+    learnt > 0
+      ? `device ${device.name}, fitted to ${learnt} calls, every other one`
+      : `device ${device.name}, fitted to another recording`,
+    `${(learnt > 0 ? "the calls between them" : "the calls of this one").padEnd(32)}${["calls", "real ms", "model ms", "error", "planner's error"].map((head) => head.padStart(16)).join("")}`,
     ...errors.filter(({ calls }) => calls > 0).map(formatErrors),
     "",
     `${"the whole run".padEnd(20)}${["real", "simulated", "error"].map((head) => head.padStart(12)).join("")}`,
@@ -141,7 +142,7 @@ export function compared(
   simulated: SimulationReport,
 ): { readonly name: string; readonly a: number; readonly b: number }[] {
   const times = (name: string, pick: (report: SimulationReport) => Percentiles) =>
-    (["mean", "p50", "p95"] as const).map((key) => ({
+    (["mean", "p50", "p90", "p99"] as const).map((key) => ({
       name: `${name} ${key} ms`,
       valueOf: (report: SimulationReport) => pick(report)[key],
     }));

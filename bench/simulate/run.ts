@@ -5,13 +5,14 @@ import { DEVICES, passMs, withCostRatio } from "../../engine/simulate/device.ts"
 import type { DeviceModel } from "../../engine/simulate/device.ts";
 import { fitDevice } from "../../engine/simulate/fit-device.ts";
 import { simulate } from "../../engine/simulate/simulator.ts";
+import type { SimulationOptions } from "../../engine/simulate/simulator.ts";
 import { deriveSeed } from "../rng.ts";
 import { Collector } from "./collector.ts";
 import type { SimulationReport } from "./collector.ts";
 import type { SimulateOptions } from "./options.ts";
 import type { Policy } from "./policies.ts";
 import { createDraws } from "./random.ts";
-import { readTimeline } from "./read-timeline.ts";
+import { deviceName, readTimeline } from "./read-timeline.ts";
 import { closedWorkload, WORKLOADS } from "./workloads.ts";
 import type { Workload } from "./workloads.ts";
 
@@ -41,7 +42,7 @@ export async function openDevice(options: SimulateOptions): Promise<SimulatedDev
   const model =
     recording === undefined
       ? DEVICES[named ?? "cpu"]
-      : fitDevice(`${recording.model.name}, ${recording.model.device}`, recording, recording.steps).device;
+      : fitDevice(deviceName(recording), recording, recording.steps).device;
   return {
     model: options.costRatio === undefined ? model : withCostRatio(model, options.costRatio),
     config: {
@@ -85,7 +86,7 @@ export function runWorkload(
         {
           config: withKnobs(config, policyKnobs(policy, name)),
           device: model,
-          noise: noiseOf(options.noise, deriveSeed(seed, 1)),
+          lasts: noiseOf(options.noise, deriveSeed(seed, 1)),
           check: options.check,
         },
         collector,
@@ -121,8 +122,8 @@ function requestsPerSecond(
   return 1000 / (prefillMs + (output * stepMs) / slots);
 }
 
-function noiseOf(sd: number, seed: number): () => number {
+function noiseOf(sd: number, seed: number): SimulationOptions["lasts"] {
   const draws = createDraws(seed);
   // With a mean of 1.
-  return sd === 0 ? () => 1 : () => Math.exp(sd * draws.normal() - (sd * sd) / 2);
+  return (_nowMs, ms) => (sd === 0 ? ms : ms * Math.exp(sd * draws.normal() - (sd * sd) / 2));
 }

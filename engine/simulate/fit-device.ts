@@ -7,13 +7,17 @@ import type { DeviceModel } from "./device.ts";
 
 export interface FittedDevice {
   readonly device: DeviceModel;
-  /**
-   * Observed over modelled time of each call it was fitted to, by time: how much slower or faster the machine was at
-   * that moment than on average.
-   */
-  readonly speed: readonly { readonly atMs: number; readonly ratio: number }[];
+  /** By time: how much slower or faster the machine was than on average, in each call of the recording. */
+  readonly speed: readonly SpeedSpan[];
   /** Calls it was fitted to. */
   readonly calls: number;
+}
+
+/** Observed over modelled time of a call, and when it ran. */
+export interface SpeedSpan {
+  readonly fromMs: number;
+  readonly toMs: number;
+  readonly ratio: number;
 }
 
 /** Each entry of a recorded call. */
@@ -44,7 +48,7 @@ export function fitDevice(
   steps: readonly RecordedStep[],
   learnFrom: readonly RecordedCall[] = steps.flatMap((step) => step.calls),
 ): FittedDevice {
-  const calls = learnFrom.filter(({ ms, drafts }) => ms !== undefined && drafts === 0);
+  const calls = learnFrom.filter(isPlain);
   const decodes = calls.filter(({ kind }) => kind === "decode");
   const prefills = calls.filter(({ kind }) => kind === "prefill");
   if (decodes.length < LEAST_CALLS)
@@ -55,10 +59,7 @@ export function fitDevice(
     prefills.length < LEAST_CALLS
       ? [cost.prefillCallMs * cost.prefillScale, cost.prefillTokenMs * cost.prefillScale, 0]
       : fitted(prefills, prefillFeatures);
-  const sample = nonNegativeLeastSquares(
-    decodes.map((call) => [1, callEntries(call).filter(({ request }) => request !== -1).length]),
-    decodes.map(({ sampleMs }) => sampleMs),
-  );
+  const sample = fitted(decodes, drawFeatures, ({ sampleMs }) => sampleMs);
   const [eachPass = 0, ofTable = 0, decodeCellsMs = 0] = decode;
   const device: DeviceModel = {
     name,
@@ -72,11 +73,22 @@ export function fitDevice(
     sampleTokenMs: sample[1] ?? 0,
     stepMs: stepOverheadMs(steps),
   };
-  const speed = calls
-    .map((call) => ({ atMs: call.startMs, ratio: (call.ms ?? 0) / Math.max(1e-6, modelledMs(device, call)) }))
-    .sort((a, b) => a.atMs - b.atMs);
+  const speed = steps
+    .flatMap((step) => step.calls)
+    .filter(isPlain)
+    .map((call): SpeedSpan => {
+      const { startMs, ms = 0 } = call;
+      return { fromMs: startMs, toMs: startMs + ms, ratio: ms / Math.max(1e-6, modelledMs(device, call)) };
+    })
+    .sort((a, b) => a.fromMs - b.fromMs);
   return { device, speed, calls: calls.length };
 }
+
+/** What takes longer than so many times what is modelled was held up by the machine, and tells nothing of calls like it. */
+export const STALLED = 2;
+
+/** Between the others, which are longest, the machine may have been elsewhere. */
+const USUAL_STEPS = 0.99;
 
 /** Fewer say nothing about a line. */
 const LEAST_CALLS = 10;
@@ -92,15 +104,37 @@ export function modelledMs(device: DeviceModel, call: RecordedCall): number {
   return features.reduce((sum, feature, i) => sum + feature * (coefficients[i] ?? 0), 0);
 }
 
-/** The best coefficients, stretched so that the sum of all times comes out right. */
-function fitted(calls: readonly RecordedCall[], featuresOf: (call: RecordedCall) => number[]): number[] {
-  const rows = calls.map(featuresOf);
-  const observed = calls.map(({ ms = 0 }) => ms);
-  const coefficients = nonNegativeLeastSquares(rows, observed);
-  let modelled = 0;
-  for (const row of rows) row.forEach((feature, i) => (modelled += feature * (coefficients[i] ?? 0)));
-  const total = observed.reduce((sum, ms) => sum + ms, 0);
-  return coefficients.map((coefficient) => (modelled > 0 ? (coefficient * total) / modelled : coefficient));
+/** Calls that have come to their end, without guesses, which take what their texts make of them. */
+function isPlain({ ms, drafts }: RecordedCall): boolean {
+  return ms !== undefined && drafts === 0;
+}
+
+/**
+ * The coefficients with the least sum of squared relative errors, so that one call that the machine held up for seconds is
+ * one call of many; then stretched so that the sum of all times comes out right but for such calls.
+ */
+function fitted(
+  calls: readonly RecordedCall[],
+  featuresOf: (call: RecordedCall) => number[],
+  timeOf: (call: RecordedCall) => number = ({ ms = 0 }) => ms,
+): number[] {
+  const seen = calls
+    .map((call) => ({ features: featuresOf(call), ms: timeOf(call) }))
+    .filter(({ ms }) => ms > 0);
+  const coefficients = nonNegativeLeastSquares(
+    seen.map(({ features, ms }) => features.map((feature) => feature / ms)),
+    seen.map(() => 1),
+  );
+  let [modelled, observed] = [0, 0];
+  for (const { features, ms } of seen) {
+    const model = features.reduce((sum, feature, i) => sum + feature * (coefficients[i] ?? 0), 0);
+    if (ms > STALLED * model) continue;
+    modelled += model;
+    observed += ms;
+  }
+  return coefficients.map((coefficient) =>
+    modelled > 0 ? (coefficient * observed) / modelled : coefficient,
+  );
 }
 
 /** Passes, their times by a table of widths, and blocks of cells that slots read. */
@@ -123,17 +157,23 @@ function prefillFeatures(call: RecordedCall): number[] {
   return [1, tokens, cells];
 }
 
-/** Time between the beginnings of steps that follow each other at once, less what their calls took. */
+/** One for the call, and one for each token that is drawn. */
+function drawFeatures(call: RecordedCall): number[] {
+  return [1, callEntries(call).filter(({ request }) => request !== -1).length];
+}
+
+/** Time between the beginnings of steps that follow each other at once, less what their calls took, but for stalls. */
 function stepOverheadMs(steps: readonly RecordedStep[]): number {
-  let [sum, count] = [0, 0];
+  const times: number[] = [];
   steps.forEach((step, i) => {
     const following = steps[i + 1];
     if (following === undefined || beginsAnew(following)) return;
     const busyMs = step.calls.reduce((ms, call) => ms + (call.ms ?? 0) + call.sampleMs, step.sideMs);
-    sum += Math.max(0, following.startMs - step.startMs - busyMs);
-    count += 1;
+    times.push(Math.max(0, following.startMs - step.startMs - busyMs));
   });
-  return count === 0 ? 0 : sum / count;
+  times.sort((a, b) => a - b);
+  const usual = times.slice(0, Math.ceil(times.length * USUAL_STEPS));
+  return usual.reduce((sum, ms) => sum + ms, 0) / Math.max(1, usual.length);
 }
 
 /** Whether nobody who runs in this step ran before it: the engine may have been idle. */

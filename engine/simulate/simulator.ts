@@ -68,6 +68,21 @@ export interface LiveRequest {
   scheduled: ScheduledRequest | undefined;
 }
 
+/** A request that has just come. */
+export function newcomer(spec: SimulatedRequest, id: string, promptTokens: number): LiveRequest {
+  return {
+    spec,
+    id,
+    promptTokens,
+    admittedMs: undefined,
+    firstTokenMs: undefined,
+    lastTokenMs: undefined,
+    outputTokens: 0,
+    cachedTokens: 0,
+    scheduled: undefined,
+  };
+}
+
 /** Receives what happens, in order of time. */
 export interface SimulationObserver {
   arrived(request: LiveRequest, nowMs: number): void;
@@ -82,8 +97,8 @@ export interface SimulationObserver {
 export interface SimulationOptions {
   readonly config: SchedulerConfig;
   readonly device: DeviceModel;
-  /** By what a call that begins now takes longer than the device model says; 1 is not at all. */
-  readonly noise: (nowMs: number) => number;
+  /** How long a call takes that begins now, and of which the device model says `ms`. */
+  readonly lasts: (nowMs: number, ms: number) => number;
   /** Whether every plan and state is checked. */
   readonly check: boolean;
 }
@@ -157,7 +172,7 @@ class Simulation {
       if (plan.calls[0]?.kind === "decode" && givesWay(this.#state, planned, this.#nowMs)) break;
       const call = wantedCall(this.#state, planned);
       if (call === undefined) continue;
-      const ms = (callMs(device, call) + copies * device.copyMs) * this.#options.noise(this.#nowMs);
+      const ms = this.#options.lasts(this.#nowMs, callMs(device, call) + copies * device.copyMs);
       copies = 0;
       this.#nowMs += ms;
       completeCall(this.#state, call, ms);
@@ -215,17 +230,7 @@ class Simulation {
   #submit(spec: SimulatedRequest): void {
     const id = String(this.#serial++);
     const prompt = promptOf(spec.prompt);
-    const live: LiveRequest = {
-      spec,
-      id,
-      promptTokens: prompt.length,
-      admittedMs: undefined,
-      firstTokenMs: undefined,
-      lastTokenMs: undefined,
-      outputTokens: 0,
-      cachedTokens: 0,
-      scheduled: undefined,
-    };
+    const live = newcomer(spec, id, prompt.length);
     this.#observer.arrived(live, this.#nowMs);
     this.#live.set(id, live);
     try {

@@ -168,7 +168,7 @@ function run(trace: readonly SimulatedRequest[], knobs: Partial<SchedulerConfig>
   const ends: LiveRequest[] = [];
   const { endMs } = simulate(
     trace,
-    { config, device: DEVICES.cpu, noise: () => 1, check: true },
+    { config, device: DEVICES.cpu, lasts: (_nowMs, ms) => ms, check: true },
     {
       arrived: () => undefined,
       admitted: () => undefined,

@@ -4,7 +4,7 @@ import { NO_TURNS } from "../../../engine/scheduler/adapter-turns.ts";
 import { FlightRecorder } from "../../../engine/flight-recorder.ts";
 import { defaultConfig } from "../../../engine/simulate/config.ts";
 import { callMs, DEVICES, measuredCosts, passMs, straightPasses } from "../../../engine/simulate/device.ts";
-import { fitDevice, modelledMs } from "../../../engine/simulate/fit-device.ts";
+import { fitDevice, modelledMs, STALLED } from "../../../engine/simulate/fit-device.ts";
 import { nonNegativeLeastSquares } from "../../../engine/simulate/least-squares.ts";
 import { createState } from "../../../engine/scheduler/transitions.ts";
 import type { PlannedCall, PlannedEntry } from "../../../engine/scheduler/types.ts";
@@ -87,6 +87,19 @@ test("costs of passes, cells, prompts and draws are told apart", () => {
   expect(Math.min(...speed.map(({ ratio }) => ratio))).toBeGreaterThan(0.95);
   for (const made of steps.flatMap((step) => step.calls))
     expect(modelledMs(device, made) / (made.ms ?? 0)).toBeCloseTo(1, 1);
+});
+
+test("a call that the machine held up for seconds says nothing of calls like it", () => {
+  const timeline = recording();
+  const plain = fitDevice("plain", timeline, timeline.steps).device;
+  const steps = timeline.steps.map((step, i) => ({
+    ...step,
+    calls: step.calls.map((made) => (i === 20 || i === 21 ? { ...made, ms: (made.ms ?? 0) + 5000 } : made)),
+  }));
+  const { device, speed } = fitDevice("held up", timeline, steps);
+  for (const width of [1, 3, 8]) expect(passMs(device, width) / passMs(plain, width)).toBeCloseTo(1, 1);
+  expect(device.prefillTokenMs / plain.prefillTokenMs).toBeCloseTo(1, 1);
+  expect(speed.filter(({ ratio }) => ratio > STALLED)).toHaveLength(2);
 });
 
 test("a recording without enough calls is refused", () => {
