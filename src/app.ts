@@ -1,6 +1,7 @@
 /** The HTTP application: which path is answered by whom, and what every request passes on its way. */
 import { Hono } from "hono";
 import type { HonoRequest } from "hono";
+import { isMessagesPath, messageErrorReply } from "./anthropic/error-reply.ts";
 import type { AppDeps } from "./deps.ts";
 import { errorReply } from "./http/reply.ts";
 import { answerCors, guardHost, guardOrigin } from "./middleware/browser-guard.ts";
@@ -16,6 +17,7 @@ import { health, live, ready, version } from "./routes/health.ts";
 import { metrics, props, slots } from "./routes/inspect.ts";
 import { loraAdapters } from "./routes/lora-adapters.ts";
 import { getModel, listModels } from "./routes/models.ts";
+import { countMessageTokens, createMessage } from "./routes/messages.ts";
 import { infill, nativeCompletion } from "./routes/native-completion.ts";
 import { openApi } from "./routes/openapi.ts";
 import { cancelRequest, changeRequest, getRequest, listRequests } from "./routes/requests.ts";
@@ -41,6 +43,8 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["POST", "/completions", completions],
   ["POST", "/completion", nativeCompletion],
   ["POST", "/infill", infill],
+  ["POST", "/messages", createMessage],
+  ["POST", "/messages/count_tokens", countMessageTokens],
   ["POST", "/responses", createResponse],
   ["POST", "/responses/input_tokens", countInputTokens],
   ["GET", "/responses/:id", getResponse],
@@ -75,8 +79,8 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
 /** Opens no socket and starts no timer; give its `fetch` to a server. */
 export function createApp(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>({ getPath: (request) => routedPath(request.url) });
-  app.onError((error, c) => errorReply(toApiError(error, c, deps)));
-  app.notFound((c) => errorReply(noteError(c, unknownUrl(c.req))));
+  app.onError((error, c) => replyTo(c, toApiError(error, c, deps)));
+  app.notFound((c) => replyTo(c, noteError(c, unknownUrl(c.req))));
   app.use(writeBody);
   app.use(observeRequest(deps));
   app.use(guardHost(deps.config));
@@ -85,7 +89,7 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   app.use(authenticate(deps.config));
   for (const [method, path, handler] of ROUTES) app.on(method, path, (c) => handler(c, deps));
   for (const [path, methods] of methodsByPath()) {
-    app.all(path, (c) => errorReply(noteError(c, methodNotAllowed(c.req, methods))));
+    app.all(path, (c) => replyTo(c, noteError(c, methodNotAllowed(c.req, methods))));
   }
   return app;
 }
@@ -99,6 +103,12 @@ export function routedPath(url: string): string {
   const path = start === -1 ? "/" : (/^[^?#]*/.exec(url.slice(start))?.[0] ?? "/");
   const collapsed = path.replace(/\/{2,}/g, "/").replace(/(?<=.)\/$/, "");
   return /^\/v1(?=\/)/.test(collapsed) ? collapsed.slice("/v1".length) : collapsed;
+}
+
+/** In the shape that the clients of a path read. */
+function replyTo(c: AppContext, error: ApiError): Response {
+  if (isMessagesPath(c.req.path)) return messageErrorReply(error, c.get("requestId"));
+  return errorReply(error);
 }
 
 function toApiError(error: Error, c: AppContext, deps: AppDeps): ApiError {

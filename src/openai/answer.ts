@@ -23,17 +23,27 @@ export interface StreamHooks {
   readonly onFailure: (error: unknown) => void;
 }
 
+/** How a stream of frames ends. */
+export interface StreamFraming {
+  /** Behind the last frame; "" where the last event says enough. */
+  readonly done: string;
+  readonly failure: (error: ApiError) => string;
+}
+
+const OPENAI_FRAMING: StreamFraming = { done: DONE_FRAME, failure: (error) => sseFrame(error.body) };
+
 /** Writes one event as the `data:` frames of its endpoint; "" for an event that shows nothing. */
 export type EventWriter = (event: ChoiceEvent) => string;
 
 /**
- * The frames of a whole stream: the events, `[DONE]`, the end. A failure becomes an error frame, because a
+ * The frames of a whole stream: the events, by default `[DONE]`, the end. A failure becomes an error frame, because a
  * stream that just ends looks like a complete answer. Never throws.
  */
 export async function* streamFrames(
   events: AsyncIterable<ChoiceEvent>,
   write: EventWriter,
   hooks: StreamHooks,
+  framing: StreamFraming = OPENAI_FRAMING,
 ): AsyncGenerator<string, void, void> {
   let finished = false;
   try {
@@ -42,7 +52,7 @@ export async function* streamFrames(
         finished = true;
         hooks.onFinish(event.usage);
         // One write, so that the end follows at once.
-        yield write(event) + DONE_FRAME;
+        yield write(event) + framing.done;
       } else {
         const frames = write(event);
         if (frames !== "") yield frames;
@@ -51,7 +61,7 @@ export async function* streamFrames(
   } catch (error) {
     hooks.onFailure(error);
     const shown = error instanceof ApiError ? error : internalError();
-    yield sseFrame(shown.body) + DONE_FRAME;
+    yield framing.failure(shown) + framing.done;
     return;
   }
   if (!finished) hooks.onFailure(undefined);

@@ -116,6 +116,12 @@ export class ApiError extends Error {
     return new ApiError(this.code, this.message, param, this.#extra);
   }
 
+  /** The same error in other words: those of a dialect that has other names. */
+  reworded(words: (text: string) => string): ApiError {
+    const param = this.param === undefined ? undefined : words(this.param);
+    return new ApiError(this.code, words(this.message), param, this.#extra);
+  }
+
   get status(): number {
     return KINDS[this.code].status;
   }

@@ -4,7 +4,7 @@ import type { Choices, FinishedAnswer } from "../choices.ts";
 import type { GenerationUsage } from "../generation-events.ts";
 import { jsonReply } from "../http/reply.ts";
 import { streamFrames } from "../openai/answer.ts";
-import type { EventWriter } from "../openai/answer.ts";
+import type { EventWriter, StreamFraming, StreamHooks } from "../openai/answer.ts";
 import { ApiError, internalError } from "../openai/api-error.ts";
 import type { AppContext } from "./env.ts";
 import { eventStream } from "./event-stream.ts";
@@ -16,6 +16,13 @@ export interface AnswerPlan {
   readonly ignoredFields: readonly string[];
   readonly write: EventWriter;
   readonly body: (answer: FinishedAnswer) => object;
+  /** Headers beside those that every answer has. */
+  readonly headers?: Readonly<Record<string, string>>;
+  /** OpenAI's by default. */
+  readonly framing?: StreamFraming & {
+    /** Writes what is sent in silence; without it, it is a comment. */
+    readonly keepAlive: () => string;
+  };
 }
 
 /** @throws {ApiError} What stops an answer that is not a stream. */
@@ -28,13 +35,13 @@ export async function sendAnswer(
   if (plan.stream) return sendStream(c, deps, choices, plan);
   const answer = await choices.finished();
   noteFinish(c, answer.usage);
-  return jsonReply(plan.body(answer), 200, ignoredHeader(plan.ignoredFields));
+  return jsonReply(plan.body(answer), 200, headersOf(plan));
 }
 
 function sendStream(c: AppContext, deps: AppDeps, choices: Choices, plan: AnswerPlan): Response {
   const notes = c.get("notes");
   const requestId = c.get("requestId");
-  const frames = streamFrames(choices, plan.write, {
+  const hooks: StreamHooks = {
     onFinish: (usage) => noteFinish(c, usage),
     onFailure: (error) => {
       if (error === undefined) return;
@@ -45,10 +52,17 @@ function sendStream(c: AppContext, deps: AppDeps, choices: Choices, plan: Answer
       if (shown.status < 500) return;
       deps.log.error({ requestId, err: error }, "stream failed");
     },
-  });
-  return eventStream(c, frames, ignoredHeader(plan.ignoredFields), {
+  };
+  const frames = streamFrames(choices, plan.write, hooks, plan.framing);
+  const keepAlive = plan.framing?.keepAlive;
+  return eventStream(c, frames, headersOf(plan), {
     keepAliveMs: deps.config.sseKeepAliveSeconds * 1000,
+    ...(keepAlive === undefined ? {} : { keepAlive }),
   });
+}
+
+function headersOf({ headers, ignoredFields }: AnswerPlan): Record<string, string> {
+  return { ...headers, ...ignoredHeader(ignoredFields) };
 }
 
 function noteFinish(c: AppContext, usage: GenerationUsage): void {

@@ -1,5 +1,6 @@
 /** The OpenAPI description of the server, its request bodies taken from the schemas that read them. */
 import { z } from "zod";
+import { messageRequestSchema } from "../anthropic/message-request.ts";
 import { infillBodySchema, nativeBodySchema } from "../llama-cpp/native-request.ts";
 import { ENDPOINT_FIELDS } from "../openai/request-fields.ts";
 import { requestChangeSchema } from "./requests.ts";
@@ -11,6 +12,7 @@ const BODIES = {
   CompletionRequest: ENDPOINT_FIELDS.completions.schema,
   NativeCompletionRequest: nativeBodySchema,
   InfillRequest: infillBodySchema,
+  MessageRequest: messageRequestSchema,
   ResponseRequest: ENDPOINT_FIELDS.responses.schema,
   EmbeddingRequest: ENDPOINT_FIELDS.embeddings.schema,
   RerankRequest: ENDPOINT_FIELDS.rerank.schema,
@@ -45,6 +47,15 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     summary: "Writes the middle of a file, in llama.cpp's own dialect.",
     body: "InfillRequest",
     streams: true,
+  },
+  "POST /messages": {
+    summary: "Answers a chat, in the dialect of Anthropic's Messages API.",
+    body: "MessageRequest",
+    streams: true,
+  },
+  "POST /messages/count_tokens": {
+    summary: "Counts the tokens of a message's prompt.",
+    body: "MessageRequest",
   },
   "POST /responses": { summary: "Makes a response.", body: "ResponseRequest", streams: true },
   "POST /responses/input_tokens": {

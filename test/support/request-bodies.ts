@@ -67,6 +67,30 @@ export const REQUEST_BODIES: readonly (readonly [path: string, body: Json])[] = 
   ["/v1/completions", { model: "tiny", prompt: [5, 6, 7], ...STREAM, suffix: "x", min_tokens: 1 }],
   ["/v1/completions", { model: "tiny", prompt: "hi", lora: [{ id: 0, scale: 0.5 }, { name: "robot" }] }],
   [
+    "/v1/messages",
+    {
+      model: "tiny",
+      max_tokens: 20,
+      system: [{ type: "text", text: "Be brief." }],
+      messages: [
+        { role: "user", content: [{ type: "text", text: "hi" }] },
+        {
+          role: "assistant",
+          content: [
+            { type: "thinking", thinking: "hm", signature: "" },
+            { type: "tool_use", id: "toolu_1", name: "get_weather", input: { city: "Paris" } },
+          ],
+        },
+        { role: "user", content: [{ type: "tool_result", tool_use_id: "toolu_1", content: "sunny" }] },
+      ],
+      tools: [{ name: "get_weather", description: "d", input_schema: PARAMETERS }],
+      tool_choice: { type: "any", disable_parallel_tool_use: true },
+      thinking: { type: "enabled", budget_tokens: 10 },
+      stop_sequences: ["END"],
+      stream: true,
+    },
+  ],
+  [
     "/v1/responses",
     {
       model: "tiny",
