@@ -40,6 +40,8 @@ export type EngineTrouble =
 export interface ModelHostDeps {
   startEngine(model: ResolvedModel): EnginePort;
   loadOptions(model: ResolvedModel): LoadOptions;
+  /** @throws {Error} When its files cannot be loaded as they are by now. */
+  checkFiles(model: ResolvedModel): void;
   /** Undefined when the model has no chat template. */
   createTemplate(model: ResolvedModel, facts: ModelFacts, tokens: TokenTable): ChatTemplate | undefined;
   onStep(modelId: string, report: StepReport): void;
@@ -200,9 +202,18 @@ class HostedModel implements ServedModel {
     }
   }
 
-  /** Starts the engine again with every request it has; one that is not up is being started anyway. */
+  /**
+   * Starts the engine again with every request it has; one that is not up is being started anyway. One whose files have
+   * been replaced by what cannot be loaded goes on as it is.
+   */
   restart(): void {
     if (this.#state !== "ready") return;
+    try {
+      this.#deps.checkFiles(this.#model);
+    } catch (err) {
+      this.#deps.log.error({ model: this.id, err }, "the engine is not started again: its files are broken");
+      return;
+    }
     this.#planned = true;
     this.#port?.kill();
   }

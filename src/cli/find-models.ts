@@ -61,6 +61,16 @@ export async function findDraftModels(
   return paths;
 }
 
+/**
+ * Looks at a model's files once more, which may have been replaced since they were found.
+ * @throws {ModelFileError} For what no engine could load.
+ */
+export function checkFiles({ path, id, adapters = [] }: ResolvedModel, draftPath: string | undefined): void {
+  const header = headerOfModel(path, id);
+  for (const adapter of adapters) checkAdapterFile(adapter.path, header);
+  if (draftPath !== undefined) headerOfModel(draftPath, draftPath);
+}
+
 /** A broken file is told here in a second, rather than by a native reader in a minute. */
 function headerOfModel(path: string, name: string): GgufHeader {
   const header = readGgufHeader(path);

@@ -29,7 +29,7 @@ import { HttpServer, ServerLifecycle } from "../server.ts";
 import { randomIds, systemClock } from "../system.ts";
 import { banner } from "./banner.ts";
 import { ExitCode, ListenError } from "./exit-codes.ts";
-import { findDraftModels, findModels } from "./find-models.ts";
+import { checkFiles, findDraftModels, findModels } from "./find-models.ts";
 import { guardProcess } from "./process-guards.ts";
 import { openResponses } from "./open-responses.ts";
 import { ServiceManager } from "./service-manager.ts";
@@ -70,6 +70,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const models = new ModelHost(resolved, {
     startEngine: (model) => forkEngine({ onStderr: (line) => log.debug({ model: model.id }, line) }),
     loadOptions: (model) => engineOptions(model, config, drafts.get(model.id)),
+    checkFiles: (model) => checkFiles(model, drafts.get(model.id)),
     createTemplate: (model, facts, tokens) => createTemplate(model, facts, tokens, renderer),
     onStep: (model, report) => metrics.observeStep(model, report),
     onTrouble: (trouble) => metrics.countTrouble(trouble),

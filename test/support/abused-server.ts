@@ -80,6 +80,7 @@ export async function abusedServer(options: AbusedOptions = {}) {
         backends.push(backend);
         return engine;
       },
+      checkFiles: () => undefined,
       loadOptions: () => ({ ...LOAD_OPTIONS, maxQueued: options.maxQueued ?? LOAD_OPTIONS.maxQueued }),
       createTemplate(_model, facts, table) {
         const source = options.chatTemplate ?? facts.chatTemplate ?? "";

@@ -43,6 +43,7 @@ async function hostWith(faultsOf: (engine: number) => readonly Fault[]) {
       contextTokens: 512,
       deterministic: true,
     }),
+    checkFiles: () => undefined,
     createTemplate: () => undefined,
     onStep: () => undefined,
     onTrouble: (trouble) => troubles.push(trouble),

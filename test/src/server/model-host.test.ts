@@ -51,6 +51,7 @@ function hostOf(
   const troubles: EngineTrouble[] = [];
   let nowMs = 0;
   const ports: MortalEngine[] = [];
+  const broken = new Set<string>();
   const host = new ModelHost(models, {
     startEngine() {
       const factory = engines[Math.min(ports.length, engines.length - 1)] ?? createProbeEngine;
@@ -59,6 +60,9 @@ function hostOf(
       return port;
     },
     loadOptions: (which) => ({ ...LOAD, modelPath: which.path }),
+    checkFiles: ({ path }) => {
+      if (broken.has(path)) throw new Error(`${path} is broken.`);
+    },
     createTemplate: () => undefined,
     onStep,
     onTrouble: (trouble) => troubles.push(trouble),
@@ -77,6 +81,7 @@ function hostOf(
     pass: (ms: number) => (nowMs += ms),
     startedCount: () => ports.length,
     ports,
+    broken,
   };
 }
 
@@ -186,6 +191,21 @@ describe("a model host", () => {
     }
     expect([waits, startedCount()]).toEqual([[], 21]);
     expect(troubles.at(-1)).toEqual({ kind: "death", model: "one", death: "planned" });
+    await host.stop();
+  });
+
+  it("leaves it as it is while its files are broken", async () => {
+    const { host, startedCount, broken } = hostOf([model("one"), model("two")], [createProbeEngine]);
+    await host.start();
+    broken.add("one.gguf");
+    host.restart();
+    await expect.poll(() => host.served[1]?.restarts).toBe(1);
+    await expect.poll(() => host.find("two")?.state).toBe("ready");
+    expect([host.find("one")?.state, host.served[0]?.restarts, startedCount()]).toEqual(["ready", 0, 3]);
+    broken.clear();
+    host.restart();
+    await expect.poll(() => host.served[0]?.restarts).toBe(1);
+    await expect.poll(() => host.find("one")?.state).toBe("ready");
     await host.stop();
   });
 
