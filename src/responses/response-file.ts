@@ -2,7 +2,7 @@
  * The journal of stored responses as a file of JSON lines: one for each response, one for each deletion. It is
  * rewritten with only what still counts when a process opens it and whenever most of it is out of date.
  */
-import { appendFile, copyFile, readFile, rename, writeFile } from "node:fs/promises";
+import { appendFile, copyFile, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { isObject } from "../http/json.ts";
 import type { ResponseRecord } from "./record.ts";
 import type { Journal } from "./response-store.ts";
@@ -12,6 +12,12 @@ const MIN_REWRITE_SIZE = 1024 * 1024;
 
 /** Lines that wait for a slow disk, in UTF-16 units; beyond it responses are kept in memory alone. */
 const MAX_WAITING = 64 * 1024 * 1024;
+
+/** What a disk without room says: it may have some again, and nobody has to wait for that to start. */
+const NO_ROOM: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT"]);
+
+/** Changes between two tries at most. */
+const MOST_UNTIL_TRY = 64;
 
 /** Conversations are nobody else's business. */
 const OWNER_ONLY = 0o600;
@@ -37,6 +43,9 @@ export class ResponseFile implements Journal {
   #waiting: string[] = [];
   #waitingSize = 0;
   #writing: Promise<void> | undefined;
+  /** Tries in a row that failed, and changes until the next one: each takes as long as all that waits. */
+  #failures = 0;
+  #untilTry = 0;
 
   /** Touches nothing yet. */
   constructor(options: ResponseFileOptions) {
@@ -53,13 +62,17 @@ export class ResponseFile implements Journal {
 
   /**
    * Writes what counts, and from now on every change. A file of which something could not be read, such as one of a
-   * later version, is kept beside it as `.old`.
-   * @throws {Error} With the system's code, when it cannot be written.
+   * later version, is kept beside it as `.old`. On a full disk the file stays as it is, and is written on later.
+   * @throws {Error} With the system's code, when it cannot be written for another reason.
    */
   async start(source: JournalSource): Promise<void> {
     this.#source = source;
-    if (this.#isPartlyUnread) await copyFile(this.#options.path, `${this.#options.path}.old`);
-    await this.#rewrite(source);
+    try {
+      await this.#rewrite(source);
+    } catch (error) {
+      if (!NO_ROOM.has(codeOf(error))) throw error;
+      this.#fail(error, "");
+    }
   }
 
   put(json: string): void {
@@ -73,6 +86,8 @@ export class ResponseFile implements Journal {
   /** Resolves when everything so far is written, or has failed to be. */
   async flush(): Promise<void> {
     while (this.#writing !== undefined) await this.#writing;
+    // What has failed before may do now.
+    if (this.#waiting.length > 0) await this.#write();
   }
 
   #append(line: string): void {
@@ -85,14 +100,16 @@ export class ResponseFile implements Journal {
     }
     this.#waiting.push(line);
     this.#waitingSize += line.length;
-    this.#writing ??= this.#write();
+    if (this.#untilTry > 0) this.#untilTry -= 1;
+    else this.#writing ??= this.#write();
   }
 
   /** Never rejects. */
   async #write(): Promise<void> {
+    let lines = "";
     try {
       while (this.#waiting.length > 0) {
-        const lines = this.#waiting.join("");
+        lines = this.#waiting.join("");
         this.#waiting = [];
         this.#waitingSize = 0;
         this.#fileSize += lines.length;
@@ -101,23 +118,41 @@ export class ResponseFile implements Journal {
           source !== undefined && this.#fileSize > Math.max(MIN_REWRITE_SIZE, 2 * source.size);
         if (isOutdated) await this.#rewrite(source);
         else await appendFile(this.#options.path, lines, { mode: OWNER_ONLY });
+        this.#failures = 0;
       }
     } catch (error) {
-      this.#options.onProblem(
-        error instanceof Error ? error : new Error(String(error)),
-        "stored responses are not written to their file",
-      );
+      this.#fail(error, lines);
     } finally {
       this.#writing = undefined;
     }
   }
 
+  /** What was not written is written with a later change, apart from what may be half a line of it. */
+  #fail(error: unknown, lines: string): void {
+    this.#waiting.unshift(`\n${lines}`);
+    this.#waitingSize += 1 + lines.length;
+    this.#untilTry = Math.min(2 ** this.#failures, MOST_UNTIL_TRY) - 1;
+    this.#failures += 1;
+    this.#options.onProblem(
+      error instanceof Error ? error : new Error(String(error)),
+      "stored responses are not written to their file",
+    );
+  }
+
   /** All at once under another name, so that a crash leaves the old file or the new one. */
   async #rewrite(source: JournalSource): Promise<void> {
     const { path } = this.#options;
+    if (this.#isPartlyUnread) await copyFile(path, `${path}.old`);
+    this.#isPartlyUnread = false;
     const lines = Array.from(source.records(), (record) => putLine(JSON.stringify(record))).join("");
-    await writeFile(`${path}.new`, lines, { mode: OWNER_ONLY });
-    await rename(`${path}.new`, path);
+    try {
+      await writeFile(`${path}.new`, lines, { mode: OWNER_ONLY });
+      await rename(`${path}.new`, path);
+    } catch (error) {
+      // It would take the room that the file itself needs.
+      await rm(`${path}.new`, { force: true }).catch(() => undefined);
+      throw error;
+    }
     this.#fileSize = lines.length;
   }
 
@@ -147,6 +182,10 @@ export class ResponseFile implements Journal {
     }
     return [...records.values()];
   }
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
 }
 
 function putLine(json: string): string {
