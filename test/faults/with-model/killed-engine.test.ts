@@ -249,13 +249,14 @@ test(
     const rounded = worst.map((of) =>
       Object.fromEntries(Object.entries(of).map(([key, value]) => [key, Math.round(value)])),
     );
+    const over = judged.filter(({ deaths, pauseMs, boundMs }) => deaths > 0 && pauseMs > boundMs).length;
     const whole = (ms: number): string => `${Math.round(ms)} ms`;
     const back = downs.map(lasts);
     process.stdout.write(
       `${MODEL}: ${downs.length} kills in ${rounds} rounds of ${CLIENTS} clients; started in ${whole(startUpMs)}, an engine was back ` +
         `after ${whole(Math.min(...back))} to ${whole(Math.max(...back))}; longest pause of a choice ` +
-        `${whole(worst[0]?.pauseMs ?? 0)} (without kills ${whole(undisturbedPauseMs)}); the longest ones, and start-up ` +
-        `with prefill: ${JSON.stringify(rounded)}\n`,
+        `${whole(worst[0]?.pauseMs ?? 0)} (without kills ${whole(undisturbedPauseMs)}); ${over} of ${judged.length} were longer than start-up ` +
+        `with prefill; the longest ones: ${JSON.stringify(rounded)}\n`,
     );
   },
 );
