@@ -5,7 +5,7 @@ import { MOST_APPOINTMENTS } from "./appointments.ts";
 import type { Appointments } from "./appointments.ts";
 import { devicePasses } from "./passes.ts";
 import { mayBePassed } from "./prefix-first.ts";
-import { prefillCellEnd } from "./prefill-cells.ts";
+import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
 import { REPLAY_SHARE, knownTokens } from "./plan-step.ts";
 import type {
   ClassLines,
@@ -169,6 +169,7 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
   }
   checkWork(state, plan);
   checkTime(state, plan);
+  checkRest(state, plan);
 }
 
 /**
@@ -251,6 +252,26 @@ function checkSpill(
   const saves = boundary.some(({ type }) => type === "save");
   expect(!saves || bytes <= (spill?.limitBytes ?? 0), "files have no more bytes than they may");
   return restored;
+}
+
+/** Streams rest only where they have just had their tokens, and for what fits in front of the next ones. */
+function checkRest(state: SchedulerState, { calls, assignments, turns, evictions }: StepPlan): void {
+  if (calls.length === 0 || calls[0]?.kind === "decode") return;
+  const gone = new Set(evictions.map(({ request }) => request));
+  const given = new Set(assignments.map(({ slot }) => slot));
+  const streams = state.slots.filter(({ id, owner, length }) => {
+    const request = state.requests.get(owner ?? "");
+    if (request === undefined || !mayRun(request) || given.has(id) || gone.has(request.id)) return false;
+    return (
+      adapterKeyOf(request) === turns.current && length >= prefillEnd(request, state.config.prefillChunk)
+    );
+  });
+  const cellsMs = calls.reduce((sum, { predictedMs }) => sum + predictedMs, 0);
+  expect(
+    streams.length === 0 ||
+      (state.justDecoded === turns.current && cellsMs <= state.config.itlTargetMs + ROUNDING_MS),
+    "streams rest once, behind a decode, for a prompt that fits the target",
+  );
 }
 
 /** Nobody waits beside a free slot who may have it. */

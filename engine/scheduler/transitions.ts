@@ -77,6 +77,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     cost,
     prefillCreditMs: 0,
     turns: NO_TURNS,
+    justDecoded: undefined,
     nextArrival: 0,
   };
 }
@@ -317,6 +318,7 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
     state.cost = refinedCostModel(state.cost, "prefill", observedMs, call.unscaledMs);
   else if (call.unscaledMs > 0) state.cost = refinedByDecode(state.cost, shapeOf(call), observedMs);
   chargeTurn(state, call, observedMs);
+  state.justDecoded = call.kind === "decode" ? (call.adapters?.key ?? "") : undefined;
   if (state.draft !== undefined && call.kind === "decode" && !call.entries.some(({ byModel }) => byModel))
     restDraftModel(state.draft, before, state.cost);
   state.inCopies.clear();

@@ -311,6 +311,8 @@ export interface SchedulerState {
   /** Device time owed to prefill because decode left no room, in ms; of the requests whose turn it is. */
   prefillCreditMs: number;
   turns: AdapterTurns;
+  /** Key of the adapters of the last call, where that decoded: those streams have just had their tokens. */
+  justDecoded: string | undefined;
   nextArrival: number;
 }
 

@@ -29,6 +29,50 @@ const admitted = (state: SchedulerState, nowMs: number): string[] =>
 
 const one = { slots: 1, fairness: fairness({}, { evict: false }) };
 
+describe("a prompt of an owner who has no stream", () => {
+  const kinds = (state: SchedulerState): string =>
+    runStep(state, 0)
+      .calls.map(({ kind, entries: [first] }) => `${kind} ${first?.request}`)
+      .join(", ");
+  const tokens = (length: number, first: number): Uint32Array =>
+    Uint32Array.from({ length }, (_, i) => first + i);
+  // A step of one stream and a cell takes 41 ms, with a second cell 71.
+  const config = { slots: 3, prefillChunk: 10, itlTargetMs: 50 };
+  const streaming = (more: Parameters<typeof schedulerState>[0] = {}): SchedulerState => {
+    const state = schedulerState({ ...config, ...more });
+    addRequest(state, "stream", { tenant: "others", prompt: tokens(1, 0) });
+    expect([kinds(state), kinds(state)]).toEqual(["decode stream", "decode stream"]);
+    return state;
+  };
+
+  test("begins right behind a decode, and the streams of others rest for it once", () => {
+    const state = streaming();
+    addRequest(state, "new", { tenant: "new", prompt: tokens(25, 100) });
+    expect([kinds(state), kinds(state), kinds(state), kinds(state)]).toEqual([
+      "prefill new",
+      "decode stream, prefill new",
+      "decode stream, prefill new",
+      "decode stream",
+    ]);
+  });
+
+  test("does not go before the streams of its own owner, nor before somebody's first token", () => {
+    const state = streaming();
+    addRequest(state, "own", { tenant: "others", prompt: tokens(12, 100) });
+    expect(kinds(state)).toBe("decode stream, prefill own");
+    const both = streaming();
+    addRequest(both, "first", { tenant: "third", prompt: tokens(1, 200) });
+    addRequest(both, "new", { tenant: "new", prompt: tokens(25, 100) });
+    expect(kinds(both)).toBe("decode stream, prefill new");
+  });
+
+  test("does not where the step would be longer than the inter-token target", () => {
+    const state = streaming({ itlTargetMs: 40 });
+    addRequest(state, "new", { tenant: "new", prompt: tokens(25, 100) });
+    expect([kinds(state), kinds(state)]).toEqual(["decode stream", "decode stream, prefill new"]);
+  });
+});
+
 describe("order", () => {
   test("of one owner and class is that of arrival", () => {
     const state = schedulerState(one);

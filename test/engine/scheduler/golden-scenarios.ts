@@ -232,7 +232,7 @@ const SHARING: Readonly<Record<string, Scenario>> = {
         for (let i = 0; i < 6; i++) add(`many${i}`, { tenant: "many", maxTokens: 60 });
       },
       4: ({ add }) => {
-        for (let i = 0; i < 3; i++) add(`few${i}`, { tenant: "few", maxTokens: 4 });
+        for (let i = 0; i < 3; i++) add(`few${i}`, { tenant: "few", maxTokens: 8 });
       },
     },
   },
