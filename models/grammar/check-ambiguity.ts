@@ -15,6 +15,8 @@ const MOST_WAYS = 400;
  * keys may begin alike.
  */
 const MOST_CHARACTERS = { written: 16, made: 64 } as const;
+/** Of those, the share after which a grammar is ambiguous whose ways are too many to be followed any further. */
+const SOME = 1 / 4;
 const TEXTS = 4;
 const TEXT_LENGTH = 160;
 /** Of the matcher, for all texts; a character of an ordinary grammar takes about twenty. Nothing is found where it ends. */
@@ -26,30 +28,43 @@ const STEPS = 300_000;
  */
 export function checkAmbiguity(grammar: Grammar, origin: keyof typeof MOST_CHARACTERS): void {
   const budget = { left: STEPS };
-  try {
-    for (let text = 0; text < TEXTS; text++) {
-      const length = crowdedAt(new GrammarMatcher(grammar, budget), text, MOST_CHARACTERS[origin]);
-      if (length !== undefined)
-        throw new GrammarError(
-          `The grammar is too ambiguous: there are more than ${MOST_WAYS} ways of reading a text of ${length} characters.`,
-        );
-    }
-  } catch (error) {
+  const most = MOST_CHARACTERS[origin];
+  for (let text = 0; text < TEXTS; text++) {
+    const crowd = crowdOf(new GrammarMatcher(grammar, budget), text, most);
     // Wide is not ambiguous.
-    if (!(error instanceof StepsUsedUp)) throw error;
+    if (crowd.characters > (crowd.isWhole ? most : most * SOME))
+      throw new GrammarError(
+        `The grammar is too ambiguous: there are more than ${MOST_WAYS} ways of reading a text of ${crowd.length} characters.`,
+      );
+    if (!crowd.isWhole) return;
   }
 }
 
-/** The length at which a text has been crowded for too long; undefined where it has not. */
-function crowdedAt(matcher: GrammarMatcher, text: number, most: number): number | undefined {
-  let crowded = 0;
-  for (let length = 1; length <= TEXT_LENGTH; length++) {
-    // The same texts each time, with turns of their own.
-    const next = matcher.continuation((length * (2 * text + 1) * 7919 + text) % 1009);
-    if (next === undefined) return undefined;
-    matcher.push(next);
-    crowded = matcher.ways > MOST_WAYS ? crowded + 1 : 0;
-    if (crowded > most) return length;
+interface Crowd {
+  /** Of the text. */
+  readonly length: number;
+  /** The last characters in a row with too many ways. */
+  readonly characters: number;
+  /** False where there were no steps left to follow it. */
+  readonly isWhole: boolean;
+}
+
+/** Follows a text to its end, or to where it has been crowded for too long. */
+function crowdOf(matcher: GrammarMatcher, text: number, most: number): Crowd {
+  let characters = 0;
+  let length = 0;
+  try {
+    while (length < TEXT_LENGTH && characters <= most) {
+      length += 1;
+      // The same texts each time, with turns of their own.
+      const next = matcher.continuation((length * (2 * text + 1) * 7919 + text) % 1009);
+      if (next === undefined) break;
+      matcher.push(next);
+      characters = matcher.ways > MOST_WAYS ? characters + 1 : 0;
+    }
+    return { length, characters, isWhole: true };
+  } catch (error) {
+    if (!(error instanceof StepsUsedUp)) throw error;
+    return { length, characters, isWhole: false };
   }
-  return undefined;
 }

@@ -6,6 +6,8 @@ import { compileJsonSchema } from "../../../models/grammar/json-schema.ts";
 import { parseGbnf } from "../../../models/grammar/parse-gbnf.ts";
 import { compileConstraint } from "../../../models/output-constraint.ts";
 import { compileRegex } from "../../../models/grammar/regex.ts";
+import { seededRandom } from "../../support/grammar-sampler.ts";
+import { randomGrammarText } from "../../support/grammar-text.ts";
 import type { Expr, Grammar } from "../../../models/grammar/grammar.ts";
 
 function built(make: (builder: GrammarBuilder) => Expr): Grammar {
@@ -25,6 +27,7 @@ const keyed = (count: number, required: boolean, prefix = "key "): object => {
 test.each([
   ["texts of any length behind each other", ofPattern("[\\s\\S]{0,2000}".repeat(20))],
   ["the same in GBNF", parseGbnf(`root ::= ${"[a-z]{0,500} ".repeat(12)}`)],
+  ["so many ways that few characters can be followed", parseGbnf(randomGrammarText(seededRandom(4677)))],
 ])("%s are refused", (_name, grammar) => {
   expect(() => checkAmbiguity(grammar, "written")).toThrow(GrammarError);
   expect(() => checkAmbiguity(grammar, "written")).toThrow(/^The grammar is too ambiguous/);
