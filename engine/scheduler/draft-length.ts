@@ -29,7 +29,7 @@ const DRAFT_LENGTHS = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32] as const;
 /** Guesses must promise this much more than none: predictions are rough, and draws and cuts cost time too. */
 const WORTH_GUESSING = 1.1;
 
-/** A step with guesses may take so many times as long as one without, where that exceeds the inter-token target. */
+/** A step with guesses may take so many times as long as one without, where that exceeds the inter-token target; not behind cells. */
 const MOST_STRETCH = 2;
 
 /** Catching up must pay within so many tokens of a request, or within as many as it has brought already. */
@@ -207,7 +207,10 @@ function bestChoice(
   const worth = worthOf(state.guessed, modelled.length > 0);
   const tokenMs = singleMs / guessers.length + drawingMs(state, 1);
   // Whoever is not guessed for waits as long, too; where a token takes longer than it may anyway, a little longer.
-  const mostMs = Math.max(config.itlTargetMs, MOST_STRETCH * singleMs);
+  const waitedMs = guessers.some(({ running }) => running.request.output.length > 0)
+    ? state.sinceDecodeMs
+    : 0;
+  const mostMs = Math.max(config.itlTargetMs - waitedMs, waitedMs > 0 ? singleMs : MOST_STRETCH * singleMs);
   let best = atLeast;
   for (const { drafts, layout } of lengths) {
     let tokens = guessers.length;

@@ -78,6 +78,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     prefillCreditMs: 0,
     turns: NO_TURNS,
     justDecoded: undefined,
+    sinceDecodeMs: 0,
     nextArrival: 0,
   };
 }
@@ -319,6 +320,7 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
   else if (call.unscaledMs > 0) state.cost = refinedByDecode(state.cost, shapeOf(call), observedMs);
   chargeTurn(state, call, observedMs);
   state.justDecoded = call.kind === "decode" ? (call.adapters?.key ?? "") : undefined;
+  state.sinceDecodeMs = call.kind === "decode" ? 0 : state.sinceDecodeMs + observedMs;
   if (state.draft !== undefined && call.kind === "decode" && !call.entries.some(({ byModel }) => byModel))
     restDraftModel(state.draft, before, state.cost);
   state.inCopies.clear();

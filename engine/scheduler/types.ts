@@ -313,6 +313,8 @@ export interface SchedulerState {
   turns: AdapterTurns;
   /** Key of the adapters of the last call, where that decoded: those streams have just had their tokens. */
   justDecoded: string | undefined;
+  /** What cells have taken since the last decode call, in ms: streams have waited as long for their next tokens. */
+  sinceDecodeMs: number;
   nextArrival: number;
 }
 

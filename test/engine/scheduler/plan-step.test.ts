@@ -324,6 +324,32 @@ describe("guesses", () => {
     }
   });
 
+  test("leave out of the inter-token target what cells have taken since a stream's last token", () => {
+    const state = newState({ speculate: true, itlTargetMs: 60 });
+    enqueue(state, "a", loop, 150);
+    while (state.requests.get("a")?.phase === "prefill" || state.queue.size > 0) step(state);
+    state.cost = { ...state.cost, checkPassMs: state.cost.checkPassMs.map((ms) => 8 * ms) };
+    decode(state, [1, 0, 1, 0, 1, 0, 1]);
+    const drafts = [0, 30, 45, 60].map((cellsMs) => {
+      const [call] = planStep({ ...state, sinceDecodeMs: cellsMs }, 0).calls;
+      // A stream alone takes 11 ms.
+      expect(call?.predictedMs).toBeLessThanOrEqual(Math.max(60 - cellsMs, 11));
+      return call?.drafts ?? 0;
+    });
+    expect(drafts[0]).toBeGreaterThan(drafts[1] ?? 0);
+    expect(drafts[1]).toBeGreaterThan(drafts[2] ?? 0);
+    expect(drafts.slice(2)).toEqual([2, 0]);
+    // Cells are counted as they are computed, and until the next token.
+    const beside = newState({ itlTargetMs: 60 });
+    enqueue(beside, "a", prompt(1), 50);
+    const waited = Array.from({ length: 4 }, (_, i) => {
+      if (i === 1) enqueue(beside, "b", prompt(21, 50), 50);
+      step(beside);
+      return beside.sinceDecodeMs;
+    });
+    expect(waited).toEqual([0, 30, 30, 0]);
+  });
+
   test("of a slot alone end where it leaves its kernel for another one", () => {
     const state = newState({ speculate: true, speculateAloneTokens: 24 });
     enqueue(state, "a", loop, 150);
