@@ -1,5 +1,6 @@
-/** Reads a recording as `/debug/timeline` gives it. */
+/** Reads a recording as `/debug/timeline` gives it, compressed or not. */
 import { readFile, stat } from "node:fs/promises";
+import { gunzipSync } from "node:zlib";
 import { z } from "zod";
 import type { RecordedStep, Timeline } from "../../engine/timeline.ts";
 
@@ -101,7 +102,9 @@ export async function readTimeline(path: string): Promise<Recording> {
   if (size > MAX_FILE_BYTES) throw new Error(`${path} is too large for a timeline.`);
   let json: unknown;
   try {
-    json = JSON.parse(await readFile(path, "utf8"));
+    const file = await readFile(path);
+    const text = path.endsWith(".gz") ? gunzipSync(file, { maxOutputLength: MAX_FILE_BYTES }) : file;
+    json = JSON.parse(text.toString("utf8"));
   } catch {
     throw new Error(`${path} is not JSON; fetch it from /debug/timeline.`);
   }
