@@ -154,7 +154,11 @@ test("what owners do is learnt whether slots are kept or not", () => {
 });
 
 /** @returns Times to the first token, by tenant, and the share of prompt tokens that were reused. */
-function run(trace: readonly SimulatedRequest[], knobs: Partial<SchedulerConfig> = {}) {
+function run(
+  trace: readonly SimulatedRequest[],
+  knobs: Partial<SchedulerConfig> = {},
+  kind: keyof typeof DEVICES = "cpu",
+) {
   const ttfts = new Map<string, number[]>();
   let [prompts, reused] = [0, 0];
   const first = (live: LiveRequest): void => {
@@ -164,11 +168,11 @@ function run(trace: readonly SimulatedRequest[], knobs: Partial<SchedulerConfig>
     prompts += live.promptTokens;
     reused += live.cachedTokens;
   };
-  const config = { ...defaultConfig("cpu"), ...knobs };
+  const config = { ...defaultConfig(kind), ...knobs };
   const ends: LiveRequest[] = [];
   const { endMs } = simulate(
     trace,
-    { config, device: DEVICES.cpu, lasts: (_nowMs, ms) => ms, check: true },
+    { config, device: DEVICES[kind], lasts: (_nowMs, ms) => ms, check: true },
     {
       arrived: () => undefined,
       admitted: () => undefined,
@@ -200,14 +204,20 @@ function request(fields: Partial<SimulatedRequest>): SimulatedRequest {
   };
 }
 
-function conversation(turns: number, prompt: readonly TokenRun[], arrivalMs: number): SimulatedRequest {
-  const output = fresh(32);
-  const next = [...prompt, output, fresh(32)];
+/** @param lengthOf Of an answer, and of the message behind it. */
+function conversation(
+  turns: number,
+  prompt: readonly TokenRun[],
+  arrivalMs: number,
+  lengthOf = (): number => 32,
+): SimulatedRequest {
+  const output = fresh(lengthOf());
+  const next = [...prompt, output, fresh(lengthOf())];
   return request({
     arrivalMs,
     prompt,
     output,
-    ...(turns > 1 ? { next: (endMs: number) => conversation(turns - 1, next, endMs + 10) } : {}),
+    ...(turns > 1 ? { next: (endMs: number) => conversation(turns - 1, next, endMs + 10, lengthOf) } : {}),
   });
 }
 
@@ -218,6 +228,36 @@ test("three times as many chats as slots, each asking on at once, keep theirs: t
   expect(kept.reused).toBeGreaterThan(0.5);
   expect(given.reused).toBeLessThan(0.2);
   expect(kept.endMs).toBeLessThan(0.6 * given.endMs);
+});
+
+/** Evenly drawn numbers, the same in every run. */
+function evenly(): (from: number, to: number) => number {
+  let random = 1;
+  return (from, to) => {
+    random = (random * 48_271) % 2_147_483_647;
+    return from + (random % (to - from));
+  };
+}
+
+test.each([
+  ["cpu", 0.8],
+  ["gpu", 0.96],
+] as const)("chats whose answers are of all lengths end sooner on a %s, too", (kind, share) => {
+  const chats = (): SimulatedRequest[] => {
+    const draw = evenly();
+    return Array.from({ length: 24 }, () => conversation(4, [fresh(draw(100, 400))], 0, () => draw(16, 80)));
+  };
+  const kept = run(chats(), {}, kind);
+  const given = run(chats(), { keepSlots: false }, kind);
+  expect(kept.reused).toBeGreaterThan(0.6);
+  expect(kept.endMs).toBeLessThan(share * given.endMs);
+});
+
+test("an owner whose prompts are all new loses next to nothing until that is known", () => {
+  const client = (left: number, arrivalMs: number): SimulatedRequest =>
+    request({ arrivalMs, ...(left > 1 ? { next: (endMs: number) => client(left - 1, endMs + 5) } : {}) });
+  const clients = (): SimulatedRequest[] => Array.from({ length: 16 }, () => client(4, 0));
+  expect(run(clients()).endMs).toBeLessThan(1.01 * run(clients(), { keepSlots: false }).endMs);
 });
 
 test("a key that asks one after the other hardly notices another one's two hundred", () => {
