@@ -12,7 +12,7 @@ import type {
   TokenLogprobs,
 } from "./protocol.ts";
 import type { AdapterSet } from "./adapters.ts";
-import type { CostModel } from "./scheduler/types.ts";
+import type { CheckpointNeeds, CostModel } from "./scheduler/types.ts";
 
 /** Tokens of one sequence in one native call. */
 export interface BatchEntry {
@@ -95,6 +95,13 @@ export interface Embedder {
   rank(query: Uint32Array, document: Uint32Array): Promise<number>;
 }
 
+/** What of a slot cannot be taken back, as it was at one time, in memory. */
+export interface SlotCheckpoint {
+  readonly bytes: number;
+  /** Frees it. */
+  dispose(): void;
+}
+
 export interface Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   /** Whether `truncate` can keep a part of a slot. */
@@ -104,6 +111,8 @@ export interface Backend {
    * needs a state of all that was before.
    */
   readonly windowTokens: number | undefined;
+  /** Undefined where no checkpoint is needed. */
+  readonly checkpointNeeds: CheckpointNeeds | undefined;
   /** Where checking several tokens at a time gives the same bits as one by one. */
   readonly exactTogether: {
     /** False where no call of several tokens does. */
@@ -157,6 +166,17 @@ export interface Backend {
    * @throws {EngineError} `decode_failed`; what the slot holds is undefined then and must be truncated to nothing.
    */
   loadCells(slot: number, file: string, tokens: Uint32Array): Promise<void>;
+  /**
+   * Of a slot with cells. Between runs only, and not while the slot takes part in a copy that no run has followed yet.
+   * @throws {EngineError} `decode_failed`.
+   */
+  takeCheckpoint(slot: number): Promise<SlotCheckpoint>;
+  /**
+   * Brings a slot back to where a checkpoint was taken, or to less tokens than it had then where a window allows it. Between
+   * runs only; `checkpointNeeds` says what the slot has to hold.
+   * @throws {EngineError} `decode_failed`; what the slot holds is undefined then and must be truncated to nothing.
+   */
+  restoreCheckpoint(slot: number, checkpoint: SlotCheckpoint, length: number): Promise<void>;
   /** The first token whose cells the runtime says the slot has; 0 for a slot without any. */
   firstCell(slot: number): number;
   /** Number of cells the runtime says the slot has. */

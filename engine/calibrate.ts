@@ -22,6 +22,8 @@ interface Measured {
   readonly sampler?: Sampler | undefined;
   /** Where prefixes are kept in files; absent where none are. */
   readonly spill?: SpillStore | undefined;
+  /** Whether checkpoints are taken; absent is no. */
+  readonly checkpoints?: boolean;
 }
 
 /**
@@ -43,7 +45,10 @@ export async function costOf(
   return { cost, measured: [{ of, cost }] };
 }
 
-export async function calibrate(backend: Backend, { sampler, spill }: Measured = {}): Promise<CostModel> {
+export async function calibrate(
+  backend: Backend,
+  { sampler, spill, checkpoints = false }: Measured = {},
+): Promise<CostModel> {
   const { slots, prefillChunk, contextTokens, batchTokens, bosToken } = backend.facts;
   const token = bosToken ?? 0;
   const longest = Math.min(prefillChunk, contextTokens - 1);
@@ -81,6 +86,7 @@ export async function calibrate(backend: Backend, { sampler, spill }: Measured =
     ...cost,
     ...(switchMs === undefined ? {} : { switchMs }),
     ...(await spillCost(backend, spill, longest)),
+    ...(checkpoints ? await checkpointCost(backend, longest) : {}),
   };
 }
 
@@ -151,6 +157,42 @@ async function measureSpill(backend: Backend, store: SpillStore, longest: number
     }
     backend.truncate(0, 0);
     measured.push({ tokens: tokens.length, bytes, saveMs, restoreMs });
+  }
+  return calibratedSpillCost(measured);
+}
+
+/** Nothing where none can be taken. */
+async function checkpointCost(backend: Backend, longest: number): Promise<Pick<CostModel, "checkpoint">> {
+  try {
+    return { checkpoint: await measureCheckpoints(backend, longest) };
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    process.stderr.write(`warn: No checkpoints are taken: ${reason}\n`);
+    backend.truncate(0, 0);
+    return {};
+  }
+}
+
+/** Two checkpoints, of one token and of a whole prompt cell: their bytes, and what taking them and coming back takes. */
+async function measureCheckpoints(backend: Backend, longest: number): Promise<SpillCost> {
+  const token = backend.facts.bosToken ?? 0;
+  const measured: { tokens: number; bytes: number; saveMs: number; restoreMs: number }[] = [];
+  for (const tokens of [1, longest]) {
+    let [bytes, saveMs, restoreMs] = [0, Infinity, Infinity];
+    const cells = new Uint32Array(tokens).fill(token);
+    await backend.run([{ slot: 0, position: 0, tokens: cells, sample: false }]).done;
+    for (let run = 0; run < MEASURED_RUNS; run++) {
+      const startMs = performance.now();
+      const checkpoint = await backend.takeCheckpoint(0);
+      const takenMs = performance.now();
+      await backend.restoreCheckpoint(0, checkpoint, tokens);
+      saveMs = Math.min(saveMs, takenMs - startMs);
+      restoreMs = Math.min(restoreMs, performance.now() - takenMs);
+      bytes = checkpoint.bytes;
+      checkpoint.dispose();
+    }
+    backend.truncate(0, 0);
+    measured.push({ tokens, bytes, saveMs, restoreMs });
   }
   return calibratedSpillCost(measured);
 }

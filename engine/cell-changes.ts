@@ -1,11 +1,18 @@
 /**
- * Carries out what a plan changes of cells between native calls: slots are cut and copied, and prefixes are written to
- * files and read back.
+ * Carries out what a plan changes of cells between native calls: slots are cut, copied and brought back to checkpoints, and
+ * prefixes are written to files and read back.
  *
- * A file that cannot be written is given up; one that cannot be read, or is not what was written, leaves its slot empty and
- * its request with the whole prompt to compute. Neither fails a request.
+ * A file that cannot be written is given up, and so is a checkpoint that cannot be taken; one that cannot be read, or is not
+ * what was written, leaves its slot empty and its request with the whole prompt to compute. Neither fails a request.
  */
 import { performance } from "node:perf_hooks";
+import {
+  forgetCheckpoints,
+  noteCameBack,
+  noteComeBackFailed,
+  noteTakeFailed,
+  noteTaken,
+} from "./scheduler/checkpoint-transitions.ts";
 import {
   forgetSpilled,
   noteRestoreFailed,
@@ -14,9 +21,11 @@ import {
   noteSaved,
 } from "./scheduler/spill-transitions.ts";
 import { truncateSlot } from "./scheduler/transitions.ts";
-import type { Backend } from "./backend.ts";
+import type { Backend, SlotCheckpoint } from "./backend.ts";
 import type {
   BoundaryOperation,
+  Checkpoint,
+  CheckpointId,
   PlannedCall,
   SchedulerState,
   SlotId,
@@ -37,6 +46,8 @@ export class CellChanges {
   readonly #backend: Backend;
   readonly #store: SpillStore | undefined;
   readonly #record: StepRecord;
+  /** Those of the state, and those that it has let go since the last change of cells. */
+  readonly #checkpoints = new Map<CheckpointId, SlotCheckpoint>();
 
   constructor({ state, backend, store, record }: Parts) {
     this.#state = state;
@@ -47,11 +58,13 @@ export class CellChanges {
 
   /**
    * Between native calls, for a plan that has been begun.
-   * @returns Whether all cells are there that the plan's calls go on from, and the time that files took, in ms.
+   * @returns Whether all cells are there that the plan's calls go on from, and the time that files and checkpoints took, in
+   * ms.
    */
-  async change(operations: readonly BoundaryOperation[]): Promise<{ intact: boolean; spillMs: number }> {
+  async change(operations: readonly BoundaryOperation[]): Promise<{ intact: boolean; keepingMs: number }> {
     let intact = true;
     let spillMs = 0;
+    let checkpointMs = 0;
     for (const operation of operations) {
       const startMs = performance.now();
       switch (operation.type) {
@@ -60,6 +73,19 @@ export class CellChanges {
           continue;
         case "truncate":
           this.#backend.truncate(operation.slot, operation.length);
+          continue;
+        case "forget":
+          // At once, since another one is about to be taken in its place.
+          this.#dispose(operation.checkpoint);
+          this.#record.checkpoints.dropped += 1;
+          continue;
+        case "checkpoint":
+          await this.#take(operation.slot, operation.checkpoint);
+          checkpointMs += performance.now() - startMs;
+          continue;
+        case "rewind":
+          intact = (await this.#comeBack(operation)) && intact;
+          checkpointMs += performance.now() - startMs;
           continue;
         case "save":
           await this.#save(operation.slot, operation.prefix);
@@ -74,7 +100,10 @@ export class CellChanges {
       spillMs += performance.now() - startMs;
     }
     this.#record.spill.ms += spillMs;
-    return { intact, spillMs };
+    this.#record.checkpoints.ms += checkpointMs;
+    // Not before: what has just gone may be what a slot has come back to.
+    this.#dropForgotten();
+    return { intact, keepingMs: spillMs + checkpointMs };
   }
 
   /** Behind a native call: which cells its slots have lost to a window, or to a state in place of them. */
@@ -86,7 +115,13 @@ export class CellChanges {
     }
   }
 
-  /** Takes every slot from its owner, and drops all cells and files. */
+  /** Frees all checkpoints. */
+  close(): void {
+    forgetCheckpoints(this.#state);
+    this.#dropForgotten();
+  }
+
+  /** Takes every slot from its owner, and drops all cells, checkpoints and files. */
   drop(): void {
     for (const slot of this.#state.slots) {
       slot.owner = undefined;
@@ -94,6 +129,53 @@ export class CellChanges {
       this.#backend.truncate(slot.id, 0);
     }
     for (const { id } of forgetSpilled(this.#state)) this.#store?.drop(id);
+    this.close();
+  }
+
+  #dropForgotten(): void {
+    const kept = this.#state.checkpoints?.kept;
+    for (const id of this.#checkpoints.keys()) if (kept?.has(id) !== true) this.#dispose(id);
+  }
+
+  #dispose(id: CheckpointId): void {
+    this.#checkpoints.get(id)?.dispose();
+    this.#checkpoints.delete(id);
+  }
+
+  async #take(slot: SlotId, checkpoint: Checkpoint): Promise<void> {
+    const { checkpoints } = this.#record;
+    const startMs = performance.now();
+    try {
+      const taken = await this.#backend.takeCheckpoint(slot);
+      this.#checkpoints.set(checkpoint.id, taken);
+      checkpoints.taken += 1;
+      const observed = { bytes: taken.bytes, ms: performance.now() - startMs };
+      if (!noteTaken(this.#state, slot, checkpoint, observed)) checkpoints.dropped += 1;
+    } catch (error) {
+      checkpoints.failures += 1;
+      noteTakeFailed(this.#state);
+      report(`No checkpoint of ${checkpoint.length} tokens could be taken`, error);
+    }
+  }
+
+  async #comeBack({ slot, checkpoint, length }: Comeback): Promise<boolean> {
+    const { checkpoints } = this.#record;
+    const startMs = performance.now();
+    try {
+      const taken = this.#checkpoints.get(checkpoint.id);
+      if (taken === undefined) throw new Error("it is gone");
+      await this.#backend.restoreCheckpoint(slot, taken, length);
+      noteCameBack(this.#state, checkpoint, performance.now() - startMs);
+      checkpoints.restored += 1;
+      checkpoints.restoredTokens += length;
+      return true;
+    } catch (error) {
+      checkpoints.failures += 1;
+      report(`A slot could not come back to ${length} tokens`, error);
+      this.#backend.truncate(slot, 0);
+      noteComeBackFailed(this.#state, checkpoint, slot);
+      return false;
+    }
   }
 
   async #save(slot: SlotId, prefix: SpilledPrefix): Promise<void> {
@@ -140,6 +222,8 @@ export class CellChanges {
     }
   }
 }
+
+type Comeback = Extract<BoundaryOperation, { type: "rewind" }>;
 
 /** For the log of the server, which reads the standard error of its engines. */
 function report(what: string, error: unknown): void {

@@ -78,6 +78,9 @@ const report = record({
       ms: number,
     }),
   ),
+  checkpoints: optional(
+    record({ ...shared("taken restored restoredTokens dropped failures", count), ms: number }),
+  ),
 });
 
 const slot = record({
@@ -90,6 +93,7 @@ const stats = record({
   slots: list(slot),
   drafting: optional(flag),
   spill: optional(record(shared("prefixes tokens bytes limitBytes", count))),
+  checkpoints: optional(record(shared("count bytes limitBytes", count))),
 });
 const timeline = record({ requests: list(record({ id: text })), steps: list(isRecord) });
 
@@ -99,6 +103,7 @@ const cost = record({
   ...shared("prefillCallMs prefillTokenMs copyMs decodeScale draftScale prefillScale", number),
   switchMs: optional(number),
   spill: optional(isRecord),
+  checkpoint: optional(isRecord),
 });
 
 const facts = record({
@@ -121,6 +126,7 @@ const facts = record({
   adapters: optional(list(record({ fingerprint: text }))),
   draft: optional(record({ name: text, ...shared("parameters sizeBytes contextBytes", number) })),
   spill: optional(record({ directory: text, inMemory: flag, limitBytes: number })),
+  checkpointBytes: optional(number),
   measured: optional(list(record({ of: text, cost }))),
 });
 

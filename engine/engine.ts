@@ -14,6 +14,7 @@ import { loadDraft } from "./load-draft.ts";
 import { PromptLogprobCollector, checkPromptLogprobs } from "./prompt-logprobs.ts";
 import { allowanceOf, checkRoom } from "./scheduler/entry.ts";
 import { createState, setPaused, setPriority, submit } from "./scheduler/transitions.ts";
+import { shareOfFree } from "./free-memory.ts";
 import { openSpillStore } from "./spill-store.ts";
 import type { SpillStore } from "./spill-store.ts";
 import { engineStats } from "./stats.ts";
@@ -24,13 +25,15 @@ import type { Backend, BackendLoader } from "./backend.ts";
 import { PriorityClass } from "./sharing.ts";
 import type { RequestChange } from "./sharing.ts";
 import type { EngineCommand, EngineEvent, LoadOptions, ModelFacts, SubmitCommand } from "./protocol.ts";
-import type { CostModel } from "./scheduler/types.ts";
+import type { CostModel, SchedulerConfig } from "./scheduler/types.ts";
 import { visitorOf } from "./visitor.ts";
 
 /** A third of decode's time: a waiting prompt is slowed down fourfold at the worst, not stopped. */
 const MIN_PREFILL_SHARE = 0.3;
 /** A minute or more of a CPU's steps, in about a megabyte. */
 const DEFAULT_TIMELINE_STEPS = 2000;
+/** Of the memory that is free once the model is loaded. */
+const UNASKED_CHECKPOINTS = { share: 1 / 16, mostBytes: 4 * 1024 ** 3 };
 
 export interface Engine {
   receive(command: EngineCommand): void;
@@ -66,7 +69,11 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
     try {
       spill = options.spill === undefined ? undefined : openSpillStore(options.spill);
       backend = await loadBackend(options, (ratio) => emit({ type: "load_progress", ratio }));
-      const { cost, measured } = await costOf(backend, options.measured, { spill });
+      const checkpoints = checkpointConfig(options, backend);
+      const { cost, measured } = await costOf(backend, options.measured, {
+        spill,
+        checkpoints: checkpoints !== undefined,
+      });
       const { draftModelPath } = options;
       const speculate = options.speculate ?? backend.exactTogether.anywhere;
       const speculates = speculate && !options.deterministic;
@@ -80,6 +87,9 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
         ...backend.facts,
         ...(draft === undefined ? {} : { draft: draft.facts }),
         ...spillFacts(spill, cost),
+        ...(checkpoints === undefined || cost.checkpoint === undefined
+          ? {}
+          : { checkpointBytes: checkpoints.bytes }),
         measured: [...measured, ...(draft?.measured ?? [])],
       };
       const state = createState(
@@ -99,6 +109,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           ...(backend.windowTokens === undefined ? {} : { windowTokens: backend.windowTokens }),
           plugGaps: options.plugGaps ?? true,
           spillBytes: spill?.limitBytes ?? 0,
+          ...(checkpoints === undefined ? {} : { checkpoints }),
           ...(options.fairness === undefined ? {} : { fairness: options.fairness }),
         },
         cost,
@@ -273,6 +284,18 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       return loaded !== undefined && loaded.loop.state.requests.size === 0 && !loaded.embeddings.pending;
     },
   };
+}
+
+/** Undefined where none are needed, or none are to be taken. */
+function checkpointConfig(
+  { checkpoints }: LoadOptions,
+  { checkpointNeeds: needs }: Backend,
+): SchedulerConfig["checkpoints"] {
+  if (checkpoints === undefined || needs === undefined) return undefined;
+  // What has been asked for may be more than there is, too.
+  const asked =
+    checkpoints.bytes === undefined ? UNASKED_CHECKPOINTS : { share: 0.9, mostBytes: checkpoints.bytes };
+  return { needs, bytes: shareOfFree(asked) };
 }
 
 /** What other adapters have computed is other cells. */

@@ -176,6 +176,8 @@ export interface LoadOptions {
   readonly fairness?: FairnessConfig;
   /** Where prefixes are kept whose slot is needed for others; absent: nowhere. */
   readonly spill?: SpillOptions;
+  /** Where the model needs such, checkpoints are taken; absent: none are. */
+  readonly checkpoints?: CheckpointOptions;
   /** Steps that the flight recorder keeps; 0 records nothing, absent lets the engine choose. */
   readonly timelineSteps?: number;
   /** `ModelFacts.measured` of an earlier engine: what is of the same model is not measured again; absent: all is. */
@@ -187,6 +189,11 @@ export interface MeasuredCost {
   /** Of the model, its settings and its adapters. */
   readonly of: string;
   readonly cost: CostModel;
+}
+
+export interface CheckpointOptions {
+  /** Most bytes of all of them, their tokens included; undefined: a share of the memory that is free. */
+  readonly bytes: number | undefined;
 }
 
 export interface SpillOptions {
@@ -320,6 +327,8 @@ export interface ModelFacts {
   readonly draft?: DraftFacts;
   /** Where computed prompts are kept when they lose their slots; absent is nowhere. */
   readonly spill?: SpillFacts;
+  /** Most bytes of checkpoints; absent where none are taken. */
+  readonly checkpointBytes?: number;
   /** What calls cost, of the draft model too, for the engine after this one; absent where it is known without measuring. */
   readonly measured?: readonly MeasuredCost[];
 }
@@ -451,6 +460,22 @@ export interface StepReport {
   readonly evictions?: number;
   /** Absent where nothing was done. */
   readonly spill?: SpillReport;
+  /** Absent where nothing was done. */
+  readonly checkpoints?: CheckpointReport;
+}
+
+/** What became of checkpoints. */
+export interface CheckpointReport {
+  readonly taken: number;
+  readonly restored: number;
+  /** Prompt tokens that needed not be computed for it. */
+  readonly restoredTokens: number;
+  /** Those that went for others; not those that went with the cells before them. */
+  readonly dropped: number;
+  /** Those that could not be taken, or restored. */
+  readonly failures: number;
+  /** Time that no call could run for it. */
+  readonly ms: number;
 }
 
 /** What became of prefixes in files. */
@@ -498,6 +523,14 @@ export interface EngineStats {
   readonly drafting?: boolean;
   /** Prefixes in files; absent where none are kept. */
   readonly spill?: SpillStats;
+  /** Absent where none are taken. */
+  readonly checkpoints?: CheckpointStats;
+}
+
+export interface CheckpointStats {
+  readonly count: number;
+  readonly bytes: number;
+  readonly limitBytes: number;
 }
 
 export interface SpillStats {

@@ -19,9 +19,10 @@ import {
   rmSync,
   statfsSync,
 } from "node:fs";
-import { freemem, tmpdir } from "node:os";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { EngineError } from "./errors.ts";
+import { shareOfFree } from "./free-memory.ts";
 import type { SpillOptions } from "./protocol.ts";
 import type { SpillId } from "./scheduler/types.ts";
 
@@ -32,8 +33,7 @@ const RAM_DISK = "/dev/shm";
 const MOST_OF_FREE = 0.9;
 const READ_BYTES = 1 << 20;
 /** Where nobody has said how much: of the memory that is free, and at most. */
-const UNASKED_SHARE = 1 / 8;
-const MOST_UNASKED_BYTES = 8 * 1024 ** 3;
+const UNASKED = { share: 1 / 8, mostBytes: 8 * 1024 ** 3 };
 
 /** Process numbers mean nothing in another container, which may use the same folder. */
 const NAMESPACE = processNamespace();
@@ -48,7 +48,7 @@ const ownFolders = new Set<string>();
  */
 export function openSpillStore({ directory, bytes }: SpillOptions): SpillStore | undefined {
   if (bytes !== undefined) return new SpillStore(directory ?? defaultDirectory(), bytes);
-  const unaskedBytes = Math.min(MOST_UNASKED_BYTES, Math.floor(freeMemoryBytes() * UNASKED_SHARE));
+  const unaskedBytes = shareOfFree(UNASKED);
   if (directory !== undefined) return new SpillStore(directory, unaskedBytes);
   if (!existsSync(RAM_DISK)) return undefined;
   try {
@@ -57,11 +57,6 @@ export function openSpillStore({ directory, bytes }: SpillOptions): SpillStore |
     if (error instanceof EngineError) return undefined;
     throw error;
   }
-}
-
-/** With the limit of a container, where the runtime knows of it. */
-function freeMemoryBytes(): number {
-  return process.availableMemory?.() ?? freemem();
 }
 
 export class SpillStore {

@@ -1,5 +1,6 @@
 /** A snapshot of slots, queue and totals, for listings and metrics. */
 import type { EngineStats, SlotState, SlotStats, SpillStats } from "./protocol.ts";
+import { checkpointBytes } from "./scheduler/checkpoint-transitions.ts";
 import { spilledBytes } from "./scheduler/spill-transitions.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./scheduler/types.ts";
 import type { StepLoop } from "./step-loop.ts";
@@ -18,6 +19,7 @@ export function engineStats({ state, record, hasDraftModel }: StepLoop): EngineS
     outputTokens: record.outputTokens,
     ...(hasDraftModel ? { drafting: state.draft !== undefined } : {}),
     ...spillStats(state),
+    ...checkpointStats(state),
   };
 }
 
@@ -33,6 +35,12 @@ function spillStats({ spill }: SchedulerState): { readonly spill?: SpillStats } 
       limitBytes: spill.limitBytes,
     },
   };
+}
+
+function checkpointStats({ checkpoints }: SchedulerState): Pick<EngineStats, "checkpoints"> {
+  if (checkpoints === undefined) return {};
+  const { kept, limitBytes } = checkpoints;
+  return { checkpoints: { count: kept.size, bytes: checkpointBytes(checkpoints), limitBytes } };
 }
 
 function slotStats(state: SchedulerState, slot: Slot): SlotStats {

@@ -142,6 +142,7 @@ export class StepLoop {
     this.#wake?.();
     await this.#done;
     for (const id of this.#generations.keys()) this.#dropGeneration(id);
+    this.#cells.close();
   }
 
   async #run(): Promise<void> {
@@ -170,12 +171,12 @@ export class StepLoop {
     beginStep(this.state, plan, startMs);
     this.#recorder.beginStep(this.state, plan, startMs);
     this.record.addEvictions(plan.evictions.length);
-    const { intact, spillMs } = await this.#cells.change(plan.boundary);
+    const { intact, keepingMs } = await this.#cells.change(plan.boundary);
     const planMs = performance.now() - startMs;
     this.record.steps += 1;
-    this.record.planMs += planMs - spillMs;
+    this.record.planMs += planMs - keepingMs;
     this.#recorder.planned(planMs);
-    // Where cells are missing that were to be read from a file, the calls have to be planned again.
+    // Where cells are missing that were to be read from a file or a checkpoint, the calls have to be planned again.
     for (const call of intact ? plan.calls : []) {
       if (plan.calls[0]?.kind === "decode" && givesWay(this.state, call, performance.now())) break;
       const wanted = wantedCall(this.state, call);

@@ -1,5 +1,5 @@
 /** Gathers what steps produced and cost until the next message takes it, and the totals since the start. */
-import type { EngineEvent, SpillReport, StepOutput } from "./protocol.ts";
+import type { CheckpointReport, EngineEvent, SpillReport, StepOutput } from "./protocol.ts";
 import type { PlannedCall, ScheduledRequest, SchedulerState } from "./scheduler/types.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -16,6 +16,10 @@ function noSpill(): Mutable<SpillReport> {
   };
 }
 
+function noCheckpoints(): Mutable<CheckpointReport> {
+  return { taken: 0, restored: 0, restoredTokens: 0, dropped: 0, failures: 0, ms: 0 };
+}
+
 export class StepRecord {
   readonly #state: SchedulerState;
   /** Totals since the start. */
@@ -27,6 +31,7 @@ export class StepRecord {
   evictions = 0;
   /** Since the last message. */
   spill = noSpill();
+  checkpoints = noCheckpoints();
   /** Since the last message, in ms. */
   planMs = 0;
   sampleMs = 0;
@@ -114,6 +119,7 @@ export class StepRecord {
         draftMs: this.#draftMs,
         evictions: this.#evictions,
         ...(this.spill.ms > 0 ? { spill: this.spill } : {}),
+        ...(this.checkpoints.ms > 0 ? { checkpoints: this.checkpoints } : {}),
       },
     };
     this.#outputs = [];
@@ -131,6 +137,7 @@ export class StepRecord {
     this.#draftMs = 0;
     this.#evictions = 0;
     this.spill = noSpill();
+    this.checkpoints = noCheckpoints();
     return event;
   }
 }

@@ -8,6 +8,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { EngineError } from "../errors.ts";
 import type { AdapterFacts, AdapterSet } from "../adapters.ts";
 import { drawSeed } from "../sampling-seed.ts";
+import { FakeCheckpoint } from "./checkpoint.ts";
 import { CONTROL_NAMES, FAKE_BYTES, FAKE_DIMENSIONS, FAKE_END, FAKE_START, fakeFacts } from "./facts.ts";
 import type {
   Backend,
@@ -18,8 +19,9 @@ import type {
   LogprobReader,
   Sampled,
   Sampler,
+  SlotCheckpoint,
 } from "../backend.ts";
-import type { CostModel } from "../scheduler/types.ts";
+import type { CheckpointNeeds, CostModel } from "../scheduler/types.ts";
 import type { GenerationParams, ModelFacts, PromptPart, TokenId, TokenLogprobs } from "../protocol.ts";
 
 export interface FakeOptions {
@@ -31,6 +33,10 @@ export interface FakeOptions {
   readonly canRewind?: boolean;
   /** Where it cannot: how far back a token looks, in cells of which some more are kept. Default: a state of all tokens. */
   readonly windowTokens?: number;
+  /** What a slot has to hold to come back to a checkpoint. Default: `none` with a state of all tokens, else `own-cells`. */
+  readonly checkpointNeeds?: CheckpointNeeds;
+  /** Throws where a checkpoint is to fail. */
+  readonly onCheckpoint?: (kind: "take" | "restore") => void;
   readonly drawsInOrder?: boolean;
   /** Adapters that requests may ask for. */
   readonly adapters?: readonly AdapterFacts[];
@@ -57,6 +63,7 @@ export class FakeBackend implements Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
   readonly windowTokens: number | undefined;
+  readonly checkpointNeeds: CheckpointNeeds | undefined;
   readonly exactTogether = { anywhere: true, aloneTokens: Infinity, withAdapters: true };
   /** A pass costs 10 ms and 1 ms a slot, a prompt token 2 ms, a copy 5 ms, a guess a quarter of a millisecond, a file next to nothing. */
   readonly cost: CostModel;
@@ -68,6 +75,7 @@ export class FakeBackend implements Backend {
   /** The first cell of each slot that is not gone, where there is a window. */
   readonly #first: number[] = [];
   readonly #keptTokens: number;
+  readonly #onCheckpoint: FakeOptions["onCheckpoint"];
   /** Slots of copies that no call has followed: a real runtime copies with the next call. */
   readonly #inCopies = new Set<number>();
   readonly #endChance: number;
@@ -88,6 +96,9 @@ export class FakeBackend implements Backend {
     const { slots = 4, contextTokens = 128, prefillChunk = 8, batchTokens = 32, slowness = 1 } = options;
     this.canRewind = options.canRewind ?? true;
     this.windowTokens = options.windowTokens;
+    const { checkpointNeeds = this.windowTokens === undefined ? "none" : "own-cells" } = options;
+    this.checkpointNeeds = this.canRewind ? undefined : checkpointNeeds;
+    this.#onCheckpoint = options.onCheckpoint;
     this.cost = {
       decodePassMs: Array.from({ length: slots + 1 }, (_, width) =>
         width === 0 ? 0 : slowness * (10 + width),
@@ -104,6 +115,12 @@ export class FakeBackend implements Backend {
         tokenBytes: 4,
         save: { callMs: 0.01, byteMs: 1e-4, scale: 1 },
         restore: { callMs: 0.01, byteMs: 1e-4, scale: 1 },
+      },
+      checkpoint: {
+        fileBytes: 100,
+        tokenBytes: 1,
+        save: { callMs: 0.01, byteMs: 0, scale: 1 },
+        restore: { callMs: 0.01, byteMs: 0, scale: 1 },
       },
     };
     this.drawsInOrder = options.drawsInOrder ?? true;
@@ -273,6 +290,29 @@ export class FakeBackend implements Backend {
     const cells = text === "" ? [] : text.split(" ").map(Number);
     this.#cells[slot] = cells;
     this.#first[slot] = Math.max(0, cells.length - (this.windowTokens ?? 0));
+  }
+
+  async takeCheckpoint(slot: number): Promise<SlotCheckpoint> {
+    const cells = this.#cells[slot] ?? [];
+    if (this.#running || this.#inCopies.has(slot) || cells.length === 0)
+      throw new EngineError("internal", "Cells are in use.");
+    this.#onCheckpoint?.("take");
+    return new FakeCheckpoint([...cells], this.#first[slot] ?? 0);
+  }
+
+  async restoreCheckpoint(slot: number, checkpoint: SlotCheckpoint, length: number): Promise<void> {
+    const cells = this.#cells[slot] ?? [];
+    if (this.#running || !(checkpoint instanceof FakeCheckpoint) || checkpoint.disposed)
+      throw new EngineError("internal", "There is no such checkpoint.");
+    if (this.checkpointNeeds === "own-cells" && this.#inCopies.has(slot))
+      throw new EngineError("internal", "A queued copy would overwrite it.");
+    this.#onCheckpoint?.("restore");
+    const { cells: kept, first } = checkpoint;
+    if (this.checkpointNeeds !== "none" && kept.some((cell, i) => cell !== cells[i]))
+      throw new EngineError("internal", "The cells of the tokens before it are not there.");
+    this.#cells[slot] = [...kept];
+    this.#first[slot] = first;
+    this.truncate(slot, length);
   }
 
   cellCount(slot: number): number {

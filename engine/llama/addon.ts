@@ -74,6 +74,16 @@ export type SampleWithLogits = readonly [
   totalWeight: number | undefined,
 ];
 
+/** What of a sequence cannot be taken back, as it was at one time: a recurrent state, or the cells of a window. */
+export interface AddonCheckpoint {
+  /** Takes it of the sequence, a queued copy not included. Resolves when it is there. */
+  init(context: AddonContext, sequence: number): Promise<void>;
+  /** Bytes. */
+  readonly size: number;
+  /** Frees them. */
+  dispose(): void;
+}
+
 /** A llama.cpp context. Cells may change only while no promise of it is pending. */
 export interface AddonContext {
   initBatch(tokens: number): void;
@@ -114,6 +124,12 @@ export interface AddonContext {
    * they are more than `mostTokens`. Ends the process for some files that are not what `saveSequenceStateToFile` wrote.
    */
   loadSequenceStateFromFile(path: string, sequence: number, mostTokens: number): Promise<Uint32Array>;
+  /**
+   * Puts what was taken in place of what the sequence has, of any sequence, and drops the cells behind `maxPosition`, which may
+   * not lie behind where it was taken. Cells before that, where a model has such, have to be there already. Resolves with
+   * whether the sequence ends at `maxPosition` then; what it holds is undefined if not.
+   */
+  restoreCheckpoint(checkpoint: AddonCheckpoint, maxPosition: number, sequence: number): Promise<boolean>;
   /** -1 when the sequence has no cells. Of a recurrent state it is that of its last token. */
   getSequenceKvCacheMinPosition(sequence: number): number;
   /** -1 when the sequence has no cells. */
@@ -172,6 +188,8 @@ export interface AddonBindings {
   readonly AddonGrammarEvaluationState: AddonGrammarStateClass;
   /** Reads nothing yet. */
   readonly AddonModelLora: new (model: AddonModel, path: string) => AddonAdapter;
+  /** Empty until `init`. */
+  readonly AddonContextSequenceCheckpoint: new () => AddonCheckpoint;
   getIsArchRecurrent(architecture: string): boolean | undefined;
   getIsArchHybrid(architecture: string): boolean | undefined;
 }
@@ -186,6 +204,7 @@ const CONTEXT_METHODS = [
   "copySequenceStateFromOtherSequence",
   "saveSequenceStateToFile",
   "loadSequenceStateFromFile",
+  "restoreCheckpoint",
   "getSequenceKvCacheMinPosition",
   "getSequenceKvCacheMaxPosition",
   "getMemoryBreakdown",
@@ -218,11 +237,14 @@ const SAMPLER_METHODS = [
   "canBeNextTokenForGrammarEvaluationState",
 ] as const satisfies readonly (keyof AddonSamplerClass)[];
 
+const CHECKPOINT_METHODS = ["init", "dispose"] as const satisfies readonly (keyof AddonCheckpoint)[];
+
 const BINDINGS = [
   "AddonSampler",
   "AddonGrammar",
   "AddonGrammarEvaluationState",
   "AddonModelLora",
+  "AddonContextSequenceCheckpoint",
   "getIsArchRecurrent",
   "getIsArchHybrid",
 ] as const satisfies readonly (keyof AddonBindings)[];
@@ -249,6 +271,8 @@ export function addonModelOf(model: LlamaModel): AddonModel {
 export function addonBindingsOf(llama: Llama): AddonBindings {
   const bindings = surface<AddonBindings>(llama, "_bindings", BINDINGS);
   checkMethods(bindings.AddonSampler, "AddonSampler", SAMPLER_METHODS);
+  const { AddonContextSequenceCheckpoint: Checkpoint } = bindings;
+  checkMethods(new Checkpoint(), "AddonContextSequenceCheckpoint", CHECKPOINT_METHODS);
   return bindings;
 }
 

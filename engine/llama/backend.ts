@@ -12,10 +12,12 @@ import type {
   LogitsHandle,
   LogprobReader,
   Sampler,
+  SlotCheckpoint,
 } from "../backend.ts";
 import type { AdapterSet } from "../adapters.ts";
+import type { CheckpointNeeds } from "../scheduler/types.ts";
 import type { GenerationParams, ModelFacts, PromptPart } from "../protocol.ts";
-import type { AddonAdapter } from "./addon.ts";
+import type { AddonAdapter, AddonCheckpoint } from "./addon.ts";
 import type { SamplerHost } from "./sampler.ts";
 
 const LAST_POSITION = Uint32Array.of(0);
@@ -26,6 +28,7 @@ export interface LlamaBackendParts extends SamplerHost {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
   readonly windowTokens: number | undefined;
+  readonly checkpointNeeds: CheckpointNeeds | undefined;
   readonly embedder: Embedder;
   /** In the order of `facts.adapters`. */
   readonly adapters: readonly AddonAdapter[];
@@ -37,6 +40,7 @@ export class LlamaBackend implements Backend {
   readonly facts: Omit<ModelFacts, "loadMs">;
   readonly canRewind: boolean;
   readonly windowTokens: number | undefined;
+  readonly checkpointNeeds: CheckpointNeeds | undefined;
   readonly exactTogether: Backend["exactTogether"];
   readonly cost = undefined;
   readonly drawsInOrder = DRAWS_IN_ORDER;
@@ -53,6 +57,7 @@ export class LlamaBackend implements Backend {
     this.embedder = parts.embedder;
     this.canRewind = parts.canRewind;
     this.windowTokens = parts.windowTokens;
+    this.checkpointNeeds = parts.checkpointNeeds;
     this.exactTogether = parts.exactTogether;
   }
 
@@ -149,6 +154,31 @@ export class LlamaBackend implements Backend {
     throw new EngineError("decode_failed", `Slot ${slot} was restored with another number of cells.`);
   }
 
+  async takeCheckpoint(slot: number): Promise<SlotCheckpoint> {
+    this.#checkIdle();
+    const { AddonContextSequenceCheckpoint: Checkpoint } = this.#parts.bindings;
+    const native = new Checkpoint();
+    try {
+      await native.init(this.#parts.context, slot);
+      return new LlamaCheckpoint(native);
+    } catch (error) {
+      native.dispose();
+      throw new EngineError("decode_failed", `Slot ${slot} gave no checkpoint: ${messageOf(error)}.`);
+    }
+  }
+
+  async restoreCheckpoint(slot: number, checkpoint: SlotCheckpoint, length: number): Promise<void> {
+    this.#checkIdle();
+    if (!(checkpoint instanceof LlamaCheckpoint) || length < 1)
+      throw new EngineError("internal", "No such checkpoint.");
+    try {
+      if (await this.#parts.context.restoreCheckpoint(checkpoint.native, length - 1, slot)) return;
+    } catch (error) {
+      throw new EngineError("decode_failed", `Slot ${slot} took no checkpoint: ${messageOf(error)}.`);
+    }
+    throw new EngineError("decode_failed", `Slot ${slot} did not come back to ${length} tokens.`);
+  }
+
   firstCell(slot: number): number {
     return Math.max(0, this.#parts.context.getSequenceKvCacheMinPosition(slot));
   }
@@ -181,6 +211,22 @@ export class LlamaBackend implements Backend {
       lastSlot = slot;
     }
     if (total === 0) throw new EngineError("internal", "An empty batch.");
+  }
+}
+
+class LlamaCheckpoint implements SlotCheckpoint {
+  readonly native: AddonCheckpoint;
+
+  constructor(native: AddonCheckpoint) {
+    this.native = native;
+  }
+
+  get bytes(): number {
+    return this.native.size;
+  }
+
+  dispose(): void {
+    this.native.dispose();
   }
 }
 

@@ -18,7 +18,7 @@ import { fingerprint } from "./fingerprint.ts";
 import { GrammarCache } from "./grammar.ts";
 import { refuseHopeless } from "./memory-need.ts";
 import type { CellShape, KvType } from "./memory-need.ts";
-import { keepsState, windowOf } from "./memory-kind.ts";
+import { checkpointNeedsOf, keepsState, windowOf } from "./memory-kind.ts";
 import { DRAWS_IN_ORDER, SharedSamplers } from "./shared-samplers.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
@@ -100,12 +100,14 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     ranking: model.fileInsights.supportsRanking,
     adapters: adapters.map(({ facts: ofAdapter }) => ofAdapter),
   };
+  // A window as long as the slot never drops a cell.
+  const canRewind = !state && (options.swaFull === true || (window ?? Infinity) >= contextTokens);
   return new LlamaBackend({
     facts,
     vocabulary,
-    // A window as long as the slot never drops a cell.
-    canRewind: !state && (options.swaFull === true || (window ?? Infinity) >= contextTokens),
+    canRewind,
     windowTokens: state ? undefined : window,
+    checkpointNeeds: canRewind ? undefined : checkpointNeedsOf(bindings, model),
     exactTogether: exactTogether(gpu, metadata.general.file_type),
     bindings,
     model: addonModel,

@@ -1,5 +1,6 @@
 /** What of a model's memory can be taken back: cells of every token, of a window of them, or a state of all of them. */
 import type { LlamaModel } from "node-llama-cpp";
+import type { CheckpointNeeds } from "../scheduler/types.ts";
 import type { AddonBindings } from "./addon.ts";
 
 /** llama.cpp's own windows of architectures whose files need not name one. */
@@ -16,6 +17,14 @@ export function keepsState(bindings: AddonBindings, model: LlamaModel): boolean 
   return (
     bindings.getIsArchRecurrent(architecture) === true || bindings.getIsArchHybrid(architecture) === true
   );
+}
+
+/** What a slot has to hold to come back to a checkpoint. A queued copy would overwrite the cells of a window. */
+export function checkpointNeedsOf(bindings: AddonBindings, model: LlamaModel): CheckpointNeeds {
+  if (windowOf(model) !== undefined) return "own-cells";
+  return bindings.getIsArchRecurrent(model.fileInfo.metadata.general.architecture) === true
+    ? "none"
+    : "cells";
 }
 
 /**

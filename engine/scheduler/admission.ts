@@ -6,7 +6,9 @@
  * right now waits for that prefix and copies it. The wait costs it next to nothing, because prompts are computed one
  * at a time, and its slot is kept free for it. Without a free slot, a running request may have to give up its own.
  */
+import { CheckpointPlan, isStop } from "./checkpoint-plan.ts";
 import { chooseEviction } from "./eviction.ts";
+import { KeepingTime } from "./keeping-time.ts";
 import { bestPrefix, mayBePassed, MOST_AHEAD } from "./prefix-first.ts";
 import { commonPrefixLength } from "./prefix-reuse.ts";
 import { followersOf, keptFor } from "./returns.ts";
@@ -46,10 +48,8 @@ export function runningRequests(state: SchedulerState): Running[] {
 
 interface Admission extends Pick<
   StepPlan,
-  "evictions" | "assignments" | "held" | "kept" | "passedOver" | "boundary"
+  "evictions" | "assignments" | "held" | "kept" | "passedOver" | "branches" | "boundary" | "keepingMs"
 > {
-  /** What writing and reading files will take. */
-  readonly filesMs: number;
   /** Owners for whom a slot is kept, whatever they ask. */
   readonly expected: ReadonlySet<string>;
 }
@@ -60,21 +60,55 @@ const NO_ADMISSION: Admission = {
   held: [],
   kept: [],
   passedOver: [],
+  branches: [],
   boundary: [],
-  filesMs: 0,
+  keepingMs: 0,
   expected: new Set(),
 };
 
 /** Bounds the work of one plan, since each exchange looks at every slot. */
 const MOST_EVICTIONS_PER_STEP = 4;
 
-/** Gives slots to waiting requests; adds them to `running`, and takes those out that lose theirs. */
+/**
+ * Gives slots to waiting requests; adds them to `running`, and takes those out that lose theirs. Takes checkpoints of those
+ * who run already.
+ */
 export function admit(state: SchedulerState, running: Running[], nowMs: number, why: string[]): Admission {
-  if (state.queue.size === 0) return NO_ADMISSION;
+  if (state.queue.size === 0) return admitNobody(state, running, nowMs, why);
   const round = new AdmissionRound(state, running, nowMs, why);
   while (round.hasFree && round.admitNext()) continue;
   while (!round.hasFree && round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeNext()) continue;
   return round.result;
+}
+
+function admitNobody(
+  state: SchedulerState,
+  running: readonly Running[],
+  nowMs: number,
+  why: string[],
+): Admission {
+  const { prefillChunk } = state.config;
+  if (state.checkpoints === undefined) return NO_ADMISSION;
+  if (!running.some(({ request, length }) => isStop(request, length, prefillChunk))) return NO_ADMISSION;
+  const time = new KeepingTime(state);
+  const checkpoints = CheckpointPlan.of(state, nowMs, time);
+  if (checkpoints === undefined) return NO_ADMISSION;
+  const boundary = takeCheckpoints(checkpoints, running, why);
+  return { ...NO_ADMISSION, boundary, keepingMs: time.plannedMs };
+}
+
+function takeCheckpoints(
+  checkpoints: CheckpointPlan,
+  running: readonly Running[],
+  why: string[],
+): BoundaryOperation[] {
+  const taken = checkpoints.take(running);
+  for (const operation of taken) {
+    if (operation.type !== "checkpoint") continue;
+    const { slot, checkpoint } = operation;
+    why.push(`checkpoint ${checkpoint.id} of slot ${slot} at ${checkpoint.length}`);
+  }
+  return taken;
 }
 
 class AdmissionRound {
@@ -88,9 +122,12 @@ class AdmissionRound {
   readonly #held: RequestId[] = [];
   readonly #passedOver = new Set<RequestId>();
   readonly #copies: BoundaryOperation[] = [];
+  readonly #rewinds: BoundaryOperation[] = [];
   readonly #cuts: BoundaryOperation[] = [];
   readonly #overwritten = new Set<SlotId>();
+  readonly #keepingTime: KeepingTime;
   readonly #spill: SpillPlan | undefined;
+  readonly #checkpoints: CheckpointPlan | undefined;
   /** By the file that is read for them. */
   readonly #restored = new Map<SpillId, ScheduledRequest>();
   /** Idle slots, by for whom they are kept. */
@@ -103,7 +140,10 @@ class AdmissionRound {
     this.#nowMs = nowMs;
     this.#why = why;
     this.#order = new WaitingOrder(state, nowMs);
-    this.#spill = state.config.slotChoice === "oldest" ? undefined : SpillPlan.of(state, nowMs);
+    const simple = state.config.slotChoice === "oldest";
+    this.#keepingTime = new KeepingTime(state);
+    this.#spill = simple ? undefined : SpillPlan.of(state, nowMs, this.#keepingTime);
+    this.#checkpoints = simple ? undefined : CheckpointPlan.of(state, nowMs, this.#keepingTime);
     this.#busy = state.slots.filter((slot) => slot.owner !== undefined).map((slot) => slot.id);
     this.#kept = this.#keptSlots();
   }
@@ -112,11 +152,13 @@ class AdmissionRound {
     return this.#busy.length + this.#held.length < this.#state.slots.length;
   }
 
+  /** Called last. */
   get result(): Admission {
     const kept = [...this.#kept].filter(([slot]) => !this.#busy.includes(slot));
     const expected = kept.flatMap(([slot, reason]) =>
       reason === "owner" ? (this.#state.slots[slot]?.ended?.tenant ?? []) : [],
     );
+    const taken = this.#checkpoints ? takeCheckpoints(this.#checkpoints, this.#running, this.#why) : [];
     return {
       evictions: this.evictions,
       assignments: this.#assignments,
@@ -124,9 +166,16 @@ class AdmissionRound {
       kept: kept.map(([slot]) => slot),
       expected: new Set(expected),
       passedOver: [...this.#passedOver],
+      branches: this.#checkpoints?.branches ?? [],
       // Copies before cuts: the cells that one of them takes may be cut for another request.
-      boundary: [...(this.#spill?.operations ?? []), ...this.#copies, ...this.#cuts],
-      filesMs: this.#spill?.plannedMs ?? 0,
+      boundary: [
+        ...taken,
+        ...(this.#spill?.operations ?? []),
+        ...this.#copies,
+        ...this.#rewinds,
+        ...this.#cuts,
+      ],
+      keepingMs: this.#keepingTime.plannedMs,
     };
   }
 
@@ -151,9 +200,8 @@ class AdmissionRound {
     const choice = request && this.#choose(request, this.#busy);
     if (request === undefined || choice === undefined) return false;
     // What is read for another request can be copied in the next step.
-    const leader =
-      (choice.restore && this.#restored.get(choice.restore.prefix.id)) ??
-      prefixInTheMaking(request, choice, this.#running, this.#state);
+    const made = this.#prefixInTheMaking(request, choice, this.#running);
+    const leader = (choice.restore && this.#restored.get(choice.restore.prefix.id)) ?? made?.leader;
     if (leader === undefined) {
       for (const { id } of passed) this.#passedOver.add(id);
       if (passed.length > 0) this.#why.push(`${request.id} before ${passed[0]?.id} for its prefix`);
@@ -161,6 +209,7 @@ class AdmissionRound {
     } else {
       this.#held.push(request.id);
       this.#order.take(request, request.prompt.length);
+      if (leader === made?.leader) this.#checkpoints?.stopAt(leader, made.tokens);
       this.#why.push(`hold ${request.id} for the prefix of ${leader.id}`);
     }
     return true;
@@ -175,7 +224,8 @@ class AdmissionRound {
     const follower = this.#followerOf(first);
     if (follower !== undefined) return [follower, follower === first ? [] : [first]];
     const line = this.#order.lineOf(first, MOST_AHEAD);
-    const index = bestPrefix(line, this.#state, { overwritten: this.#overwritten, passedOver });
+    const soFar = { overwritten: this.#overwritten, passedOver, checkpoints: this.#checkpoints };
+    const index = bestPrefix(line, this.#state, soFar);
     return [line[index], line.slice(0, index)];
   }
 
@@ -205,8 +255,7 @@ class AdmissionRound {
     const busy = this.#busy.filter((slot) => slot !== victim.slot);
     const others = this.#running.filter((running) => running !== victim);
     const choice = this.#choose(waiter, busy);
-    if (choice === undefined || prefixInTheMaking(waiter, choice, others, this.#state) !== undefined)
-      return false;
+    if (choice === undefined || this.#prefixInTheMaking(waiter, choice, others) !== undefined) return false;
     this.#busy = busy;
     this.#running.splice(this.#running.indexOf(victim), 1);
     this.#order.evict(victim.request);
@@ -218,16 +267,21 @@ class AdmissionRound {
 
   #choose(request: ScheduledRequest, busy: readonly SlotId[]): SlotChoice | undefined {
     const taken = { busy, overwritten: this.#overwritten, kept: this.#kept, spill: this.#spill };
-    return chooseSlot(request, this.#state, taken, this.#nowMs);
+    return chooseSlot(request, this.#state, { ...taken, checkpoints: this.#checkpoints }, this.#nowMs);
   }
 
   /** @param victim Who has held the slot until now. */
   #assign(request: ScheduledRequest, choice: SlotChoice, victim?: Running): void {
-    const { slot, reuse, copyFrom, restore } = choice;
-    const assignment = { request: request.id, slot, reuse, copyFrom };
-    this.#assignments.push(
-      restore === undefined ? assignment : { ...assignment, restore: restore.prefix.id },
-    );
+    const { slot, reuse, copyFrom, restore, comeback } = choice;
+    this.#assignments.push({
+      request: request.id,
+      slot,
+      reuse,
+      copyFrom,
+      ...(restore === undefined ? {} : { restore: restore.prefix.id }),
+      ...(comeback === undefined ? {} : { checkpoint: comeback.checkpoint.id }),
+    });
+    this.#checkpoints?.give(request, choice);
     const own = this.#state.slots[slot];
     const saved = own && this.#spill?.give(own, choice, victim !== undefined);
     if (saved !== undefined)
@@ -236,41 +290,47 @@ class AdmissionRound {
     if (restore !== undefined) this.#restored.set(restore.prefix.id, request);
     if (copyFrom !== undefined || restore !== undefined) this.#overwritten.add(slot);
     const length = restore?.prefix.length ?? this.#state.slots[copyFrom ?? slot]?.length ?? 0;
-    if (length > reuse) this.#cuts.push({ type: "truncate", slot, length: reuse });
+    if (comeback !== undefined) {
+      this.#rewinds.push({ type: "rewind", slot, checkpoint: comeback.checkpoint, length: reuse });
+      if (this.#checkpoints?.goesWithCopies === false) this.#overwritten.add(slot);
+    } else if (length > reuse) this.#cuts.push({ type: "truncate", slot, length: reuse });
     this.#running.push({ request, slot, length: reuse });
     this.#busy.push(slot);
     this.#busy.sort((a, b) => a - b);
     this.#order.take(request, reuse);
     const from = restore === undefined ? "" : ` read as prefix ${restore.prefix.id}`;
     const source = copyFrom === undefined ? from : ` copied from slot ${copyFrom}`;
-    this.#why.push(`admit ${request.id} to slot ${slot}, reuse ${reuse}${source}`);
+    const back = comeback === undefined ? "" : ` back to checkpoint ${comeback.checkpoint.id}`;
+    this.#why.push(`admit ${request.id} to slot ${slot}, reuse ${reuse}${source}${back}`);
   }
-}
 
-/**
- * The request that is computing a prefix which `request` could copy and which saves more than the copy costs over
- * what can be reused already.
- */
-function prefixInTheMaking(
-  request: ScheduledRequest,
-  { reuse, copyFrom }: SlotChoice,
-  running: readonly Running[],
-  { config, cost }: SchedulerState,
-): ScheduledRequest | undefined {
-  if (!request.reusePrefix) return undefined;
-  const copyMs = copyFrom === undefined ? cost.copyMs : 0;
-  for (const { request: leader, length } of running) {
-    const prefillEnd = leader.prompt.length - 1;
-    if (leader.paused || length >= prefillEnd || leader.cacheKey !== request.cacheKey) continue;
-    const most = Math.min(prefillEnd, request.prompt.length - 1);
-    const common = commonPrefixLength(request.prompt, leader.prompt, most);
-    // What is there already can be copied now.
-    if (common <= length) continue;
-    const whole = common === most && leader.prompt.length === request.prompt.length;
-    // Else the leader's state goes past it.
-    if (!whole && !config.canRewind) continue;
-    const wanted = whole ? common : Math.floor(common / config.prefillChunk) * config.prefillChunk;
-    if (wanted > reuse && (wanted - reuse) * cost.prefillScale * cost.prefillTokenMs > copyMs) return leader;
+  /**
+   * The request that is computing a prefix which `request` could copy and which saves more than the copy costs over
+   * what can be reused already, and how many tokens of it.
+   */
+  #prefixInTheMaking(
+    request: ScheduledRequest,
+    { reuse, copyFrom }: SlotChoice,
+    running: readonly Running[],
+  ): { readonly leader: ScheduledRequest; readonly tokens: number } | undefined {
+    const { config, cost } = this.#state;
+    if (!request.reusePrefix) return undefined;
+    const copyMs = copyFrom === undefined ? cost.copyMs : 0;
+    for (const { request: leader, length } of running) {
+      const prefillEnd = leader.prompt.length - 1;
+      if (leader.paused || length >= prefillEnd || leader.cacheKey !== request.cacheKey) continue;
+      const most = Math.min(prefillEnd, request.prompt.length - 1);
+      const common = commonPrefixLength(request.prompt, leader.prompt, most);
+      // What is there already can be copied now.
+      if (common <= length) continue;
+      const whole = common === most && leader.prompt.length === request.prompt.length;
+      const tokens = whole ? common : Math.floor(common / config.prefillChunk) * config.prefillChunk;
+      // Else the leader's state goes past it: it stops there, and is copied when the next step begins.
+      const stops = this.#checkpoints?.goesWithCopies === true && tokens > length;
+      if (!whole && !config.canRewind && !stops) continue;
+      if (tokens > reuse && (tokens - reuse) * cost.prefillScale * cost.prefillTokenMs > copyMs)
+        return { leader, tokens };
+    }
+    return undefined;
   }
-  return undefined;
 }

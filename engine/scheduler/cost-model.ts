@@ -278,18 +278,22 @@ export function transferMs({ callMs, byteMs, scale }: TransferCost, bytes: numbe
   return scale * (callMs + bytes * byteMs);
 }
 
-/** The model after a transfer took `observedMs`. */
+/** What is known of transfers after one of so many bytes took `observedMs`. */
 export function refinedTransfer(
-  cost: CostModel,
+  spill: SpillCost,
   kind: "save" | "restore",
   bytes: number,
   observedMs: number,
-): CostModel {
-  const { spill } = cost;
-  if (spill === undefined) return cost;
+): SpillCost {
   const transfer = spill[kind];
   const ratio = (transfer.scale * observedMs) / Math.max(transferMs(transfer, bytes), Number.MIN_VALUE);
-  return { ...cost, spill: { ...spill, [kind]: { ...transfer, scale: smoothed(transfer.scale, ratio) } } };
+  return { ...spill, [kind]: { ...transfer, scale: smoothed(transfer.scale, ratio) } };
+}
+
+/** What is known of sizes after one of so many bytes was there where others were predicted. */
+export function refinedSize(spill: SpillCost, bytes: number, predictedBytes: number): SpillCost {
+  const factor = smoothed(1, bytes / Math.max(predictedBytes, 1));
+  return { ...spill, fileBytes: spill.fileBytes * factor, tokenBytes: spill.tokenBytes * factor };
 }
 
 /** A scale that has moved towards what was observed. */

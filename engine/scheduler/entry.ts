@@ -129,12 +129,12 @@ export function checkWorth(
 
 /** Prompt tokens that have to be computed, since they are in no slot and in no file. */
 export function computedTokens(
-  { slots, spill, config }: SchedulerState,
+  { slots, spill, checkpoints, config }: SchedulerState,
   request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">,
 ): number {
   let reuse = 0;
-  for (const prefix of [...slots, ...(spill?.prefixes.values() ?? [])])
-    reuse = Math.max(reuse, reusableTokens(request, prefix, config));
+  const kept = [...(spill?.prefixes.values() ?? []), ...(checkpoints?.kept.values() ?? [])];
+  for (const prefix of [...slots, ...kept]) reuse = Math.max(reuse, reusableTokens(request, prefix, config));
   return request.prompt.length - reuse;
 }
 

@@ -1,8 +1,9 @@
 /** What must hold of the state and of every plan; checked in tests and, when asked for, at run time. */
-import { EngineError } from "../errors.ts";
 import { adapterKeyOf } from "./adapter-turns.ts";
 import { MOST_APPOINTMENTS } from "./appointments.ts";
 import type { Appointments } from "./appointments.ts";
+import { ROUNDING_MS, expect } from "./invariant.ts";
+import { checkCheckpoints, checkKeepingTime, checkSlotCheckpoints, checkSpill } from "./kept-invariants.ts";
 import { devicePasses } from "./passes.ts";
 import { mayBePassed } from "./prefix-first.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
@@ -15,13 +16,8 @@ import type {
   SchedulerState,
   Slot,
   SlotId,
-  SpillId,
-  SpilledPrefix,
   StepPlan,
 } from "./types.ts";
-
-/** Sums of floating-point times, taken in different orders. */
-const ROUNDING_MS = 1e-6;
 
 /** @throws {EngineError} `internal`, naming the broken invariant. Call between native calls. */
 export function checkState(state: SchedulerState): void {
@@ -42,6 +38,7 @@ export function checkState(state: SchedulerState): void {
     expect(request.output.length <= request.maxNew, "no more tokens than asked for");
     expect(knownTokens(request) <= state.config.contextTokens, "prompt and output fit the context");
   }
+  checkSlotCheckpoints(state);
   for (const id of state.queue.keys()) expect(state.requests.has(id), "the queue holds known requests");
   for (const owner of state.owners.values()) checkOwnerAccount(state, owner);
   const idle = [...state.owners.values()].filter(({ running, waiting }) => running + waiting === 0);
@@ -123,11 +120,13 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
   const given = new Set<number>();
   const lost = new Map(plan.evictions.map(({ slot, request }) => [slot, request]));
   const restored = checkSpill(state, plan);
-  for (const { slot, request, reuse, copyFrom, restore } of plan.assignments) {
+  const back = checkCheckpoints(state, plan);
+  for (const { slot, request, reuse, copyFrom, restore, checkpoint } of plan.assignments) {
     expect(state.slots[slot]?.owner === lost.get(slot) && !given.has(slot), "only free slots are given away");
     given.add(slot);
     const prefix = restored.get(slot);
-    const source = prefix ?? state.slots[copyFrom ?? slot];
+    const source = back.get(slot) ?? prefix ?? state.slots[copyFrom ?? slot];
+    expect(checkpoint === back.get(slot)?.id, "a slot comes back for somebody");
     expect(
       restore === prefix?.id && (prefix === undefined || copyFrom === undefined),
       "a file is read for somebody",
@@ -176,12 +175,14 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
  * Whoever waits for a token waits for a step that fits, for one cell that has been saved up for, or for streams that stand
  * still since their engine died.
  */
-function checkTime(state: SchedulerState, { calls, turns }: StepPlan): void {
+function checkTime(state: SchedulerState, plan: StepPlan): void {
+  const { calls, turns, keepingMs } = plan;
+  checkKeepingTime(state, plan);
   const [decode, ...cells] = calls;
   if (decode?.kind !== "decode" || cells.length === 0) return;
   const { itlTargetMs, minPrefillShare } = state.config;
   const cellsMs = cells.reduce((sum, { predictedMs }) => sum + predictedMs, 0);
-  const roomMs = itlTargetMs - decode.predictedMs;
+  const roomMs = itlTargetMs - keepingMs - decode.predictedMs;
   const { current, accounts } = state.turns;
   const savedMs =
     turns.current === current ? state.prefillCreditMs : (accounts.get(turns.current)?.creditMs ?? 0);
@@ -198,64 +199,9 @@ function checkTime(state: SchedulerState, { calls, turns }: StepPlan): void {
   );
 }
 
-/** @returns The prefixes that are read, by their slots. */
-function checkSpill(
-  { slots, spill, inCopies, config }: SchedulerState,
-  { boundary }: StepPlan,
-): Map<SlotId, SpilledPrefix> {
-  const restored = new Map<SlotId, SpilledPrefix>();
-  const gone = new Set<SpillId>();
-  let bytes = 0;
-  let last = 0;
-  for (const operation of boundary) {
-    const { type } = operation;
-    const turn = ["drop", "save", "restore", "copy", "truncate"].indexOf(type);
-    expect(turn >= last || type === "drop", "cells are saved before they change");
-    if (type !== "drop") last = turn;
-    if (type === "drop") {
-      expect(
-        spill?.prefixes.has(operation.spill) === true && !gone.has(operation.spill),
-        "what is dropped is there",
-      );
-      gone.add(operation.spill);
-    }
-    if (type === "save") {
-      const { slot, prefix } = operation;
-      const cells = slots[slot];
-      expect(!inCopies.has(slot), "cells that are not there yet are not saved");
-      expect(
-        !(spill?.prefixes.has(prefix.id) ?? true) && prefix.id >= (spill?.nextId ?? Infinity),
-        "names are not given twice",
-      );
-      expect(
-        cells?.length === prefix.length &&
-          prefix.tokens.every((token, i) => token === cells.tokens[i]) &&
-          cells.cacheKey === prefix.cacheKey,
-        "what is saved is what the slot holds",
-      );
-      bytes += prefix.bytes;
-    }
-    if (type === "restore") {
-      const { slot, prefix } = operation;
-      expect(spill?.prefixes.get(prefix.id) === prefix && !gone.has(prefix.id), "what is read is there");
-      expect(!inCopies.has(slot), "no queued copy falls upon what is read");
-      expect(prefix.length <= config.contextTokens && !restored.has(slot), "what is read fits its slot");
-      restored.set(slot, prefix);
-    }
-    if (type === "copy")
-      expect(
-        !restored.has(operation.from) && !restored.has(operation.to),
-        "what is read in this step is not copied",
-      );
-  }
-  for (const { id, bytes: size } of spill?.prefixes.values() ?? []) bytes += gone.has(id) ? 0 : size;
-  const saves = boundary.some(({ type }) => type === "save");
-  expect(!saves || bytes <= (spill?.limitBytes ?? 0), "files have no more bytes than they may");
-  return restored;
-}
-
 /** Streams rest only where they have just had their tokens, and for what fits in front of the next ones. */
-function checkRest(state: SchedulerState, { calls, assignments, turns, evictions }: StepPlan): void {
+function checkRest(state: SchedulerState, plan: StepPlan): void {
+  const { calls, assignments, turns, evictions, keepingMs } = plan;
   if (calls.length === 0 || calls[0]?.kind === "decode") return;
   const gone = new Set(evictions.map(({ request }) => request));
   const given = new Set(assignments.map(({ slot }) => slot));
@@ -269,7 +215,7 @@ function checkRest(state: SchedulerState, { calls, assignments, turns, evictions
   const cellsMs = calls.reduce((sum, { predictedMs }) => sum + predictedMs, 0);
   expect(
     streams.length === 0 ||
-      (state.justDecoded === turns.current && cellsMs <= state.config.itlTargetMs + ROUNDING_MS),
+      (state.justDecoded === turns.current && keepingMs + cellsMs <= state.config.itlTargetMs + ROUNDING_MS),
     "streams rest once, behind a decode, for a prompt that fits the target",
   );
 }
@@ -365,8 +311,4 @@ export function checkStep(state: SchedulerState, plan: StepPlan, cellCount: (slo
   for (const { id, length } of state.slots)
     expect(cellCount(id) === length, "a slot has the cells it is said to have");
   checkPlan(state, plan);
-}
-
-function expect(holds: boolean, invariant: string): void {
-  if (!holds) throw new EngineError("internal", `Invariant broken: ${invariant}.`);
 }

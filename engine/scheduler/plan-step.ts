@@ -11,6 +11,7 @@
  */
 import { nextTurn } from "./adapter-turns.ts";
 import { admit, runningRequests } from "./admission.ts";
+import { isBranch, isStop } from "./checkpoint-plan.ts";
 import { prefillCallMs } from "./cost-model.ts";
 import { decodeCall } from "./decode-call.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
@@ -18,7 +19,7 @@ import { inPrefillOrder } from "./prefill-order.ts";
 import type { RequestId } from "../protocol.ts";
 import type { Turn } from "./adapter-turns.ts";
 import type { Running } from "./admission.ts";
-import type { PlannedCall, ScheduledRequest, SchedulerState, StepPlan } from "./types.ts";
+import type { Branch, PlannedCall, ScheduledRequest, SchedulerState, StepPlan } from "./types.ts";
 
 /** Bounds the calls of one step, whatever the cost model believes. */
 const MOST_CELLS_PER_STEP = 64;
@@ -32,7 +33,8 @@ const READING_COST = 2;
 export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const why: string[] = [];
   const running = runningRequests(state);
-  const { filesMs, expected, ...admission } = admit(state, running, nowMs, why);
+  const { expected, ...admission } = admit(state, running, nowMs, why);
+  const { keepingMs } = admission;
   if (admission.assignments.length > 0) running.sort((a, b) => a.slot - b.slot);
 
   const calls: PlannedCall[] = [];
@@ -54,10 +56,10 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
     turn.running.filter((r) => !decodes(r) && !waits(r)),
   );
   const decodeMs = calls[0] && calls[0].predictedMs + turn.switchMs;
-  const times = { decodeMs, filesMs, creditMs: turn.creditMs };
+  const times = { decodeMs, keepingMs, creditMs: turn.creditMs, branches: admission.branches };
   const prefill = planPrefill(state, prefilling, times, why);
   const newcomer =
-    decodeMs === undefined ? undefined : newOwnersPrompt(state, turn, prefill.calls, filesMs + decodeMs);
+    decodeMs === undefined ? undefined : newOwnersPrompt(state, turn, prefill.calls, keepingMs + decodeMs);
   if (newcomer !== undefined) {
     calls.length = 0;
     why.push(`decode rests once for the prompt of ${newcomer}`);
@@ -111,30 +113,32 @@ export function knownTokens(request: ScheduledRequest): number {
   return request.prompt.length + request.output.length;
 }
 
-/** What of a step is given before its prefill is planned, in ms. */
-interface StepTimes {
+/** What of a step is given before its prefill is planned; times in ms. */
+interface Given {
   /** Undefined where nobody waits for a token. */
   readonly decodeMs: number | undefined;
-  /** Of prefixes that are written and read. */
-  readonly filesMs: number;
+  /** Of prefixes and checkpoints that are written and read. */
+  readonly keepingMs: number;
   /** Saved up for a cell. */
   readonly creditMs: number;
+  /** Where prompts have to stop from now on. */
+  readonly branches: readonly Branch[];
 }
 
 /** Whole grid cells, first request first, as many as the inter-token target or the credit allows. */
 function planPrefill(
   state: SchedulerState,
   prefilling: readonly Running[],
-  { decodeMs, filesMs, creditMs: savedMs }: StepTimes,
+  { decodeMs, keepingMs, creditMs: savedMs, branches }: Given,
   why: string[],
 ): { calls: PlannedCall[]; creditMs: number } {
   if (prefilling.length === 0) return { calls: [], creditMs: 0 };
   const calls: PlannedCall[] = [];
   let creditMs = savedMs;
-  let roomMs = state.config.itlTargetMs - filesMs - (decodeMs ?? 0);
+  let roomMs = state.config.itlTargetMs - keepingMs - (decodeMs ?? 0);
   // Paid for like any cell, with a larger share: what a long cell takes too much is missing afterwards.
   let replayMs = savedMs + Math.max(REPLAY_SHARE * (decodeMs ?? 0), roomMs);
-  for (const { cell, interrupted } of gridCells(state, prefilling)) {
+  for (const { cell, interrupted } of gridCells(state, prefilling, branches)) {
     if (decodeMs === undefined) {
       // Nobody waits for a token: one cell, then look again at who has come and gone.
       return { calls: [cell], creditMs: 0 };
@@ -172,6 +176,7 @@ function planPrefill(
 function* gridCells(
   state: SchedulerState,
   prefilling: readonly Running[],
+  branches: readonly Branch[],
 ): Generator<{ readonly cell: PlannedCall; readonly interrupted: boolean }> {
   const grid = state.config.prefillChunk;
   for (const { request, slot, length } of prefilling) {
@@ -194,6 +199,9 @@ function* gridCells(
       };
       yield { cell, interrupted: request.interrupted };
       position = cellEnd;
+      if (state.checkpoints === undefined) continue;
+      // A checkpoint is taken when the next step begins.
+      if (isStop(request, position, grid) || isBranch(branches, request.id, position)) break;
     }
   }
 }

@@ -8,6 +8,7 @@
 import { prefillCallMs } from "./cost-model.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
 import type { RequestId } from "../protocol.ts";
+import type { CheckpointPlan } from "./checkpoint-plan.ts";
 import type { ScheduledRequest, SchedulerState, SlotId } from "./types.ts";
 
 /** Requests behind the first one that are looked at. */
@@ -26,6 +27,8 @@ interface AdmittedSoFar {
   /** Slots whose cells are replaced. */
   readonly overwritten: ReadonlySet<SlotId>;
   readonly passedOver: ReadonlySet<RequestId>;
+  /** Absent where none are taken. */
+  readonly checkpoints?: CheckpointPlan | undefined;
 }
 
 /**
@@ -35,30 +38,33 @@ interface AdmittedSoFar {
 export function bestPrefix(
   line: readonly ScheduledRequest[],
   state: SchedulerState,
-  { overwritten, passedOver }: AdmittedSoFar,
+  soFar: AdmittedSoFar,
 ): number {
   const { prefillChunk } = state.config;
   const cellMs = prefillCallMs(state.cost, prefillChunk);
   let best = { index: 0, gainMs: 0 };
   for (const [index, request] of line.entries()) {
     // Nobody behind one that has to go in its turn, and nobody before one that has all it can have.
-    const reuse = residentTokens(request, state, overwritten);
+    const reuse = computedTokens(request, state, soFar);
     const gainMs = (reuse / prefillChunk - index) * cellMs;
     if (index === 0 || gainMs > best.gainMs) best = { index, gainMs };
-    if (!mayBePassed(request, passedOver) || isWhole(request, reuse, prefillChunk)) break;
+    if (!mayBePassed(request, soFar.passedOver) || isWhole(request, reuse, prefillChunk)) break;
   }
   return best.index;
 }
 
-function residentTokens(
+/** What of a prompt is in a slot, or in a checkpoint that a slot can come back to. */
+function computedTokens(
   request: ScheduledRequest,
   { slots, config }: SchedulerState,
-  overwritten: ReadonlySet<SlotId>,
+  { overwritten, checkpoints }: AdmittedSoFar,
 ): number {
+  const comebackIn = checkpoints?.bestFor(request);
   let most = 0;
   for (const slot of slots) {
-    if (overwritten.has(slot.id)) continue;
-    most = Math.max(most, reusableTokens(request, slot, config));
+    const isGone = overwritten.has(slot.id);
+    if (!isGone) most = Math.max(most, reusableTokens(request, slot, config));
+    if (!isGone || checkpoints?.outlivesSlots === true) most = Math.max(most, comebackIn?.(slot)?.reuse ?? 0);
     if (isWhole(request, most, config.prefillChunk)) break;
   }
   return most;

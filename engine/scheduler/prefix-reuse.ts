@@ -1,5 +1,8 @@
 /** How much of a prompt a slot or a file already holds, and how much of that may be kept. */
-import type { ScheduledRequest, SchedulerConfig, Slot, SpilledPrefix } from "./types.ts";
+import type { Checkpoint, ScheduledRequest, SchedulerConfig, Slot, SpilledPrefix } from "./types.ts";
+
+/** What has computed tokens: a slot, or one that a file or a checkpoint is brought into. */
+type Holder = Slot | SpilledPrefix | Checkpoint;
 
 /** Length of the longest common prefix, in tokens; at most `most`, which both arrays have. */
 export function commonPrefixLength(a: Uint32Array, b: Uint32Array, most: number): number {
@@ -12,20 +15,28 @@ export function commonPrefixLength(a: Uint32Array, b: Uint32Array, most: number)
 const WORTH_KEEPING = 1 / 4;
 
 /**
- * Tokens of the prompt that this slot, or one with the file's cells, can keep; at most all but the last, which is fed as a decode token.
+ * Tokens of the prompt that this slot, file or checkpoint can keep; at most all but the last, which is fed as a decode token.
  *
  * Cells computed in other shapes than a cold run would use can differ in the last bits, and then so can an
  * output. A few such cells, as of a common chat template's first tokens, are not worth that; a shared system
  * message or a continued conversation is, unless `deterministic` asks for exactness.
  */
-export function reusableTokens(
-  request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">,
-  slot: Slot | SpilledPrefix,
+export function reusableTokens(request: Reuser, slot: Holder, config: SchedulerConfig): number {
+  if (!request.reusePrefix || slot.length === 0 || slot.cacheKey !== request.cacheKey) return 0;
+  const most = Math.min(request.prompt.length - 1, slot.length);
+  return reusableOf(request, slot, commonPrefixLength(request.prompt, slot.tokens, most), config);
+}
+
+type Reuser = Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">;
+
+/** The same where it is known that all but the last token of the prompt have so many in common with it. */
+export function reusableOf(
+  { prompt }: Reuser,
+  slot: Holder,
+  common: number,
   config: SchedulerConfig,
 ): number {
-  if (!request.reusePrefix || slot.length === 0 || slot.cacheKey !== request.cacheKey) return 0;
-  const prefillEnd = request.prompt.length - 1;
-  const common = commonPrefixLength(request.prompt, slot.tokens, Math.min(prefillEnd, slot.length));
+  const prefillEnd = prompt.length - 1;
   const { prefillChunk: grid, deterministic } = config;
   const exact = exactReuse(common, prefillEnd, slot, grid);
   const better = deterministic || common - exact < grid * WORTH_KEEPING ? [exact] : [];
@@ -35,10 +46,10 @@ export function reusableTokens(
   return wanted.find((length) => mayCutTo(length, slot, config)) ?? 0;
 }
 
-/** Whether a slot, or one with the file's cells, can go on from its first `length` tokens. */
+/** Whether a slot, file or checkpoint can go on from its first `length` tokens. */
 export function mayCutTo(
   length: number,
-  slot: Slot | SpilledPrefix,
+  slot: Holder,
   { canRewind, windowTokens = Infinity }: SchedulerConfig,
 ): boolean {
   if (canRewind || slot.firstCell === 0) return true;
@@ -54,7 +65,7 @@ function withoutSingleTokenCell(reuse: number, prefillEnd: number, grid: number)
   return cellEnd - reuse === 1 && reuse % grid !== 0 ? reuse - 1 : reuse;
 }
 
-function exactReuse(common: number, prefillEnd: number, slot: Slot | SpilledPrefix, grid: number): number {
+function exactReuse(common: number, prefillEnd: number, slot: Holder, grid: number): number {
   // The same prompt again: its last, partial cell was computed with the same length.
   if (common === prefillEnd && slot.tailEnd === prefillEnd) return prefillEnd;
   return Math.min(Math.floor(common / grid) * grid, slot.gridEnd);

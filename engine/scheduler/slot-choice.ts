@@ -8,6 +8,7 @@ import { reusableTokens } from "./prefix-reuse.ts";
 import { reuseChance } from "./prefix-value.ts";
 import { followersOf, mayHave } from "./returns.ts";
 import type { KeptFor } from "./returns.ts";
+import type { CheckpointPlan, Comeback } from "./checkpoint-plan.ts";
 import type { Restorable, SpillPlan } from "./spill-plan.ts";
 import type { ScheduledRequest, SchedulerState, Slot, SlotId } from "./types.ts";
 
@@ -21,7 +22,15 @@ export interface SlotChoice {
   readonly copyFrom: SlotId | undefined;
   /** What is read from a file; absent is nothing. */
   readonly restore?: Restorable;
+  /** What the slot, or the copy, is brought back to; absent is nothing. */
+  readonly comeback?: Comeback;
   readonly costMs: number;
+}
+
+/** How much of a prompt a slot has, and the checkpoint it has to come back to for that. */
+interface Found {
+  readonly reuse: number;
+  readonly comeback?: Comeback;
 }
 
 /** What is decided of the slots already, in the step that is being planned. */
@@ -34,6 +43,8 @@ export interface TakenSlots {
   readonly kept: ReadonlyMap<SlotId, KeptFor>;
   /** Absent where nothing is kept in files. */
   readonly spill?: SpillPlan | undefined;
+  /** Absent where none are taken. */
+  readonly checkpoints?: CheckpointPlan | undefined;
 }
 
 /**
@@ -42,13 +53,21 @@ export interface TakenSlots {
 export function chooseSlot(
   request: ScheduledRequest,
   state: SchedulerState,
-  { busy, overwritten, kept, spill }: TakenSlots,
+  { busy, overwritten, kept, spill, checkpoints }: TakenSlots,
   nowMs: number,
 ): SlotChoice | undefined {
   const taken = new Set(busy);
   const reuseOf = state.slots.map((slot) => reusableTokens(request, slot, state.config));
   if (state.config.slotChoice === "oldest") return oldestSlot(state, reuseOf, taken);
-  const source = bestSource(reuseOf, overwritten);
+  const comebackIn = checkpoints?.bestFor(request);
+  const foundIn = state.slots.map((slot, i): Found => {
+    const reuse = reuseOf[i] ?? 0;
+    const comeback = comebackIn?.(slot);
+    if (comeback === undefined || comeback.reuse <= reuse) return { reuse };
+    return { reuse: comeback.reuse, comeback };
+  });
+  const copied = checkpoints?.goesWithCopies === false ? reuseOf.map((reuse) => ({ reuse })) : foundIn;
+  const source = bestSource(copied, overwritten);
   const file = spill?.bestFor(request);
   const computeMs = (reuse: number): number =>
     prefillTokensMs(state.cost, state.config.prefillChunk, request.prompt.length - 1 - reuse);
@@ -58,13 +77,16 @@ export function chooseSlot(
   };
   for (const slot of state.slots) {
     if (taken.has(slot.id) || !mayHave(request, slot, kept.get(slot.id), state)) continue;
-    const reuse = reuseOf[slot.id] ?? 0;
-    const lossMs = (keep: number): number => residentLossMs(state, slot, keep, { request, spill, nowMs });
-    const keptMs = computeMs(reuse) + lossMs(reuse);
+    const { reuse, comeback }: Found = foundIn[slot.id] ?? { reuse: 0 };
+    const staying = checkpoints?.outlivesSlots === true ? (slot.checkpoints.at(-1)?.length ?? 0) : 0;
+    const lossMs = (keep: number): number =>
+      residentLossMs(state, slot, Math.max(keep, staying), { request, spill, nowMs });
+    const own = comeback === undefined || slot.checkpoints.includes(comeback.checkpoint);
+    const keptMs = (comeback?.ms ?? 0) + computeMs(reuse) + lossMs(own ? reuse : 0);
     const copiedMs =
       source === undefined || source.reuse <= reuse
         ? Infinity
-        : state.cost.copyMs + computeMs(source.reuse) + lossMs(0);
+        : state.cost.copyMs + (source.comeback?.ms ?? 0) + computeMs(source.reuse) + lossMs(0);
     const restoredMs =
       file === undefined || file.reuse <= reuse || spill?.mayRestoreInto(slot.id) !== true
         ? Infinity
@@ -73,9 +95,11 @@ export function chooseSlot(
     if (best !== undefined && Math.min(keptMs, copiedMs, restoredMs) >= best.costMs) continue;
     const placeMs = gapMs(state, request, slot.id, busy);
     const common = { slot: slot.id, copyFrom: undefined };
-    consider({ ...common, reuse, costMs: keptMs + placeMs });
-    if (source !== undefined && copiedMs < Infinity)
-      consider({ ...common, reuse: source.reuse, copyFrom: source.slot, costMs: copiedMs + placeMs });
+    consider({ ...common, ...foundIn[slot.id], reuse, costMs: keptMs + placeMs });
+    if (source !== undefined && copiedMs < Infinity) {
+      const { slot: copyFrom, ...found } = source;
+      consider({ ...common, ...found, copyFrom, costMs: copiedMs + placeMs });
+    }
     if (file !== undefined && restoredMs < Infinity)
       consider({ ...common, reuse: file.reuse, restore: file, costMs: restoredMs + placeMs });
   }
@@ -98,14 +122,14 @@ function oldestSlot(
   return { slot: best.id, reuse: reuseOf[best.id] ?? 0, copyFrom: undefined, costMs: 0 };
 }
 
-/** The slot whose cells save most when copied: a copy can be cut where the slot itself can. */
+/** The slot whose cells save most when copied: a copy can be cut, or brought back, where the slot itself can. */
 function bestSource(
-  reuseOf: readonly number[],
+  foundIn: readonly Found[],
   overwritten: ReadonlySet<SlotId>,
-): { readonly slot: SlotId; readonly reuse: number } | undefined {
-  let best: { slot: SlotId; reuse: number } | undefined;
-  reuseOf.forEach((reuse, slot) => {
-    if (reuse > (best?.reuse ?? 0) && !overwritten.has(slot)) best = { slot, reuse };
+): (Found & { readonly slot: SlotId }) | undefined {
+  let best: (Found & { slot: SlotId }) | undefined;
+  foundIn.forEach((found, slot) => {
+    if (found.reuse > (best?.reuse ?? 0) && !overwritten.has(slot)) best = { ...found, slot };
   });
   return best;
 }

@@ -8,6 +8,8 @@
 import { prefillTokensMs, spillBytes, transferMs } from "./cost-model.ts";
 import { commonPrefixLength, mayCutTo, reusableTokens } from "./prefix-reuse.ts";
 import { reuseChance } from "./prefix-value.ts";
+import type { Comeback } from "./checkpoint-plan.ts";
+import type { KeepingTime } from "./keeping-time.ts";
 import type {
   BoundaryOperation,
   ScheduledRequest,
@@ -33,25 +35,26 @@ export interface Restorable {
   readonly ms: number;
 }
 
+interface Parts {
+  readonly spill: SpillState;
+  readonly cost: SpillCost;
+  readonly time: KeepingTime;
+}
+
 /** With what a slot is given away. */
 interface Given {
   readonly reuse: number;
   readonly copyFrom: SlotId | undefined;
   readonly restore?: Restorable;
+  readonly comeback?: Comeback;
 }
-
-/** Of all files of a step where no stream waits: its digest is computed where cancellations and new requests are taken, too. */
-const LONGEST_MS = 2000;
 
 export class SpillPlan {
   readonly #state: SchedulerState;
   readonly #spill: SpillState;
   readonly #cost: SpillCost;
   readonly #nowMs: number;
-  /** Time that files may still take in this step. */
-  #leftMs: number;
-  /** Time that those take which are written and read. */
-  plannedMs = 0;
+  readonly #time: KeepingTime;
   readonly #saves: SpilledSlot[] = [];
   readonly #restores: RestoredSlot[] = [];
   /** Files that go: to make room, and because their slot has all of them. */
@@ -62,19 +65,18 @@ export class SpillPlan {
   readonly #copied = new Set<SlotId>();
 
   /** Undefined where nothing is kept in files. */
-  static of(state: SchedulerState, nowMs: number): SpillPlan | undefined {
+  static of(state: SchedulerState, nowMs: number, time: KeepingTime): SpillPlan | undefined {
     const { spill, cost } = state;
     if (spill === undefined || cost.spill === undefined) return undefined;
-    return new SpillPlan(state, spill, cost.spill, nowMs);
+    return new SpillPlan(state, { spill, cost: cost.spill, time }, nowMs);
   }
 
-  private constructor(state: SchedulerState, spill: SpillState, cost: SpillCost, nowMs: number) {
+  private constructor(state: SchedulerState, { spill, cost, time }: Parts, nowMs: number) {
     this.#state = state;
     this.#spill = spill;
     this.#cost = cost;
+    this.#time = time;
     this.#nowMs = nowMs;
-    const decoding = state.slots.some(({ owner }) => state.requests.get(owner ?? "")?.phase === "decode");
-    this.#leftMs = decoding ? state.config.itlTargetMs : LONGEST_MS;
   }
 
   /** In the order in which they have to be carried out, before all others. */
@@ -93,7 +95,7 @@ export class SpillPlan {
     let best: Restorable | undefined;
     for (const prefix of this.#kept()) {
       const ms = transferMs(this.#cost.restore, prefix.bytes);
-      if (ms > this.#leftMs) continue;
+      if (ms > this.#time.leftMs) continue;
       const reuse = reusableTokens(request, prefix, this.#state.config);
       if (reuse > (best?.reuse ?? 0) || (reuse > 0 && reuse === best?.reuse && ms < best.ms))
         best = { prefix, reuse, ms };
@@ -118,12 +120,14 @@ export class SpillPlan {
    * @param certain Whether what it has held will be wanted again for certain.
    * @returns What is saved.
    */
-  give(slot: Slot, { reuse, copyFrom, restore }: Given, certain: boolean): SpilledPrefix | undefined {
+  give(slot: Slot, given: Given, certain: boolean): SpilledPrefix | undefined {
+    const { reuse, copyFrom, restore, comeback } = given;
     this.#given.add(slot.id);
     if (copyFrom !== undefined) this.#copied.add(copyFrom);
     // Before room is made, for which it must not go.
     if (restore !== undefined) this.#restore(slot.id, restore);
-    return this.#save(slot, copyFrom === undefined && restore === undefined ? reuse : 0, certain);
+    const own = comeback === undefined || slot.checkpoints.includes(comeback.checkpoint);
+    return this.#save(slot, own && copyFrom === undefined && restore === undefined ? reuse : 0, certain);
   }
 
   #save(slot: Slot, keep: number, certain: boolean): SpilledPrefix | undefined {
@@ -141,7 +145,7 @@ export class SpillPlan {
     const firstCell = this.#firstSaved(slot);
     const prefix = { id, tokens, length, firstCell, cacheKey, gridEnd, tailEnd, bytes, lastUseMs, hits };
     this.#saves.push({ type: "save", slot: slot.id, prefix });
-    this.#spend(transferMs(this.#cost.save, bytes));
+    this.#time.spend(transferMs(this.#cost.save, bytes));
     return prefix;
   }
 
@@ -151,15 +155,10 @@ export class SpillPlan {
     return prefillTokensMs(cost, config.prefillChunk, tokens);
   }
 
-  #spend(ms: number): void {
-    this.#leftMs -= ms;
-    this.plannedMs += ms;
-  }
-
   /** A file of which the slot then has all, or all but what nobody would save, is not kept. */
   #restore(slot: SlotId, { prefix, reuse, ms }: Restorable): void {
     this.#restores.push({ type: "restore", slot, prefix });
-    this.#spend(ms);
+    this.#time.spend(ms);
     // Where the slot cannot come back to it, it stays.
     const { canRewind, prefillChunk } = this.#state.config;
     if (canRewind && prefix.length - reuse < prefillChunk) this.#moved.add(prefix.id);
@@ -178,21 +177,24 @@ export class SpillPlan {
   #maySave({ id, length }: Slot, keep: number): boolean {
     if (length - keep < this.#state.config.prefillChunk || this.#state.inCopies.has(id)) return false;
     const bytes = spillBytes(this.#cost, length);
-    return bytes <= this.#spill.limitBytes && transferMs(this.#cost.save, bytes) <= this.#leftMs;
+    return bytes <= this.#spill.limitBytes && transferMs(this.#cost.save, bytes) <= this.#time.leftMs;
   }
 
-  /** How much of a slot's prefix is in another slot or in a file. */
-  #tokensElsewhere(slot: Slot): number {
-    const { slots, config } = this.#state;
+  /** How much of a slot's prefix is in another slot, in a file, or in a checkpoint that stays. */
+  #tokensElsewhere({ tokens, length, cacheKey }: Slot): number {
+    const { slots, config, checkpoints } = this.#state;
     let most = 0;
     const look = (prefix: Slot | SpilledPrefix): void => {
-      const { tokens, length, cacheKey } = prefix;
-      if (cacheKey !== slot.cacheKey || length === 0) return;
-      const common = commonPrefixLength(slot.tokens, tokens, Math.min(slot.length, length));
+      if (prefix.cacheKey !== cacheKey || prefix.length === 0) return;
+      const common = commonPrefixLength(tokens, prefix.tokens, Math.min(length, prefix.length));
       if (mayCutTo(common, prefix, config)) most = Math.max(most, common);
     };
     for (const other of slots) if (!this.#given.has(other.id)) look(other);
     for (const prefix of this.#kept()) look(prefix);
+    if (checkpoints?.needs !== "none") return most;
+    checkpoints.order.eachCommon(cacheKey, tokens, length, (checkpoint, common) => {
+      if (mayCutTo(common, checkpoint, config)) most = Math.max(most, common);
+    });
     return most;
   }
 

@@ -1,7 +1,7 @@
 /** What becomes of the state when prefixes are written to files, read back and dropped, or when that fails. */
 import { EngineError } from "../errors.ts";
+import { releaseCheckpoints, startAnew } from "./checkpoint-transitions.ts";
 import { refinedTransfer } from "./cost-model.ts";
-import { chargeWholePrompt } from "./owners.ts";
 import type {
   BoundaryOperation,
   CostModel,
@@ -38,6 +38,7 @@ export function beginSpill(
   if (slot === undefined || slot.owner !== undefined)
     throw new EngineError("internal", `Prefix ${prefix.id} cannot be read into slot ${operation.slot}.`);
   const { length, firstCell, gridEnd, tailEnd, hits } = prefix;
+  releaseCheckpoints(slot, 0);
   slot.tokens.set(prefix.tokens);
   Object.assign(slot, { length, firstCell, gridEnd, tailEnd, hits });
   prefix.hits += 1;
@@ -53,7 +54,7 @@ export function noteSaved(state: SchedulerState, prefix: SpilledPrefix, bytes: n
   const { spill } = state;
   if (spill === undefined || spilledBytes(spill) + bytes > spill.limitBytes) return false;
   spill.prefixes.set(prefix.id, { ...prefix, bytes });
-  state.cost = refinedTransfer(state.cost, "save", bytes, ms);
+  learn(state, "save", bytes, ms);
   return true;
 }
 
@@ -63,20 +64,18 @@ export function noteSaveFailed({ spill }: SchedulerState): void {
 }
 
 export function noteRestored(state: SchedulerState, { bytes }: SpilledPrefix, ms: number): void {
-  state.cost = refinedTransfer(state.cost, "restore", bytes, ms);
+  learn(state, "restore", bytes, ms);
+}
+
+function learn(state: SchedulerState, kind: "save" | "restore", bytes: number, ms: number): void {
+  const { cost } = state;
+  if (cost.spill !== undefined) state.cost = { ...cost, spill: refinedTransfer(cost.spill, kind, bytes, ms) };
 }
 
 /** A prefix could not be read: the slot is empty, and its request computes its whole prompt. */
 export function noteRestoreFailed(state: SchedulerState, prefix: SpilledPrefix, id: SlotId): void {
-  const { slots, requests, spill } = state;
-  spill?.prefixes.delete(prefix.id);
-  const slot = slots[id];
-  if (slot === undefined) return;
-  Object.assign(slot, { length: 0, firstCell: 0, gridEnd: 0, tailEnd: 0, hits: 0 });
-  const request = requests.get(slot.owner ?? "");
-  if (request === undefined) return;
-  chargeWholePrompt(state, request);
-  if (request.prompt.length + request.output.length > 1) request.phase = "prefill";
+  state.spill?.prefixes.delete(prefix.id);
+  startAnew(state, id);
 }
 
 /** Everything in files is forgotten. */

@@ -7,6 +7,13 @@
 import { EngineError } from "../errors.ts";
 import { NO_TURNS, chargeTurn } from "./adapter-turns.ts";
 import { endAppointment, noAppointments } from "./appointments.ts";
+import {
+  beginCheckpoint,
+  checkpointState,
+  forgetOrphans,
+  releaseCheckpoints,
+  shareCheckpoints,
+} from "./checkpoint-transitions.ts";
 import { refinedByDecode, refinedCostModel } from "./cost-model.ts";
 import { addDeadlines } from "./deadlines.ts";
 import { followToken, restDraftModel, takeDraftSlot } from "./draft-model.ts";
@@ -57,6 +64,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     hits: 0,
     ended: undefined,
     followers: [],
+    checkpoints: [],
   }));
   return {
     config,
@@ -73,6 +81,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     appointments: noAppointments(),
     deadlines: [],
     spill: spillState(config, cost),
+    checkpoints: checkpointState(config, cost),
     inCopies: new Set(),
     cost,
     prefillCreditMs: 0,
@@ -170,6 +179,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     startByMs: nowMs + firstTokenMs - leastPromptMs(state, computed),
     firstTokenByMs: nowMs + firstTokenMs,
     endByMs: nowMs + (endWithinMs ?? Infinity),
+    branches: [],
     heapIndex: -1,
   };
   requests.set(id, scheduled);
@@ -275,9 +285,11 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     const request = state.requests.get(id);
     if (request !== undefined) request.skips += 1;
   }
+  for (const { request: id, position } of plan.branches) state.requests.get(id)?.branches.push(position);
   for (const operation of plan.boundary) {
     if (operation.type === "copy") copySlot(state, operation.from, operation.to);
-    else beginSpill(state, operation, nowMs);
+    beginSpill(state, operation, nowMs);
+    beginCheckpoint(state, operation, nowMs);
   }
   for (const { request: id, slot: slotId, reuse } of plan.assignments) {
     const request = state.requests.get(id);
@@ -303,6 +315,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     if (state.draft !== undefined) takeDraftSlot(state.draft, slotId, request);
     request.phase = reuse === knownTokens(request) - 1 ? "decode" : "prefill";
   }
+  forgetOrphans(state);
 }
 
 /** Whether the entry still belongs to a request that wants it. Plugs belong to nobody. */
@@ -367,6 +380,7 @@ function copySlot({ slots, inCopies }: SchedulerState, from: SlotId, to: SlotId)
   target.firstCell = source.firstCell;
   target.gridEnd = source.gridEnd;
   target.tailEnd = source.tailEnd;
+  shareCheckpoints(source, target);
   source.hits += 1;
   target.hits = 0;
   inCopies.add(from).add(to);
@@ -374,6 +388,7 @@ function copySlot({ slots, inCopies }: SchedulerState, from: SlotId, to: SlotId)
 
 /** Forgets cells from `length` on, as after a failed call. The caller truncates the cells themselves. */
 export function truncateSlot(slot: Slot, length: number): void {
+  releaseCheckpoints(slot, length);
   slot.length = length;
   slot.gridEnd = Math.min(slot.gridEnd, length);
   if (slot.tailEnd > length) slot.tailEnd = slot.gridEnd;

@@ -6,6 +6,7 @@ import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
 import type { AdapterTurns } from "./adapter-turns.ts";
 import type { DraftIndex } from "./draft-index.ts";
 import type { OrderedHeap } from "./ordered-heap.ts";
+import type { PrefixOrder } from "./prefix-order.ts";
 import type { Returns } from "./returns.ts";
 
 /** Index of one llama.cpp sequence, `0 <= slot < slots`. */
@@ -13,6 +14,16 @@ export type SlotId = number;
 
 /** Names a prefix that lies in a file; never given twice. */
 export type SpillId = number;
+
+/** Names a checkpoint; never given twice. */
+export type CheckpointId = number;
+
+/**
+ * Of a model that cannot take tokens back at any time: what has to be there for a slot to come back to a checkpoint.
+ * `none`: nothing, so that it may be any slot. `cells`: the cells of the tokens before it, in this slot or in one that is
+ * copied to it first. `own-cells`: these, and no copy that no call has followed yet.
+ */
+export type CheckpointNeeds = "none" | "cells" | "own-cells";
 
 export interface SchedulerConfig {
   readonly slots: number;
@@ -58,6 +69,8 @@ export interface SchedulerConfig {
   readonly keepSlots?: boolean;
   /** Most bytes of all prefixes that are kept in files when their slot is needed; absent or 0: none is. */
   readonly spillBytes?: number;
+  /** Absent where no checkpoints are taken. `bytes`: most of all of them. */
+  readonly checkpoints?: { readonly needs: CheckpointNeeds; readonly bytes: number };
   /** How slots are shared between owners and classes; absent: equally, as `DEFAULT_FAIRNESS` says. */
   readonly fairness?: FairnessConfig;
 }
@@ -118,6 +131,8 @@ export interface ScheduledRequest {
   readonly startByMs: number;
   readonly firstTokenByMs: number;
   readonly endByMs: number;
+  /** Positions of its prompt where others will want to go on; see checkpoint-plan.ts. */
+  readonly branches: number[];
   /** Its place in its owner's heap; -1 while it is in none: it runs or is paused. */
   heapIndex: number;
 }
@@ -172,24 +187,47 @@ export interface Slot {
   ended: { readonly tenant: string; readonly atMs: number } | undefined;
   /** Requests that came while it was idle and go on with its cells. */
   readonly followers: RequestId[];
+  /** Of its tokens, ascending: it has what they need. */
+  checkpoints: readonly Checkpoint[];
 }
 
-/** A prefix whose cells lie in a file, to be read back into a slot. */
-export interface SpilledPrefix {
-  readonly id: SpillId;
-  /** The file holds exactly the cells of these. */
+/** What a slot held at one time, kept outside of it. */
+interface KeptPrefix {
+  /** Exactly these. */
   readonly tokens: Uint32Array;
   readonly length: number;
-  /** As a slot has it that the file is read into. */
+  /** As a slot has it that comes back to it. */
   readonly firstCell: number;
   readonly cacheKey: string;
-  /** As of the slot that it was saved from. */
+  /** As of the slot that it was taken from. */
   readonly gridEnd: number;
   readonly tailEnd: number;
-  /** Of the file; as predicted until it is written. */
+  /** As predicted until it is there. */
   readonly bytes: number;
   lastUseMs: number;
   hits: number;
+}
+
+/** A prefix whose cells lie in a file, to be read back into a slot. */
+export interface SpilledPrefix extends KeptPrefix {
+  readonly id: SpillId;
+}
+
+/** What of a slot cannot be taken back, kept in memory, so that a slot can go on from there. */
+export interface Checkpoint extends KeptPrefix {
+  readonly id: CheckpointId;
+  /** How many slots have the cells before it. */
+  slots: number;
+}
+
+export interface CheckpointState {
+  readonly needs: CheckpointNeeds;
+  readonly kept: Map<CheckpointId, Checkpoint>;
+  /** The same by their tokens. */
+  readonly order: PrefixOrder<Checkpoint>;
+  /** Most bytes of all: those allowed, or less where memory has failed. */
+  limitBytes: number;
+  nextId: CheckpointId;
 }
 
 /** The prefixes in files; undefined where none are kept. */
@@ -208,8 +246,9 @@ export interface TransferCost {
   readonly scale: number;
 }
 
+/** Of files, or of checkpoints, which lie in memory. */
 export interface SpillCost {
-  /** Bytes of a file without cells, and of each cell. */
+  /** Bytes of one without cells, and of each cell. */
   readonly fileBytes: number;
   readonly tokenBytes: number;
   readonly save: TransferCost;
@@ -246,6 +285,8 @@ export interface CostModel {
   readonly drawMs?: number;
   /** Where prefixes may be kept in files. */
   readonly spill?: SpillCost;
+  /** Where checkpoints are taken. */
+  readonly checkpoint?: SpillCost;
 }
 
 /** The draft model's cells of one slot: exactly `tokens[0 .. length)`. */
@@ -305,6 +346,8 @@ export interface SchedulerState {
   /** A heap by time. */
   readonly deadlines: Deadline[];
   readonly spill: SpillState | undefined;
+  /** Undefined where none are taken. */
+  readonly checkpoints: CheckpointState | undefined;
   /** Slots whose copies, from or to them, no call has followed: their cells can be neither saved nor restored. */
   readonly inCopies: Set<SlotId>;
   cost: CostModel;
@@ -394,7 +437,17 @@ export type BoundaryOperation =
   | { readonly type: "restore"; readonly slot: SlotId; readonly prefix: SpilledPrefix }
   /** The prefix's file goes. */
   | { readonly type: "drop"; readonly spill: SpillId }
+  | { readonly type: "checkpoint"; readonly slot: SlotId; readonly checkpoint: Checkpoint }
+  /** The checkpoint goes. */
+  | { readonly type: "forget"; readonly checkpoint: CheckpointId }
   | { readonly type: "copy"; readonly from: SlotId; readonly to: SlotId }
+  /** The slot goes on from `length` tokens of the checkpoint's; what it lacks for that is copied to it before. */
+  | {
+      readonly type: "rewind";
+      readonly slot: SlotId;
+      readonly checkpoint: Checkpoint;
+      readonly length: number;
+    }
   | { readonly type: "truncate"; readonly slot: SlotId; readonly length: number };
 
 export interface Assignment {
@@ -406,6 +459,14 @@ export interface Assignment {
   readonly copyFrom: SlotId | undefined;
   /** The prefix that is read from its file first; absent is none. */
   readonly restore?: SpillId;
+  /** What the slot, or the copy, is brought back to; absent is nothing. */
+  readonly checkpoint?: CheckpointId;
+}
+
+export interface Branch {
+  readonly request: RequestId;
+  /** On the grid. */
+  readonly position: number;
 }
 
 /** A running request that loses its slot and waits again, its output kept. */
@@ -426,7 +487,11 @@ export interface StepPlan {
   readonly kept: readonly SlotId[];
   /** Waiting requests that a later one has gone before; one for each time. */
   readonly passedOver: readonly RequestId[];
+  /** Where prompts that are computed have to stop for a checkpoint that others will want. */
+  readonly branches: readonly Branch[];
   readonly boundary: readonly BoundaryOperation[];
+  /** What writing and reading files and checkpoints is predicted to take. */
+  readonly keepingMs: number;
   readonly calls: readonly PlannedCall[];
   readonly turns: AdapterTurns;
   /** The credit after this step. */

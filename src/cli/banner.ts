@@ -25,6 +25,10 @@ export function banner({ version, models, url, keys, embeddedModel }: BannerFact
       const where = inMemory ? "of memory" : `in ${directory}`;
       lines.push(`  prompts  computed ones are kept for their clients, up to ${bytes(limitBytes)} ${where}`);
     }
+    if (facts.checkpointBytes !== undefined)
+      lines.push(
+        `  states   checkpoints of prompts are kept, up to ${bytes(facts.checkpointBytes)} of memory`,
+      );
     if (facts.draft !== undefined) {
       const { name, parameters, sizeBytes, contextBytes } = facts.draft;
       lines.push(

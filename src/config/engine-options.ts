@@ -46,6 +46,7 @@ export function engineOptions(
     plugGaps: values.plugs,
     swaFull: values["swa-full"],
     timelineSteps: values.timeline,
+    ...(values["checkpoint-size"] === 0 ? {} : { checkpoints: { bytes: values["checkpoint-size"] } }),
     ...(values["spill-size"] === 0
       ? {}
       : { spill: { directory: values["spill-dir"], bytes: values["spill-size"] } }),

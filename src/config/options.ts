@@ -83,6 +83,11 @@ export const serveOptions = {
     false,
     "keep the cells of all tokens in sliding-window layers too: more memory, and prompts are reused as with other models",
   ),
+  "checkpoint-size": option(
+    byteSize("size"),
+    undefined,
+    "bytes of memory that each recurrent, hybrid or sliding-window model may take for checkpoints, to which prompts that begin alike come back, such as 500M; 0 takes none (default: a sixteenth of the free memory, at most 4G)",
+  ),
   "spill-size": option(
     byteSize("size"),
     undefined,

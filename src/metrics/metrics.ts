@@ -9,6 +9,7 @@ import type { EngineTrouble } from "../model-host.ts";
 import { PRIORITY_NAMES } from "../openai/priority-field.ts";
 import { ITL_SECONDS, LATENCY_SECONDS, STEP_SECONDS } from "./buckets.ts";
 import { LlamaAliases } from "./llama-aliases.ts";
+import { CheckpointMetrics } from "./checkpoint-metrics.ts";
 import { SpillMetrics } from "./spill-metrics.ts";
 import { VllmAliases } from "./vllm-aliases.ts";
 
@@ -42,6 +43,7 @@ export class Metrics {
   readonly #vllm = new VllmAliases(this.#registry);
   readonly #llama = new LlamaAliases(this.#registry);
   readonly #spill = new SpillMetrics(this.#registry);
+  readonly #checkpoints = new CheckpointMetrics(this.#registry);
   readonly #lastSteps = new Map<string, StepReport>();
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_SAMPLE_MS });
 
@@ -177,6 +179,7 @@ export class Metrics {
       ["sample", report.sampleMs],
       ["prefill", report.prefillMs],
       ["spill", report.spill?.ms ?? 0],
+      ["checkpoint", report.checkpoints?.ms ?? 0],
       ["draft", report.draftMs ?? 0],
     ] as const) {
       // A part that did not happen is no observation.
@@ -184,6 +187,7 @@ export class Metrics {
     }
     this.#passes.inc({ model }, report.passes);
     if (report.spill !== undefined) this.#spill.observeStep(model, report.spill);
+    if (report.checkpoints !== undefined) this.#checkpoints.observeStep(model, report.checkpoints);
     this.#evictions.inc({ model }, report.evictions ?? 0);
     this.#countGuesses(model, "right", [report.guessesRight ?? 0, report.modelGuessesRight ?? 0]);
     this.#countGuesses(model, "wrong", [report.guessesWrong ?? 0, report.modelGuessesWrong ?? 0]);
@@ -274,6 +278,7 @@ export class Metrics {
     this.#vllm.resetGauges();
     this.#llama.resetGauges();
     this.#spill.resetGauges();
+    this.#checkpoints.resetGauges();
     const ready = models.served.flatMap(({ loaded }) => (loaded === undefined ? [] : [loaded]));
     await Promise.all(ready.map((model) => this.#readGauges(model)));
     // An engine may have died while it was asked.
@@ -301,6 +306,7 @@ export class Metrics {
       this.#slots.set({ model: model.id, state }, count);
     }
     if (stats?.spill !== undefined) this.#spill.setGauges(model.id, stats.spill);
+    if (stats?.checkpoints !== undefined) this.#checkpoints.setGauges(model.id, stats.checkpoints);
     this.#vllm.setGauges(model, { running, waiting, usage });
     this.#llama.addLoad(running, waiting, Math.max(0, ...(stats?.slots.map(({ tokens }) => tokens) ?? [])));
   }

@@ -1,6 +1,7 @@
 /** An engine with real inference in this process, and whole answers of it. */
 import { createEngine } from "../../engine/engine.ts";
 import { loadLlamaBackend } from "../../engine/llama/load.ts";
+import type { CostModel } from "../../engine/scheduler/types.ts";
 import type {
   EngineEvent,
   EngineStats,
@@ -18,10 +19,19 @@ export interface LlamaEngine {
   readonly stop: () => Promise<void>;
 }
 
-/** Rejects with code and message of a model that is not loaded; nothing runs then. */
-export async function startLlamaEngine(options: LoadOptions): Promise<LlamaEngine> {
+/**
+ * Rejects with code and message of a model that is not loaded; nothing runs then.
+ * @param cost For plans that do not depend on the machine; absent: as measured.
+ */
+export async function startLlamaEngine(options: LoadOptions, cost?: CostModel): Promise<LlamaEngine> {
   const listeners = new Set<(event: EngineEvent) => void>();
-  const engine = createEngine(loadLlamaBackend, (event) => listeners.forEach((listener) => listener(event)));
+  const engine = createEngine(
+    async (...given) => {
+      const backend = await loadLlamaBackend(...given);
+      return cost === undefined ? backend : Object.defineProperty(backend, "cost", { value: cost });
+    },
+    (event) => listeners.forEach((listener) => listener(event)),
+  );
   /** Resolves with the first answer other than undefined, and rejects with what is thrown. */
   const heard = <T>(listen: (event: EngineEvent) => T | undefined): Promise<T> =>
     new Promise((resolve, reject) => {

@@ -11,6 +11,7 @@ import {
   submit,
   truncateSlot,
 } from "../../engine/scheduler/transitions.ts";
+import { noteTaken } from "../../engine/scheduler/checkpoint-transitions.ts";
 import { noteSaved } from "../../engine/scheduler/spill-transitions.ts";
 import type { NewRequest } from "../../engine/scheduler/transitions.ts";
 import type {
@@ -28,6 +29,14 @@ export const SPILL_COST: SpillCost = {
   tokenBytes: 4,
   save: { callMs: 1, byteMs: 0.02, scale: 1 },
   restore: { callMs: 1, byteMs: 0.02, scale: 1 },
+};
+
+/** A checkpoint has 20 bytes, and taking it or coming back to it costs 1 ms. */
+const CHECKPOINT_COST: SpillCost = {
+  fileBytes: 20,
+  tokenBytes: 0,
+  save: { callMs: 1, byteMs: 0, scale: 1 },
+  restore: { callMs: 1, byteMs: 0, scale: 1 },
 };
 
 /** A decode pass costs 10 ms and 1 ms a slot, a prefill call 10 ms and 2 ms a token. */
@@ -56,6 +65,7 @@ export function schedulerState(config: Partial<SchedulerConfig> = {}): Scheduler
     checkPassMs: Array.from({ length: 41 }, (_, tokens) => tokens / 4),
     draftScale: 1,
     spill: SPILL_COST,
+    checkpoint: CHECKPOINT_COST,
   };
   return createState(whole, cost);
 }
@@ -100,8 +110,13 @@ export function runStep(state: SchedulerState, nowMs: number, checks = true): St
   if (checks) checkPlan(state, plan);
   if (plan.calls.length === 0) return plan;
   beginStep(state, plan, nowMs);
-  for (const operation of plan.boundary)
+  for (const operation of plan.boundary) {
     if (operation.type === "save") noteSaved(state, operation.prefix, operation.prefix.bytes, 1);
+    if (operation.type === "checkpoint") {
+      const { slot, checkpoint } = operation;
+      noteTaken(state, slot, checkpoint, { bytes: checkpoint.bytes, ms: 1 });
+    }
+  }
   for (const call of plan.calls) {
     completeCall(state, call, call.predictedMs);
     for (const { slot } of call.entries) noteFirst(state, slot);

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { loadLlamaBackend } from "../../engine/llama/load.ts";
 import type { Backend } from "../../engine/backend.ts";
+import type { CostModel } from "../../engine/scheduler/types.ts";
 import type { LoadOptions } from "../../engine/protocol.ts";
 import { LOAD_OPTIONS, submitCommand } from "../support/engine.ts";
 import { startLlamaEngine } from "../support/llama-engine.ts";
@@ -33,9 +34,27 @@ interface Asked {
   readonly cachedTokens: number;
 }
 
+/** So that plans do not depend on the machine: what they weigh differs by more than observed times can change it. */
+const COST: CostModel = {
+  decodePassMs: [0, 11, 12, 13],
+  checkPassMs: [0, 1],
+  prefillCallMs: 10,
+  prefillTokenMs: 2,
+  copyMs: 5,
+  decodeScale: 1,
+  draftScale: 1,
+  prefillScale: 1,
+  checkpoint: {
+    fileBytes: 10_000,
+    tokenBytes: 0,
+    save: { callMs: 1e-3, byteMs: 0, scale: 1 },
+    restore: { callMs: 1e-3, byteMs: 0, scale: 1 },
+  },
+};
+
 /** An engine, and whole answers of it to prompts that are sent together. */
 async function start(options: LoadOptions) {
-  const engine = await startLlamaEngine(options);
+  const engine = await startLlamaEngine(options, COST);
   let sent = 0;
   return {
     async ask(prompts: readonly (readonly number[])[], reusePrefix = true): Promise<Asked[]> {
@@ -54,26 +73,62 @@ const text = (length: number, first = 0): number[] =>
   Array.from({ length }, (_, i) => 3 + ((first + i * 37) % 250));
 
 describe.each(TINY_DECODERS)("%s", (kind) => {
-  test("answers are those of cold prompts, whatever is reused, cut or copied", async () => {
-    const engine = await start(optionsOf(kind));
-    const opening = text(300);
-    const [first] = await engine.ask([opening]);
-    const next = [...opening, ...(first?.tokens ?? []), ...text(40, 5)];
-    const branch = [...opening.slice(0, 200), ...text(50, 9)];
-    const edited = [...next.slice(0, -10), ...text(30, 11)];
-    const warm = [
-      ...(await engine.ask([next])),
-      ...(await engine.ask([edited])),
-      ...(await engine.ask([branch, branch, opening])),
-      ...(await engine.ask([next, edited])),
-    ];
+  test.each([0, 1e8])(
+    "answers are those of cold prompts, whatever is reused, cut or copied: checkpoints of %d bytes",
+    async (checkpointBytes) => {
+      const engine = await start(optionsOf(kind, { checkpoints: { bytes: checkpointBytes } }));
+      const opening = text(300);
+      const [first] = await engine.ask([opening]);
+      const next = [...opening, ...(first?.tokens ?? []), ...text(40, 5)];
+      const branch = [...opening.slice(0, 200), ...text(50, 9)];
+      const edited = [...next.slice(0, -10), ...text(30, 11)];
+      const warm = [
+        ...(await engine.ask([next])),
+        ...(await engine.ask([edited])),
+        ...(await engine.ask([branch, branch, opening])),
+        ...(await engine.ask([next, edited])),
+      ];
+      const cold: Asked[] = [];
+      for (const prompt of [next, edited, branch, branch, opening, next, edited])
+        cold.push(...(await engine.ask([prompt], false)));
+      expect(warm.map(({ tokens }) => tokens)).toEqual(cold.map(({ tokens }) => tokens));
+      expect(cold.map(({ cachedTokens }) => cachedTokens)).toEqual(cold.map(() => 0));
+      // The next turn of a chat goes on where the last one ended; the model's begin token counts.
+      expect(warm[0]?.cachedTokens).toBe(320);
+      await engine.stop();
+    },
+  );
+
+  const opening = text(300);
+  const prompts = [text(90, 5), text(70, 9), text(110, 13), text(64, 17)].map((tail) => [
+    ...opening,
+    ...tail,
+  ]);
+
+  test("asked again, as it was and changed, a prompt goes on from its checkpoints as a cold one", async () => {
+    const engine = await start(optionsOf(kind, { checkpoints: { bytes: 1e8 } }));
+    const [again = []] = prompts;
+    const asked = [again, again, [...again.slice(0, -10), 3, 4, 5]];
+    const warm: Asked[] = [];
     const cold: Asked[] = [];
-    for (const prompt of [next, edited, branch, branch, opening, next, edited])
-      cold.push(...(await engine.ask([prompt], false)));
+    for (const prompt of asked) warm.push(...(await engine.ask([prompt])));
+    for (const prompt of asked) cold.push(...(await engine.ask([prompt], false)));
     expect(warm.map(({ tokens }) => tokens)).toEqual(cold.map(({ tokens }) => tokens));
-    expect(cold.map(({ cachedTokens }) => cachedTokens)).toEqual(cold.map(() => 0));
-    // The next turn of a chat goes on where the last one ended; the model's begin token counts.
-    expect(warm[0]?.cachedTokens).toBe(320);
+    // All but the last token, with the model's begin token; then the last line of the grid, where a window is not enough.
+    const cached = warm.map(({ cachedTokens }) => cachedTokens);
+    expect(cached).toEqual([0, 390, kind === "gemma3" ? 381 : 352]);
+    await engine.stop();
+  });
+
+  test("prompts that come together and open alike compute the opening once, where it can be copied", async () => {
+    const engine = await start(optionsOf(kind, { checkpoints: { bytes: 1e8 } }));
+    const warm = await engine.ask(prompts);
+    const cold: Asked[] = [];
+    for (const prompt of prompts) cold.push(...(await engine.ask([prompt], false)));
+    expect(warm.map(({ tokens }) => tokens)).toEqual(cold.map(({ tokens }) => tokens));
+    // Up to the last line of the grid that they share.
+    const cached = warm.map(({ cachedTokens }) => cachedTokens);
+    if (kind !== "gemma3") expect(cached).toEqual([0, 288, 288, 288]);
     await engine.stop();
   });
 });

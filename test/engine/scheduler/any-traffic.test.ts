@@ -16,7 +16,12 @@ import {
   setPriority,
   truncateSlot,
 } from "../../../engine/scheduler/transitions.ts";
-import type { PlannedCall, SchedulerState, StepPlan } from "../../../engine/scheduler/types.ts";
+import type {
+  PlannedCall,
+  SchedulerConfig,
+  SchedulerState,
+  StepPlan,
+} from "../../../engine/scheduler/types.ts";
 import { addRequest, planMs, runStep, schedulerState } from "../../support/scheduler.ts";
 
 interface Submit {
@@ -71,7 +76,13 @@ const settings = fc.record({
   itlTargetMs: fc.constantFrom(5, 60, 1000),
   deterministic: fc.boolean(),
   speculate: fc.boolean(),
-  canRewind: fc.boolean(),
+  memory: fc.constantFrom<Partial<SchedulerConfig>>(
+    {},
+    { canRewind: false },
+    { canRewind: false, checkpoints: { needs: "none", bytes: 600 } },
+    { canRewind: false, checkpoints: { needs: "cells", bytes: 300 } },
+    { canRewind: false, checkpoints: { needs: "own-cells", bytes: 600 }, windowTokens: 6 },
+  ),
   plugGaps: fc.boolean(),
   prefixFirst: fc.boolean(),
   keepSlots: fc.boolean(),
@@ -146,61 +157,67 @@ function add(state: SchedulerState, id: string, given: Submit, nowMs: number): v
 }
 
 test("every plan and state keeps the invariants, every token is computed once, and everybody ends", () => {
-  const seen = { failed: 0, expired: 0, guessed: 0, evicted: 0, copied: 0 };
+  const seen = { failed: 0, expired: 0, guessed: 0, evicted: 0, copied: 0, back: 0 };
   fc.assert(
-    fc.property(settings, fc.array(command, { maxLength: 50, size: "max" }), (config, commands) => {
-      const { others } = DEFAULT_FAIRNESS;
-      const owners = new Map([
-        ["o1", { ...others, maxRunning: 1 }],
-        ["o2", { ...others, weight: 3 }],
-      ]);
-      const state = schedulerState({
-        ...config,
-        fairness: { ...DEFAULT_FAIRNESS, owners, agingQuantumMs: 500 },
-      });
-      state.cost = { ...state.cost, switchMs: 2 };
-      const tally = new Tally();
-      let nowMs = 0;
-      let serial = 0;
-      const at = (index: number): string => [...state.requests.keys()][index] ?? "";
-      const step = (): void => {
-        for (const request of takeExpired(state, nowMs)) {
-          release(state, request, nowMs);
-          seen.expired += 1;
-        }
-        const plan = runStep(state, nowMs);
-        tally.follow(plan);
-        tally.recount(plan, state);
-        seen.evicted += plan.evictions.length;
-        seen.copied += plan.boundary.filter(({ type }) => type === "copy").length;
-        seen.guessed += plan.calls.filter(({ drafts }) => drafts > 0).length;
-        nowMs += planMs(plan) + 1;
-      };
-      for (const given of commands) {
-        if (given.type === "submit") {
-          // Whoever cannot be in time any more is refused.
-          const before = state.requests.size;
-          try {
-            add(state, `r${serial++}`, given, nowMs);
-          } catch {
-            expect([state.requests.size, given.withinMs !== undefined]).toEqual([before, true]);
+    fc.property(
+      settings,
+      fc.array(command, { maxLength: 50, size: "max" }),
+      ({ memory, ...config }, commands) => {
+        const { others } = DEFAULT_FAIRNESS;
+        const owners = new Map([
+          ["o1", { ...others, maxRunning: 1 }],
+          ["o2", { ...others, weight: 3 }],
+        ]);
+        const state = schedulerState({
+          ...config,
+          ...memory,
+          fairness: { ...DEFAULT_FAIRNESS, owners, agingQuantumMs: 500 },
+        });
+        state.cost = { ...state.cost, switchMs: 2 };
+        const tally = new Tally();
+        let nowMs = 0;
+        let serial = 0;
+        const at = (index: number): string => [...state.requests.keys()][index] ?? "";
+        const step = (): void => {
+          for (const request of takeExpired(state, nowMs)) {
+            release(state, request, nowMs);
+            seen.expired += 1;
           }
-        } else if (given.type === "cancel") cancel(state, at(given.which), nowMs);
-        else if (given.type === "class") setPriority(state, at(given.which), given.priority);
-        else if (given.type === "step") for (let i = 0; i < given.count; i++) step();
-        else if (given.type === "fail") {
-          const before = state.requests.size;
-          failStep(state, nowMs);
-          seen.failed += before - state.requests.size;
-        } else setPaused(state, at(given.which), given.type === "pause");
-      }
-      for (const id of state.requests.keys()) setPaused(state, id, false);
-      for (let i = 0; i < 5000 && state.requests.size > 0; i++) step();
-      expect([state.requests.size, state.queue.size, state.busyOwners.size]).toEqual([0, 0, 0]);
-      expect(state.slots.every(({ owner }) => owner === undefined)).toBe(true);
-      expect(tally.wrong).toEqual([]);
-      expect(state.lines.map(({ waiting }) => waiting)).toEqual([0, 0, 0, 0]);
-    }),
+          const plan = runStep(state, nowMs);
+          tally.follow(plan);
+          tally.recount(plan, state);
+          seen.evicted += plan.evictions.length;
+          seen.copied += plan.boundary.filter(({ type }) => type === "copy").length;
+          seen.back += plan.boundary.filter(({ type }) => type === "rewind").length;
+          seen.guessed += plan.calls.filter(({ drafts }) => drafts > 0).length;
+          nowMs += planMs(plan) + 1;
+        };
+        for (const given of commands) {
+          if (given.type === "submit") {
+            // Whoever cannot be in time any more is refused.
+            const before = state.requests.size;
+            try {
+              add(state, `r${serial++}`, given, nowMs);
+            } catch {
+              expect([state.requests.size, given.withinMs !== undefined]).toEqual([before, true]);
+            }
+          } else if (given.type === "cancel") cancel(state, at(given.which), nowMs);
+          else if (given.type === "class") setPriority(state, at(given.which), given.priority);
+          else if (given.type === "step") for (let i = 0; i < given.count; i++) step();
+          else if (given.type === "fail") {
+            const before = state.requests.size;
+            failStep(state, nowMs);
+            seen.failed += before - state.requests.size;
+          } else setPaused(state, at(given.which), given.type === "pause");
+        }
+        for (const id of state.requests.keys()) setPaused(state, id, false);
+        for (let i = 0; i < 5000 && state.requests.size > 0; i++) step();
+        expect([state.requests.size, state.queue.size, state.busyOwners.size]).toEqual([0, 0, 0]);
+        expect(state.slots.every(({ owner }) => owner === undefined)).toBe(true);
+        expect(tally.wrong).toEqual([]);
+        expect(state.lines.map(({ waiting }) => waiting)).toEqual([0, 0, 0, 0]);
+      },
+    ),
     { numRuns: 80 },
   );
   // All of it came up.

@@ -3,7 +3,7 @@ import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
 import { cancel, setPaused, setPriority } from "../../../engine/scheduler/transitions.ts";
 import type { NewRequest } from "../../../engine/scheduler/transitions.ts";
 import type { FairnessConfig, OwnerPolicy } from "../../../engine/sharing.ts";
-import type { SchedulerConfig, SchedulerState } from "../../../engine/scheduler/types.ts";
+import type { CheckpointNeeds, SchedulerConfig, SchedulerState } from "../../../engine/scheduler/types.ts";
 import { addRequest, DRAWN } from "../../support/scheduler.ts";
 
 /** What a script can do before a step. */
@@ -320,6 +320,49 @@ const SHARING: Readonly<Record<string, Scenario>> = {
   },
 };
 
+const memory = (needs: CheckpointNeeds): Partial<SchedulerConfig> => ({
+  canRewind: false,
+  checkpoints: { needs, bytes: 10_000 },
+});
+
+/** Models that cannot take tokens back. */
+const CHECKPOINTS: Readonly<Record<string, Scenario>> = {
+  "state-of-a-prompt": {
+    about:
+      "A recurrent state is kept where its prompt stops: the same prompt, and another turn, come back to it, in any slot.",
+    config: { ...memory("none"), slots: 1 },
+    steps: 18,
+    script: {
+      0: ({ add }) => add("first", { prompt: text(1, 42), maxTokens: 2 }),
+      7: ({ add }) => add("other", { prompt: text(500, 12), maxTokens: 1 }),
+      10: ({ add }) => add("again", { prompt: text(1, 42), maxTokens: 2 }),
+      13: ({ add }) => add("turn", { prompt: joined(text(1, 39), text(900, 20)), maxTokens: 1 }),
+    },
+  },
+  "state-and-cells": {
+    about:
+      "Prompts that open alike come together: the first stops where they part, the others copy its cells and go back there.",
+    config: { ...memory("cells"), slots: 3 },
+    steps: 14,
+    script: {
+      0: ({ add }) => {
+        for (const [i, id] of ["a", "b", "c"].entries())
+          add(id, { prompt: joined(text(1, 34), text(500 + 100 * i, 20)), maxTokens: 3 });
+      },
+    },
+  },
+  "state-in-its-window": {
+    about: "What a window has left behind comes back into its own slot alone.",
+    config: { ...memory("own-cells"), windowTokens: 5, batchTokens: 10, slots: 2 },
+    steps: 16,
+    script: {
+      0: ({ add }) => add("first", { prompt: text(1, 42), maxTokens: 12 }),
+      6: ({ add }) => add("beside", { prompt: text(1, 42), maxTokens: 2 }),
+      14: ({ add }) => add("again", { prompt: text(1, 30), maxTokens: 2 }),
+    },
+  },
+};
+
 /** How slots are decoded together. */
 const DECODE: Readonly<Record<string, Scenario>> = {
   "gaps-closed": {
@@ -389,4 +432,10 @@ const DECODE: Readonly<Record<string, Scenario>> = {
   },
 };
 
-export const SCENARIOS: Readonly<Record<string, Scenario>> = { ...PREFILL, ...REUSE, ...SHARING, ...DECODE };
+export const SCENARIOS: Readonly<Record<string, Scenario>> = {
+  ...PREFILL,
+  ...REUSE,
+  ...SHARING,
+  ...CHECKPOINTS,
+  ...DECODE,
+};

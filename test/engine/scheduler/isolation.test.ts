@@ -2,7 +2,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { setPaused } from "../../../engine/scheduler/transitions.ts";
-import type { SchedulerState, StepPlan } from "../../../engine/scheduler/types.ts";
+import type { SchedulerConfig, SchedulerState, StepPlan } from "../../../engine/scheduler/types.ts";
 import { addRequest, runStep, schedulerState } from "../../support/scheduler.ts";
 
 const MOST_STEPS = 400;
@@ -12,8 +12,11 @@ class Origins {
   readonly #cells: string[][];
   /** The same of each prefix in a file. */
   readonly #files = new Map<number, readonly string[]>();
-  /** Prefixes that were read from files. */
+  /** The same of each checkpoint. */
+  readonly #checkpoints = new Map<number, readonly string[]>();
+  /** Prefixes that were read from files, and slots that came back to checkpoints. */
   restored = 0;
+  back = 0;
   /** Reads of cells of another scope, in words. */
   readonly crossings: string[] = [];
   /** Tokens that requests found computed. */
@@ -24,10 +27,12 @@ class Origins {
   }
 
   follow(plan: StepPlan, scopeOf: (id: string) => string): void {
-    for (const { request, slot, reuse, copyFrom, restore } of plan.assignments) {
+    for (const { request, slot, reuse, copyFrom, restore, checkpoint } of plan.assignments) {
       this.reused += reuse;
       this.restored += restore === undefined ? 0 : 1;
-      const cells = restore === undefined ? this.#cells[copyFrom ?? slot] : this.#files.get(restore);
+      this.back += checkpoint === undefined ? 0 : 1;
+      const held = restore === undefined ? this.#cells[copyFrom ?? slot] : this.#files.get(restore);
+      const cells = checkpoint === undefined ? held : this.#checkpoints.get(checkpoint);
       const kept = (cells ?? []).slice(0, reuse);
       this.#check(kept, scopeOf(request), `${request} at its admission to slot ${slot}`);
     }
@@ -37,6 +42,11 @@ class Origins {
         this.#files.set(operation.prefix.id, [...(this.#cells[operation.slot] ?? [])]);
       if (operation.type === "restore")
         this.#cells[operation.slot] = [...(this.#files.get(operation.prefix.id) ?? [])];
+      if (operation.type === "checkpoint")
+        this.#checkpoints.set(operation.checkpoint.id, [...(this.#cells[operation.slot] ?? [])]);
+      if (operation.type === "rewind")
+        this.#cells[operation.slot] = [...(this.#checkpoints.get(operation.checkpoint.id) ?? [])];
+      if (operation.type === "forget") this.#checkpoints.delete(operation.checkpoint);
       if (operation.type === "drop") this.#files.delete(operation.spill);
       if (operation.type === "truncate") this.#cells[operation.slot]?.splice(operation.length);
     }
@@ -108,27 +118,35 @@ function run(requests: readonly Planned[], state: SchedulerState): Origins {
 
 describe("cells of a scope", () => {
   test("row 117: are read for that scope alone", () => {
-    let [reused, restored] = [0, 0];
+    let [reused, restored, back] = [0, 0, 0];
     fc.assert(
       fc.property(
         fc.array(planned, { minLength: 2, maxLength: 12 }),
         fc.integer({ min: 1, max: 4 }),
         fc.boolean(),
-        fc.boolean(),
+        fc.constantFrom<Partial<SchedulerConfig>>(
+          { canRewind: true },
+          { canRewind: false },
+          { canRewind: false, checkpoints: { needs: "none", bytes: 2000 } },
+          { canRewind: false, checkpoints: { needs: "cells", bytes: 2000 } },
+          { canRewind: false, checkpoints: { needs: "own-cells", bytes: 2000 }, windowTokens: 6 },
+        ),
         fc.constantFrom(0, 500, 100_000),
-        (requests, slots, deterministic, canRewind, spillBytes) => {
-          const state = schedulerState({ slots, deterministic, canRewind, spillBytes });
+        (requests, slots, deterministic, memory, spillBytes) => {
+          const state = schedulerState({ slots, deterministic, ...memory, spillBytes });
           const origins = run(requests, state);
           reused += origins.reused;
           restored += origins.restored;
+          back += origins.back;
           expect(origins.crossings).toEqual([]);
         },
       ),
-      { numRuns: 90 },
+      { numRuns: 150 },
     );
     // Within a scope there was something to be had.
     expect(reused).toBeGreaterThan(100);
     expect(restored).toBeGreaterThan(20);
+    expect(back).toBeGreaterThan(20);
   });
 
   test("would be seen to be read for another one", () => {

@@ -10,6 +10,7 @@ import {
 import { decodeLayout, mayPlug } from "../../../engine/scheduler/decode-layout.ts";
 import { reusableTokens } from "../../../engine/scheduler/prefix-reuse.ts";
 import { chooseSlot } from "../../../engine/scheduler/slot-choice.ts";
+import { KeepingTime } from "../../../engine/scheduler/keeping-time.ts";
 import { SpillPlan } from "../../../engine/scheduler/spill-plan.ts";
 import type { SlotChoice } from "../../../engine/scheduler/slot-choice.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "../../../engine/scheduler/types.ts";
@@ -139,7 +140,7 @@ test("the slot that is chosen is the cheapest of all, worked out one by one", ()
       const request = state.requests.get("r");
       expect(request).toBeDefined();
       if (request === undefined) return;
-      const spill = SpillPlan.of(state, NOW_MS);
+      const spill = SpillPlan.of(state, NOW_MS, new KeepingTime(state));
       const choice = chooseSlot(
         request,
         state,

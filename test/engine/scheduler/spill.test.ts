@@ -31,7 +31,9 @@ function operationsOf({ boundary }: StepPlan): string[] {
     if (operation.type === "drop") return `drop ${operation.spill}`;
     if (operation.type === "copy") return `copy ${operation.from} to ${operation.to}`;
     if (operation.type === "truncate") return `cut ${operation.slot} to ${operation.length}`;
-    return `${operation.type} ${operation.slot}: ${operation.prefix.id}`;
+    if (operation.type === "save" || operation.type === "restore")
+      return `${operation.type} ${operation.slot}: ${operation.prefix.id}`;
+    return operation.type;
   });
 }
 

@@ -30,9 +30,11 @@ function recording() {
     held: [],
     kept: [],
     passedOver: [],
+    branches: [],
     boundary: [],
     calls: [],
     turns: NO_TURNS,
+    keepingMs: 0,
     prefillCreditMs: 0,
     why: [],
   };

@@ -132,6 +132,17 @@ describe("the banner", () => {
     );
   });
 
+  it("says how much checkpoints may take of a model that needs them", () => {
+    const shown = banner({
+      version: "1.2.3",
+      models: [{ ...pocket, facts: { ...facts, checkpointBytes: 1_500_000_000 } } as LoadedModel],
+      url: "http://127.0.0.1:9338",
+      keys: 0,
+      embeddedModel: "pocket",
+    });
+    expect(shown.split("\n")).toContain("  states   checkpoints of prompts are kept, up to 1.5 GB of memory");
+  });
+
   it("never shows a key, and completes where there is no template", () => {
     const text = banner({
       version: "1.2.3",
