@@ -19,6 +19,7 @@ import { scenarioNamed, SCENARIOS } from "./scenarios/catalogue.ts";
 import { addScenarioOptions } from "./scenarios/options.ts";
 import type { ScenarioPlan, ScenarioFlags, ScenarioValues } from "./scenarios/scenario.ts";
 import type { Objective } from "./simulate/collector.ts";
+import type { FullSchedulerOptions } from "../engine/simulate/full-scheduler.ts";
 
 interface CommonOptions {
   readonly rounds: number;
@@ -100,6 +101,8 @@ export interface SchedulerOptions extends CommonOptions {
   readonly owners: readonly number[];
   /** Counted steps of each level. */
   readonly steps: number;
+  /** Of a model that cannot take tokens back; absent: of one that can. */
+  readonly checkpoints?: FullSchedulerOptions["checkpoints"];
 }
 
 export type BenchOptions =
@@ -138,7 +141,7 @@ const TAKEN: Readonly<
   ],
   embeddings: ["requests", "duration", "concurrency", "isl", "texts"],
   engine: ["concurrency", "isl", "osl", "threads", "flashAttention"],
-  scheduler: ["slots", "waiting", "owners", "steps"],
+  scheduler: ["slots", "waiting", "owners", "steps", "checkpoints"],
   judged: JUDGED_TAKES,
 };
 
@@ -214,6 +217,7 @@ interface RawOptions extends ScenarioFlags, JudgedFlags {
   readonly waiting: readonly number[];
   readonly owners: readonly number[];
   readonly steps: number;
+  readonly checkpoints?: FullSchedulerOptions["checkpoints"];
 }
 
 function createCommand(): Command {
@@ -301,6 +305,12 @@ function createCommand(): Command {
     .option("--steps <n>", "steps of --scheduler that are counted", whole(1, 10_000_000), 2000)
     .addOption(
       new Option(
+        "--checkpoints <needs>",
+        "a model that cannot take tokens back, and what has to be there to come back to a checkpoint",
+      ).choices(["none", "cells", "own-cells"]),
+    )
+    .addOption(
+      new Option(
         "--judged",
         "all that is judged, each row with its goal, as one table; with --vs against that server",
       ).conflicts(["engine", "scheduler", "scenario", "report"]),
@@ -339,8 +349,8 @@ function toOptions(raw: RawOptions): BenchOptions {
     };
   }
   if (raw.scheduler === true) {
-    const { slots, waiting, owners, steps } = raw;
-    return { ...common, mode: "scheduler", slots, waiting, owners, steps };
+    const { slots, waiting, owners, steps, checkpoints } = raw;
+    return { ...common, mode: "scheduler", slots, waiting, owners, steps, checkpoints };
   }
   const http = {
     ...common,

@@ -30,7 +30,7 @@ export const SCHEDULER_FORMULAS = [
 const WARMUP_STEPS = 500;
 
 export function runSchedulerMode(
-  { slots, waiting, owners, steps, rounds, seed }: SchedulerOptions,
+  { slots, waiting, owners, steps, rounds, seed, checkpoints }: SchedulerOptions,
   { clock, progress }: RunContext,
   show: (level: SchedulerLevel) => void,
 ): SchedulerLevel[] {
@@ -42,7 +42,8 @@ export function runSchedulerMode(
         const draws = createRng(deriveSeed(seed, round, queue, tenants));
         const below = (limit: number): number => draws.below(limit);
         const nowMs = (): number => clock.nowMs();
-        const scheduler = new FullScheduler({ slots, waiting: queue, owners: tenants, below, nowMs });
+        const sizes = { slots, waiting: queue, owners: tenants };
+        const scheduler = new FullScheduler({ ...sizes, below, nowMs, checkpoints });
         for (let i = 0; i < WARMUP_STEPS; i++) scheduler.step();
         const times = Array.from({ length: steps }, () => scheduler.step());
         const level = { waiting: queue, owners: tenants, round, ...summaries(times) };

@@ -4,6 +4,7 @@
  *
  * Whoever ends is replaced at once by a newcomer at the end of the queue, so that every step is like the one before.
  */
+import { noteTaken } from "../scheduler/checkpoint-transitions.ts";
 import { takeExpired } from "../scheduler/deadlines.ts";
 import { allowanceOf, checkRoom } from "../scheduler/entry.ts";
 import { DEFAULT_FAIRNESS } from "../scheduler/owners.ts";
@@ -18,7 +19,7 @@ import {
   submit,
   truncateSlot,
 } from "../scheduler/transitions.ts";
-import type { SchedulerState, StepPlan } from "../scheduler/types.ts";
+import type { CheckpointNeeds, PlannedCall, SchedulerState, StepPlan } from "../scheduler/types.ts";
 import { defaultConfig } from "./config.ts";
 import { callMs, DEVICES, measuredCosts } from "./device.ts";
 
@@ -32,6 +33,8 @@ export interface FullSchedulerOptions {
   readonly below: (limit: number) => number;
   /** A real clock, in ms. */
   readonly nowMs: () => number;
+  /** Of a model that cannot take tokens back, what has to be there to come back to a checkpoint; absent: it can. */
+  readonly checkpoints?: CheckpointNeeds | undefined;
 }
 
 export interface StepTimes {
@@ -61,7 +64,7 @@ export class FullScheduler {
 
   constructor(options: FullSchedulerOptions) {
     this.#options = options;
-    const { slots } = options;
+    const { slots, checkpoints: needs } = options;
     const config = {
       ...defaultConfig("gpu"),
       slots,
@@ -69,8 +72,12 @@ export class FullScheduler {
       speculate: true,
       maxQueued: Infinity,
       fairness: DEFAULT_FAIRNESS,
+      canRewind: needs === undefined,
+      ...(needs === undefined ? {} : { checkpoints: { needs, bytes: CHECKPOINTS_BYTES } }),
+      ...(needs === "own-cells" ? { windowTokens: WINDOW_TOKENS } : {}),
     };
-    this.#state = createState(config, measuredCosts(DEVICES.gpu, config));
+    const cost = measuredCosts(DEVICES.gpu, config);
+    this.#state = createState(config, needs === undefined ? cost : { ...cost, checkpoint: CHECKPOINT_COST });
     for (let i = 0; i < slots + options.waiting; i++) this.#submit();
   }
 
@@ -133,14 +140,31 @@ export class FullScheduler {
     };
   }
 
+  /** Where a slot cannot be cut, which of its cells are left. */
+  #noteFirst({ entries }: PlannedCall): void {
+    const { slots, config } = this.#state;
+    if (config.canRewind) return;
+    const kept = config.windowTokens === undefined ? 1 : config.windowTokens + config.batchTokens;
+    for (const { slot: id } of entries) {
+      const slot = slots[id];
+      if (slot !== undefined) slot.firstCell = Math.max(0, slot.length - kept);
+    }
+  }
+
   #apply(plan: StepPlan): void {
     const state = this.#state;
     const { below } = this.#options;
     beginStep(state, plan, this.#deviceMs);
+    for (const operation of plan.boundary) {
+      if (operation.type !== "checkpoint") continue;
+      const { slot, checkpoint } = operation;
+      noteTaken(state, slot, checkpoint, { bytes: checkpoint.bytes, ms: CHECKPOINT_MS.callMs });
+    }
     for (const call of plan.calls) {
       const ms = callMs(DEVICES.gpu, call);
       this.#deviceMs += ms;
       completeCall(state, call, ms);
+      this.#noteFirst(call);
       for (const { request: id = "", slot, position, sample } of call.entries) {
         if (!sample) continue;
         // No guess is ever right here.
@@ -154,5 +178,17 @@ export class FullScheduler {
     }
   }
 }
+
+/** Of a model that cannot take tokens back: room for a few checkpoints of each slot, and what they take. */
+const CHECKPOINT_BYTES = 2 ** 20;
+const CHECKPOINTS_BYTES = 512 * CHECKPOINT_BYTES;
+const CHECKPOINT_MS = { callMs: 0.1, byteMs: 0, scale: 1 };
+const CHECKPOINT_COST = {
+  fileBytes: CHECKPOINT_BYTES,
+  tokenBytes: 0,
+  save: CHECKPOINT_MS,
+  restore: CHECKPOINT_MS,
+};
+const WINDOW_TOKENS = 64;
 
 const NO_TOKENS = new Uint32Array(0);

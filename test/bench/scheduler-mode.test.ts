@@ -7,14 +7,17 @@ import { createRng } from "../../bench/rng.ts";
 import { FullScheduler } from "../../engine/simulate/full-scheduler.ts";
 
 test("every slot is in use and as many wait as were asked for, step after step", () => {
-  for (const [waiting, owners] of [
-    [0, 1],
-    [40, 3],
-    [40, 40],
+  for (const [waiting, owners, checkpoints] of [
+    [0, 1, undefined],
+    [40, 3, undefined],
+    [40, 40, undefined],
+    [0, 1, "none"],
+    [40, 3, "cells"],
+    [40, 40, "own-cells"],
   ] as const) {
     const draws = createRng(5);
     const below = (limit: number): number => draws.below(limit);
-    const options = { slots: 6, waiting, owners, nowMs: () => 0, below };
+    const options = { slots: 6, waiting, owners, nowMs: () => 0, below, checkpoints };
     const scheduler = new FullScheduler(options);
     scheduler.step();
     expect(scheduler.load).toEqual({ waiting, running: 6 });
