@@ -67,6 +67,15 @@ const ERROR_CODES: Readonly<Record<EngineErrorCode, true>> = {
 const errorCode = oneOf(...Object.keys(ERROR_CODES));
 const failure = { code: errorCode, message: text, details: optional(numbersByName) };
 
+/** The next engine plans by it. */
+const cost = record({
+  ...shared("decodePassMs checkPassMs", list(number)),
+  ...shared("prefillCallMs prefillTokenMs copyMs decodeScale draftScale prefillScale", number),
+  switchMs: optional(number),
+  spill: optional(isRecord),
+  checkpoint: optional(isRecord),
+});
+
 const report = record({
   ...shared("planMs decodeMs sampleMs prefillMs", number),
   ...shared("decodeSequences prefillTokens passes running queued usedCells", count),
@@ -81,6 +90,7 @@ const report = record({
   checkpoints: optional(
     record({ ...shared("taken restored restoredTokens dropped failures", count), ms: number }),
   ),
+  cost: optional(cost),
 });
 
 const slot = record({
@@ -96,15 +106,6 @@ const stats = record({
   checkpoints: optional(record(shared("count bytes limitBytes", count))),
 });
 const timeline = record({ requests: list(record({ id: text })), steps: list(isRecord) });
-
-/** The next engine plans by it. */
-const cost = record({
-  ...shared("decodePassMs checkPassMs", list(number)),
-  ...shared("prefillCallMs prefillTokenMs copyMs decodeScale draftScale prefillScale", number),
-  switchMs: optional(number),
-  spill: optional(isRecord),
-  checkpoint: optional(isRecord),
-});
 
 const facts = record({
   ...shared("name architecture device fingerprint", text),

@@ -462,6 +462,8 @@ export interface StepReport {
   readonly spill?: SpillReport;
   /** Absent where nothing was done. */
   readonly checkpoints?: CheckpointReport;
+  /** What calls cost, as refined by now: in one message of many, for the engine that comes after this one. */
+  readonly cost?: CostModel;
 }
 
 /** What became of checkpoints. */

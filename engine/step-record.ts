@@ -20,8 +20,12 @@ function noCheckpoints(): Mutable<CheckpointReport> {
   return { taken: 0, restored: 0, restoredTokens: 0, dropped: 0, failures: 0, ms: 0 };
 }
 
+/** One of so many messages tells what calls cost by now; between two of them it changes little. */
+const MESSAGES_OF_COST = 64;
+
 export class StepRecord {
   readonly #state: SchedulerState;
+  #messages = 0;
   /** Totals since the start. */
   steps = 0;
   passes = 0;
@@ -98,6 +102,7 @@ export class StepRecord {
   /** The message for everything since the last one; undefined when nothing was done. */
   takeStep(): EngineEvent | undefined {
     if (this.#passes === 0 && this.#outputs.length === 0) return undefined;
+    this.#messages += 1;
     const event: EngineEvent = {
       type: "step",
       outputs: this.#outputs,
@@ -120,6 +125,7 @@ export class StepRecord {
         evictions: this.#evictions,
         ...(this.spill.ms > 0 ? { spill: this.spill } : {}),
         ...(this.checkpoints.ms > 0 ? { checkpoints: this.checkpoints } : {}),
+        ...(this.#messages % MESSAGES_OF_COST === 0 ? { cost: this.#state.cost } : {}),
       },
     };
     this.#outputs = [];

@@ -19,6 +19,7 @@ import type {
 } from "../engine/protocol.ts";
 import type { RequestChange } from "../engine/sharing.ts";
 import type { EngineErrorCode } from "../engine/errors.ts";
+import { sameSizes, withCost } from "./next-engine.ts";
 import { PlausibleEvents } from "./plausible-events.ts";
 import { StuckWatch } from "./stuck-watch.ts";
 import { Suspicion } from "./suspicion.ts";
@@ -457,6 +458,8 @@ export class Supervisor implements EnginePort {
 
   #takeStep(event: Extract<EngineEvent, { type: "step" }>): void {
     this.#watch.stepped(event.report);
+    const { cost } = event.report;
+    if (cost !== undefined && this.#facts !== undefined) this.#facts = withCost(this.#facts, cost);
     const outputs = event.outputs.flatMap((output) => {
       const kept = this.#present.get(output.id);
       if (kept === undefined) return [];
@@ -482,26 +485,5 @@ function leftOf(command: SubmitCommand, passedMs: number): SubmitCommand {
     ...command,
     ...(first === undefined ? {} : { firstTokenWithinMs: Math.max(0, first - passedMs) }),
     ...(end === undefined ? {} : { endWithinMs: Math.max(0, end - passedMs) }),
-  };
-}
-
-/**
- * Whatever was chosen at first is asked for now: the memory of the dead engine may not be free yet, and on another device
- * outputs would not go on as they began. What calls cost is not measured again, since the clients of the dead engine wait.
- */
-function sameSizes(options: LoadOptions, facts: ModelFacts): LoadOptions {
-  const { contextTokens, batchTokens, threads, prefillChunk, itlTargetMs, gpu, gpuLayers } = facts;
-  const layers = gpu === "off" ? options.gpuLayers : gpuLayers;
-  const { measured = [] } = facts;
-  return {
-    ...options,
-    contextTokens,
-    batchTokens,
-    threads,
-    prefillChunk,
-    itlTargetMs,
-    measured,
-    gpu,
-    gpuLayers: layers,
   };
 }

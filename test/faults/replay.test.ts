@@ -4,6 +4,7 @@ import { describe, expect, test } from "vitest";
 import { FakeBackend, fakeOutput } from "../../engine/fake/backend.ts";
 import type { BatchEntry } from "../../engine/backend.ts";
 import type { GenerationParams, StepOutput } from "../../engine/protocol.ts";
+import type { CostModel } from "../../engine/scheduler/types.ts";
 import { GREEDY } from "../support/engine.ts";
 import { CRASH, KILL, mortalEngines } from "../support/mortal-engines.ts";
 import type { MortalEngines } from "../support/mortal-engines.ts";
@@ -121,20 +122,29 @@ test("who is in the middle of an answer goes on before who came earlier and has 
   await engines.stop();
 });
 
-test("the next engine is told what calls cost", async () => {
-  const of = "a model";
-  const cost = new FakeBackend().cost;
+test("the next engine is told what calls cost, as the dead one knew it in the end", async () => {
+  const { cost, facts } = new FakeBackend();
+  const measured = [
+    { of: `${facts.fingerprint} and an adapter`, cost },
+    { of: "its draft model", cost },
+  ];
+  let refined: CostModel | undefined;
   const engines = await mortalEngines({
-    wrapEmit: (emit) => (event) =>
-      emit(
-        event.type === "loaded" ? { ...event, facts: { ...event.facts, measured: [{ of, cost }] } } : event,
-      ),
+    wrapEmit: (emit) => (event) => {
+      if (event.type === "step") refined = event.report.cost ?? refined;
+      emit(event.type === "loaded" ? { ...event, facts: { ...event.facts, measured } } : event);
+    },
   });
   engines.current().die(KILL);
   await engines.submit("later", prompt(3), { maxTokens: 2 });
-  expect(engines.engines[1]?.commands[0]).toMatchObject({
+  expect(engines.engines[1]?.commands[0]).toMatchObject({ type: "load", options: { measured } });
+  await engines.submit("long", prompt(3), { maxTokens: 70 });
+  engines.current().die(KILL);
+  await engines.submit("last", prompt(3), { maxTokens: 2 });
+  expect(refined?.decodeScale).not.toBe(cost?.decodeScale);
+  expect(engines.engines[2]?.commands[0]).toMatchObject({
     type: "load",
-    options: { measured: [{ of, cost }] },
+    options: { measured: [{ of: measured[0]?.of, cost: refined }, measured[1]] },
   });
   await engines.stop();
 });

@@ -1,0 +1,32 @@
+/** What an engine that takes the place of another one is told of that. */
+import type { LoadOptions, ModelFacts } from "../engine/protocol.ts";
+import type { CostModel } from "../engine/scheduler/types.ts";
+
+/** With what calls of the model itself cost by now, where that has been measured. */
+export function withCost(facts: ModelFacts, cost: CostModel): ModelFacts {
+  const measured = facts.measured?.map((known) =>
+    known.of.startsWith(facts.fingerprint) ? { ...known, cost } : known,
+  );
+  return measured === undefined ? facts : { ...facts, measured };
+}
+
+/**
+ * Whatever was chosen at first is asked for now: the memory of the dead engine may not be free yet, and on another device
+ * outputs would not go on as they began. What calls cost is not measured again, since the clients of the dead engine wait.
+ */
+export function sameSizes(options: LoadOptions, facts: ModelFacts): LoadOptions {
+  const { contextTokens, batchTokens, threads, prefillChunk, itlTargetMs, gpu, gpuLayers } = facts;
+  const layers = gpu === "off" ? options.gpuLayers : gpuLayers;
+  const { measured = [] } = facts;
+  return {
+    ...options,
+    contextTokens,
+    batchTokens,
+    threads,
+    prefillChunk,
+    itlTargetMs,
+    measured,
+    gpu,
+    gpuLayers: layers,
+  };
+}
