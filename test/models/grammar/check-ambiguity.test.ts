@@ -28,6 +28,9 @@ test.each([
   ["texts of any length behind each other", ofPattern("[\\s\\S]{0,2000}".repeat(20))],
   ["the same in GBNF", parseGbnf(`root ::= ${"[a-z]{0,500} ".repeat(12)}`)],
   ["so many ways that few characters can be followed", parseGbnf(randomGrammarText(seededRandom(4677)))],
+  ...[2986, 6042, 6102].map(
+    (seed) => [`such as draw ${seed} hides them`, parseGbnf(randomGrammarText(seededRandom(seed)))] as const,
+  ),
 ])("%s are refused", (_name, grammar) => {
   expect(() => checkAmbiguity(grammar, "written")).toThrow(GrammarError);
   expect(() => checkAmbiguity(grammar, "written")).toThrow(/^The grammar is too ambiguous/);
