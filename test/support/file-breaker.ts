@@ -62,7 +62,10 @@ export function brokenFile(whole: Uint8Array, random: () => number): Uint8Array 
         file.copy(file, at, below(file.length - 64), below(file.length));
         break;
       default:
-        file = random() < 0.5 ? file.subarray(0, Math.max(1, at)) : file.fill(0, at, at + below(4096));
+        file =
+          random() < 0.5
+            ? file.subarray(0, Math.max(1, at))
+            : file.fill(0, at, Math.min(file.length, at + below(4096)));
     }
     if (file.length < 8) break;
   }
