@@ -1,7 +1,7 @@
 /** A chat completion on the wire: its chunks and its whole body. */
 import type { ReasoningField } from "../deps.ts";
 import type { ChoiceEvent, FinishedAnswer, FinishedChoice } from "../choices.ts";
-import type { DeltaEvent, FinishEvent, GenerationEvent, GenerationUsage } from "../generation-events.ts";
+import type { DeltaEvent, FinishEvent, GenerationEvent } from "../generation-events.ts";
 import { sseFrame } from "../http/sse.ts";
 import { chunkExtras, tokenIdsJson } from "./answer.ts";
 import type { AnswerHead, EventWriter } from "./answer.ts";
@@ -66,7 +66,7 @@ function choiceFrames(choice: ChoiceEvent, stream: ChoiceStream, answer: ChatAns
     frames.push(deltaFrame(lists ? choice : { ...choice, event: { ...event, tokenIds: [] } }, delta, answer));
   }
   if (event.kind === "finish") frames.push(finishFrame(choice, event, answer));
-  if (choice.last && answer.delivery.includeUsage) frames.push(usageFrame(choice.usage, answer));
+  if (choice.last && answer.delivery.includeUsage) frames.push(usageFrame(choice, answer));
   return frames.join("");
 }
 
@@ -173,8 +173,14 @@ function finishFrame(choice: ChoiceEvent, event: FinishEvent, answer: ChatAnswer
   });
 }
 
-function usageFrame(usage: GenerationUsage, answer: ChatAnswer): string {
-  return sseFrame({ ...chunkHead(answer), choices: [], usage: usageJson(usage) });
+function usageFrame({ usage, event }: ChoiceEvent, answer: ChatAnswer): string {
+  return sseFrame({
+    ...chunkHead(answer),
+    choices: [],
+    usage: usageJson(usage),
+    // Of the choice that ended last.
+    ...(answer.delivery.timingsPerToken ? { timings: timingsJson(usage, event.timings) } : {}),
+  });
 }
 
 function contentLogprobs(event: GenerationEvent, answer: ChatAnswer): ChatTokenJson[] {

@@ -39,6 +39,7 @@ const NOTES: Readonly<Record<string, string>> = {
   min_p: ORDER,
   modalities: '`["text"]`',
   n_probs: "llama.cpp's way to ask for `logprobs` with so many alternatives",
+  n_predict: "llama.cpp's name of `max_tokens`, which goes before it",
   n: "up to `--max-choices`; choice k draws with `seed` + k",
   parallel_tool_calls: CALLS,
   prediction:

@@ -54,6 +54,7 @@ export const generationShape = {
   stop_token_ids: z.array(integer(0)).optional(),
   max_tokens: integer(-(2 ** 31)).optional(),
   max_completion_tokens: integer(-(2 ** 31)).optional(),
+  n_predict: integer(-(2 ** 31)).optional(),
   stream: z.boolean().optional(),
   stream_options: z
     .object({
@@ -273,9 +274,10 @@ function readBiasToken(key: string): TokenId {
 }
 
 function readMaxTokens(fields: GenerationFields, byDefault: number | undefined): number | undefined {
-  const param = fields.max_completion_tokens === undefined ? "max_tokens" : "max_completion_tokens";
-  const value = fields[param];
-  if (value === undefined) return byDefault;
+  const names = ["max_completion_tokens", "max_tokens", "n_predict"] as const;
+  const param = names.find((name) => fields[name] !== undefined);
+  if (param === undefined) return byDefault;
+  const value = fields[param] ?? -1;
   if (value === -1) return undefined;
   if (value < 1) throw belowMinimum(param, 1, value);
   return value;

@@ -87,7 +87,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   "GET /health": { summary: "Whether the server answers requests." },
   "GET /healthz": { summary: "The same as /health." },
   "GET /livez": { summary: "Whether the process lives." },
-  "GET /ready": { summary: "Whether every model is loaded." },
+  "GET /ready": { summary: "Whether a model answers and new requests are welcome." },
   "GET /readyz": { summary: "The same as /ready." },
 };
 

@@ -27,6 +27,7 @@ const EVERY_OPTIONAL_FIELD = [
   "stop_token_ids",
   "max_tokens",
   "max_completion_tokens",
+  "n_predict",
   "logprobs",
   "top_logprobs",
   "stream",
@@ -177,6 +178,12 @@ describe("the parameters of a request", () => {
     expect(params.sampling.repeatPenalty).toBe(1);
     expect(params.sampling.seed).toBeGreaterThanOrEqual(0);
     expect(params.sampling.seed).toBeLessThan(2 ** 32);
+  });
+
+  it("take llama.cpp's n_predict where there is no other limit", async () => {
+    const limits = [{ n_predict: 7 }, { n_predict: -1 }, { n_predict: 7, max_tokens: 9 }];
+    const read = await Promise.all(limits.map(paramsOf));
+    expect(read.map(({ maxTokens }) => maxTokens)).toEqual([7, undefined, 9]);
   });
 
   it("are the same for null and for absent, field by field and all together", async () => {

@@ -166,6 +166,18 @@ describe("a chat stream", () => {
     expect(contents).toEqual(["é", "😀"]);
   });
 
+  it("has timings beside the usage where they are asked for with each token", async () => {
+    const { engine, chat } = createTestApp();
+    engine.script = sayThenStop("Hello", EOS);
+    const last = async (timings_per_token: boolean): Promise<object> => {
+      const asked = { stream: true, stream_options: { include_usage: true }, timings_per_token };
+      const text = await (await chat(asked)).text();
+      return JSON.parse(text.split("\n\n").at(-3)?.slice("data: ".length) ?? "") as object;
+    };
+    expect(await last(true)).toMatchObject({ choices: [], timings: { predicted_n: 3 } });
+    expect(await last(false)).not.toHaveProperty("timings");
+  });
+
   it("shows a failure as an error frame before [DONE], without a finish reason", async () => {
     const { engine, chat, log } = createTestApp();
     engine.script = { kind: "accept" };

@@ -20,6 +20,7 @@ import type { ReadTools } from "./tools.ts";
 const {
   n: _n,
   max_tokens: _maxTokens,
+  n_predict: _nPredict,
   max_completion_tokens: _maxCompletionTokens,
   stream_options: _streamOptions,
   include_stop_str_in_output: _includeStop,
