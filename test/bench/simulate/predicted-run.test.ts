@@ -37,7 +37,7 @@ test.each([
   "itl p50 ms",
   "itl p99 ms",
   "e2e p50 ms",
-])("%s is predicted within 10 %%", (name) => {
+])("%s is predicted within a tenth", (name) => {
   const found = compared(real, simulated).find((row) => row.name === name);
   expect(Math.abs((found?.b ?? NaN) / (found?.a ?? NaN) - 1)).toBeLessThan(0.1);
 });
