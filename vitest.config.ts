@@ -14,7 +14,7 @@ export default defineConfig({
           // Forked engine processes inherit the loader that runs TypeScript.
           execArgv: ["--import", "tsx"],
           env: { WEFT_CHECK_INVARIANTS: "1" },
-          testTimeout: 20_000,
+          testTimeout: 60_000,
         },
       },
       {
