@@ -31,6 +31,18 @@ const {
 
 const { response_format: _responseFormat, ...otherFormats } = formatShape;
 
+/** OpenAI's. Those that belong to hosted tools and to images change nothing in answers that have none. */
+const INCLUDABLE = [
+  "file_search_call.results",
+  "web_search_call.results",
+  "web_search_call.action.sources",
+  "message.input_image.image_url",
+  "computer_call_output.output.image_url",
+  "code_interpreter_call.outputs",
+  "reasoning.encrypted_content",
+  "message.output_text.logprobs",
+] as const;
+
 const SUMMARIES = ["auto", "concise", "detailed"] as const;
 
 /** OpenAI's bounds. */
@@ -55,7 +67,7 @@ const schema = z.object({
   previous_response_id: z.string().optional(),
   store: z.boolean().optional(),
   background: z.boolean().optional(),
-  include: z.array(z.string()).optional(),
+  include: z.array(z.enum(INCLUDABLE)).optional(),
   max_output_tokens: integer(1).optional(),
   max_tool_calls: integer(0).optional(),
   parallel_tool_calls: z.boolean().optional(),

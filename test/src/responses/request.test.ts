@@ -128,6 +128,7 @@ describe("the fields of a request", () => {
     [{ store: "yes" }, "store", "invalid_type"],
     [{ truncation: "middle" }, "truncation", "invalid_value"],
     [{ include: "x" }, "include", "invalid_type"],
+    [{ include: ["reasoning.encrypted_content", "x"] }, "include[1]", "invalid_value"],
     [{ reasoning: { summary: "long" } }, "reasoning.summary", "invalid_value"],
     [{ reasoning: "high" }, "reasoning", "invalid_type"],
     [{ metadata: { a: 5 } }, "metadata.a", "invalid_type"],
