@@ -1,9 +1,8 @@
 /** What an engine that takes the place of another one is told of that. */
-import type { LoadOptions, ModelFacts } from "../engine/protocol.ts";
-import type { CostModel } from "../engine/scheduler/types.ts";
+import type { LoadOptions, MeasuredCost, ModelFacts } from "../engine/protocol.ts";
 
 /** With what calls of the model itself cost by now, where that has been measured. */
-export function withCost(facts: ModelFacts, cost: CostModel): ModelFacts {
+export function withCost(facts: ModelFacts, cost: MeasuredCost["cost"]): ModelFacts {
   const measured = facts.measured?.map((known) =>
     known.of.startsWith(facts.fingerprint) ? { ...known, cost } : known,
   );
