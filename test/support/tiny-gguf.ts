@@ -119,9 +119,12 @@ export type TinyDecoder = (typeof TINY_DECODERS)[number];
 /** Of a gemma3 written here. */
 export const TINY_WINDOW = 32;
 
-/** A model of two layers and 32 dimensions that writes bytes without sense, over 4096 positions. */
-export function writeTinyDecoder(path: string, kind: TinyDecoder, windowTokens = TINY_WINDOW): void {
-  const width = 32;
+/** A model of two layers and, by default, 32 dimensions that writes bytes without sense, over 4096 positions. */
+export function writeTinyDecoder(
+  path: string,
+  kind: TinyDecoder,
+  { windowTokens = TINY_WINDOW, width = 32 } = {},
+): void {
   const vocabulary = ["<unk>", "<s>", "</s>"].concat(
     Array.from({ length: 256 }, (_, byte) => `<0x${byte.toString(16).toUpperCase().padStart(2, "0")}>`),
     ["\u2581", ...LETTERS],
@@ -165,7 +168,7 @@ export function writeTinyDecoder(path: string, kind: TinyDecoder, windowTokens =
     lfm2: (block, i) => [
       ...gated(block),
       ...(i === 1
-        ? attention(block, 16)
+        ? attention(block, width / 2)
         : [
             norm(`${block}.attn_norm`),
             weight(`${block}.shortconv.conv`, 3, width),

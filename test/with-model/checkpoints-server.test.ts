@@ -10,12 +10,15 @@ import { TINY_DECODERS, writeTinyDecoder } from "../support/tiny-gguf.ts";
 const folder = mkdtempSync(join(tmpdir(), "weft-checkpoints-server-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
+/** Computing has to take many times what a checkpoint takes, or none would be worth it. */
+const WIDTH = 256;
+
 let server: RunningServer;
 afterEach(() => server.stop());
 
 async function start(kind: (typeof TINY_DECODERS)[number], ...options: readonly string[]): Promise<void> {
   const path = join(folder, `${kind}.gguf`);
-  writeTinyDecoder(path, kind);
+  writeTinyDecoder(path, kind, { width: WIDTH });
   server = await startServer(`tiny=${path}`, "--slots", "2", "--context", "2048", ...options);
 }
 

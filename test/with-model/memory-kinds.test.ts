@@ -167,7 +167,7 @@ describe("the runtime", () => {
     expect([whole.canRewind, whole.firstCell(0)]).toEqual([true, 0]);
     await whole.close();
     const modelPath = fileOf("wide");
-    writeTinyDecoder(modelPath, "gemma3", 256);
+    writeTinyDecoder(modelPath, "gemma3", { windowTokens: 256 });
     const small = await filled("gemma3", 224, { modelPath, contextTokens: 256 });
     expect([small.facts.contextTokens, small.canRewind, small.firstCell(0)]).toEqual([256, true, 0]);
     await small.close();
