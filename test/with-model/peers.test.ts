@@ -110,10 +110,12 @@ test("computed and reused prompt tokens are told apart, slots are idle afterward
   expect([first?.cachedTokens, again?.cachedTokens]).toEqual([0, promptTokens - 1]);
   expect([before.reusedTokens, after.reusedTokens]).toEqual([0, promptTokens - 1]);
   expect(after.outputTokens - before.outputTokens).toBe(10);
-  expect([after.running, after.queued, after.slots.map(({ state }) => state)]).toEqual([
+  // Where a copy costs nothing, by the measured costs, the second one may take the other slot.
+  const states = after.slots.map(({ state }) => state);
+  expect([after.running, after.queued, states]).toEqual([
     0,
     0,
-    ["resident", "empty"],
+    ["resident", expect.stringMatching(/^(?:resident|empty)$/)],
   ]);
   for (const start of [first, again]) {
     for (const ms of [start?.queueMs, start?.prefillMs]) expect(ms).toSatisfy(Number.isFinite);
