@@ -3,6 +3,8 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, expect, test } from "vitest";
+import { complete } from "../support/complete.ts";
+import type { Completion } from "../support/complete.ts";
 import { startServer } from "../support/server.ts";
 import type { RunningServer } from "../support/server.ts";
 import { TINY_DECODERS, writeTinyDecoder } from "../support/tiny-gguf.ts";
@@ -22,36 +24,8 @@ async function start(kind: (typeof TINY_DECODERS)[number], ...options: readonly 
   server = await startServer(`tiny=${path}`, "--slots", "2", "--context", "2048", ...options);
 }
 
-interface Answer {
-  readonly text: string;
-  readonly promptTokens: number;
-  readonly cachedTokens: number;
-}
-
-async function ask(prompt: string, extra: object = {}, key = ""): Promise<Answer> {
-  const response = await fetch(`${server.url}/v1/completions`, {
-    method: "POST",
-    headers: { "content-type": "application/json", authorization: `Bearer ${key}` },
-    body: JSON.stringify({
-      model: "tiny",
-      prompt,
-      max_tokens: 12,
-      temperature: 0,
-      ignore_eos: true,
-      ...extra,
-    }),
-  });
-  expect(response.status).toBe(200);
-  const { choices, usage } = (await response.json()) as {
-    choices: { text: string }[];
-    usage: { prompt_tokens: number; prompt_tokens_details?: { cached_tokens: number } };
-  };
-  return {
-    text: choices[0]?.text ?? "",
-    promptTokens: usage.prompt_tokens,
-    cachedTokens: usage.prompt_tokens_details?.cached_tokens ?? 0,
-  };
-}
+const ask = (prompt: string, extra: object = {}, key = ""): Promise<Completion> =>
+  complete(server.url, { model: "tiny", prompt, max_tokens: 12, ...extra }, key);
 
 async function metric(name: string, key = ""): Promise<number> {
   const headers = { authorization: `Bearer ${key}` };
@@ -94,7 +68,7 @@ test.each(TINY_DECODERS)(
 test("more chats than slots come back to their states; other keys and salts never do", async () => {
   await start("mamba", "--spill-size", "0", "--api-key", "a=ka", "--api-key", "b=kb");
   const heroes = ["Anna", "Bruno", "Clara", "David", "Emma"];
-  const first: Answer[] = [];
+  const first: Completion[] = [];
   for (const hero of heroes) first.push(await ask(firstTurn(hero), {}, "ka"));
   for (const [i, hero] of heroes.entries()) {
     const again = await ask(firstTurn(hero), {}, "ka");

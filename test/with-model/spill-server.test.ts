@@ -3,6 +3,8 @@ import { mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, afterEach, expect, test } from "vitest";
+import { complete } from "../support/complete.ts";
+import type { Completion } from "../support/complete.ts";
 import { startServer } from "../support/server.ts";
 import type { RunningServer } from "../support/server.ts";
 
@@ -30,36 +32,8 @@ const story = (hero: string): string =>
   Array.from({ length: 180 }, (_, i) => `${hero} counts to ${i} and then goes home.`).join(" ");
 const HEROES = ["Anna", "Bruno", "Clara", "David"];
 
-interface Answer {
-  readonly text: string;
-  readonly promptTokens: number;
-  readonly cachedTokens: number;
-}
-
-async function ask(prompt: string, extra: object = {}, key = ""): Promise<Answer> {
-  const response = await fetch(`${server.url}/v1/completions`, {
-    method: "POST",
-    headers: { "content-type": "application/json", authorization: `Bearer ${key}` },
-    body: JSON.stringify({
-      model: "pocket",
-      prompt,
-      max_tokens: 24,
-      temperature: 0,
-      ignore_eos: true,
-      ...extra,
-    }),
-  });
-  expect(response.status).toBe(200);
-  const { choices, usage } = (await response.json()) as {
-    choices: { text: string }[];
-    usage: { prompt_tokens: number; prompt_tokens_details?: { cached_tokens: number } };
-  };
-  return {
-    text: choices[0]?.text ?? "",
-    promptTokens: usage.prompt_tokens,
-    cachedTokens: usage.prompt_tokens_details?.cached_tokens ?? 0,
-  };
-}
+const ask = (prompt: string, extra: object = {}, key = ""): Promise<Completion> =>
+  complete(server.url, { model: "pocket", prompt, max_tokens: 24, ...extra }, key);
 
 async function metric(name: string): Promise<number> {
   const text = await (await fetch(`${server.url}/metrics`)).text();
@@ -73,8 +47,8 @@ const spilledFiles = (): string[] =>
     .map((entry) => join(entry.parentPath, entry.name));
 
 /** Three times each: what is asked again and again is worth a file. */
-async function askAll(extra: object = {}): Promise<Answer[]> {
-  const answers: Answer[] = [];
+async function askAll(extra: object = {}): Promise<Completion[]> {
+  const answers: Completion[] = [];
   for (const hero of HEROES)
     for (const turn of [1, 2, 3]) {
       const answer = await ask(story(hero), extra);
