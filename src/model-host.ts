@@ -122,8 +122,9 @@ class HostedModel implements ServedModel {
   readonly adapted: readonly AdaptedModel[];
   readonly #model: ResolvedModel;
   readonly #deps: ModelHostDeps;
-  readonly #supervisor: Supervisor;
-  readonly #client: EngineClient;
+  /** With its client one for as long as engines follow each other; both are new after the model was given up. */
+  #supervisor: Supervisor;
+  #client: EngineClient;
   #state: ServedModelState = "loading";
   #loaded: LoadedModel | undefined;
   #detail: string | undefined = "The model is being loaded.";
@@ -145,25 +146,35 @@ class HostedModel implements ServedModel {
     this.adapted = (model.adapters ?? []).map((adapter, i) => new AdaptedModel(this, adapter, i));
     this.#model = model;
     this.#deps = deps;
-    this.#supervisor = new Supervisor(deps.stuckAfterMs, {
+    this.#supervisor = this.#newSupervisor();
+    this.#client = this.#newClient();
+  }
+
+  #newSupervisor(): Supervisor {
+    const deps = this.#deps;
+    const model = this.id;
+    return new Supervisor(deps.stuckAfterMs, {
       onReplay: (requests) => {
-        deps.onTrouble({ kind: "replay", model: id, requests });
-        deps.log.info({ model: id, requests }, "requests go on where they were");
+        deps.onTrouble({ kind: "replay", model, requests });
+        deps.log.info({ model, requests }, "requests go on where they were");
       },
       onConviction: (request) => {
-        deps.onTrouble({ kind: "conviction", model: id });
-        deps.log.error({ model: id, request }, "the engine died of this request again and again; it fails");
+        deps.onTrouble({ kind: "conviction", model });
+        deps.log.error({ model, request }, "the engine died of this request again and again; it fails");
       },
       onStuck: (silenceMs) => {
-        deps.onTrouble({ kind: "stuck", model: id });
-        deps.log.error({ model: id, silenceMs }, "the engine is silent; it is killed");
+        deps.onTrouble({ kind: "stuck", model });
+        deps.log.error({ model, silenceMs }, "the engine is silent; it is killed");
       },
       onGarbled: () => {
-        deps.onTrouble({ kind: "garbled", model: id });
-        deps.log.error({ model: id }, "the engine says what no engine says; it is killed");
+        deps.onTrouble({ kind: "garbled", model });
+        deps.log.error({ model }, "the engine says what no engine says; it is killed");
       },
     });
-    this.#client = new EngineClient(this.#supervisor, { onStep: (report) => this.#observe(report) });
+  }
+
+  #newClient(): EngineClient {
+    return new EngineClient(this.#supervisor, { onStep: (report) => this.#observe(report) });
   }
 
   /** A step that cannot be counted is still a step: its tokens must reach their clients. */
@@ -203,19 +214,38 @@ class HostedModel implements ServedModel {
   }
 
   /**
-   * Starts the engine again with every request it has; one that is not up is being started anyway. One whose files have
-   * been replaced by what cannot be loaded goes on as it is.
+   * Starts the engine again with every request it has; one that is not up is being started anyway, unless its model was
+   * given up. One whose files have been replaced by what cannot be loaded goes on as it is.
    */
   restart(): void {
-    if (this.#state !== "ready") return;
+    if (this.#stopping || (this.#state !== "ready" && this.#state !== "failed")) return;
     try {
       this.#deps.checkFiles(this.#model);
     } catch (err) {
       this.#deps.log.error({ model: this.id, err }, "the engine is not started again: its files are broken");
       return;
     }
+    if (this.#state === "failed") return void this.#startAnew();
     this.#planned = true;
     this.#port?.kill();
+  }
+
+  /** Tries a model that was given up once more, as if nothing had been before. Never rejects. */
+  async #startAnew(): Promise<void> {
+    const { log } = this.#deps;
+    log.info({ model: this.id }, "a model that was given up is loaded again");
+    this.#state = "loading";
+    this.#detail = "The model is being loaded.";
+    this.#crashes = 0;
+    this.#restarts += 1;
+    this.#supervisor = this.#newSupervisor();
+    this.#client = this.#newClient();
+    try {
+      await this.start();
+      log.info({ model: this.id, restarts: this.#restarts }, "engine is back");
+    } catch (err) {
+      log.error({ model: this.id, err }, "engine given up again");
+    }
   }
 
   async stop(): Promise<void> {

@@ -226,6 +226,41 @@ describe("a model host", () => {
     );
   });
 
+  it("loads a model that was given up when it is asked to, and takes requests for it again", async () => {
+    const engines = [
+      createProbeEngine,
+      ...Array.from({ length: 6 }, () => createBrokenEngine),
+      createProbeEngine,
+    ];
+    const { host, waits, startedCount, ports, broken } = hostOf([model("one")], engines);
+    await host.start();
+    const ask = (): Promise<unknown> | undefined =>
+      host.served[0]?.loaded?.engine.tokenize([{ text: "", special: false }], false);
+    ports[0]?.die(CRASH);
+    await expect.poll(() => host.find("one")?.state).toBe("failed");
+    broken.add("one.gguf");
+    host.restart();
+    expect([host.find("one")?.state, startedCount()]).toEqual(["failed", 6]);
+    broken.clear();
+    host.restart();
+    expect(host.find("one")).toMatchObject({ state: "loading", loaded: undefined });
+    await expect.poll(() => host.find("one")?.state).toBe("failed");
+    expect(host.find("one")?.detail).toBe("No room.");
+    const tries = waits.length;
+    host.restart();
+    host.restart();
+    await expect.poll(() => host.find("one")?.state).toBe("ready");
+    expect(await ask()).toEqual([1, 2]);
+    expect(startedCount()).toBe(8);
+    // It is one like any other: its next death is the first.
+    ports.at(-1)?.die(CRASH);
+    await expect.poll(() => host.find("one")?.state).toBe("restarting");
+    await expect.poll(() => host.find("one")?.state).toBe("ready");
+    expect(await ask()).toEqual([1, 2]);
+    expect(waits.length).toBe(tries);
+    await host.stop();
+  });
+
   it("is more patient with an engine that somebody kills", async () => {
     const { host, waits, startedCount, ports } = hostOf([model("one")], [createProbeEngine]);
     await host.start();
