@@ -36,7 +36,7 @@ import { applyTemplate, countChatTokens, detokenize, tokenize } from "./routes/t
 type Method = "GET" | "POST" | "PATCH" | "DELETE";
 type Handler = (c: AppContext, deps: AppDeps) => Response | Promise<Response>;
 
-/** Paths as `routedPath` leaves them: each also answers under `/v1`. */
+/** Paths as `routedPath` leaves them: each also answers under `/v1`, `/openai` and `/openai/v1`. */
 export const ROUTES: readonly (readonly [method: Method, path: string, handler: Handler])[] = [
   ["POST", "/chat/completions", chatCompletions],
   ["POST", "/chat/completions/input_tokens", countChatTokens],
@@ -52,6 +52,9 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["POST", "/responses/:id/cancel", cancelResponse],
   ["GET", "/responses/:id/input_items", listInputItems],
   ["POST", "/embeddings", embeddings],
+  ["POST", "/deployments/:deployment{.+}/chat/completions", chatCompletions],
+  ["POST", "/deployments/:deployment{.+}/completions", completions],
+  ["POST", "/deployments/:deployment{.+}/embeddings", embeddings],
   ["POST", "/rerank", rerank],
   ["GET", "/models", listModels],
   ["GET", "/models/:id{.+}", getModel],
@@ -96,13 +99,13 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
 
 /**
  * The path that is routed, checked for a key and logged: double slashes are one, one at the end is none, and
- * `/v1` is optional, because people write base URLs in all these ways.
+ * `/v1` is optional, because people write base URLs in all these ways. Clients of Azure put `/openai` before it.
  */
 export function routedPath(url: string): string {
   const start = url.indexOf("/", url.indexOf("://") + 3);
   const path = start === -1 ? "/" : (/^[^?#]*/.exec(url.slice(start))?.[0] ?? "/");
   const collapsed = path.replace(/\/{2,}/g, "/").replace(/(?<=.)\/$/, "");
-  return /^\/v1(?=\/)/.test(collapsed) ? collapsed.slice("/v1".length) : collapsed;
+  return collapsed.replace(/^(?:\/openai)?(?:\/v1)?(?=\/)/, "");
 }
 
 /** In the shape that the clients of a path read. */

@@ -1,17 +1,17 @@
 /** `POST /v1/chat/completions`. */
 import { fingerprintOf } from "../../models/adapted-model.ts";
 import type { AppDeps } from "../deps.ts";
-import { readJsonObject } from "../http/body.ts";
 import { readChatRequest } from "../openai/chat-request.ts";
 import { chatBody, chatEventWriter } from "../openai/chat-response.ts";
 import type { ChatAnswer } from "../openai/chat-response.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
+import { readRequestBody } from "./request-body.ts";
 import { startChat } from "./start-chat.ts";
 
 export async function chatCompletions(c: AppContext, deps: AppDeps): Promise<Response> {
   c.get("notes").endpoint = "chat";
-  const request = readChatRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
+  const request = readChatRequest(await readRequestBody(c, deps), deps.config);
   const { id, model, choices, ignoredFields } = await startChat(c, deps, request, {
     answer: "chatcmpl-",
     call: "call_",

@@ -6,7 +6,6 @@ import type { HeldText } from "../constrain.ts";
 import { generateChoices } from "../choices.ts";
 import type { AppDeps } from "../deps.ts";
 import type { GenerateRequest } from "../generate-request.ts";
-import { readJsonObject } from "../http/body.ts";
 import { bestOf } from "../openai/best-of.ts";
 import { echoedText, fillInParts, promptParts } from "../openai/completion-prompt.ts";
 import { readCompletionRequest } from "../openai/completion-request.ts";
@@ -18,10 +17,11 @@ import { readScheduling } from "../scheduling.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { assertOpen, findModel } from "./find-model.ts";
+import { readRequestBody } from "./request-body.ts";
 
 export async function completions(c: AppContext, deps: AppDeps): Promise<Response> {
   c.get("notes").endpoint = "completions";
-  const request = readCompletionRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
+  const request = readCompletionRequest(await readRequestBody(c, deps), deps.config);
   const scheduling = readScheduling(c, deps);
   assertOpen(deps);
   const model = findModel(deps, request.model, request.generation.lora);

@@ -1,7 +1,6 @@
 /** `POST /v1/embeddings`. */
 import type { AppDeps } from "../deps.ts";
 import { embed } from "../embed.ts";
-import { readJsonObject } from "../http/body.ts";
 import { jsonReply } from "../http/reply.ts";
 import { readEmbeddingRequest } from "../openai/embedding-request.ts";
 import { embeddingBody } from "../openai/embedding-response.ts";
@@ -9,11 +8,12 @@ import { checkMaximum } from "../openai/validation.ts";
 import { ignoredHeader } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { assertOpen, findModel } from "./find-model.ts";
+import { readRequestBody } from "./request-body.ts";
 
 export async function embeddings(c: AppContext, deps: AppDeps): Promise<Response> {
   const notes = c.get("notes");
   notes.endpoint = "embeddings";
-  const request = readEmbeddingRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
+  const request = readEmbeddingRequest(await readRequestBody(c, deps), deps.config);
   assertOpen(deps);
   const model = findModel(deps, request.model);
   notes.model = model.id;

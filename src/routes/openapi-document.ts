@@ -67,6 +67,20 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   "POST /responses/{id}/cancel": { summary: "Cancels a background response." },
   "GET /responses/{id}/input_items": { summary: "Lists the items that a response was made from." },
   "POST /embeddings": { summary: "Makes vectors of texts.", body: "EmbeddingRequest" },
+  "POST /deployments/{deployment}/chat/completions": {
+    summary: "The same as /chat/completions; the deployment is the model, as with Azure.",
+    body: "ChatCompletionRequest",
+    streams: true,
+  },
+  "POST /deployments/{deployment}/completions": {
+    summary: "The same as /completions; the deployment is the model, as with Azure.",
+    body: "CompletionRequest",
+    streams: true,
+  },
+  "POST /deployments/{deployment}/embeddings": {
+    summary: "The same as /embeddings; the deployment is the model, as with Azure.",
+    body: "EmbeddingRequest",
+  },
   "POST /rerank": { summary: "Orders documents by their relevance to a query.", body: "RerankRequest" },
   "GET /models": { summary: "Lists the models." },
   "GET /models/{id}": { summary: "Tells about one model." },
@@ -100,7 +114,7 @@ const ERROR = z.object({
   }),
 });
 
-/** Paths as the router has them, without the `/v1` that every path may begin with. */
+/** Paths as the router has them, without the `/v1` or `/openai` that every path may begin with. */
 export function openApiDocument(version: string): object {
   const paths: Record<string, Record<string, object>> = {};
   for (const [route, operation] of Object.entries(OPERATIONS)) {
@@ -116,11 +130,14 @@ export function openApiDocument(version: string): object {
         "Explicit null is the same as an absent field. Fields that are not described here are accepted without " +
         "effect and listed in the header x-weft-ignored-params.",
     },
-    servers: [{ url: "/v1" }, { url: "/" }],
-    security: [{}, { bearer: [] }],
+    servers: [{ url: "/v1" }, { url: "/" }, { url: "/openai" }, { url: "/openai/v1" }],
+    security: [{}, { bearer: [] }, { azureKey: [] }],
     paths,
     components: {
-      securitySchemes: { bearer: { type: "http", scheme: "bearer" } },
+      securitySchemes: {
+        bearer: { type: "http", scheme: "bearer" },
+        azureKey: { type: "apiKey", in: "header", name: "api-key" },
+      },
       schemas: Object.fromEntries(
         Object.entries({ ...BODIES, Error: ERROR }).map(([name, schema]) => [name, schemaJson(schema)]),
       ),
