@@ -2,7 +2,7 @@
  * The journal of stored responses as a file of JSON lines: one for each response, one for each deletion. It is
  * rewritten with only what still counts when a process opens it and whenever most of it is out of date.
  */
-import { appendFile, copyFile, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { copyFile, open, readFile, rename, rm } from "node:fs/promises";
 import { isObject } from "../http/json.ts";
 import type { ResponseRecord } from "./record.ts";
 import type { Journal } from "./response-store.ts";
@@ -12,6 +12,12 @@ const MIN_REWRITE_SIZE = 1024 * 1024;
 
 /** Lines that wait for a slow disk, in UTF-16 units; beyond it responses are kept in memory alone. */
 const MAX_WAITING = 64 * 1024 * 1024;
+
+/** Written at once, in UTF-16 units, unless a line is longer: in between others are served. */
+const PIECE_SIZE = 128 * 1024;
+
+/** Ends what may be half a line. */
+const LINE_END = "\n";
 
 /** What a disk without room says: it may have some again, and nobody has to wait for that to start. */
 const NO_ROOM: ReadonlySet<unknown> = new Set(["ENOSPC", "EDQUOT"]);
@@ -71,7 +77,7 @@ export class ResponseFile implements Journal {
       await this.#rewrite(source);
     } catch (error) {
       if (!NO_ROOM.has(codeOf(error))) throw error;
-      this.#fail(error, "");
+      this.#fail(error, []);
     }
   }
 
@@ -106,18 +112,17 @@ export class ResponseFile implements Journal {
 
   /** Never rejects. */
   async #write(): Promise<void> {
-    let lines = "";
+    let lines: readonly string[] = [];
     try {
       while (this.#waiting.length > 0) {
-        lines = this.#waiting.join("");
+        lines = this.#waiting;
+        const size = this.#fileSize + this.#waitingSize;
         this.#waiting = [];
         this.#waitingSize = 0;
-        this.#fileSize += lines.length;
         const source = this.#source;
-        const isOutdated =
-          source !== undefined && this.#fileSize > Math.max(MIN_REWRITE_SIZE, 2 * source.size);
+        const isOutdated = source !== undefined && size > Math.max(MIN_REWRITE_SIZE, 2 * source.size);
         if (isOutdated) await this.#rewrite(source);
-        else await appendFile(this.#options.path, lines, { mode: OWNER_ONLY });
+        else this.#fileSize += await writeLines(this.#options.path, "a", lines);
         this.#failures = 0;
       }
     } catch (error) {
@@ -128,9 +133,10 @@ export class ResponseFile implements Journal {
   }
 
   /** What was not written is written with a later change, apart from what may be half a line of it. */
-  #fail(error: unknown, lines: string): void {
-    this.#waiting.unshift(`\n${lines}`);
-    this.#waitingSize += 1 + lines.length;
+  #fail(error: unknown, lines: readonly string[]): void {
+    const again = lines[0] === LINE_END ? lines : [LINE_END, ...lines];
+    this.#waiting = [...again, ...this.#waiting];
+    for (const { length } of again) this.#waitingSize += length;
     this.#untilTry = Math.min(2 ** this.#failures, MOST_UNTIL_TRY) - 1;
     this.#failures += 1;
     this.#options.onProblem(
@@ -139,21 +145,22 @@ export class ResponseFile implements Journal {
     );
   }
 
-  /** All at once under another name, so that a crash leaves the old file or the new one. */
+  /**
+   * Under another name, so that a crash leaves the old file or the new one. What changes meanwhile is appended after it.
+   */
   async #rewrite(source: JournalSource): Promise<void> {
     const { path } = this.#options;
     if (this.#isPartlyUnread) await copyFile(path, `${path}.old`);
     this.#isPartlyUnread = false;
-    const lines = Array.from(source.records(), (record) => putLine(JSON.stringify(record))).join("");
     try {
-      await writeFile(`${path}.new`, lines, { mode: OWNER_ONLY });
+      const size = await writeLines(`${path}.new`, "w", putLines([...source.records()]));
       await rename(`${path}.new`, path);
+      this.#fileSize = size;
     } catch (error) {
       // It would take the room that the file itself needs.
       await rm(`${path}.new`, { force: true }).catch(() => undefined);
       throw error;
     }
-    this.#fileSize = lines.length;
   }
 
   /** A crash can leave half a last line; a line that cannot be read costs that response alone. */
@@ -186,6 +193,42 @@ export class ResponseFile implements Journal {
 
 function codeOf(error: unknown): unknown {
   return error instanceof Error && "code" in error ? error.code : undefined;
+}
+
+/**
+ * A piece after the other.
+ * @returns What has been written, in UTF-16 units.
+ */
+async function writeLines(path: string, flags: "a" | "w", lines: Iterable<string>): Promise<number> {
+  const file = await open(path, flags, OWNER_ONLY);
+  let written = 0;
+  try {
+    for (const piece of piecesOf(lines)) {
+      await file.appendFile(piece);
+      written += piece.length;
+    }
+  } finally {
+    await file.close();
+  }
+  return written;
+}
+
+function* piecesOf(lines: Iterable<string>): Generator<string, void, void> {
+  let piece: string[] = [];
+  let size = 0;
+  for (const line of lines) {
+    piece.push(line);
+    size += line.length;
+    if (size < PIECE_SIZE) continue;
+    yield piece.join("");
+    piece = [];
+    size = 0;
+  }
+  if (size > 0) yield piece.join("");
+}
+
+function* putLines(records: readonly ResponseRecord[]): Generator<string, void, void> {
+  for (const record of records) yield putLine(JSON.stringify(record));
 }
 
 function putLine(json: string): string {

@@ -188,6 +188,59 @@ describe("the file", () => {
     expect(ids((await open(path)).store)).toEqual(["resp_1"]);
   });
 
+  it("is written in pieces, in between which others are served", async () => {
+    const path = await newPath();
+    const text = "x".repeat(10_000);
+    let asked = 0;
+    const records = Array.from({ length: 400 }, (_, i) => ({
+      ...record(`resp_${i}`),
+      get context() {
+        asked += text.length;
+        return [{ id: "m", text }] as never[];
+      },
+    }));
+    let most = 0;
+    let before = 0;
+    const look = (): void => {
+      most = Math.max(most, asked - before);
+      before = asked;
+      timer = setImmediate(look);
+    };
+    let timer = setImmediate(look);
+    const file = new ResponseFile({ path, onProblem: () => undefined });
+    await file.start({ size: 4e6, records: () => records });
+    clearImmediate(timer);
+    expect(asked).toBe(4e6);
+    expect(Math.max(most, asked - before)).toBeLessThan(300_000);
+    expect((await file.read()).map(({ head }) => head.id)).toEqual(records.map(({ head }) => head.id));
+  });
+
+  it("has what changes while it is written anew", async () => {
+    const path = await newPath();
+    const { file, store } = await open(path);
+    let onWrite = (): void => undefined;
+    const long = {
+      ...record("resp_2", "x".repeat(400_000)),
+      get context() {
+        onWrite();
+        return [];
+      },
+    };
+    store.put(record("resp_1"));
+    for (let i = 0; i < 4; i++) store.put(long);
+    const changed = new Promise<void>((resolve) => {
+      onWrite = () => {
+        onWrite = () => undefined;
+        store.delete("resp_1", "a");
+        store.put(record("resp_3"));
+        resolve();
+      };
+    });
+    await Promise.all([changed, file.flush()]);
+    expect((await stat(path)).size).toBeLessThan(500_000);
+    expect(ids((await open(path)).store)).toEqual(["resp_2", "resp_3"]);
+  });
+
   it("row 129: leaves out only what cannot be read, as of a later version, and keeps the file", async () => {
     const path = await newPath();
     const { file, store } = await open(path);
