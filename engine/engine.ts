@@ -233,7 +233,11 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
             },
             nowMs,
           );
-          loop.addRequest(id, command.params, { sampler, promptLogprobs });
+          loop.addRequest(id, command.params, {
+            sampler,
+            promptLogprobs,
+            reportsPrefill: command.reportsPrefill ?? false,
+          });
           const allowance = allowanceOf(state, command.owner, nowMs);
           emit({ type: "accepted", id, promptTokens: [...prompt], queuePosition, allowance });
         });

@@ -106,6 +106,8 @@ export interface SubmitCommand {
    * tokens costs about as much as one that is drawn. A resumed request has had them.
    */
   readonly promptLogprobs: number | undefined;
+  /** Whether it is told how far its prompt has been computed, call by call; absent is no. */
+  readonly reportsPrefill?: boolean;
   /** What the client expects as the output; absent is nothing. A hint for guessing, which never changes what comes. */
   readonly predicted?: readonly PromptPart[];
   /**
@@ -420,6 +422,16 @@ export interface Finish {
   readonly stopToken: TokenId | undefined;
 }
 
+/** How far a prompt has been computed. */
+export interface PrefillReport {
+  /** As in `StartInfo`. */
+  readonly cachedTokens: number;
+  /** Prompt tokens whose cells are there, the reused ones among them. */
+  readonly computedTokens: number;
+  /** Since the first call for it began. */
+  readonly ms: number;
+}
+
 /** What one step brought one request. */
 export interface StepOutput {
   readonly id: RequestId;
@@ -428,6 +440,8 @@ export interface StepOutput {
   readonly logprobs: readonly TokenLogprobs[] | undefined;
   readonly start: StartInfo | undefined;
   readonly finish: Finish | undefined;
+  /** Of a request that asked for it and has no token yet, in an output without tokens; absent is nothing new. */
+  readonly prefill?: PrefillReport;
   /**
    * Tokens that were guessed for this request and checked; absent is none. All of `tokens` but the last were
    * guessed right.

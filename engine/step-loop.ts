@@ -29,6 +29,7 @@ import {
 import { wantedCall } from "./scheduler/wanted-call.ts";
 import type { PromptLogprobCollector } from "./prompt-logprobs.ts";
 import type { SpillStore } from "./spill-store.ts";
+import { PrefillReports, startInfo } from "./prefill-reports.ts";
 import { StepRecord } from "./step-record.ts";
 import type { Backend, BatchRun, LogitsHandle, Sampled, Sampler } from "./backend.ts";
 import type { RequestEnd } from "./timeline.ts";
@@ -38,10 +39,12 @@ import type { PlannedCall, PlannedEntry, ScheduledRequest, SchedulerState } from
 /** Set to check every plan and state: tests and debugging. */
 const CHECK_INVARIANTS = process.env["WEFT_CHECK_INVARIANTS"] === "1";
 
-/** What reads a request's logits. */
+/** What reads a request's logits, and tells of its prompt. */
 interface Readers {
   readonly sampler: Sampler;
   readonly promptLogprobs: PromptLogprobCollector | undefined;
+  /** Whether the request is told how far its prompt is. */
+  readonly reportsPrefill: boolean;
 }
 
 /** Native work outside of slots, in pieces no longer than a step. */
@@ -72,6 +75,7 @@ export class StepLoop {
   readonly record: StepRecord;
   readonly #backend: Backend;
   readonly #cells: CellChanges;
+  readonly #prefills: PrefillReports;
   readonly #emit: (event: EngineEvent) => void;
   readonly #sideWork: SideWork;
   readonly #recorder: FlightRecorder;
@@ -98,6 +102,7 @@ export class StepLoop {
     this.#drafter = drafter;
     this.#endTokens = new Set(backend.facts.endTokens);
     this.record = new StepRecord(state);
+    this.#prefills = new PrefillReports(state, (output) => this.record.addOutput(output));
     this.#cells = new CellChanges({ state, backend, store: spill, record: this.record });
     this.#done = this.#run();
   }
@@ -126,6 +131,7 @@ export class StepLoop {
     const stopTokens = new Set(params.stopTokenIds);
     if (!params.ignoreEos) for (const token of this.#endTokens) stopTokens.add(token);
     this.#generations.set(id, { ...readers, stopTokens });
+    if (readers.reportsPrefill) this.#prefills.watch(id);
     const request = this.state.requests.get(id);
     if (request !== undefined) this.#recorder.arrived(request);
   }
@@ -215,6 +221,7 @@ export class StepLoop {
     const { call, ms: draftMs } = await this.#guess(planned);
     const startMs = performance.now();
     this.#recorder.beginCall(this.state, call, startMs, draftMs);
+    this.#prefills.begin(call, startMs);
     const run = this.#backend.run(call.entries, call.adapters);
     const early = this.#backend.drawsInOrder ? this.#startDraws(call, run) : undefined;
     this.#send();
@@ -229,6 +236,7 @@ export class StepLoop {
     this.#recorder.endCall(endMs - startMs);
     completeCall(this.state, call, endMs - startMs);
     this.#cells.noteFirst(call);
+    this.#prefills.advance(call, endMs);
     if (call.kind === "prefill") return this.#readPrompt(call, run, endMs);
     const drawing = call.entries.filter((entry) => entry.sample);
     const draws = await (early ?? this.#startDraws(call, run));
@@ -439,6 +447,7 @@ export class StepLoop {
     generation?.sampler.dispose();
     generation?.promptLogprobs?.dispose();
     this.#generations.delete(id);
+    this.#prefills.forget(id);
   }
 
   #send(): void {
@@ -465,14 +474,4 @@ export class StepLoop {
       };
     });
   }
-}
-
-function startInfo(request: ScheduledRequest, nowMs: number): Omit<StartInfo, "promptLogprobs"> {
-  const admittedMs = request.admittedMs ?? nowMs;
-  return {
-    slot: request.slot ?? -1,
-    cachedTokens: request.cachedTokens,
-    queueMs: admittedMs - request.arrivalMs,
-    prefillMs: nowMs - admittedMs,
-  };
 }

@@ -87,6 +87,7 @@ function choiceRequest(prompt: GenerateRequest, index: number, seedOffset: numbe
     answerId: prompt.id,
     // They are the same for every choice of a prompt, whose first choice comes first.
     promptLogprobs: seedOffset === 0 ? prompt.promptLogprobs : undefined,
+    reportsPrefill: seedOffset === 0 && prompt.reportsPrefill === true,
     settings: { ...settings, sampling: { ...settings.sampling, seed } },
   };
 }

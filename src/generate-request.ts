@@ -30,6 +30,8 @@ export interface GenerateRequest {
   readonly answerId?: string;
   /** As in `SubmitCommand`. */
   readonly promptLogprobs?: number | undefined;
+  /** Whether events tell how far the prompt is; absent is no. */
+  readonly reportsPrefill?: boolean;
   /** What the client expects as the answer; a hint that makes it come faster. */
   readonly predicted?: string | undefined;
 }

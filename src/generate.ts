@@ -1,6 +1,6 @@
 /** One choice from prompt to finish: submits it, turns its tokens into text, stops it at a stop string. */
 import { EngineError } from "../engine/errors.ts";
-import type { PromptLogprobs, StartInfo, StepOutput, TokenId } from "../engine/protocol.ts";
+import type { PrefillReport, PromptLogprobs, StartInfo, StepOutput, TokenId } from "../engine/protocol.ts";
 import type { Allowance, PriorityClass } from "../engine/sharing.ts";
 import type { TokenStream } from "../engine/token-stream.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
@@ -127,6 +127,8 @@ export class Generation {
   #error: Error | undefined;
   #listener: GenerationListener | undefined;
   #start: StartInfo | undefined;
+  /** What was last told of the prompt. */
+  #prefill: PrefillReport | undefined;
   #unsent: TokenId[] = [];
   #promptLogprobs: PromptLogprobs | undefined;
   #completionTokens = 0;
@@ -205,6 +207,7 @@ export class Generation {
   #read(output: StepOutput, stream: TokenStream): void {
     if (this.#ended) return;
     try {
+      if (output.prefill !== undefined) return this.#emitPrefill(output.prefill);
       this.#observe(output);
       for (const single of singleTokens(output)) {
         if (this.#take(single)) {
@@ -309,12 +312,31 @@ export class Generation {
     return true;
   }
 
+  /** A prompt that is computed once more, by another engine or in another slot, is told of where it is new. */
+  #emitPrefill({ cachedTokens, computedTokens, ms }: PrefillReport): void {
+    const before = this.#prefill;
+    if (before !== undefined && computedTokens <= before.computedTokens) return;
+    this.#prefill = { cachedTokens: before?.cachedTokens ?? cachedTokens, computedTokens, ms };
+    const { usage, timings } = this.#counts();
+    this.#emit({
+      kind: "prefill",
+      promptLogprobs: undefined,
+      tokenIds: [],
+      usage: { ...usage, cachedTokens: this.#prefill.cachedTokens },
+      timings,
+      computedTokens,
+      ms,
+    });
+  }
+
   /** Times what a step brought. */
   #observe({ tokens, start, guessed = 0 }: StepOutput): void {
     const { metrics, clock, trace } = this.#run;
     const nowMs = clock.nowMs();
     if (start !== undefined) {
       this.#start = start;
+      if (this.#prefill !== undefined)
+        this.#emitPrefill({ ...start, computedTokens: this.promptTokens.length, ms: start.prefillMs });
       this.#promptLogprobs = start.promptLogprobs;
       const { cachedTokens, queueMs, prefillMs } = start;
       const ttftMs = nowMs - this.#acceptedMs;
@@ -405,9 +427,11 @@ export class Generation {
     const promptLogprobs = this.#promptLogprobs;
     this.#unsent = [];
     this.#promptLogprobs = undefined;
+    return { promptLogprobs, tokenIds, ...this.#counts() };
+  }
+
+  #counts(): Pick<GenerationProgress, "usage" | "timings"> {
     return {
-      promptLogprobs,
-      tokenIds,
       usage: {
         promptTokens: this.promptTokens.length,
         cachedTokens: this.#start?.cachedTokens ?? 0,

@@ -67,7 +67,16 @@ export interface FinishEvent extends GenerationProgress {
   readonly endToken: DeltaToken | undefined;
 }
 
-export type GenerationEvent = DeltaEvent | ToolCallEvent | ToolArgumentsEvent | FinishEvent;
+/** The prompt is being computed; only for those who ask for it, before anything else. */
+export interface PrefillEvent extends GenerationProgress {
+  readonly kind: "prefill";
+  /** Prompt tokens that are there, those that were cached among them. */
+  readonly computedTokens: number;
+  /** Since the first of them was computed. */
+  readonly ms: number;
+}
+
+export type GenerationEvent = PrefillEvent | DeltaEvent | ToolCallEvent | ToolArgumentsEvent | FinishEvent;
 
 export function isTextEvent(event: GenerationEvent): event is DeltaEvent {
   return event.kind === "content" || event.kind === "reasoning";

@@ -26,7 +26,18 @@ export function submitOf(
   const cacheScope = cacheScopeOf(owner, settings.cacheSalt, isolateKeys);
   const soon = urgencyOf(request, nowMs);
   const { applied: adapters } = model;
-  const asked = { id, prompt, addBos, params: constrained, promptLogprobs, cacheScope, owner, ...soon };
+  const reports = request.reportsPrefill === true ? { reportsPrefill: true } : {};
+  const asked = {
+    id,
+    prompt,
+    addBos,
+    params: constrained,
+    promptLogprobs,
+    cacheScope,
+    owner,
+    ...soon,
+    ...reports,
+  };
   const submit = adapters.length === 0 ? asked : { ...asked, adapters };
   if (request.predicted === undefined) return submit;
   // What is longer than any answer helps no more.

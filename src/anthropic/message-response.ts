@@ -94,6 +94,7 @@ function pieceOf(event: GenerationEvent, { showThinking }: MessageAnswer): Piece
     case "tool_arguments":
       // Its call has begun.
       return { block: { type: "tool_use", id: "", name: "", input: {} }, begins: false, text: event.text };
+    case "prefill":
     case "finish":
       return undefined;
   }

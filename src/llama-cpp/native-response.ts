@@ -9,7 +9,7 @@ import type { EventWriter } from "../openai/answer.ts";
 import type { GenerationSettings } from "../openai/generation-fields.ts";
 import { chatLogprobs } from "../openai/logprobs.ts";
 import type { ChatTokenJson } from "../openai/logprobs.ts";
-import { timingsJson } from "../openai/usage.ts";
+import { eventTimingsJson, promptProgressJson, timingsJson } from "../openai/usage.ts";
 import type { NativeRequest } from "./native-request.ts";
 
 export interface NativeAnswer {
@@ -36,7 +36,8 @@ export function nativeEventWriter(answer: NativeAnswer): EventWriter {
       stop: event.kind === "finish",
       tokens_predicted: event.usage.completionTokens,
       tokens_evaluated: event.usage.promptTokens,
-      ...(timed ? { timings: timingsJson(event.usage, event.timings) } : {}),
+      ...(timed ? { timings: eventTimingsJson(event) } : {}),
+      ...(event.kind === "prefill" ? promptProgressJson(event) : {}),
       ...probabilities([event], answer),
     };
     if (event.kind !== "finish") return sseFrame(piece);
@@ -113,7 +114,7 @@ function settingsJson(
 function probabilities(events: readonly GenerationEvent[], { model, request }: NativeAnswer): object {
   if (request.completion.logprobs === undefined) return {};
   const tokens = events.flatMap((event) => (event.kind === "content" ? event.tokens : []));
-  if (tokens.length === 0 && events.every(({ kind }) => kind === "finish")) return {};
+  if (tokens.length === 0 && events.every(({ kind }) => kind === "finish" || kind === "prefill")) return {};
   const json = chatLogprobs(tokens, { table: model.tokens, asIds: false });
   const scored = tokens.filter(({ logprobs }) => logprobs !== undefined);
   return { completion_probabilities: scored.map((token, i) => withIds(token, json[i], model)) };

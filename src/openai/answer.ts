@@ -4,7 +4,7 @@ import type { GenerationEvent, GenerationUsage } from "../generation-events.ts";
 import { DONE_FRAME, sseFrame } from "../http/sse.ts";
 import { internalError, ApiError } from "./api-error.ts";
 import type { DeliverySettings } from "./generation-fields.ts";
-import { timingsJson, usageJson } from "./usage.ts";
+import { eventTimingsJson, promptProgressJson, usageJson } from "./usage.ts";
 
 export interface AnswerHead {
   readonly id: string;
@@ -67,12 +67,13 @@ export async function* streamFrames(
   if (!finished) hooks.onFailure(undefined);
 }
 
-/** The `usage` and `timings` keys of a chunk; absent keys are what OpenAI sends when they are not asked for. */
+/** The `usage`, `timings` and `prompt_progress` keys of a chunk; absent keys are what OpenAI sends when they are not asked for. */
 export function chunkExtras({ event, usage }: ChoiceEvent, delivery: DeliverySettings): object {
   const timings = event.kind === "finish" || delivery.timingsPerToken;
   return {
     ...(delivery.includeUsage ? { usage: delivery.continuousUsage ? usageJson(usage) : null } : {}),
-    ...(timings ? { timings: timingsJson(event.usage, event.timings) } : {}),
+    ...(timings ? { timings: eventTimingsJson(event) } : {}),
+    ...(event.kind === "prefill" ? promptProgressJson(event) : {}),
   };
 }
 

@@ -41,6 +41,7 @@ export function chatEventWriter(answer: ChatAnswer): EventWriter {
   const streams = new Map<number, ChoiceStream>();
   return (given) => {
     const { index } = given;
+    if (given.event.kind === "prefill") return deltaFrame(given, {}, answer);
     let stream = streams.get(index);
     if (stream === undefined) {
       stream = { calls: new CallDeltas(answer.calls), started: false, hidden: [] };

@@ -44,6 +44,7 @@ export function completionEventWriter(answer: CompletionAnswer): EventWriter {
   const ofPrompts: (PromptLogprobs | undefined)[] = [];
   return (choice) => {
     const { index, event } = choice;
+    if (event.kind === "prefill") return progressFrame(choice, answer);
     const first = !started.has(index);
     const legacy = started.get(index) ?? legacyLogprobs(index, answer);
     started.set(index, legacy);
@@ -122,6 +123,11 @@ function promptFrame(
     ],
     ...(includeUsage ? { usage: continuousUsage ? usageJson(before) : null } : {}),
   });
+}
+
+function progressFrame(choice: ChoiceEvent, answer: CompletionAnswer): string {
+  const silent = { text: "", index: choice.index, logprobs: null, finish_reason: null };
+  return sseFrame({ ...answerHead(answer), choices: [silent], ...chunkExtras(choice, answer.delivery) });
 }
 
 function deltaFrame(

@@ -52,6 +52,8 @@ const NOTES: Readonly<Record<string, string>> = {
   repeat_penalty: PENALTIES,
   repetition_penalty: PENALTIES,
   response_format: FORMATS,
+  return_progress:
+    "llama.cpp's `prompt_progress` in a stream: as the prompt begins, with each part of it, and when it is computed",
   stop: "up to 16 texts or token ids; never emitted unless `include_stop_str_in_output`",
   stream_options: "`include_usage`, `continuous_usage_stats`",
   structured_outputs: FORMATS,

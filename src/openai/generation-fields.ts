@@ -68,6 +68,7 @@ export const generationShape = {
   cache_salt: z.string().optional(),
   return_token_ids: z.boolean().optional(),
   timings_per_token: z.boolean().optional(),
+  return_progress: z.boolean().optional(),
   n: integer(1).optional(),
   priority: priorityField.optional(),
   lora: loraField.optional(),
@@ -111,6 +112,8 @@ export interface DeliverySettings {
   readonly continuousUsage: boolean;
   readonly tokenIds: boolean;
   readonly timingsPerToken: boolean;
+  /** Whether a stream tells how far the prompt is. */
+  readonly promptProgress: boolean;
 }
 
 /** What the operator lets a request ask for. */
@@ -182,6 +185,7 @@ export function readDelivery(fields: GenerationFields): DeliverySettings {
     continuousUsage: options?.continuous_usage_stats ?? false,
     tokenIds: fields.return_token_ids ?? false,
     timingsPerToken: fields.timings_per_token ?? false,
+    promptProgress: (fields.stream ?? false) && (fields.return_progress ?? false),
   };
 }
 

@@ -49,6 +49,7 @@ export class CallDeltas {
         return [callDelta({ index: event.index, function: { arguments: event.text } })];
       case "finish":
         return this.#endCustom();
+      case "prefill":
       case "content":
       case "reasoning":
         return [];

@@ -1,5 +1,10 @@
 /** Token counts and times as clients read them: OpenAI's `usage`, llama.cpp's `timings`. */
-import type { GenerationTimings, GenerationUsage } from "../generation-events.ts";
+import type {
+  GenerationEvent,
+  GenerationTimings,
+  GenerationUsage,
+  PrefillEvent,
+} from "../generation-events.ts";
 
 export function usageJson(usage: GenerationUsage): object {
   const { promptTokens, completionTokens, cachedTokens, reasoningTokens, guessesRight, guessesWrong } = usage;
@@ -15,6 +20,19 @@ export function usageJson(usage: GenerationUsage): object {
       rejected_prediction_tokens: guessesWrong,
     },
   };
+}
+
+/** llama.cpp's `prompt_progress`. */
+export function promptProgressJson({ usage, computedTokens, ms }: PrefillEvent): object {
+  const { promptTokens: total, cachedTokens: cache } = usage;
+  return { prompt_progress: { total, cache, processed: computedTokens, time_ms: Math.round(ms) } };
+}
+
+/** `timingsJson` of an event; those of a prompt in the making count what is there of it. */
+export function eventTimingsJson(event: GenerationEvent): object {
+  if (event.kind !== "prefill") return timingsJson(event.usage, event.timings);
+  const usage = { ...event.usage, promptTokens: event.computedTokens };
+  return timingsJson(usage, { prefillMs: event.ms, decodeMs: 0 });
 }
 
 /** Rates are 0 where nothing was timed. The first token belongs to the prompt's time, so n tokens are n - 1 steps. */

@@ -73,6 +73,7 @@ function generateRequests(
     calls: undefined,
     constraint: held?.constraint,
     verify: held?.verify,
+    reportsPrefill: request.delivery.promptProgress,
     promptLogprobs: request.promptLogprobs ?? (request.echo ? request.logprobs : undefined),
   }));
 }

@@ -67,6 +67,7 @@ async function answer(
     constraint: held?.constraint,
     verify: held?.verify,
     owner: c.get("owner"),
+    reportsPrefill: completion.delivery.promptProgress,
   }));
   const choices = await generateChoices(
     model,

@@ -37,7 +37,8 @@ export async function startChat(
   const prepared = await prepareChatTurn(model, request.turn);
   const turn = prepared.request({ id, owner: c.get("owner"), scheduling, nextCallId });
   const { promptLogprobs } = request;
-  const asked = { prompts: [{ ...turn, promptLogprobs }], perPrompt: request.choices };
+  const reportsPrefill = request.delivery.promptProgress;
+  const asked = { prompts: [{ ...turn, promptLogprobs, reportsPrefill }], perPrompt: request.choices };
   const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
   c.get("notes").allowance = choices.allowance;
   return { id, model, choices, ignoredFields: reportedFields(request.ignoredFields, prepared.relaxed) };

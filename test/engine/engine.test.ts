@@ -197,6 +197,40 @@ describe("one request", () => {
     });
   });
 
+  test("is told how far its prompt is when it asks, and nobody else is", async () => {
+    const engine = await fakeEngine({ prefillChunk: 8 });
+    engine.send({ ...submitCommand("a", prompt(30), { maxTokens: 1 }), reportsPrefill: true });
+    engine.send(submitCommand("b", prompt(30, 40), { maxTokens: 1 }));
+    await engine.drained();
+    const told = engine.outputs("a").map(({ prefill, tokens }) => [prefill?.computedTokens, tokens.length]);
+    // The last token of a prompt is computed with the first of the answer.
+    expect(told).toEqual([
+      [0, 0],
+      [8, 0],
+      [16, 0],
+      [24, 0],
+      [undefined, 1],
+    ]);
+    expect(engine.outputs("b")).toHaveLength(1);
+    const times = engine.outputs("a").flatMap(({ prefill }) => prefill?.ms ?? []);
+    expect(times[0]).toBe(0);
+    expect(times).toEqual(times.toSorted((one, other) => one - other));
+  });
+
+  test("is told of cached tokens with the first report, and of no progress once it has a token", async () => {
+    const engine = await fakeEngine({ prefillChunk: 8, slots: 1 });
+    engine.send(submitCommand("a", prompt(30), { maxTokens: 1 }));
+    const asked = { reportsPrefill: true };
+    engine.send({ ...submitCommand("b", prompt(30), { maxTokens: 1 }), ...asked });
+    engine.send({ ...submitCommand("c", prompt(30, 40), { maxTokens: 9 }), ...asked, resume: [5] });
+    await engine.drained();
+    expect(engine.outputs("b").map(({ prefill }) => prefill)).toEqual([
+      { cachedTokens: 29, computedTokens: 29, ms: 0 },
+      undefined,
+    ]);
+    expect(engine.outputs("c").filter(({ prefill }) => prefill !== undefined)).toEqual([]);
+  });
+
   test("ends with a stop token, which is the last of its tokens", async () => {
     const engine = await fakeEngine();
     const truth = fakeOutput(prompt(5), 8);

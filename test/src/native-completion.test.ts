@@ -75,6 +75,37 @@ describe("/completion", () => {
     ]);
   });
 
+  it("tells a stream how far the prompt is where that is asked for", async () => {
+    const { post, engine } = createNative();
+    engine.script = { kind: "accept" };
+    const response = await post("/completion", {
+      prompt: "hi",
+      stream: true,
+      return_progress: true,
+      n_probs: 1,
+    });
+    const [submit] = engine.submits;
+    if (submit === undefined) throw new Error("nothing was submitted");
+    engine.reportPrefill(submit, 1, 0);
+    engine.step(submit, { tokens: idsOf("H"), finish: { reason: "length", stopToken: undefined } }, true);
+    const pieces = readSse(await response.text())
+      .events.slice(0, 3)
+      .map(({ data }) => JSON.parse(data) as object);
+    const total = engine.submits.length === 1 ? expect.any(Number) : 0;
+    expect(pieces[0]).toEqual({
+      index: 0,
+      content: "",
+      tokens: [],
+      id_slot: -1,
+      stop: false,
+      tokens_predicted: 0,
+      tokens_evaluated: total,
+      prompt_progress: { total, cache: 1, processed: 1, time_ms: 0 },
+    });
+    expect(pieces[1]).toMatchObject({ content: "", prompt_progress: { time_ms: 10 } });
+    expect(pieces[2]).not.toHaveProperty("prompt_progress");
+  });
+
   it("streams pieces, the last of which has what a whole answer has", async () => {
     const { post } = createNative();
     const text = await (await post("/completion", { prompt: "hi", stream: true })).text();

@@ -178,6 +178,40 @@ describe("a chat stream", () => {
     expect(await last(false)).not.toHaveProperty("timings");
   });
 
+  it("tells how far the prompt is where that is asked for, and never that it is back where it was", async () => {
+    const { engine, chat } = createTestApp();
+    engine.script = { kind: "accept" };
+    const response = await chat({ stream: true, return_progress: true, timings_per_token: true });
+    const [submit] = engine.submits;
+    if (submit === undefined) throw new Error("nothing was submitted");
+    expect(submit.reportsPrefill).toBe(true);
+    // Another engine begins the prompt anew.
+    for (const computed of [1, 0, 1]) engine.reportPrefill(submit, computed, computed * 4);
+    engine.step(submit, { tokens: idsOf("Hel"), finish: { reason: "length", stopToken: undefined } }, true);
+    const progress = (processed: number, ms: number, prompt: string): string =>
+      `{${HEAD},"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":null}],"timings":{"cache_n":1,${prompt},"predicted_n":0,"predicted_ms":0,"predicted_per_token_ms":0,"predicted_per_second":0},"prompt_progress":{"total":2,"cache":1,"processed":${processed},"time_ms":${ms}}}`;
+    const opening = frames(
+      progress(1, 4, '"prompt_n":0,"prompt_ms":4,"prompt_per_token_ms":0,"prompt_per_second":0'),
+      progress(2, 10, '"prompt_n":1,"prompt_ms":10,"prompt_per_token_ms":10,"prompt_per_second":100'),
+      `{${HEAD},"choices":[${ROLE}]}`,
+    );
+    expect((await response.text()).slice(0, opening.length)).toBe(opening);
+  });
+
+  it("tells of the first choice's prompt alone, and nothing where the answer is no stream", async () => {
+    const { engine, chat } = createTestApp();
+    engine.script = sayThenStop("Hel", EOS);
+    await (await chat({ stream: true, n: 2, return_progress: true })).text();
+    await (await chat({ return_progress: true })).text();
+    await (await chat({ stream: true })).text();
+    expect(engine.submits.map(({ reportsPrefill = false }) => reportsPrefill)).toEqual([
+      true,
+      false,
+      false,
+      false,
+    ]);
+  });
+
   it("shows a failure as an error frame before [DONE], without a finish reason", async () => {
     const { engine, chat, log } = createTestApp();
     engine.script = { kind: "accept" };

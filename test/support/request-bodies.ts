@@ -112,7 +112,16 @@ export const REQUEST_BODIES: readonly (readonly [path: string, body: Json])[] = 
     { model: "tiny", input: "hi", stream: true, max_output_tokens: 20, metadata: { a: "b" } },
   ],
   ["/completion", { prompt: ["a", { prompt_string: "b" }, [5]], n_predict: 9, n_probs: 2, ...STREAM }],
-  ["/completion", { prompt: [5, "a", 6], n_cmpl: 2, logit_bias: [["a", -1]], timings_per_token: true }],
+  [
+    "/completion",
+    {
+      prompt: [5, "a", 6],
+      n_cmpl: 2,
+      logit_bias: [["a", -1]],
+      timings_per_token: true,
+      return_progress: true,
+    },
+  ],
   ["/completion", { prompt: "a", logit_bias: { a: false } }],
   [
     "/completion",

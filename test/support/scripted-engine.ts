@@ -158,6 +158,13 @@ export class ScriptedEngine implements EnginePort {
     this.#receive({ type: "step", outputs: [{ id, tokens, logprobs, start, finish }], report: IDLE_REPORT });
   }
 
+  /** Tells how far a prompt is. */
+  reportPrefill({ id }: SubmitCommand, computedTokens: number, ms: number): void {
+    const prefill = { cachedTokens: 1, computedTokens, ms };
+    const output = { id, tokens: [], logprobs: undefined, start: undefined, finish: undefined, prefill };
+    this.#receive({ type: "step", outputs: [output], report: IDLE_REPORT });
+  }
+
   fail({ id }: SubmitCommand, code: EngineErrorCode, details?: Readonly<Record<string, number>>): void {
     this.#receive({ type: "failed", id, code, message: `secret of ${code}`, details });
   }

@@ -67,6 +67,8 @@ export class OutputReader {
 
   #read(event: GenerationEvent): OutputEvent[] {
     switch (event.kind) {
+      case "prefill":
+        return [];
       case "tool_call": {
         const custom = this.#options.customTools.has(event.name);
         this.#custom = custom ? new CustomInput() : undefined;

@@ -26,6 +26,7 @@ const {
   include_stop_str_in_output: _includeStop,
   return_token_ids: _tokenIds,
   timings_per_token: _timings,
+  return_progress: _progress,
   ...sharedShape
 } = generationShape;
 
