@@ -34,8 +34,10 @@ const NOTES: Readonly<Record<string, string>> = {
   guided_regex: FORMATS,
   json_schema: FORMATS,
   logit_bias: "ids of the model's own vocabulary; -100 bans, 100 forces",
-  logprobs: "of the model's own distribution, whatever the sampling",
+  logprobs:
+    "of the model's own distribution, whatever the sampling; completions show up to 20 alternatives, where OpenAI's show 5",
   lora: "adapters by `id` or `name`, with `scale`, in place of those that `model` names; those of `GET /lora-adapters`",
+  max_output_tokens: "also less than the 16 that OpenAI asks for at least",
   min_p: ORDER,
   modalities: '`["text"]`',
   n_probs: "llama.cpp's way to ask for `logprobs` with so many alternatives",

@@ -5,6 +5,7 @@ import { isObject } from "../http/json.ts";
 import { MAX_CHOICES_OF_TEXT } from "../http/limits.ts";
 import type { OutputFormat } from "../chat-turn.ts";
 import { ApiError } from "./api-error.ts";
+import { checkName, SCHEMA_NAME } from "./names.ts";
 import { checkSchemaSize } from "./schema-size.ts";
 import { checkLength, checkTextLength, emptyArray, missing, notOneOf, wrongType } from "./validation.ts";
 import { FORMAT_JSON, RESPONSE_FORMAT_JSON } from "./wire-schemas.ts";
@@ -88,11 +89,11 @@ function readJsonSchema(value: unknown, param: string, limits: Limits): OutputFo
   if (!isObject(value)) throw wrongType(at, "an object", value);
   const name = value["name"] ?? UNNAMED;
   if (typeof name !== "string") throw wrongType(`${at}.name`, "a string", name);
+  checkName(name, `${at}.name`, SCHEMA_NAME);
   const strict = value["strict"] ?? false;
   if (typeof strict !== "boolean") throw wrongType(`${at}.strict`, "a boolean", strict);
   if (value["schema"] == null) return { kind: "json_object", param };
-  const shown = name.slice(0, 64);
-  const format = schemaFormat(value["schema"], { at: `${at}.schema`, param, name: shown }, limits);
+  const format = schemaFormat(value["schema"], { at: `${at}.schema`, param, name }, limits);
   return format.kind === "json_schema" ? { ...format, strict } : format;
 }
 

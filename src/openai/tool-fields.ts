@@ -6,6 +6,8 @@ import { MAX_TOOL_NAME } from "../http/limits.ts";
 import type { ToolChoice, TurnTool } from "../chat-turn.ts";
 import { ApiError } from "./api-error.ts";
 import type { CallStyle } from "./tool-calls.ts";
+import { checkName } from "./names.ts";
+import type { NameRule } from "./names.ts";
 import { checkSchemaSize } from "./schema-size.ts";
 import {
   FUNCTION_CALL_JSON,
@@ -14,7 +16,7 @@ import {
   TOOL_NAME_PATTERN,
   TOOLS_JSON,
 } from "./wire-schemas.ts";
-import { checkLength, checkTextLength, missing, notOneOf, wrongType } from "./validation.ts";
+import { checkLength, missing, notOneOf, wrongType } from "./validation.ts";
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -34,7 +36,7 @@ export const toolShape = {
   function_call: z.unknown().meta(FUNCTION_CALL_JSON).optional(),
 } as const;
 
-const TOOL_NAME = new RegExp(TOOL_NAME_PATTERN);
+const TOOL_NAME: NameRule = { maxLength: MAX_TOOL_NAME, pattern: TOOL_NAME_PATTERN };
 
 /**
  * @param body The request without nulls.
@@ -143,15 +145,7 @@ function readNamed(item: JsonObject, at: string): Pick<TurnTool, "name" | "descr
   const { name } = item;
   if (name === undefined || name === null) throw missing(`${at}.name`);
   if (typeof name !== "string") throw wrongType(`${at}.name`, "a string", name);
-  checkTextLength(name.length, MAX_TOOL_NAME, `${at}.name`);
-  if (!TOOL_NAME.test(name)) {
-    throw new ApiError(
-      "invalid_value",
-      `Invalid '${at}.name': string does not match pattern. Expected a string that matches the pattern ` +
-        `'${TOOL_NAME.source}'.`,
-      `${at}.name`,
-    );
-  }
+  checkName(name, `${at}.name`, TOOL_NAME);
   const description = item["description"] ?? undefined;
   if (description === undefined) return { name };
   if (typeof description !== "string") throw wrongType(`${at}.description`, "a string", description);

@@ -1,5 +1,6 @@
 /** JSON Schemas of the fields that are judged by hand, for the OpenAPI description: what such a field is to look like. */
 import { MAX_TOOL_NAME } from "../http/limits.ts";
+import { SCHEMA_NAME } from "./names.ts";
 
 const string = { type: "string" } as const;
 const nullableString = { type: ["string", "null"] } as const;
@@ -95,7 +96,8 @@ export const TOOL_CHOICE_JSON = {
   ],
 } as const;
 
-const namedSchema = { name: nullableString, description: nullableString, strict: nullableBoolean } as const;
+const schemaName = { type: ["string", "null"], ...SCHEMA_NAME } as const;
+const namedSchema = { name: schemaName, description: nullableString, strict: nullableBoolean } as const;
 const nullableSchema = { type: ["object", "boolean", "null"], description: "A JSON Schema." } as const;
 
 export const RESPONSE_FORMAT_JSON = {

@@ -101,7 +101,14 @@ const OPENAPI = {
         schemas: { type: "object", propertyNames: { pattern: "^[\\w.-]+$" } },
         securitySchemes: {
           type: "object",
-          additionalProperties: { type: "object", required: ["type", "scheme"] },
+          additionalProperties: {
+            type: "object",
+            required: ["type"],
+            oneOf: [
+              { properties: { type: { const: "http" } }, required: ["scheme"] },
+              { properties: { type: { const: "apiKey" } }, required: ["name", "in"] },
+            ],
+          },
         },
       },
       additionalProperties: false,

@@ -44,6 +44,7 @@ describe("an answer with a format", () => {
     [json_schema({ json_schema: { name: "x", schema: SCHEMA, strict: true } }), ['{"a": 1}'], ["{}"]],
     [json_schema({ json_schema: { schema: SCHEMA } }), ['{"a": 1}'], ["{}"]],
     [json_schema({ schema: SCHEMA }), ['{"a": 1}'], ["{}"]],
+    [json_schema({ json_schema: { name: "a".repeat(64), schema: SCHEMA } }), ['{"a": 1}'], ["{}"]],
     [json_schema({ json_schema: { name: "x" } }), ['{"b": 1}'], ["1"]],
     [{ json_schema: SCHEMA }, ['{"a": 1}'], ["{}"]],
     [{ guided_json: SCHEMA }, ['{"a": 1}'], ["{}"]],
@@ -129,6 +130,19 @@ describe("an answer with a format", () => {
     const response = await chat(fields);
     expect([response.status, await response.json()]).toMatchObject([400, { error: { param, code } }]);
     expect(engine.submits).toEqual([]);
+  });
+
+  it.each([
+    ["a b", "invalid_value"],
+    ["", "invalid_value"],
+    ["Answer[int]", "invalid_value"],
+    ["a\n", "invalid_value"],
+    ["a".repeat(65), "string_above_max_length"],
+  ])("%j is no name of a schema", async (name, code) => {
+    const { chat } = createTestApp();
+    const response = await chat(json_schema({ json_schema: { name, schema: SCHEMA } }));
+    const param = "response_format.json_schema.name";
+    expect([response.status, await response.json()]).toMatchObject([400, { error: { param, code } }]);
   });
 
   it("tells what of a strict schema cannot be held in OpenAI's words", async () => {

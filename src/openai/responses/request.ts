@@ -6,6 +6,7 @@ import { ApiError } from "../api-error.ts";
 import { formatShape, readFormat } from "../format-fields.ts";
 import { generationShape, prepareBody, readGeneration } from "../generation-fields.ts";
 import type { GenerationSettings, RequestLimits } from "../generation-fields.ts";
+import { checkName, SCHEMA_NAME } from "../names.ts";
 import { readReasoning, reasoningShape } from "../reasoning-fields.ts";
 import { readChoice } from "../tool-fields.ts";
 import { checkSchemaSize } from "../schema-size.ts";
@@ -222,6 +223,7 @@ function readTextFormat({ text }: Fields, limits: Limits): OutputFormat {
   if (typeof name !== "string") {
     throw name == null ? missing("text.format.name") : wrongType("text.format.name", "a string", name);
   }
+  checkName(name, "text.format.name", SCHEMA_NAME);
   if (wanted === undefined) throw missing("text.format.schema");
   if (!isObject(wanted)) throw wrongType("text.format.schema", "an object", wanted);
   if (strict != null && typeof strict !== "boolean")

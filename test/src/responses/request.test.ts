@@ -145,6 +145,11 @@ describe("the fields of a request", () => {
       "text.format.schema",
       "missing_required_parameter",
     ],
+    [
+      { text: { format: { type: "json_schema", name: "a b", schema: {} } } },
+      "text.format.name",
+      "invalid_value",
+    ],
     [{ tools: {} }, "tools", "invalid_type"],
     [{ tools: [{ type: "function" }] }, "tools[0].name", "missing_required_parameter"],
     [{ tools: [{ type: "function", name: "a b" }] }, "tools[0].name", "invalid_value"],
