@@ -15,7 +15,7 @@ import { embeddings } from "./routes/embeddings.ts";
 import type { AppContext, AppEnv } from "./routes/env.ts";
 import { health, live, ready, version } from "./routes/health.ts";
 import { metrics, props, slots } from "./routes/inspect.ts";
-import { loraAdapters } from "./routes/lora-adapters.ts";
+import { listAdapters, setDefaultAdapters } from "./routes/lora-adapters.ts";
 import { getModel, listModels } from "./routes/models.ts";
 import { countMessageTokens, createMessage } from "./routes/messages.ts";
 import { infill, nativeCompletion } from "./routes/native-completion.ts";
@@ -58,7 +58,8 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["POST", "/rerank", rerank],
   ["GET", "/models", listModels],
   ["GET", "/models/:id{.+}", getModel],
-  ["GET", "/lora-adapters", loraAdapters],
+  ["GET", "/lora-adapters", listAdapters],
+  ["POST", "/lora-adapters", setDefaultAdapters],
   ["POST", "/tokenize", tokenize],
   ["POST", "/detokenize", detokenize],
   ["POST", "/apply-template", applyTemplate],

@@ -1,6 +1,7 @@
 /** What the HTTP application needs from the process around it, so that a test can hand it anything. */
 import type { Limits } from "./config/limits.ts";
 import type { KeyPolicies } from "./config/key-policies.ts";
+import type { DefaultAdapters } from "./default-adapters.ts";
 import type { LiveRequests } from "./live-requests.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import type { Responses } from "./responses/responses.ts";
@@ -72,6 +73,7 @@ export interface AppDeps {
   readonly models: ModelDirectory;
   readonly responses: Responses;
   readonly live: LiveRequests;
+  readonly defaultAdapters: DefaultAdapters;
   readonly config: AppConfig;
   readonly log: Log;
   readonly metrics: Metrics;

@@ -12,6 +12,7 @@ import { packageVersion } from "../../models/package-root.ts";
 import type { ResolvedModel } from "../../models/resolve.ts";
 import type { TokenTable } from "../../models/text/token-table.ts";
 import { createApp } from "../app.ts";
+import { DefaultAdapters } from "../default-adapters.ts";
 import { parseApiKeys } from "../config/api-keys.ts";
 import { pickLimits } from "../config/limits.ts";
 import { engineOptions } from "../config/engine-options.ts";
@@ -90,6 +91,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     models,
     responses: opened.responses,
     live: new LiveRequests(),
+    defaultAdapters: new DefaultAdapters(),
     config: appConfig(config, version),
     log,
     metrics,

@@ -1,17 +1,26 @@
 /** Reads a request's JSON body: right kind, bounded size, never more in memory than the limit. */
 import type { Limits } from "../config/limits.ts";
 import { ApiError } from "../openai/api-error.ts";
-import { parseJsonObject } from "./json.ts";
+import { parseJsonArray, parseJsonObject } from "./json.ts";
 import { DISCARD_SILENCE_MS, MAX_DISCARDED_BYTES } from "./limits.ts";
 
 const JSON_TYPE = /^application\/(?:[\w.-]+\+)?json$/;
 
 /** @throws {ApiError} 413, 415, or what `parseJsonObject` throws. */
 export async function readJsonObject(request: Request, limits: Limits): Promise<Record<string, unknown>> {
+  return parseJsonObject(await readBytes(request, limits), limits);
+}
+
+/** @throws {ApiError} 413, 415, or what `parseJsonArray` throws. */
+export async function readJsonArray(request: Request, limits: Limits): Promise<readonly unknown[]> {
+  return parseJsonArray(await readBytes(request, limits), limits);
+}
+
+async function readBytes(request: Request, limits: Limits): Promise<Uint8Array> {
   checkHeaders(request.headers);
   const bytes = await readBounded(request, limits["max-body-bytes"]);
   if (bytes.length === 0) throw new ApiError("invalid_json", "The body of your request is empty.");
-  return parseJsonObject(bytes, limits);
+  return bytes;
 }
 
 function checkHeaders(headers: Headers): void {

@@ -12,10 +12,21 @@ const LONE_SURROGATE = /\p{Surrogate}/gu;
 
 /** @throws {ApiError} 400 for bytes that are not UTF-8, not JSON, nested too deeply, or not an object. */
 export function parseJsonObject(bytes: Uint8Array, limits: Limits): Record<string, unknown> {
-  checkStructure(bytes, limits);
-  const value = parse(decode(bytes));
+  const value = parseJson(bytes, limits);
   if (!isObject(value)) throw new ApiError("invalid_json", "The body must be a JSON object.");
   return value;
+}
+
+/** @throws {ApiError} 400 for bytes that are not UTF-8, not JSON, nested too deeply, or not an array. */
+export function parseJsonArray(bytes: Uint8Array, limits: Limits): readonly unknown[] {
+  const value = parseJson(bytes, limits);
+  if (!Array.isArray(value)) throw new ApiError("invalid_json", "The body must be a JSON array.");
+  return value;
+}
+
+function parseJson(bytes: Uint8Array, limits: Limits): unknown {
+  checkStructure(bytes, limits);
+  return parse(decode(bytes));
 }
 
 export function isObject(value: unknown): value is Record<string, unknown> {

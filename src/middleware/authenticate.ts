@@ -20,6 +20,9 @@ export const OPEN_PATHS: ReadonlySet<string> = new Set([
 /** What tells of everybody's requests, or changes the server: state, numbers, settings and what else looks inside. */
 const MANAGEMENT = /^\/(?:slots|metrics|props|debug|admin)(?:\/|$)/;
 
+/** What only tells users which models they may ask for, but changes the answers of others when it is posted to. */
+const CHANGES_FOR_ALL = /^\/lora-adapters(?:\/|$)/;
+
 /** What users see of their own requests, and admins of everybody's. */
 const SHARED = /^\/requests(?:\/|$)/;
 
@@ -27,7 +30,7 @@ export const authenticate = ({ apiKeys, adminKeys }: AppConfig) => {
   const users = withDigests(apiKeys);
   const admins = withDigests(adminKeys);
   return createMiddleware<AppEnv>(async (c, next) => {
-    const isManagement = admins.length > 0 && MANAGEMENT.test(c.req.path);
+    const isManagement = admins.length > 0 && isManaging(c);
     const isShared = SHARED.test(c.req.path);
     const known = isManagement ? admins : isShared && users.length > 0 ? [...users, ...admins] : users;
     if (known.length > 0 && !OPEN_PATHS.has(c.req.path)) {
@@ -49,6 +52,15 @@ export const authenticate = ({ apiKeys, adminKeys }: AppConfig) => {
 /** Whether a management path may tell who asked for what: among several users, only admins learn it. */
 export function mayShowOwners({ apiKeys, adminKeys }: AppConfig): boolean {
   return adminKeys.length > 0 || apiKeys.length <= 1;
+}
+
+/** Whether who is let in may change what others get: among several users, only admins may. */
+export function mayChangeForAll({ apiKeys, adminKeys }: AppConfig): boolean {
+  return adminKeys.length > 0 || apiKeys.length <= 1;
+}
+
+function isManaging({ req: { path, method } }: AppContext): boolean {
+  return MANAGEMENT.test(path) || (method === "POST" && CHANGES_FOR_ALL.test(path));
 }
 
 interface KnownKey {

@@ -16,7 +16,7 @@ import { reportedFields } from "../openai/unsupported.ts";
 import { readScheduling } from "../scheduling.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
-import { assertOpen, findModel } from "./find-model.ts";
+import { assertOpen, findGenerator } from "./find-model.ts";
 import { readRequestBody } from "./request-body.ts";
 
 export async function completions(c: AppContext, deps: AppDeps): Promise<Response> {
@@ -24,7 +24,7 @@ export async function completions(c: AppContext, deps: AppDeps): Promise<Respons
   const request = readCompletionRequest(await readRequestBody(c, deps), deps.config);
   const scheduling = readScheduling(c, deps);
   assertOpen(deps);
-  const model = findModel(deps, request.model, request.generation.lora);
+  const model = findGenerator(deps, request.model, request.generation.lora);
   c.get("notes").model = model.id;
   const id = deps.ids.next("cmpl-");
   const held = await holdText(request.format, request.generation);

@@ -17,12 +17,26 @@ export function assertOpen({ lifecycle }: AppDeps): void {
 }
 
 /**
+ * The model with the adapters that it is to generate with.
+ *
  * @param lora What the request says of adapters.
- * @throws {ApiError} 400, 404 or 503: no name, no such model or adapter, a model that cannot answer now.
+ * @throws {ApiError} What `findModel` throws, and 400 for no such adapter.
  */
-export function findModel(deps: AppDeps, name: string | undefined, lora?: RequestedAdapters): LoadedModel {
+export function findGenerator(
+  deps: AppDeps,
+  name: string | undefined,
+  lora: RequestedAdapters | undefined,
+): LoadedModel {
+  const model = findModel(deps, name);
+  if (lora !== undefined && lora.length > 0) return applyRequested(model, lora);
+  // An adapter's own name says more than what is usual.
+  return model.applied.length > 0 ? model : applyRequested(model, deps.defaultAdapters.of(model.id));
+}
+
+/** @throws {ApiError} 400, 404 or 503: no name, no such model, a model that cannot answer now. */
+export function findModel(deps: AppDeps, name: string | undefined): LoadedModel {
   const served = findServed(deps, name);
-  if (served.loaded !== undefined) return applyRequested(served.loaded, lora);
+  if (served.loaded !== undefined) return served.loaded;
   if (served.state === "failed") {
     throw new ApiError(
       "model_failed",

@@ -1,10 +1,59 @@
-/** `GET /lora-adapters`: the adapters that requests may ask for, as llama.cpp's clients read them. */
+/** `/lora-adapters`, as llama.cpp's clients use it: the adapters of a model, and those that it is served with by default. */
+import { z } from "zod";
+import { withAdapters } from "../../models/adapted-model.ts";
+import type { LoadedModel } from "../../models/loaded-model.ts";
 import type { AppDeps } from "../deps.ts";
+import { readJsonArray } from "../http/body.ts";
+import { MAX_LORAS } from "../http/limits.ts";
 import { jsonReply } from "../http/reply.ts";
+import { mayChangeForAll } from "../middleware/authenticate.ts";
+import { ApiError } from "../openai/api-error.ts";
+import { applyRequested, loraField } from "../openai/lora-field.ts";
+import { checkLength, parseWith } from "../openai/validation.ts";
 import type { AppContext } from "./env.ts";
 import { findModel } from "./find-model.ts";
 
-export function loraAdapters(c: AppContext, deps: AppDeps): Response {
-  const { adapters } = findModel(deps, c.req.query("model") ?? deps.models.served[0]?.id);
-  return jsonReply(adapters.map(({ name, fileName, scale }, id) => ({ id, name, path: fileName, scale })));
+/** What the body, which is a list, is called in errors. */
+const bodySchema = z.object({ lora: loraField });
+
+export function listAdapters(c: AppContext, deps: AppDeps): Response {
+  const model = baseModel(c, deps);
+  const defaults = deps.defaultAdapters.of(model.id);
+  const applied = defaults && applyRequested(model, defaults).applied;
+  const scaleOf = (id: number): number => applied?.find(({ adapter }) => adapter === id)?.scale ?? 0;
+  return jsonReply(
+    model.adapters.map(({ name, fileName, scale }, id) => ({
+      id,
+      name,
+      path: fileName,
+      scale: applied === undefined ? scale : scaleOf(id),
+    })),
+  );
+}
+
+/** For requests that come from now on, ask for the model by its own name, and say nothing of adapters. */
+export async function setDefaultAdapters(c: AppContext, deps: AppDeps): Promise<Response> {
+  if (!mayChangeForAll(deps.config)) {
+    throw new ApiError(
+      "key_not_allowed",
+      "This would change the answers of every key. Where there are several, only an admin key (--admin-key) may; " +
+        "'lora' in a request changes its own answer.",
+    );
+  }
+  const body = await readJsonArray(c.req.raw, deps.config.limits);
+  checkLength(body, MAX_LORAS, "lora");
+  const { lora } = parseWith(bodySchema, { lora: body });
+  const model = baseModel(c, deps);
+  // Throws for what no request could ask for.
+  applyRequested(model, lora);
+  deps.defaultAdapters.set(model.id, lora);
+  deps.log.info({ model: model.id, lora }, "default adapters changed");
+  return jsonReply({ success: true });
+}
+
+/** The model itself, whichever of its names is given. */
+function baseModel(c: AppContext, deps: AppDeps): LoadedModel {
+  const model = findModel(deps, c.req.query("model") ?? deps.models.served[0]?.id);
+  const base = deps.models.find(model.id)?.parent ?? model.id;
+  return withAdapters(model, base, []);
 }

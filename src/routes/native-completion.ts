@@ -15,7 +15,7 @@ import { nativePromptParts } from "../llama-cpp/native-prompt.ts";
 import { reportedFields } from "../openai/unsupported.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
-import { assertOpen, findModel } from "./find-model.ts";
+import { assertOpen, findGenerator } from "./find-model.ts";
 
 interface NativePrompt {
   readonly parts: readonly PromptPart[];
@@ -49,7 +49,11 @@ async function answer(
   const { completion } = request;
   assertOpen(deps);
   // llama.cpp's clients name no model.
-  const model = findModel(deps, completion.model ?? deps.models.served[0]?.id, completion.generation.lora);
+  const model = findGenerator(
+    deps,
+    completion.model ?? deps.models.served[0]?.id,
+    completion.generation.lora,
+  );
   c.get("notes").model = model.id;
   const { limits } = deps.config;
   const generation = await withTextBiases(completion.generation, request.textBiases, model, limits);

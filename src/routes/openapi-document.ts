@@ -2,6 +2,7 @@
 import { z } from "zod";
 import { messageRequestSchema } from "../anthropic/message-request.ts";
 import { infillBodySchema, nativeBodySchema } from "../llama-cpp/native-request.ts";
+import { loraField } from "../openai/lora-field.ts";
 import { ENDPOINT_FIELDS } from "../openai/request-fields.ts";
 import { requestChangeSchema } from "./requests.ts";
 import { detokenizeSchema, tokenizeSchema } from "./tokenize.ts";
@@ -19,6 +20,7 @@ const BODIES = {
   TokenizeRequest: tokenizeSchema,
   DetokenizeRequest: detokenizeSchema,
   RequestChange: requestChangeSchema,
+  DefaultAdapters: loraField,
 } as const;
 
 interface Operation {
@@ -85,6 +87,10 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   "GET /models": { summary: "Lists the models." },
   "GET /models/{id}": { summary: "Tells about one model." },
   "GET /lora-adapters": { summary: "Lists the LoRA adapters of a model, as llama.cpp's clients read them." },
+  "POST /lora-adapters": {
+    summary: "Sets the adapters that a model is served with where requests say nothing of them.",
+    body: "DefaultAdapters",
+  },
   "POST /tokenize": { summary: "Tokens of a text or of a chat.", body: "TokenizeRequest" },
   "POST /detokenize": { summary: "Text of tokens.", body: "DetokenizeRequest" },
   "POST /apply-template": { summary: "The prompt of a chat.", body: "ChatCompletionRequest" },

@@ -25,7 +25,7 @@ import { readScheduling } from "../scheduling.ts";
 import type { Scheduling } from "../scheduling.ts";
 import { ignoredHeader } from "./answer.ts";
 import type { AppContext } from "./env.ts";
-import { assertOpen, findModel } from "./find-model.ts";
+import { assertOpen, findGenerator } from "./find-model.ts";
 import { noteEnd, streamResponse } from "./response-stream.ts";
 import { countedTokens } from "./tokenize.ts";
 
@@ -112,7 +112,7 @@ async function readRequest(
   assertOpen(deps);
   const { served } = deps.models;
   const name = request.model ?? (served.length === 1 ? served[0]?.id : undefined);
-  const model = findModel(deps, name, request.turn.generation.lora);
+  const model = findGenerator(deps, name, request.turn.generation.lora);
   notes.model = model.id;
   return { request, model };
 }

@@ -8,7 +8,7 @@ import type { ChatRequest } from "../openai/chat-request.ts";
 import { reportedFields } from "../openai/unsupported.ts";
 import { readScheduling } from "../scheduling.ts";
 import type { AppContext } from "./env.ts";
-import { assertOpen, findModel } from "./find-model.ts";
+import { assertOpen, findGenerator } from "./find-model.ts";
 
 export interface StartedChat {
   readonly id: string;
@@ -30,7 +30,7 @@ export async function startChat(
 ): Promise<StartedChat> {
   const scheduling = readScheduling(c, deps);
   assertOpen(deps);
-  const model = findModel(deps, request.model, request.turn.generation.lora);
+  const model = findGenerator(deps, request.model, request.turn.generation.lora);
   c.get("notes").model = model.id;
   const id = deps.ids.next(prefixes.answer);
   const nextCallId = (): string => deps.ids.next(prefixes.call);

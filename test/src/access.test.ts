@@ -236,6 +236,23 @@ describe("management paths", () => {
     expect((await keyless.app.request("/slots")).status).toBe(401);
   });
 
+  it("are those by which answers of others change: to admins alone where there are several keys", async () => {
+    const post = async (app: ReturnType<typeof managed>, secret?: string): Promise<[number, string?]> => {
+      const init = secret === undefined ? {} : bearer(secret);
+      const response = await app.post("/v1/lora-adapters", [], init);
+      const { error } = (await response.json()) as { error?: { code: string } };
+      return error === undefined ? [response.status] : [response.status, error.code];
+    };
+    expect(await post(managed(), "root")).toEqual([200]);
+    expect(await post(managed(), SECRET)).toEqual([403, "key_not_allowed"]);
+    expect((await managed().app.request("/lora-adapters", bearer(SECRET))).status).toBe(200);
+    const several = createTestApp({ config: { apiKeys: [key("ann", SECRET), key("bob", "other")] } });
+    expect(await post(several, SECRET)).toEqual([403, "key_not_allowed"]);
+    const one = createTestApp({ config: { apiKeys: [key("ann", SECRET)] } });
+    expect(await post(one, SECRET)).toEqual([200]);
+    expect(await post(createTestApp())).toEqual([200]);
+  });
+
   it("tell admins whose each request is, and others not where there are several", async () => {
     const shown = async (app: ReturnType<typeof createTestApp>["app"], secret: string): Promise<unknown> =>
       (await app.request("/slots", bearer(secret))).json();

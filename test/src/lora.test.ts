@@ -180,9 +180,75 @@ describe("adapters", () => {
     ]);
   });
 
-  it("cannot be changed for everybody", async () => {
+  it("that nobody has are no models", async () => {
     const { ask } = createAdapted();
-    expect((await ask("/lora-adapters", [{ id: 0, scale: 0 }]))[0]).toBe(405);
     expect((await ask("/v1/chat/completions", { ...CHAT, model: "pirates" }))[0]).toBe(404);
+  });
+});
+
+describe("POST /lora-adapters", () => {
+  const appliedTo = async (
+    { ask, engine }: ReturnType<typeof createAdapted>,
+    fields: object,
+  ): Promise<readonly AdapterUse[] | undefined> => {
+    const [status] = await ask("/v1/chat/completions", { ...CHAT, model: "tiny", ...fields });
+    expect(status).toBe(200);
+    return engine.submits.at(-1)?.adapters;
+  };
+
+  it("sets what the model is served with where a request says nothing of adapters", async () => {
+    const adapted = createAdapted();
+    expect(await adapted.ask("/lora-adapters", [{ id: 1, scale: 2 }, { name: "org/pirate" }])).toEqual([
+      200,
+      { success: true },
+    ]);
+    const both = [
+      { adapter: 0, scale: 1 },
+      { adapter: 1, scale: 2 },
+    ];
+    expect(await appliedTo(adapted, {})).toEqual(both);
+    expect(await appliedTo(adapted, { lora: [] })).toEqual(both);
+    expect(await appliedTo(adapted, { lora: [{ id: 1, scale: 0.25 }] })).toEqual([
+      { adapter: 1, scale: 0.25 },
+    ]);
+    expect(await appliedTo(adapted, { lora: [{ id: 0, scale: 0 }] })).toBeUndefined();
+    expect(await appliedTo(adapted, { model: "robot" })).toEqual([{ adapter: 1, scale: 0.5 }]);
+    expect(await adapted.get("/lora-adapters?model=robot")).toMatchObject([{ scale: 1 }, { scale: 2 }]);
+  });
+
+  it("is what is set last, those that are not listed being off", async () => {
+    const adapted = createAdapted();
+    await adapted.ask("/lora-adapters", [{ id: 1, scale: 2 }]);
+    await adapted.ask("/v1/lora-adapters?model=robot", [{ id: 0, scale: 0.5 }]);
+    expect(await appliedTo(adapted, {})).toEqual([{ adapter: 0, scale: 0.5 }]);
+    expect(await adapted.get("/lora-adapters")).toMatchObject([{ scale: 0.5 }, { scale: 0 }]);
+    await adapted.ask("/lora-adapters", []);
+    expect(await appliedTo(adapted, {})).toBeUndefined();
+    expect(await adapted.get("/lora-adapters")).toMatchObject([{ scale: 0 }, { scale: 0 }]);
+  });
+
+  it.each<[body: unknown, param: string | null, code: string | null]>([
+    [{ id: 0, scale: 1 }, null, null],
+    [[{ id: 7, scale: 1 }], "lora[0]", "invalid_value"],
+    [[{ id: 0 }, { id: 0 }], "lora[1]", "invalid_value"],
+    [[{ id: 0, scale: 99 }], "lora[0].scale", "invalid_value"],
+    [[{ id: 0, scale: "1" }], "lora[0].scale", "invalid_type"],
+    [[0], "lora[0]", "invalid_type"],
+    [Array.from({ length: 65 }, () => ({ id: 0 })), "lora", "array_above_max_length"],
+  ])("refuses %j, and changes nothing", async (body, param, code) => {
+    const adapted = createAdapted();
+    expect(await adapted.ask("/lora-adapters", body as object)).toMatchObject([
+      400,
+      { error: { param, code, type: "invalid_request_error" } },
+    ]);
+    expect(await appliedTo(adapted, {})).toBeUndefined();
+  });
+
+  it("does not make vectors impossible", async () => {
+    const { ask, engine } = createAdapted();
+    engine.vectorOf = () => new Float32Array(2);
+    await ask("/lora-adapters", [{ id: 0 }]);
+    const [, body] = await ask("/v1/embeddings", { model: MODEL_ID, input: "hi" });
+    expect(JSON.stringify(body)).not.toContain("adapter");
   });
 });

@@ -9,6 +9,7 @@ import { TokenTable } from "../../models/text/token-table.ts";
 import { createApp } from "../../src/app.ts";
 import { DEFAULT_LIMITS } from "../../src/config/limits.ts";
 import type { AppConfig, AppDeps } from "../../src/deps.ts";
+import { DefaultAdapters } from "../../src/default-adapters.ts";
 import { LiveRequests } from "../../src/live-requests.ts";
 import { Metrics } from "../../src/metrics/metrics.ts";
 import type { ModelDirectory, ServedModel } from "../../src/model-directory.ts";
@@ -118,6 +119,7 @@ export function createTestApp(options: TestAppOptions = {}) {
   const deps: AppDeps = {
     models,
     live: new LiveRequests(),
+    defaultAdapters: new DefaultAdapters(),
     responses:
       options.responses ?? new Responses(new ResponseStore(DEFAULT_STORE_LIMITS, () => 1_730_000_000)),
     config: {
