@@ -90,6 +90,31 @@ describe("a client that does not read", () => {
     await started.loaded.engine.stop();
   });
 
+  it("is one of many that each get as much as they may leave unread, hold up nobody and leave nothing", async () => {
+    const started = await start(2);
+    const { engine } = started.loaded;
+    const silent = await Promise.all(
+      Array.from({ length: 9 }, (_, i) => started.ask(`silent ${i}`, LONG, true)),
+    );
+    const pauses = async (): Promise<number> => {
+      const metrics = await started.deps.metrics.render(started.deps.models);
+      return Number(/^weft_slow_reader_pauses_total (\d+)$/m.exec(metrics)?.[1]);
+    };
+    await expect.poll(pauses).toBe(9);
+    const others = [1, 2, 3].map(async (i) => (await started.ask(`other ${i}`, 20, false)).json());
+    expect(await Promise.all(others)).toMatchObject(
+      [1, 2, 3].map((i) => ({ choices: [{ text: truth(`other ${i}`, 20) }] })),
+    );
+    expect(await pauses()).toBe(9);
+    // One of them reads after all; the others are cut off, most of them without a slot.
+    expect(textOf((await silent.shift()?.text()) ?? "")).toBe(truth("silent 0", LONG));
+    for (const { body } of silent) await body?.cancel();
+    await expect.poll(() => engine.openRequests).toBe(0);
+    const { slots, queued } = await engine.stats();
+    expect([slots.map(({ state }) => state), queued]).toEqual([["resident", "resident"], 0]);
+    await engine.stop();
+  });
+
   it("leaves nothing behind when it goes", async () => {
     const started = await start(1);
     const silent = await started.ask("silent", LONG, true);
