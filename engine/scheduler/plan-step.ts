@@ -166,6 +166,8 @@ function planPrefill(
       return { calls: [cell], creditMs: 0 };
     }
     roomMs -= cell.predictedMs;
+    // Behind a cell for somebody else, who is of a higher class, a replay gets no more than what fits.
+    replayMs = Math.min(replayMs, roomMs);
     calls.push(cell);
     creditMs = 0;
   }
