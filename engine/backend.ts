@@ -121,6 +121,8 @@ export interface Backend {
     readonly aloneTokens: number;
     /** Whether it does with adapters, too. */
     readonly withAdapters: boolean;
+    /** Whether a cell does that is shorter than a tile of attention, for a request that goes on behind its output. */
+    readonly cells: boolean;
   };
   /** What calls cost, where that is known without measuring; undefined for a real device. */
   readonly cost: CostModel | undefined;

@@ -98,6 +98,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           contextTokens: facts.contextTokens,
           batchTokens: facts.batchTokens,
           prefillChunk: facts.prefillChunk,
+          exactCells: backend.exactTogether.cells,
           itlTargetMs: facts.itlTargetMs,
           minPrefillShare: options.minPrefillShare ?? MIN_PREFILL_SHARE,
           maxQueued: options.maxQueued,

@@ -68,6 +68,7 @@ function draftOptions(path: string, options: LoadOptions, target: Backend["facts
     flashAttention: options.flashAttention,
     kvCacheType: options.kvCacheType,
     prefillChunk: target.prefillChunk,
+    evenSteps: options.evenSteps ?? false,
     itlTargetMs: undefined,
     maxQueued: options.maxQueued,
     deterministic: false,

@@ -4,7 +4,7 @@ import type { LoadOptions } from "./protocol.ts";
 export type PresetName = "latency" | "balanced" | "throughput" | "strict";
 
 export type PresetKnobs = Partial<
-  Pick<LoadOptions, "itlTargetMs" | "minPrefillShare" | "deterministic" | "speculate">
+  Pick<LoadOptions, "itlTargetMs" | "minPrefillShare" | "evenSteps" | "deterministic" | "speculate">
 >;
 
 /** Longer than any step: prompts are never held back. */
@@ -12,7 +12,7 @@ export const NO_ITL_TARGET_MS = 60_000;
 
 export const PRESETS: Readonly<Record<PresetName, PresetKnobs>> = {
   /** Even streams: a prompt beside them takes longer. */
-  latency: { itlTargetMs: 50, minPrefillShare: 0.2 },
+  latency: { itlTargetMs: 50, minPrefillShare: 0.2, evenSteps: true },
   /** What the engine chooses for the device. */
   balanced: {},
   /** Most tokens: prompts are computed at once, so that slots fill up, and streams wait for them. */

@@ -155,6 +155,8 @@ export interface LoadOptions {
   readonly swaFull?: boolean;
   /** Grid on which prompts are cut, in tokens; undefined lets the engine choose from model and device. */
   readonly prefillChunk: number | undefined;
+  /** Whether a CPU is given shorter cells and the attention that is fast in them, where nobody says; absent is no. */
+  readonly evenSteps?: boolean;
   /** Longest wanted time between two tokens of a stream, in ms; undefined: 100 on a GPU, 400 on a CPU. */
   readonly itlTargetMs: number | undefined;
   /** Most requests that may wait for a slot. */

@@ -20,6 +20,7 @@ const timelineSchema = z.object({
     contextTokens: z.int(),
     batchTokens: z.int(),
     prefillChunk: z.int(),
+    exactCells: z.boolean().optional(),
     itlTargetMs: time,
     minPrefillShare: z.number(),
     maxQueued: z.int(),
@@ -118,6 +119,7 @@ export async function readTimeline(path: string): Promise<Recording> {
     ...rest,
     config: {
       ...config,
+      exactCells: config.exactCells ?? true,
       speculateAloneTokens: config.speculateAloneTokens ?? Infinity,
       plugGaps: config.plugGaps ?? true,
       slotChoice: config.slotChoice ?? "cheapest",

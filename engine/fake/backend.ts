@@ -64,7 +64,7 @@ export class FakeBackend implements Backend {
   readonly canRewind: boolean;
   readonly windowTokens: number | undefined;
   readonly checkpointNeeds: CheckpointNeeds | undefined;
-  readonly exactTogether = { anywhere: true, aloneTokens: Infinity, withAdapters: true };
+  readonly exactTogether = { anywhere: true, aloneTokens: Infinity, withAdapters: true, cells: true };
   /** A pass costs 10 ms and 1 ms a slot, a prompt token 2 ms, a copy 5 ms, a guess a quarter of a millisecond, a file next to nothing. */
   readonly cost: CostModel;
   readonly drawsInOrder: boolean;

@@ -230,7 +230,7 @@ function loadOf(state: SchedulerState): {
   for (const { owner, length } of state.slots) {
     const request = owner === undefined ? undefined : state.requests.get(owner);
     if (request === undefined || request.paused || request.cancelled) continue;
-    const left = prefillEnd(request, state.config.prefillChunk) - length;
+    const left = prefillEnd(request, state.config) - length;
     if (left <= 0) decoding += 1;
     else {
       prefilling += 1;

@@ -208,9 +208,7 @@ function checkRest(state: SchedulerState, plan: StepPlan): void {
   const streams = state.slots.filter(({ id, owner, length }) => {
     const request = state.requests.get(owner ?? "");
     if (request === undefined || !mayRun(request) || given.has(id) || gone.has(request.id)) return false;
-    return (
-      adapterKeyOf(request) === turns.current && length >= prefillEnd(request, state.config.prefillChunk)
-    );
+    return adapterKeyOf(request) === turns.current && length >= prefillEnd(request, state.config);
   });
   const cellsMs = calls.reduce((sum, { predictedMs }) => sum + predictedMs, 0);
   expect(
@@ -293,7 +291,7 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
       "logits are asked for by the decode of a last token",
     );
     if (call.kind === "prefill") {
-      const cellEnd = owner === undefined ? -1 : prefillCellEnd(position, owner, state.config.prefillChunk);
+      const cellEnd = owner === undefined ? -1 : prefillCellEnd(position, owner, state.config);
       expect(position + tokens.length === cellEnd, "prefill is cut where every prefill is cut");
     } else expect(tokens.length === 1 + call.drafts, "decode feeds one token and its guesses");
   }

@@ -38,8 +38,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   if (admission.assignments.length > 0) running.sort((a, b) => a.slot - b.slot);
 
   const calls: PlannedCall[] = [];
-  const grid = state.config.prefillChunk;
-  const decodes = ({ request, length }: Running): boolean => length >= prefillEnd(request, grid);
+  const decodes = ({ request, length }: Running): boolean => length >= prefillEnd(request, state.config);
   const turn = nextTurn(
     state,
     running.filter(({ request }) => !request.paused),
@@ -87,15 +86,14 @@ function newOwnersPrompt(
 ): RequestId | undefined {
   const next = state.requests.get(cells[0]?.entries[0]?.request ?? "");
   if (next === undefined || state.justDecoded !== turns.current) return undefined;
-  const { prefillChunk, itlTargetMs } = state.config;
   // Who waits for a first token is no better off than the newcomer.
   const mustDecode = running.some(
     ({ request, length }) =>
-      length >= prefillEnd(request, prefillChunk) &&
+      length >= prefillEnd(request, state.config) &&
       (request.tenant === next.tenant || request.output.length === 0),
   );
   const cellsMs = cells.reduce((ms, { predictedMs }) => ms + predictedMs, 0);
-  return !mustDecode && cellsMs + besideMs <= itlTargetMs ? next.id : undefined;
+  return !mustDecode && cellsMs + besideMs <= state.config.itlTargetMs ? next.id : undefined;
 }
 
 /** What changing the adapters takes is in the first call; nothing is learnt of such a call. */
@@ -182,10 +180,10 @@ function* gridCells(
 ): Generator<{ readonly cell: PlannedCall; readonly interrupted: boolean }> {
   const grid = state.config.prefillChunk;
   for (const { request, slot, length } of prefilling) {
-    const end = prefillEnd(request, grid);
+    const end = prefillEnd(request, state.config);
     let position = length;
     while (position < end) {
-      const cellEnd = prefillCellEnd(position, request, grid);
+      const cellEnd = prefillCellEnd(position, request, state.config);
       const tokens = knownSlice(request, position, cellEnd);
       const everyLogit = request.readsPrompt && position < request.prompt.length - 1;
       const predictedMs = prefillCallMs(state.cost, tokens.length) * (everyLogit ? READING_COST : 1);

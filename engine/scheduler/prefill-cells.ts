@@ -3,34 +3,37 @@
  *
  * A prompt is cut at multiples of the grid and before its last token, whoever else is served. A resumed request
  * computes its own output again behind that: its prompt in the same cells as at first, its output in cells of
- * fewer tokens than a flash attention tile, whose results on a CPU are those of decoding token by token.
+ * fewer tokens than a flash attention tile, whose results on a CPU are those of decoding token by token. Where no
+ * cell's are, its output is fed as it was drawn.
  */
-import type { ScheduledRequest } from "./types.ts";
+import type { ScheduledRequest, SchedulerConfig } from "./types.ts";
 
 /** Half a tile of ggml's flash attention on a CPU. */
 const RESUME_CELL = 32;
 
 type Tokens = Pick<ScheduledRequest, "prompt" | "output">;
 
+/** How a model's prompts are cut. */
+type Cutting = Pick<SchedulerConfig, "prefillChunk" | "exactCells">;
+
 /**
  * Position from which on tokens are fed one by one: that of the last known token, or the one before it where that
  * would be a cell of its own. A call of one token runs in other kernels than a longer one, decode calls have company.
  */
-export function prefillEnd({ prompt, output }: Tokens, grid: number): number {
-  const alone = output.length % resumeCell(grid) === 1 ? 1 : 0;
+export function prefillEnd({ prompt, output }: Tokens, cutting: Cutting): number {
+  if (cutting.exactCells === false) return prompt.length - 1;
+  const alone = output.length % resumeCell(cutting) === 1 ? 1 : 0;
   return prompt.length - 1 + output.length - alone;
 }
 
-/**
- * End of the cell that begins at `position`, which lies before `prefillEnd`.
- * @param grid Tokens; at most this many are in a cell.
- */
-export function prefillCellEnd(position: number, request: Tokens, grid: number): number {
+/** End of the cell that begins at `position`, which lies before `prefillEnd`. */
+export function prefillCellEnd(position: number, request: Tokens, cutting: Cutting): number {
   const promptEnd = request.prompt.length - 1;
+  const { prefillChunk: grid } = cutting;
   if (position < promptEnd) return Math.min((Math.floor(position / grid) + 1) * grid, promptEnd);
-  return Math.min(position + resumeCell(grid), prefillEnd(request, grid));
+  return Math.min(position + resumeCell(cutting), prefillEnd(request, cutting));
 }
 
-function resumeCell(grid: number): number {
-  return Math.min(RESUME_CELL, grid);
+function resumeCell({ prefillChunk }: Cutting): number {
+  return Math.min(RESUME_CELL, prefillChunk);
 }

@@ -30,6 +30,7 @@ export function engineOptions(
     flashAttention: values["flash-attention"],
     kvCacheType: values["kv-type"],
     prefillChunk: values["prefill-chunk"],
+    ...(preset.evenSteps === undefined ? {} : { evenSteps: preset.evenSteps }),
     itlTargetMs: chosen("itl-target", values["itl-target"], preset.itlTargetMs),
     maxQueued: values["max-queued"],
     maxPromptTokens: values["max-prompt-tokens"],

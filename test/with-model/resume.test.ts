@@ -3,24 +3,26 @@ import { afterAll, beforeAll, expect, test } from "vitest";
 import { LOAD_OPTIONS, submitCommand } from "../support/engine.ts";
 import { startLlamaEngine } from "../support/llama-engine.ts";
 import type { LlamaEngine } from "../support/llama-engine.ts";
-import type { GenerationParams, StepOutput, SubmitCommand } from "../../engine/protocol.ts";
+import type { GenerationParams, LoadOptions, StepOutput, SubmitCommand } from "../../engine/protocol.ts";
 
 const TOKENS = 100;
 /** Longer than a grid cell, so that it is cut. */
 const PROMPT = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,";
 
+const OPTIONS: LoadOptions = {
+  ...LOAD_OPTIONS,
+  modelPath: "models/pocket.gguf",
+  contextTokens: 512,
+  prefillChunk: 32,
+  // Pocket's weights are F16, for which one row runs in another kernel than several.
+  deterministic: true,
+};
+
 let engine: LlamaEngine;
 let serial = 0;
 
 beforeAll(async () => {
-  engine = await startLlamaEngine({
-    ...LOAD_OPTIONS,
-    modelPath: "models/pocket.gguf",
-    contextTokens: 512,
-    prefillChunk: 32,
-    // Pocket's weights are F16, for which one row runs in another kernel than several.
-    deterministic: true,
-  });
+  engine = await startLlamaEngine(OPTIONS);
 });
 afterAll(() => engine.stop());
 
@@ -28,6 +30,7 @@ afterAll(() => engine.stop());
 async function outputsOf(
   params: Partial<GenerationParams>,
   resume: readonly number[],
+  by = engine,
 ): Promise<StepOutput[]> {
   const id = `r${++serial}`;
   const command: SubmitCommand = {
@@ -41,7 +44,7 @@ async function outputsOf(
     prompt: [{ text: PROMPT, special: false }],
     resume,
   };
-  const [outputs = []] = await engine.ask(command);
+  const [outputs = []] = await by.ask(command);
   return outputs;
 }
 
@@ -86,5 +89,22 @@ test.each<[string, Partial<GenerationParams>]>([
     expect(rest.map(({ start: _start, ...output }) => ({ ...output, id: whole[0]?.id }))).toEqual(
       whole.slice(known),
     );
+  }
+});
+
+test("without flash attention, too, whose cells have other bits than decoding", async () => {
+  const even = await startLlamaEngine({ ...OPTIONS, prefillChunk: undefined, evenSteps: true });
+  try {
+    expect(even.facts).toMatchObject({ flashAttention: false, prefillChunk: 16 });
+    const whole = (await outputsOf({}, [], even)).map(({ start: _start, ...output }) => output);
+    const tokens = whole.flatMap((output) => output.tokens);
+    for (let known = 1; known < tokens.length; known += 13) {
+      const rest = await outputsOf({}, tokens.slice(0, known), even);
+      expect(rest.map(({ start: _start, ...output }) => ({ ...output, id: whole[0]?.id }))).toEqual(
+        whole.slice(known),
+      );
+    }
+  } finally {
+    await even.stop();
   }
 });

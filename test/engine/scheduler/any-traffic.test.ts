@@ -76,6 +76,7 @@ const settings = fc.record({
   itlTargetMs: fc.constantFrom(5, 60, 1000),
   deterministic: fc.boolean(),
   speculate: fc.boolean(),
+  exactCells: fc.boolean(),
   memory: fc.constantFrom<Partial<SchedulerConfig>>(
     {},
     { canRewind: false },

@@ -14,7 +14,14 @@ test("a preset sets what nobody has set", () => {
     plugGaps: true,
   });
   expect(options({})).not.toHaveProperty("minPrefillShare");
-  expect(options({ preset: "latency" })).toMatchObject({ itlTargetMs: 50, minPrefillShare: 0.2 });
+  expect(options({})).not.toHaveProperty("evenSteps");
+  expect(options({ preset: "latency" })).toMatchObject({
+    itlTargetMs: 50,
+    minPrefillShare: 0.2,
+    evenSteps: true,
+    flashAttention: "auto",
+    prefillChunk: undefined,
+  });
   expect(options({ preset: "throughput" })).toMatchObject({ itlTargetMs: 60_000 });
   expect(options({ preset: "strict" })).toMatchObject({ deterministic: true, speculate: false });
 });
