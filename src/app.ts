@@ -31,7 +31,7 @@ import {
   listInputItems,
 } from "./routes/responses.ts";
 import { debugTimeline } from "./routes/timeline.ts";
-import { applyTemplate, countChatTokens, detokenize, tokenize } from "./routes/tokenize.ts";
+import { applyTemplate, countChatTokens, detokenize, tokenize, tokenizerInfo } from "./routes/tokenize.ts";
 
 type Method = "GET" | "POST" | "PATCH" | "DELETE";
 type Handler = (c: AppContext, deps: AppDeps) => Response | Promise<Response>;
@@ -63,6 +63,7 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["POST", "/tokenize", tokenize],
   ["POST", "/detokenize", detokenize],
   ["POST", "/apply-template", applyTemplate],
+  ["GET", "/tokenizer_info", tokenizerInfo],
   ["GET", "/requests", listRequests],
   ["GET", "/requests/:id", getRequest],
   ["PATCH", "/requests/:id", changeRequest],

@@ -93,6 +93,9 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   },
   "POST /tokenize": { summary: "Tokens of a text or of a chat.", body: "TokenizeRequest" },
   "POST /detokenize": { summary: "Text of tokens.", body: "DetokenizeRequest" },
+  "GET /tokenizer_info": {
+    summary: "Special tokens and chat template of a model, as vLLM's clients read them.",
+  },
   "POST /apply-template": { summary: "The prompt of a chat.", body: "ChatCompletionRequest" },
   "GET /requests": { summary: "Lists the requests of this key that are being answered." },
   "GET /requests/{id}": { summary: "Tells about a request that is being answered." },

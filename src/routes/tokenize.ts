@@ -1,4 +1,4 @@
-/** `POST /tokenize`, `/detokenize`, `/apply-template` and the count of a chat's tokens, in the dialects of llama.cpp and vLLM at once. */
+/** `POST /tokenize`, `/detokenize`, `/apply-template`, `GET /tokenizer_info` and the count of a chat's tokens, in the dialects of llama.cpp and vLLM at once. */
 import { z } from "zod";
 import { EngineError } from "../../engine/errors.ts";
 import type { PromptPart, TokenId } from "../../engine/protocol.ts";
@@ -79,6 +79,23 @@ export async function detokenize(c: AppContext, deps: AppDeps): Promise<Response
   });
   const text = new TextDecoder("utf-8", { ignoreBOM: true }).decode(Buffer.concat(bytes));
   return jsonReply({ content: text, prompt: text }, 200, ignoredHeader(ignored));
+}
+
+/** What vLLM tells of a tokenizer, for clients that tokenize and render with it from afar. */
+export function tokenizerInfo(c: AppContext, deps: AppDeps): Response {
+  const model = modelFor(deps, c.req.query("model"));
+  const { facts, template } = model;
+  const text = (token: TokenId | undefined) => (token === undefined ? null : model.tokens.piece(token));
+  return jsonReply({
+    tokenizer_class: "llama.cpp",
+    model: model.id,
+    bos_token: text(facts.bosToken),
+    eos_token: text(facts.eosToken),
+    add_bos_token: facts.addBos,
+    vocab_size: facts.vocabSize,
+    model_max_length: facts.contextTokens,
+    chat_template: template?.source ?? null,
+  });
 }
 
 export async function applyTemplate(c: AppContext, deps: AppDeps): Promise<Response> {

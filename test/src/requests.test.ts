@@ -373,6 +373,30 @@ describe("tokenizing", () => {
       prompt: "a",
     });
   });
+
+  it("is told of beforehand: special tokens, the template, and the context", async () => {
+    const { app } = createTestApp();
+    const about = async (path: string) =>
+      (await app.request(path, { headers: { host: "localhost" } })).json();
+    expect(await about("/tokenizer_info")).toEqual({
+      tokenizer_class: "llama.cpp",
+      model: MODEL_ID,
+      bos_token: "<s>",
+      eos_token: "</s>",
+      add_bos_token: true,
+      vocab_size: 264,
+      model_max_length: 256,
+      chat_template: "<think></think>",
+    });
+    expect(await about("/v1/tokenizer_info?model=none")).toMatchObject({
+      error: { code: "model_not_found" },
+    });
+    const bare = createTestApp({ withoutTemplate: true, facts: { bosToken: undefined } });
+    expect(await (await bare.app.request("/tokenizer_info")).json()).toMatchObject({
+      bos_token: null,
+      chat_template: null,
+    });
+  });
 });
 
 describe("any JSON whatever", () => {
