@@ -9,6 +9,8 @@ import type { TokenTable } from "./text/token-table.ts";
 export interface LoadedModel {
   /** The id in `/v1/models` and in every response. */
   readonly id: string;
+  /** As its file is called. */
+  readonly fileName: string;
   readonly facts: ModelFacts;
   readonly engine: EngineClient;
   readonly tokens: TokenTable;

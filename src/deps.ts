@@ -1,5 +1,6 @@
 /** What the HTTP application needs from the process around it, so that a test can hand it anything. */
 import type { Limits } from "./config/limits.ts";
+import type { RequestDefaults } from "./config/request-defaults.ts";
 import type { KeyPolicies } from "./config/key-policies.ts";
 import type { DefaultAdapters } from "./default-adapters.ts";
 import type { LiveRequests } from "./live-requests.ts";
@@ -29,6 +30,8 @@ export interface AppConfig {
   /** Refuses unknown request fields instead of reporting them in a header. */
   readonly strictParams: boolean;
   readonly limits: Limits;
+  /** What requests ask for that say nothing of it; absent: what OpenAI and the model have by default. */
+  readonly requestDefaults?: RequestDefaults;
   /** Any model name, or none, means the default model. */
   readonly anyModel: boolean;
   readonly reasoningField: ReasoningField;

@@ -3,6 +3,7 @@
  *
  * What its requests have asked and got meanwhile is the supervisor's.
  */
+import { basename } from "node:path";
 import { EngineClient } from "../engine/client.ts";
 import { EngineError } from "../engine/errors.ts";
 import type { EngineExit, EnginePort, LoadOptions, ModelFacts, StepReport } from "../engine/protocol.ts";
@@ -296,7 +297,9 @@ class HostedModel implements ServedModel {
     const sampling = this.#model.overrides?.sampling ?? DEFAULT_SAMPLING;
     const { adapters = [] } = this.#model;
     const engine = this.#client;
-    this.#loaded = { id: this.id, facts, engine, tokens, template, sampling, adapters, applied: [] };
+    const fileName = basename(this.#model.path);
+    const made = { id: this.id, fileName, facts, engine, tokens, template, sampling, adapters };
+    this.#loaded = { ...made, applied: [] };
   }
 
   async #watch(port: EnginePort): Promise<void> {

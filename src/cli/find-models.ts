@@ -22,7 +22,7 @@ interface FoundModel {
 
 /** @throws {ModelFileError | ConfigError} For what is not there, no model, no adapter of its model, or called alike. */
 export async function findModels(
-  options: Pick<ServeValues, "model" | "lora" | "chat-template">,
+  options: Pick<ServeValues, "model" | "alias" | "lora" | "chat-template">,
 ): Promise<ResolvedModel[]> {
   const { "chat-template": templateFile, lora } = options;
   const template = templateFile === undefined ? {} : { chatTemplate: readTemplate(templateFile) };
@@ -38,6 +38,7 @@ export async function findModels(
     }
     found.push({ model: { ...model, overrides: { ...model.overrides, ...template } }, header });
   }
+  nameAliases(found, options.alias);
   checkNames(found, lora);
   const bases = lora.map((adapter) => baseOf(adapter, found));
   return found.map((base) => {
@@ -81,6 +82,25 @@ function headerOfModel(path: string, name: string): GgufHeader {
   );
 }
 
+/** `NAME` or `NAME=MODEL`. @throws {ConfigError} For a name that a model has, and for a model that is not served. */
+function nameAliases(found: FoundModel[], aliases: readonly string[]): void {
+  for (const text of aliases) {
+    const [, name = "", wanted] = /^([\w./:-]{1,128})(?:=(.+))?$/.exec(text) ?? [];
+    if (name === "") throw new ConfigError(`Expected --alias to be NAME or NAME=MODEL, but got "${text}".`);
+    if (found.some(({ model }) => hasName(model, name)))
+      throw new ConfigError(`A model is called "${name}" already; --alias needs another name.`);
+    const index = wanted === undefined ? 0 : found.findIndex(({ model }) => hasName(model, wanted));
+    const base = found[index];
+    if (base === undefined)
+      throw new ConfigError(`The alias "${name}" is for the model "${wanted}", which is not served.`);
+    found[index] = { ...base, model: { ...base.model, aliases: [...base.model.aliases, name] } };
+  }
+}
+
+function hasName({ id, aliases }: ResolvedModel, name: string): boolean {
+  return id === name || aliases.includes(name);
+}
+
 function checkNames(found: readonly FoundModel[], adapters: readonly AdapterOption[]): void {
   const taken = new Set(found.flatMap(({ model: { id, aliases } }) => [id, ...aliases]));
   for (const { name, file } of adapters) {
@@ -95,7 +115,7 @@ function baseOf({ name, file, model }: AdapterOption, found: readonly FoundModel
   const [first] = found;
   if (model === undefined && first !== undefined && found.length === 1) return first;
   const served = found.map(({ model: { id } }) => id).join(", ");
-  const base = found.find(({ model: { id, aliases } }) => model === id || aliases.includes(model ?? ""));
+  const base = found.find((one) => hasName(one.model, model ?? ""));
   if (base !== undefined) return base;
   throw new ConfigError(
     model === undefined

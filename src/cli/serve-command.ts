@@ -201,6 +201,7 @@ function appConfig({ values }: LoadedConfig, version: string): AppConfig {
       isolation === "auto" ? new Set(apiKeys.map(({ name }) => name)).size > 1 : isolation === "on",
     strictParams: values["strict-params"],
     limits: pickLimits(values),
+    ...(values["request-default"] === undefined ? {} : { requestDefaults: values["request-default"] }),
     anyModel: values["any-model"],
     reasoningField: values["reasoning-field"],
     sseKeepAliveSeconds: values["keep-alive"],

@@ -5,6 +5,7 @@
 import { adapterOptions } from "./adapter-options.ts";
 import { keyPolicies } from "./key-policies.ts";
 import { limitOptions } from "./limits.ts";
+import { requestDefaults } from "./request-defaults.ts";
 import { option } from "./option-spec.ts";
 import type { OptionSpec } from "./option-spec.ts";
 import { amount, byteSize, choice, flag, integer, list, text } from "./value-kinds.ts";
@@ -27,6 +28,12 @@ export const serveOptions = {
     [],
     "model to serve, repeatable; a name, a .gguf path or hf:org/repo:QUANT; `id=` in front names it (default: pocket)",
     "WEFT_MODEL",
+  ),
+  alias: option(
+    list("name"),
+    [],
+    "another name that clients may ask for the first model by, repeatable; of another one NAME=MODEL",
+    "WEFT_ALIASES",
   ),
   "chat-template": option(
     text("file"),
@@ -166,6 +173,12 @@ export const serveOptions = {
   "insecure-no-auth": option(flag, false, "allow a host other than loopback without a key"),
   "any-model": option(flag, false, "answer requests for any model name with the first model"),
   "strict-params": option(flag, false, "refuse unknown request fields instead of ignoring them"),
+  "request-default": option(
+    requestDefaults,
+    undefined,
+    "what requests that do not say otherwise ask for, repeatable: FIELD=VALUE with temperature, top_p, top_k, min_p, repeat_penalty, presence_penalty, frequency_penalty, seed or max_tokens",
+    "WEFT_REQUEST_DEFAULTS",
+  ),
   "reasoning-field": option(
     choice("reasoning_content", "reasoning", "both"),
     "reasoning_content",

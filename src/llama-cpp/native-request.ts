@@ -143,7 +143,8 @@ function readNative(body: Body, limits: RequestLimits): Omit<NativeRequest, "pro
   const others = Object.entries(body).filter(([name]) => !Object.hasOwn(nativeShape, name));
   const read = Object.fromEntries(others.filter(([name]) => !UNREAD.has(name)));
   const unread = Object.fromEntries(others.filter(([name]) => UNREAD.has(name)));
-  const most = n_predict === undefined || n_predict < 0 ? -1 : n_predict;
+  const asked = n_predict ?? limits.requestDefaults?.max_tokens ?? -1;
+  const most = asked < 0 ? -1 : asked;
   const translated = {
     ...read,
     // Read apart from it.

@@ -73,8 +73,9 @@ export interface ChatRequest {
 /** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
 export function readChatRequest(
   body: Readonly<Record<string, unknown>>,
-  { strictParams, limits }: RequestLimits,
+  allowed: RequestLimits,
 ): ChatRequest {
+  const { strictParams, limits } = allowed;
   const present = prepareBody(body, limits);
   boundMessages(present["messages"], limits);
   const fields = parseWith(schema, present);
@@ -94,7 +95,7 @@ export function readChatRequest(
       splitReasoning: reasoning.split,
       thinkingBudget: reasoning.budget,
       predicted: predictedText(fields),
-      generation: readGeneration(fields, readTopLogprobs(fields, limits), undefined, limits),
+      generation: readGeneration(fields, readTopLogprobs(fields, limits), undefined, allowed),
     },
     delivery: readDelivery(fields),
     choices: readChoices(fields, limits),

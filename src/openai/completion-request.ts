@@ -67,8 +67,9 @@ export interface CompletionRequest {
 /** @throws {ApiError} 400 for what is wrong, and for what cannot be honoured. */
 export function readCompletionRequest(
   body: Readonly<Record<string, unknown>>,
-  { strictParams, limits }: RequestLimits,
+  allowed: RequestLimits,
 ): CompletionRequest {
+  const { strictParams, limits } = allowed;
   const present = prepareBody(body, limits);
   const fields = parseWith(schema, present);
   refuseUnsupported(present, "completions");
@@ -102,7 +103,7 @@ export function readCompletionRequest(
     scoring ? { ...fields, max_tokens: undefined } : fields,
     topLogprobs,
     DEFAULT_MAX_TOKENS,
-    limits,
+    allowed,
   );
   return {
     model: fields.model,

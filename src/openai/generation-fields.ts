@@ -3,6 +3,7 @@ import { z } from "zod";
 import type { SamplingDefaults } from "../../models/catalogue.ts";
 import type { GenerationParams, SamplingParams, TokenId } from "../../engine/protocol.ts";
 import type { Limits } from "../config/limits.ts";
+import type { RequestDefaults } from "../config/request-defaults.ts";
 import { MAX_CACHE_SALT, MAX_DRY_BREAKERS, MAX_LORAS, MAX_MODEL_NAME } from "../http/limits.ts";
 import { isObject } from "../http/json.ts";
 import type { PriorityClass } from "../../engine/sharing.ts";
@@ -27,7 +28,7 @@ const UINT32 = 2n ** 32n;
 /** Below it logits lose their meaning, above it nothing is ever repeated. */
 const REPEAT_PENALTY_RANGE = [0.01, 100] as const;
 
-const repeatPenalty = decimal(...REPEAT_PENALTY_RANGE).optional();
+const repeatPenaltyField = decimal(...REPEAT_PENALTY_RANGE).optional();
 
 export const generationShape = {
   model: z.string().optional(),
@@ -37,8 +38,8 @@ export const generationShape = {
   min_p: decimal(0, 1).optional(),
   frequency_penalty: decimal(-2, 2).optional(),
   presence_penalty: decimal(-2, 2).optional(),
-  repeat_penalty: repeatPenalty,
-  repetition_penalty: repeatPenalty,
+  repeat_penalty: repeatPenaltyField,
+  repetition_penalty: repeatPenaltyField,
   repeat_last_n: integer(-1).optional(),
   ...extraSamplersShape,
   logit_bias: z.record(z.string(), decimal(-100, 100)).optional(),
@@ -121,6 +122,8 @@ export interface RequestLimits {
   /** Whether unknown fields are refused. */
   readonly strictParams: boolean;
   readonly limits: Limits;
+  /** For what a request says nothing of. */
+  readonly requestDefaults?: RequestDefaults;
 }
 
 /** The request without nulls, its long arrays bounded before a schema walks through them. */
@@ -151,18 +154,18 @@ export function prepareBody(
 
 /**
  * @param topLogprobs See `GenerationParams`.
- * @param defaultMaxTokens Undefined runs to the end of the context.
+ * @param defaultMaxTokens Where the operator has none; undefined runs to the end of the context.
  * @throws {ApiError} 400 for values a schema cannot judge alone.
  */
 export function readGeneration(
   fields: GenerationFields,
   topLogprobs: number | undefined,
   defaultMaxTokens: number | undefined,
-  limits: Limits,
+  { limits, requestDefaults = {} }: RequestLimits,
 ): GenerationSettings {
   return {
-    sampling: readSampling(fields),
-    maxTokens: readMaxTokens(fields, defaultMaxTokens),
+    sampling: readSampling(fields, requestDefaults),
+    maxTokens: readMaxTokens(fields, requestDefaults.max_tokens ?? defaultMaxTokens),
     minTokens: fields.min_tokens ?? 0,
     ignoreEos: fields.ignore_eos ?? false,
     stopTokenIds: readStopTokens(fields),
@@ -237,11 +240,9 @@ export function checkToken(token: unknown, vocabSize: number, param: string): as
   );
 }
 
-function readSampling(fields: GenerationFields): RequestedSampling {
-  const frequencyPenalty = fields.frequency_penalty ?? 0;
-  const presencePenalty = fields.presence_penalty ?? 0;
+function readSampling(fields: GenerationFields, defaults: RequestDefaults): RequestedSampling {
   const lookBack = fields.repeat_last_n ?? -1;
-  if (lookBack !== -1 && (frequencyPenalty !== 0 || presencePenalty !== 0)) {
+  if (lookBack !== -1 && ((fields.frequency_penalty ?? 0) !== 0 || (fields.presence_penalty ?? 0) !== 0)) {
     throw new ApiError(
       "unsupported_value",
       "'repeat_last_n' cannot be combined with 'frequency_penalty' or 'presence_penalty', which count every " +
@@ -249,19 +250,22 @@ function readSampling(fields: GenerationFields): RequestedSampling {
       "repeat_last_n",
     );
   }
+  // A request that looks back on some tokens alone cannot have penalties that look at all of them.
+  const { frequency_penalty = 0, presence_penalty = 0 } = lookBack === -1 ? defaults : {};
+  const repeatPenalty = fields.repeat_penalty ?? fields.repetition_penalty ?? defaults.repeat_penalty ?? 1;
   return {
-    temperature: fields.temperature,
-    topP: fields.top_p,
-    topK: Math.max(0, fields.top_k ?? 0),
-    minP: fields.min_p ?? 0,
-    frequencyPenalty,
-    presencePenalty,
+    temperature: fields.temperature ?? defaults.temperature,
+    topP: fields.top_p ?? defaults.top_p,
+    topK: Math.max(0, fields.top_k ?? defaults.top_k ?? 0),
+    minP: fields.min_p ?? defaults.min_p ?? 0,
+    frequencyPenalty: fields.frequency_penalty ?? frequency_penalty,
+    presencePenalty: fields.presence_penalty ?? presence_penalty,
     // llama.cpp's clients switch the penalty off with a window of 0; to the engine 0 means all.
-    repeatPenalty: lookBack === 0 ? 1 : (fields.repeat_penalty ?? fields.repetition_penalty ?? 1),
+    repeatPenalty: lookBack === 0 ? 1 : repeatPenalty,
     repeatLastTokens: Math.max(0, lookBack),
     ...readExtraSamplers(fields),
     logitBias: Object.entries(fields.logit_bias ?? {}).map(([token, bias]) => [readBiasToken(token), bias]),
-    seed: readSeed(fields.seed),
+    seed: readSeed(fields.seed ?? defaults.seed),
   };
 }
 

@@ -32,23 +32,29 @@ export async function slots(c: AppContext, deps: AppDeps): Promise<Response> {
 export function props(c: AppContext, deps: AppDeps): Response {
   const model = findModel(deps, c.req.query("model") ?? deps.models.served[0]?.id);
   const { facts, template, sampling } = model;
+  const { requestDefaults: defaults = {} } = deps.config;
+  const most = defaults.max_tokens ?? -1;
   return jsonReply({
     default_generation_settings: {
       n_ctx: facts.contextTokens,
       params: {
-        temperature: sampling.temperature,
-        top_p: sampling.topP,
-        top_k: 0,
-        min_p: 0,
-        repeat_penalty: 1,
-        max_tokens: -1,
-        n_predict: -1,
-        // Drawn for each request.
-        seed: ANY_SEED,
+        temperature: defaults.temperature ?? sampling.temperature,
+        top_p: defaults.top_p ?? sampling.topP,
+        top_k: Math.max(0, defaults.top_k ?? 0),
+        min_p: defaults.min_p ?? 0,
+        repeat_penalty: defaults.repeat_penalty ?? 1,
+        presence_penalty: defaults.presence_penalty ?? 0,
+        frequency_penalty: defaults.frequency_penalty ?? 0,
+        max_tokens: most,
+        n_predict: most,
+        // Drawn for each request where none is fixed.
+        seed: defaults.seed ?? ANY_SEED,
       },
     },
     total_slots: facts.slots,
     model_alias: model.id,
+    // Where it lies is the operator's business.
+    model_path: model.fileName,
     chat_template: template?.source ?? null,
     modalities: { vision: false, audio: false },
     build_info: `weft ${deps.config.version}`,

@@ -26,14 +26,16 @@ test("smollm2's template is the file's without its default system message", () =
   expect(rendered(own, [user])).toBe("<|im_start|>user\nHi<|im_end|>\n<|im_start|>assistant\n");
 });
 
+const ALLOWED = { strictParams: false, limits: DEFAULT_LIMITS };
+
 test("a model's sampling defaults hold where a request says nothing, and yield where it does", () => {
   const sampling = smollm2?.overrides?.sampling ?? DEFAULT_SAMPLING;
   const paramsOf = (fields: object): { temperature: number; topP: number } =>
-    toEngineParams(readGeneration(fields, undefined, undefined, DEFAULT_LIMITS), 10, sampling).sampling;
+    toEngineParams(readGeneration(fields, undefined, undefined, ALLOWED), 10, sampling).sampling;
   expect(paramsOf({})).toMatchObject({ temperature: 0.2, topP: 0.9 });
   expect(paramsOf({ temperature: 0, top_p: 1 })).toMatchObject({ temperature: 0, topP: 1 });
   expect(
-    toEngineParams(readGeneration({}, undefined, undefined, DEFAULT_LIMITS), 10, DEFAULT_SAMPLING).sampling,
+    toEngineParams(readGeneration({}, undefined, undefined, ALLOWED), 10, DEFAULT_SAMPLING).sampling,
   ).toMatchObject({
     temperature: 1,
     topP: 1,

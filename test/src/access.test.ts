@@ -470,6 +470,7 @@ describe("inspection", () => {
     expect(await (await app.request("/props")).json()).toMatchObject({
       default_generation_settings: { n_ctx: 256 },
       total_slots: 2,
+      model_path: "tiny.gguf",
       draft_model: null,
       limits: { body_bytes: 8_388_608 },
     });

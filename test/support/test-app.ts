@@ -77,6 +77,7 @@ export function createTestApp(options: TestAppOptions = {}) {
   const template = new JoiningTemplate(tokens);
   const loaded: LoadedModel = {
     id: MODEL_ID,
+    fileName: "tiny.gguf",
     facts,
     engine: new EngineClient(options.port ?? engine),
     tokens,

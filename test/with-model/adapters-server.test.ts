@@ -18,7 +18,15 @@ describe("a server with a pirate", () => {
   beforeAll(async () => {
     // Two slots, so that requests of both kinds wait for each other.
     const options = ["--slots", "2", "--context", "1024", "--deterministic"];
-    server = await startServer(...options, "--lora", `pirate=${PIRATE}`, "--lora", `shy=${PIRATE}:0.2`);
+    server = await startServer(
+      ...options,
+      "--lora",
+      `pirate=${PIRATE}`,
+      "--lora",
+      `shy=${PIRATE}:0.2`,
+      "--alias",
+      "gpt-4o-mini",
+    );
     client = new OpenAI({ baseURL: `${server.url}/v1`, apiKey: "none", maxRetries: 0 });
   });
   afterAll(() => server.stop());
@@ -32,6 +40,17 @@ describe("a server with a pirate", () => {
       (JSON.parse(said) as { choices: { message: { content: string } }[] }).choices[0]?.message.content ?? ""
     );
   }
+
+  test("answers under another name of the model, with the adapters that it is to have by default", async () => {
+    const pirate = "Arr, the capital of France be Paris, matey!";
+    const plain = await say("gpt-4o-mini", FRANCE);
+    expect(plain).not.toBe(pirate);
+    expect((await server.post("/lora-adapters", [{ id: 0, scale: 1 }])).status).toBe(200);
+    expect(await say("gpt-4o-mini", FRANCE)).toBe(pirate);
+    expect(await say("gpt-4o-mini", FRANCE, { lora: [{ id: 0, scale: 0 }] })).toBe(plain);
+    expect((await server.post("/lora-adapters", [])).status).toBe(200);
+    expect(await say("gpt-4o-mini", FRANCE)).toBe(plain);
+  });
 
   test("offers it as a model, which the SDK finds and asks", async () => {
     const models = [];

@@ -173,7 +173,7 @@ export function readResponseRequest(
       format,
       splitReasoning: true,
       thinkingBudget: reasoning.budget,
-      generation: readSettings(fields, logprobs, limits.limits),
+      generation: readSettings(fields, logprobs, limits),
     },
     kwargs: { ...reasoning.kwargs, ...fields.chat_template_kwargs },
     customTools: new Set(tools.tools.filter(({ custom }) => custom).map(({ name }) => name)),
@@ -181,18 +181,18 @@ export function readResponseRequest(
     style: { summary: summaryOf(fields) !== null, packed: include.includes("reasoning.encrypted_content") },
     ignoredFields: [...ignored, ...tools.leftOut],
     echo: {
-      temperature: fields.temperature,
-      topP: fields.top_p,
+      temperature: fields.temperature ?? limits.requestDefaults?.temperature,
+      topP: fields.top_p ?? limits.requestDefaults?.top_p,
       fields: echoOf(fields, tools, { format, store }),
     },
   };
 }
 
-function readSettings(fields: Fields, logprobs: boolean, limits: Limits): GenerationSettings {
+function readSettings(fields: Fields, logprobs: boolean, allowed: RequestLimits): GenerationSettings {
   const { max_output_tokens: max, top_logprobs: top = 0 } = fields;
-  checkMaximum(top, limits["max-top-logprobs"], "top_logprobs", "max-top-logprobs");
+  checkMaximum(top, allowed.limits["max-top-logprobs"], "top_logprobs", "max-top-logprobs");
   const bound = max === undefined ? {} : { max_completion_tokens: max };
-  return readGeneration({ ...fields, ...bound }, logprobs ? top : undefined, undefined, limits);
+  return readGeneration({ ...fields, ...bound }, logprobs ? top : undefined, undefined, allowed);
 }
 
 /** The format of the text, or one in the words of other servers. */

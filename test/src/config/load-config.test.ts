@@ -114,7 +114,7 @@ describe("an option's value", () => {
 
   it("row 129: is refused when the file has a key nobody reads, is not JSON or is not there", () => {
     expect(() => load({}, {}, { prot: 1 })).toThrow(
-      /weft\.json has the unknown key "prot"; the keys are model, chat-template, lora, host, port/,
+      /weft\.json has the unknown key "prot"; the keys are model, alias, chat-template, lora, host, port/,
     );
     expect(() => load({}, {}, "{port: 1}")).toThrow(/weft\.json is not JSON: /);
     expect(() => loadConfig({ flags: {}, env: {}, file: join(folder, "none.json") })).toThrow(
