@@ -55,6 +55,7 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["POST", "/deployments/:deployment{.+}/chat/completions", chatCompletions],
   ["POST", "/deployments/:deployment{.+}/completions", completions],
   ["POST", "/deployments/:deployment{.+}/embeddings", embeddings],
+  ["POST", "/deployments/:deployment{.+}/responses", createResponse],
   ["POST", "/rerank", rerank],
   ["GET", "/models", listModels],
   ["GET", "/models/:id{.+}", getModel],

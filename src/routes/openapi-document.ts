@@ -83,6 +83,11 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     summary: "The same as /embeddings; the deployment is the model, as with Azure.",
     body: "EmbeddingRequest",
   },
+  "POST /deployments/{deployment}/responses": {
+    summary: "The same as /responses; the deployment is the model.",
+    body: "ResponseRequest",
+    streams: true,
+  },
   "POST /rerank": { summary: "Orders documents by their relevance to a query.", body: "RerankRequest" },
   "GET /models": { summary: "Lists the models." },
   "GET /models/{id}": { summary: "Tells about one model." },

@@ -4,7 +4,6 @@ import type { AppDeps } from "../deps.ts";
 import { Backlog } from "../backlog.ts";
 import { clientClosed } from "../generate.ts";
 import type { Generation } from "../generate.ts";
-import { readJsonObject } from "../http/body.ts";
 import { jsonReply } from "../http/reply.ts";
 import { ApiError } from "../openai/api-error.ts";
 import { assertSomething, readInput } from "../openai/responses/input.ts";
@@ -26,6 +25,7 @@ import type { Scheduling } from "../scheduling.ts";
 import { ignoredHeader } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { assertOpen, findGenerator } from "./find-model.ts";
+import { readRequestBody } from "./request-body.ts";
 import { noteEnd, streamResponse } from "./response-stream.ts";
 import { countedTokens } from "./tokenize.ts";
 
@@ -108,7 +108,7 @@ async function readRequest(
 ): Promise<{ readonly request: ResponseRequest; readonly model: LoadedModel }> {
   const notes = c.get("notes");
   notes.endpoint = "responses";
-  const request = readResponseRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
+  const request = readResponseRequest(await readRequestBody(c, deps), deps.config);
   assertOpen(deps);
   const { served } = deps.models;
   const name = request.model ?? (served.length === 1 ? served[0]?.id : undefined);

@@ -73,3 +73,12 @@ describe.each(majors)("AzureOpenAI of $name", ({ AzureOpenAI }) => {
     await app.close();
   });
 });
+
+test("a response is made at a deployment too, where the AI SDK asks for it", async () => {
+  const answer = await server.post(`/openai/deployments/${MODEL}/responses?api-version=v1`, {
+    model: "gpt-4o",
+    input: "Hello",
+    max_output_tokens: 16,
+  });
+  expect(await answer.json()).toMatchObject({ object: "response", model: MODEL });
+});
