@@ -14,7 +14,7 @@ import { completions } from "./routes/completions.ts";
 import { embeddings } from "./routes/embeddings.ts";
 import type { AppContext, AppEnv } from "./routes/env.ts";
 import { health, live, ready, version } from "./routes/health.ts";
-import { metrics, props, slots } from "./routes/inspect.ts";
+import { metrics, props, slotAction, slots } from "./routes/inspect.ts";
 import { listAdapters, setDefaultAdapters } from "./routes/lora-adapters.ts";
 import { getModel, listModels } from "./routes/models.ts";
 import { countMessageTokens, createMessage } from "./routes/messages.ts";
@@ -70,6 +70,7 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["PATCH", "/requests/:id", changeRequest],
   ["DELETE", "/requests/:id", cancelRequest],
   ["GET", "/slots", slots],
+  ["POST", "/slots/:id", slotAction],
   ["GET", "/props", props],
   ["GET", "/metrics", metrics],
   ["GET", "/debug/timeline", debugTimeline],

@@ -34,6 +34,12 @@ export class TokenTable {
     return new TextDecoder().decode(this.bytes(token));
   }
 
+  /** All of it, control tokens included, with U+FFFD where it ends within a character. */
+  text(tokens: readonly TokenId[]): string {
+    const bytes = Buffer.concat(tokens.map((token) => this.bytes(token)));
+    return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+  }
+
   /** Whether it is a control token, which has a name but no text of its own. */
   isControl(token: TokenId): boolean {
     return ((this.#attributes[token] ?? 0) & CONTROL) !== 0;

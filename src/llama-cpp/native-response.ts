@@ -78,7 +78,7 @@ function endJson(index: number, finish: FinishEvent, answer: NativeAnswer): obje
   return {
     model: model.id,
     generation_settings: settingsJson(generation, model),
-    prompt: textOfTokens(promptTokens[Math.floor(index / request.completion.choices)] ?? [], model),
+    prompt: model.tokens.text(promptTokens[Math.floor(index / request.completion.choices)] ?? []),
     truncated: reason === "length" && used >= model.facts.contextTokens,
     stop_type: reason === "length" ? "limit" : word === undefined ? "eos" : "word",
     stopping_word: word ?? "",
@@ -152,9 +152,4 @@ function valueAt(value: unknown, key: string): unknown {
 
 function textOf(event: GenerationEvent): string {
   return event.kind === "content" ? event.text : "";
-}
-
-function textOfTokens(tokens: readonly TokenId[], { tokens: table }: LoadedModel): string {
-  const bytes = Buffer.concat(tokens.map((token) => table.bytes(token)));
-  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
 }

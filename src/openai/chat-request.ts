@@ -43,6 +43,7 @@ const schema = z.object({
   add_generation_prompt: z.boolean().optional(),
   continue_final_message: z.boolean().optional(),
   prediction: predictionSchema.optional(),
+  verbose: z.boolean().optional(),
 });
 
 type ChatFields = z.infer<typeof schema>;
@@ -65,6 +66,8 @@ export interface ChatRequest {
   readonly promptLogprobs: number | undefined;
   /** Whether log probabilities name tokens by their ids. */
   readonly tokensAsIds: boolean;
+  /** Whether the answer tells what the model was given and what it wrote, as they were. */
+  readonly verbose: boolean;
   /** Whether thinking that is told apart is delivered. */
   readonly showReasoning: boolean;
   readonly ignoredFields: readonly string[];
@@ -102,6 +105,7 @@ export function readChatRequest(
     callStyle: style,
     promptLogprobs: readPromptLogprobs(fields, limits),
     tokensAsIds: fields.return_tokens_as_token_ids ?? false,
+    verbose: fields.verbose ?? false,
     showReasoning: reasoning.show,
     ignoredFields: ignored,
   };

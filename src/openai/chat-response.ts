@@ -23,6 +23,8 @@ export interface ChatAnswer {
   /** Whether those of the prompt are asked for. */
   readonly promptLogprobs: boolean;
   readonly promptTokens: readonly number[];
+  /** Whether llama.cpp's `__verbose` is asked for. */
+  readonly verbose: boolean;
 }
 
 /** What the stream of one choice remembers from one event to the next. */
@@ -31,6 +33,8 @@ interface ChoiceStream {
   started: boolean;
   /** Tokens of events that showed nothing. */
   hidden: readonly number[];
+  /** All tokens, where they are told in the end. */
+  readonly written: number[];
 }
 
 /**
@@ -44,9 +48,10 @@ export function chatEventWriter(answer: ChatAnswer): EventWriter {
     if (given.event.kind === "prefill") return deltaFrame(given, {}, answer);
     let stream = streams.get(index);
     if (stream === undefined) {
-      stream = { calls: new CallDeltas(answer.calls), started: false, hidden: [] };
+      stream = { calls: new CallDeltas(answer.calls), started: false, hidden: [], written: [] };
       streams.set(index, stream);
     }
+    if (answer.verbose) stream.written.push(...given.event.tokenIds);
     return choiceFrames(withTokens(given, stream.hidden), stream, answer);
   };
 }
@@ -66,7 +71,8 @@ function choiceFrames(choice: ChoiceEvent, stream: ChoiceStream, answer: ChatAns
     const lists = i === 0 && event.kind !== "finish";
     frames.push(deltaFrame(lists ? choice : { ...choice, event: { ...event, tokenIds: [] } }, delta, answer));
   }
-  if (event.kind === "finish") frames.push(finishFrame(choice, event, answer));
+  if (event.kind === "finish")
+    frames.push(finishFrame(choice, { ...answer, finish: event, written: stream.written }));
   if (choice.last && answer.delivery.includeUsage) frames.push(usageFrame(choice, answer));
   return frames.join("");
 }
@@ -90,6 +96,9 @@ export function chatBody(finished: FinishedAnswer, answer: ChatAnswer): object {
     service_tier: "default",
     system_fingerprint: `fp_${fingerprint}`,
     timings: timingsJson(usage, timings),
+    ...(answer.verbose
+      ? verboseJson(choices[0]?.events.flatMap(({ tokenIds }) => tokenIds) ?? [], answer)
+      : {}),
     ...(answer.delivery.tokenIds ? { prompt_token_ids: promptTokens } : {}),
     ...(answer.promptLogprobs
       ? { prompt_logprobs: promptLogprobsJson(promptLogprobs[0], promptTokens, naming.table) }
@@ -157,7 +166,8 @@ function deltaFrame(choice: ChoiceEvent, delta: object, answer: ChatAnswer): str
   });
 }
 
-function finishFrame(choice: ChoiceEvent, event: FinishEvent, answer: ChatAnswer): string {
+function finishFrame(choice: ChoiceEvent, answer: FinishedStream): string {
+  const { finish: event, written } = answer;
   return sseFrame({
     ...chunkHead(answer),
     choices: [
@@ -171,7 +181,28 @@ function finishFrame(choice: ChoiceEvent, event: FinishEvent, answer: ChatAnswer
       },
     ],
     ...chunkExtras(choice, answer.delivery),
+    ...(answer.verbose ? verboseJson(written, answer) : {}),
   });
+}
+
+interface FinishedStream extends ChatAnswer {
+  readonly finish: FinishEvent;
+  readonly written: readonly number[];
+}
+
+/** The texts of all tokens, markup and control tokens too. */
+function verboseJson(
+  tokens: readonly number[],
+  { promptTokens, naming: { table } }: ChatAnswer,
+): { readonly __verbose: object } {
+  const __verbose = {
+    prompt: table.text(promptTokens),
+    content: table.text(tokens),
+    tokens,
+    tokens_evaluated: promptTokens.length,
+    tokens_predicted: tokens.length,
+  };
+  return { __verbose };
 }
 
 function usageFrame({ usage, event }: ChoiceEvent, answer: ChatAnswer): string {

@@ -53,7 +53,5 @@ export function fillInParts(
 
 /** What `echo` gives back. */
 export function echoedText(prompt: TextInput, model: LoadedModel): string {
-  if (prompt.kind === "text") return prompt.text;
-  const bytes = Buffer.concat(prompt.tokens.map((token) => model.tokens.bytes(token)));
-  return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
+  return prompt.kind === "text" ? prompt.text : model.tokens.text(prompt.tokens);
 }

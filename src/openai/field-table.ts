@@ -61,6 +61,7 @@ const NOTES: Readonly<Record<string, string>> = {
   structured_outputs: FORMATS,
   suffix: "with models that have tokens for filling in the middle",
   temperature: ORDER,
+  verbose: "llama.cpp's `__verbose`, with the prompt and the answer as the model read and wrote them",
   thinking_budget_tokens: BUDGET,
   thinking_token_budget: BUDGET,
   tool_choice: CALLS,

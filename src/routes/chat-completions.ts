@@ -25,6 +25,7 @@ export async function chatCompletions(c: AppContext, deps: AppDeps): Promise<Res
     naming: { table: model.tokens, asIds: request.tokensAsIds },
     promptLogprobs: request.promptLogprobs !== undefined,
     promptTokens: choices.promptTokens[0] ?? [],
+    verbose: request.verbose,
   };
   return sendAnswer(c, deps, choices, {
     stream: request.delivery.stream,

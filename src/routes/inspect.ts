@@ -29,6 +29,17 @@ export async function slots(c: AppContext, deps: AppDeps): Promise<Response> {
   );
 }
 
+/** llama.cpp's ways to write a slot to a file, to read it back and to empty it: slots are the scheduler's to give. */
+export function slotAction(): never {
+  throw new ApiError(
+    "unsupported_parameter",
+    "Slots are not saved, restored or erased by request: which slot a request gets is decided here. Computed prompts " +
+      "are kept and read back without being asked for (--spill-size); cache_prompt and cache_salt keep a request from " +
+      "reusing them.",
+    "action",
+  );
+}
+
 export function props(c: AppContext, deps: AppDeps): Response {
   const model = findModel(deps, c.req.query("model") ?? deps.models.served[0]?.id);
   const { facts, template, sampling } = model;

@@ -107,6 +107,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   "PATCH /requests/{id}": { summary: "Pauses, resumes or reprioritises a request.", body: "RequestChange" },
   "DELETE /requests/{id}": { summary: "Cancels a request." },
   "GET /slots": { summary: "What each slot does." },
+  "POST /slots/{id}": { summary: "Refused: slots are not saved, restored or erased by request." },
   "GET /props": { summary: "The settings, as llama.cpp's clients read them." },
   "GET /metrics": { summary: "Prometheus metrics.", type: "text/plain" },
   "GET /debug/timeline": { summary: "The last steps of a model's engine; ?format=trace for Perfetto." },

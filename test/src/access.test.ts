@@ -464,6 +464,17 @@ describe("inspection", () => {
     expect(JSON.stringify(await response.json())).not.toContain("owner");
   });
 
+  it("refuses by name to save, restore and erase slots", async () => {
+    const { post } = createTestApp();
+    for (const action of ["save", "restore", "erase"]) {
+      const response = await post(`/slots/0?action=${action}`, { filename: "../x" });
+      expect([response.status, await response.json()]).toMatchObject([
+        400,
+        { error: { code: "unsupported_parameter", param: "action" } },
+      ]);
+    }
+  });
+
   it("tells version, settings and limits", async () => {
     const { app } = createTestApp();
     expect(await (await app.request("/version")).json()).toEqual({ version: "0.0.0-test" });

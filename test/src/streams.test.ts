@@ -198,6 +198,25 @@ describe("a chat stream", () => {
     expect((await response.text()).slice(0, opening.length)).toBe(opening);
   });
 
+  it("tells in the end what the model read and wrote, where that is asked for", async () => {
+    const { engine, chat } = createTestApp();
+    engine.script = sayThenStop("Hello", EOS);
+    const told = {
+      __verbose: {
+        prompt: "hi",
+        content: expect.stringContaining("Hello"),
+        tokens: [...idsOf("Hello"), EOS],
+        tokens_evaluated: 2,
+        tokens_predicted: 3,
+      },
+    };
+    expect(await (await chat({ verbose: true })).json()).toMatchObject(told);
+    const text = await (await chat({ verbose: true, stream: true })).text();
+    expect(JSON.parse(text.split("\n\n").at(-3)?.slice("data: ".length) ?? "")).toMatchObject(told);
+    expect(text.match(/__verbose/g)).toHaveLength(1);
+    expect(await (await chat({ verbose: false })).json()).not.toHaveProperty("__verbose");
+  });
+
   it("tells of the first choice's prompt alone, and nothing where the answer is no stream", async () => {
     const { engine, chat } = createTestApp();
     engine.script = sayThenStop("Hel", EOS);
