@@ -104,8 +104,9 @@ function runtimeSays(source: string, text: string): boolean | undefined {
     try {
       return asking.runInContext(asked, { timeout }) === true;
     } catch (error) {
-      const isStopped =
-        error instanceof Error && "code" in error && error.code === "ERR_SCRIPT_EXECUTION_TIMEOUT";
+      // An error of the other context is none of this one's `Error`.
+      const { code } = error as { code?: unknown };
+      const isStopped = code === "ERR_SCRIPT_EXECUTION_TIMEOUT";
       if (!isStopped) throw error;
       const { user, system } = process.cpuUsage(before);
       if ((user + system) / 1000 >= MOST_CPU_MS) return undefined;
