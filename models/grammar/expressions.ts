@@ -176,9 +176,35 @@ export function oneOf(...exprs: readonly Expr[]): Expr {
   }
   // Last, because llama.cpp tries the last option first and a class settles most of the vocabulary.
   if (characters.length > 0) options.push(simplestClass(characters));
-  const [first] = options;
+  const shared = options.length < MANY ? options : withSharedBeginnings(options);
+  const [first] = shared;
   if (first === undefined) throw new GrammarError("A choice without options.");
-  return options.length === 1 ? first : { kind: "choice", options };
+  return shared.length === 1 ? first : { kind: "choice", options: shared };
+}
+
+/** Fewer options are left as they were written. */
+const MANY = 16;
+
+/**
+ * The same, the texts that options begin with in tries: as they stand, all that begin alike are alive together, and llama.cpp
+ * compares each with each other one, which takes seconds for a thousand.
+ */
+function withSharedBeginnings(options: readonly Expr[]): readonly Expr[] {
+  const root = trieNode();
+  const others: Expr[] = [];
+  let texts = 0;
+  for (const option of options) {
+    const [first, ...rest] = option.kind === "sequence" ? option.items : [option];
+    if (first?.kind !== "literal" || first.text === "") {
+      others.push(option);
+      continue;
+    }
+    texts += 1;
+    nodeAt(root, first.text).tails.push(sequence(...rest));
+  }
+  // None begins like another: what a trie leaves is like this as well.
+  if (root.children.size === texts) return options;
+  return [...optionsOf(root), ...others];
 }
 
 function singleCharacter(expr: Expr): readonly CodePointRange[] | undefined {
@@ -280,10 +306,14 @@ export function optional(item: Expr): Expr {
   return repeat(item, 0, 1);
 }
 
+/** What begins with the texts on the way to it. */
 interface TrieNode {
   readonly children: Map<string, TrieNode>;
-  ends: boolean;
+  /** What may follow at this place; the empty text where one ends. */
+  readonly tails: Expr[];
 }
+
+const trieNode = (): TrieNode => ({ children: new Map(), tails: [] });
 
 /**
  * One of the given texts. Common beginnings are shared, so that a thousand of them are as many live options as
@@ -291,36 +321,41 @@ interface TrieNode {
  * @throws GrammarError when there are none.
  */
 export function oneOfTexts(texts: Iterable<string>): Expr {
-  const root: TrieNode = { children: new Map(), ends: false };
+  const root = trieNode();
   let any = false;
   for (const text of texts) {
     any = true;
-    let node = root;
-    for (const char of text) {
-      let child = node.children.get(char);
-      if (child === undefined) node.children.set(char, (child = { children: new Map(), ends: false }));
-      node = child;
-    }
-    node.ends = true;
+    const node = nodeAt(root, text);
+    if (node.tails.length === 0) node.tails.push(empty);
   }
   if (!any) throw new GrammarError("A choice without options.");
-  return trieExpr(root);
+  return oneOf(...optionsOf(root));
+}
+
+function nodeAt(root: TrieNode, text: string): TrieNode {
+  let node = root;
+  for (const char of text) {
+    let child = node.children.get(char);
+    if (child === undefined) node.children.set(char, (child = trieNode()));
+    node = child;
+  }
+  return node;
 }
 
 /** As deep as there are branchings on one path: chains are followed, not recursed into. */
-function trieExpr(root: TrieNode): Expr {
-  const options: Expr[] = root.ends ? [empty] : [];
+function optionsOf(root: TrieNode): Expr[] {
+  const options = [...root.tails];
   for (const [char, child] of root.children) {
     let text = char;
     let node = child;
-    while (!node.ends && node.children.size === 1) {
+    while (node.tails.length === 0 && node.children.size === 1) {
       const [[nextChar, nextNode] = ["", node]] = node.children;
       text += nextChar;
       node = nextNode;
     }
-    options.push(node.children.size === 0 ? literal(text) : sequence(literal(text), trieExpr(node)));
+    options.push(sequence(literal(text), oneOf(...optionsOf(node))));
   }
-  return oneOf(...options);
+  return options;
 }
 
 /** Elements of the rules that llama.cpp makes of it. */

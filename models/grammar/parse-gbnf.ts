@@ -163,7 +163,8 @@ class GbnfParser {
       ranges.push([low, high]);
     }
     if (ranges.length === 0) throw this.#error("a class contains no character");
-    return classOf(negated ? complement(ranges) : normalize(ranges));
+    // One character is a text, of which options that begin alike can share the beginning.
+    return oneOf(classOf(negated ? complement(ranges) : normalize(ranges)));
   }
 
   #group(): Expr {

@@ -254,7 +254,7 @@ class RegexParser {
   }
 
   #class(ranges: readonly CodePointRange[]): Expr {
-    return ranges.length === 0 ? this.#fail("has a class that contains nothing") : classOf(ranges);
+    return ranges.length === 0 ? this.#fail("has a class that contains nothing") : oneOf(classOf(ranges));
   }
 
   #bracket(): Expr {

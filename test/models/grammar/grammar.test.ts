@@ -14,13 +14,20 @@ import {
   repeat,
   sequence,
 } from "../../../models/grammar/grammar.ts";
-import type { Expr } from "../../../models/grammar/grammar.ts";
+import type { Expr, Grammar } from "../../../models/grammar/grammar.ts";
 import { grammarForChoice } from "../../../models/grammar/choice.ts";
 import { GrammarMatcher } from "../../../models/grammar/matcher.ts";
+import { parseGbnf } from "../../../models/grammar/parse-gbnf.ts";
+import { compileRegex } from "../../../models/grammar/regex.ts";
 
 function printed(make: (builder: GrammarBuilder) => Expr): string {
   const builder = new GrammarBuilder();
   return printGrammar(builder.build(make(builder)));
+}
+
+function ofPattern(pattern: string): Grammar {
+  const builder = new GrammarBuilder();
+  return builder.build(compileRegex(builder, pattern));
 }
 
 describe("printGrammar", () => {
@@ -107,6 +114,42 @@ describe("combinators", () => {
     expect(printed(() => oneOfTexts(['"red"', '"real"', '"blue"']))).toBe(
       'root ::= "\\"" ("re" ("d\\"" | "al\\"") | "blue\\"")\n',
     );
+  });
+
+  test("many options share what they begin with, whatever is behind it, and mean the same", () => {
+    const numbers = Array.from({ length: 900 }, (_, i) => i);
+    const written = [
+      parseGbnf(`root ::= ${numbers.map((i) => `"w${i}"`).join(" | ")}`),
+      parseGbnf(`root ::= (${numbers.map((i) => `[w] "${i}" [ab]?`).join(" | ")})+`),
+      ofPattern(`^(${numbers.map((i) => `w${i}`).join("|")})$`),
+      ofPattern(`^(${numbers.map((i) => `w${i}[ab]?`).join("|")})+$`),
+    ];
+    for (const grammar of written) {
+      const matcher = new GrammarMatcher(grammar);
+      for (const i of [0, 9, 10, 99, 123, 899]) expect([i, matcher.accepts(`w${i}`)]).toEqual([i, true]);
+      for (const text of ["", "w", "w900", "w01", "9", "w9c"])
+        expect([text, matcher.accepts(text)]).toEqual([text, false]);
+      for (const text of ["", "w", "w1", "w14", "w149"]) {
+        expect(matcher.accepts("") || matcher.push(text)).toBe(true);
+        expect(matcher.ways).toBeLessThan(30);
+      }
+    }
+    expect(written.map((grammar) => new GrammarMatcher(grammar).accepts("w12aw3b"))).toEqual([
+      false,
+      true,
+      false,
+      true,
+    ]);
+  });
+
+  test("options that begin like others are kept, and where none do they stay as they are", () => {
+    const options = Array.from("abcdefghijklmnop", (char) => sequence(literal(`${char}x`), charClass("yz")));
+    expect(oneOf(...options)).toEqual({ kind: "choice", options });
+    const more = [...options, literal("ax"), literal("axy"), charClass("q", "r"), empty];
+    const builder = new GrammarBuilder();
+    const matcher = new GrammarMatcher(builder.build(oneOf(...more)));
+    expect(["ax", "axy", "axz", "bxy", "q", ""].filter((text) => !matcher.accepts(text))).toEqual([]);
+    expect(["bx", "a", "axq", "qq"].filter((text) => matcher.accepts(text))).toEqual([]);
   });
 
   test("what cannot be output is refused", () => {
