@@ -43,12 +43,15 @@ export const limitOptions = {
   "max-body-bytes": option(integer("bytes", 1024, 256 * MIB), 8 * MIB, "largest body; more is answered 413"),
   // Deep nesting overflows the stack of every recursive reader; no request of a real client comes near.
   "max-json-depth": option(integer("levels", 4, 256), 64, "most levels of nesting in a body"),
-  // Two million empty objects fit a body and take a second to parse, while every stream waits. Numbers cost next to nothing.
+  // Two million empty objects fit a body and take a second to parse, a hundred thousand keys a tenth of one, while every
+  // stream waits. Numbers cost next to nothing.
   "max-json-nodes": option(
     integer("count", 1000, 10_000_000),
-    250_000,
+    100_000,
     "most objects, arrays and keys of objects in a body",
   ),
+  // No request has a hundred; each is looked at a few times, and two hundred thousand held every stream for a second.
+  "max-fields": option(integer("count", 100, 100_000), 1000, "most fields of a body itself"),
   // Each message is rendered and tokenized; longer histories do not fit a context.
   "max-messages": option(
     integer("count", 1, 100_000),

@@ -66,8 +66,10 @@ function wellFormed(text: string): string {
 function checkStructure(bytes: Uint8Array, limits: Limits): void {
   const maxDepth = limits["max-json-depth"];
   const maxNodes = limits["max-json-nodes"];
+  const maxFields = limits["max-fields"];
   let depth = 0;
   let nodes = 0;
+  let fields = 0;
   let inString = false;
   for (let i = 0; i < bytes.length; i++) {
     const byte = bytes[i];
@@ -84,8 +86,14 @@ function checkStructure(bytes: Uint8Array, limits: Limits): void {
           `The JSON body is nested deeper than ${maxDepth} levels, the most this server accepts (--max-json-depth).`,
         );
     } else if (byte === 0x7d || byte === 0x5d) depth--;
-    else if (byte === COLON) nodes++;
-    else continue;
+    else if (byte === COLON) {
+      nodes++;
+      if (depth === 1 && ++fields > maxFields)
+        throw new ApiError(
+          "invalid_json",
+          `The JSON body has more than ${maxFields} fields, the most this server accepts (--max-fields).`,
+        );
+    } else continue;
     if (nodes > maxNodes)
       throw new ApiError(
         "invalid_json",

@@ -55,6 +55,15 @@ const CASES: readonly Case[] = [
     },
   },
   {
+    name: "max-fields",
+    most: 100,
+    param: null,
+    body: (fields) => ({
+      ...CHAT,
+      ...Object.fromEntries(times(fields - Object.keys(CHAT).length, (i) => [`field ${i}`, {}])),
+    }),
+  },
+  {
     name: "max-messages",
     most: 2,
     param: "messages",

@@ -222,8 +222,12 @@ test("37 bodies of eight megabytes in one string, and in more objects or keys th
       `{${Array.from({ length: 500_000 }, (_, i) => `"k${i}":1`).join()}}`,
     ])
       expect(errorOf(await server.post(CHAT, `${body},"metadata":{"a":${many}}}`), 400).message).toContain(
-        "more than 250000 objects, arrays and keys",
+        "more than 100000 objects, arrays and keys",
       );
+    const fields = Array.from({ length: 90_000 }, (_, i) => `"k${i}":1`).join();
+    expect(errorOf(await server.post(CHAT, `${body},${fields}}`), 400).message).toContain(
+      "more than 1000 fields",
+    );
   });
 });
 
