@@ -1,5 +1,5 @@
 /** Answers in llama.cpp's own dialect: one flat object for each prompt, or for each piece of its stream. */
-import type { TokenId } from "../../engine/protocol.ts";
+import type { DryParams, TokenId } from "../../engine/protocol.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import type { DeltaToken } from "../../models/text/text-pipeline.ts";
 import type { FinishedAnswer, FinishedChoice } from "../choices.ts";
@@ -50,6 +50,16 @@ export function nativeBody({ choices }: FinishedAnswer, answer: NativeAnswer): o
   const bodies = choices.map((choice) => pick(choiceJson(choice, answer), answer.request.responseFields));
   return bodies.length === 1 ? (bodies[0] ?? {}) : bodies;
 }
+
+/** As llama.cpp writes that they are off; a request for more of them is refused. */
+const SAMPLERS_WE_LACK = {
+  typical_p: 1,
+  top_n_sigma: -1,
+  dynatemp_range: 0,
+  mirostat: 0,
+  adaptive_target: -1,
+  adaptive_decay: 0,
+};
 
 /** Which slot served it is not told: it may have been several. */
 const NO_SLOT = -1;
@@ -104,10 +114,28 @@ function settingsJson(
     repeat_penalty: sampling.repeatPenalty,
     presence_penalty: sampling.presencePenalty,
     frequency_penalty: sampling.frequencyPenalty,
+    xtc_probability: sampling.xtcProbability,
+    xtc_threshold: sampling.xtcThreshold,
+    ...dryJson(sampling.dry),
+    ...SAMPLERS_WE_LACK,
     stop: settings.stops,
     ignore_eos: settings.ignoreEos,
     logit_bias: [...sampling.logitBias.map(([token, bias]) => ({ token, bias })), ...banned],
     n_probs: settings.topLogprobs ?? 0,
+  };
+}
+
+function dryJson(dry: DryParams | undefined): object {
+  return {
+    dry_multiplier: dry?.multiplier ?? 0,
+    ...(dry === undefined
+      ? {}
+      : {
+          dry_base: dry.base,
+          dry_allowed_length: dry.allowedLength,
+          dry_penalty_last_n: dry.lastTokens === 0 ? -1 : dry.lastTokens,
+          dry_sequence_breakers: dry.breakers,
+        }),
   };
 }
 

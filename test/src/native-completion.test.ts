@@ -46,6 +46,24 @@ describe("/completion", () => {
     expect(engine.submits[0]?.params.maxTokens).toBeUndefined();
   });
 
+  it("tells the samplers that it used, and that the others were off", async () => {
+    const { complete } = createNative();
+    const plain = { xtc_probability: 0, dry_multiplier: 0, mirostat: 0, typical_p: 1, adaptive_target: -1 };
+    expect(await complete({})).toMatchObject({ generation_settings: plain });
+    const asked = {
+      xtc_probability: 0.5,
+      xtc_threshold: 0.25,
+      dry_multiplier: 2,
+      dry_base: 3,
+      dry_allowed_length: 4,
+    };
+    expect(await complete({ ...asked, dry_sequence_breakers: ["\n"], dry_penalty_last_n: -1 })).toMatchObject(
+      {
+        generation_settings: { ...asked, dry_sequence_breakers: ["\n"], dry_penalty_last_n: -1 },
+      },
+    );
+  });
+
   it("generates up to n_predict, to the end for -1, and nothing for 0", async () => {
     const { complete, engine } = createNative();
     for (const n of [5, -1, 0]) await complete({ n_predict: n });
