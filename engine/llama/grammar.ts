@@ -6,6 +6,7 @@
  */
 import { EngineError } from "../errors.ts";
 import { NativeGarbage } from "./native-garbage.ts";
+import { KnownChoices, Walk } from "./known-choices.ts";
 import { NextTokens } from "./next-tokens.ts";
 import type { TokenId } from "../protocol.ts";
 import type { AddonBindings, AddonGrammarState, AddonModel } from "./addon.ts";
@@ -37,8 +38,8 @@ const MOST_QUESTIONS = 4096;
 const MOST_QUESTIONED_CHARS = 1 << 20;
 
 /**
- * Where a grammar leaves no more than so many tokens they are found out in 0.2 to 1.7 ms, where it leaves more it is
- * seen soon; the runtime takes 6 ms to go through a vocabulary of 49,000.
+ * Where a grammar leaves no more than so many tokens the runtime tells them in 0.2 to 1.7 ms, where it leaves more it is
+ * seen soon; it takes 6 ms to go through a vocabulary of 49,000.
  */
 const FEW_TOKENS = 16;
 /** Each accepted token can be followed by up to 256 bytes, and beginnings that no token is alone cannot be pruned. */
@@ -46,14 +47,25 @@ const MOST_CHOICE_QUESTIONS = 768;
 /** A question may go through as many ways to go on as the grammar has characters. */
 const MOST_CHOICE_CHARS = 10 << 20;
 
+/** What is known of all grammars together, in parts of about a hundred bytes; half of it may be their rules. */
+const MOST_KNOWN = 1 << 18;
+/** Of one grammar's rules. */
+const MOST_POSITIONS = 1 << 14;
+
 const NO_BANS: ReadonlySet<TokenId> = new Set();
+
+interface Beginning {
+  readonly state: AddonGrammarState;
+  /** Once somebody has asked. */
+  known: KnownChoices | undefined;
+}
 
 export class GrammarCache {
   readonly #host: GrammarHost;
   readonly #garbage = new NativeGarbage();
   readonly #nextTokens: NextTokens;
-  /** States at the beginning of their grammars, the least recently used first. */
-  readonly #beginnings = new Map<string, AddonGrammarState>();
+  /** Of each grammar, the least recently used first. */
+  readonly #beginnings = new Map<string, Beginning>();
   readonly #endTokens: ReadonlySet<TokenId>;
   #chars = 0;
 
@@ -94,9 +106,27 @@ export class GrammarCache {
   }
 
   /** All tokens that `allows` allows, end tokens included; undefined where there are too many. */
-  choices(state: AddonGrammarState, text: string): TokenId[] | undefined {
-    const questions = Math.min(MOST_CHOICE_QUESTIONS, Math.ceil(MOST_CHOICE_CHARS / text.length));
-    return this.#nextTokens.few((token) => this.allows(state, token), FEW_TOKENS, questions);
+  choices(state: AddonGrammarState, text: string): readonly TokenId[] | undefined {
+    return this.#nextTokens.few((token) => this.allows(state, token), FEW_TOKENS, questionsFor(text));
+  }
+
+  /**
+   * What `choices` says of the state after this output, without the state.
+   * @param walk Of the same output when it was shorter.
+   * @returns "many" where there are too many; undefined where it is not known.
+   */
+  knownChoices(
+    text: string,
+    output: readonly TokenId[],
+    walk: Walk,
+  ): readonly TokenId[] | "many" | undefined {
+    const beginning = this.#beginnings.get(text);
+    if (beginning === undefined) return undefined;
+    beginning.known ??= this.#newKnown(text);
+    const before = beginning.known.size;
+    const choices = beginning.known.after(output, walk);
+    if (beginning.known.size > before) this.#boundKnown();
+    return choices;
   }
 
   /** Moves the state behind a token that it allows. */
@@ -111,28 +141,52 @@ export class GrammarCache {
     this.#garbage.add(estimatedBytes(text));
   }
 
+  #newKnown(text: string): KnownChoices {
+    let positions = 0;
+    for (const { known } of this.#beginnings.values()) positions += known?.positions ?? 0;
+    const limits = {
+      tokens: FEW_TOKENS,
+      questions: questionsFor(text),
+      positions: Math.min(MOST_POSITIONS, MOST_KNOWN / 2 - positions),
+    };
+    return new KnownChoices(text, limits, this.#host.vocabulary, this.#nextTokens);
+  }
+
+  /** Where most is known it is forgotten: it is that grammar which goes on to where nobody has been. */
+  #boundKnown(): void {
+    const all: KnownChoices[] = [];
+    let size = 0;
+    for (const { known } of this.#beginnings.values()) {
+      if (known === undefined) continue;
+      all.push(known);
+      size += known.size;
+    }
+    if (size > MOST_KNOWN) all.reduce((most, known) => (known.places > most.places ? known : most)).forget();
+  }
+
   #checkFirst(text: string, beginning: AddonGrammarState, banned: ReadonlySet<TokenId>): void {
     const most = Math.min(MOST_QUESTIONS, Math.ceil(MOST_QUESTIONED_CHARS / text.length));
     if (!this.#nextTokens.some((token) => this.allows(beginning, token), banned, most)) throw nothingLeft();
   }
 
   #beginningOf(text: string): AddonGrammarState {
-    const known = this.#beginnings.get(text);
-    const beginning = known ?? this.#parse(text);
-    if (known === undefined) {
-      this.#checkFirst(text, beginning, NO_BANS);
+    let beginning = this.#beginnings.get(text);
+    if (beginning === undefined) {
+      beginning = { state: this.#parse(text), known: undefined };
+      this.#checkFirst(text, beginning.state, NO_BANS);
       this.#chars += text.length;
     }
     this.#beginnings.delete(text);
     this.#beginnings.set(text, beginning);
-    for (const oldest of this.#beginnings.keys()) {
+    for (const [oldest, { known }] of this.#beginnings) {
       const fits = this.#beginnings.size <= MOST_CACHED && this.#chars <= MOST_CACHED_CHARS;
       if (fits || oldest === text) break;
       this.#beginnings.delete(oldest);
+      known?.close();
       this.#chars -= oldest.length;
       this.discard(oldest);
     }
-    return beginning;
+    return beginning.state;
   }
 
   #parse(text: string): AddonGrammarState {
@@ -158,6 +212,8 @@ export class GrammarGuide {
   #state: AddonGrammarState | undefined;
   /** Tokens of the output that the state has taken; undefined while it is not known. */
   #taken: number | undefined;
+  /** Behind what the state has taken, or shorter. */
+  #walk = new Walk();
 
   /**
    * @param banned What the first draw may not bring.
@@ -194,8 +250,18 @@ export class GrammarGuide {
     return this.#state !== undefined && this.#cache.allows(this.#state, token);
   }
 
-  /** All tokens that may follow; undefined where there are too many. */
-  choices(): TokenId[] | undefined {
+  /** The only token that may follow the output of the state; undefined where there are several, or it is not known. */
+  only(output: readonly TokenId[]): TokenId | undefined {
+    const known = this.#cache.knownChoices(this.#text, output, this.#walk);
+    const [token] = known === "many" ? [] : (known ?? []);
+    // What the runtime would not take ends in an error: the state has the last word.
+    return known?.length === 1 && token !== undefined && this.allows(token) ? token : undefined;
+  }
+
+  /** All tokens that may follow the output of the state; undefined where there are too many. */
+  choices(output: readonly TokenId[]): readonly TokenId[] | undefined {
+    const known = this.#cache.knownChoices(this.#text, output, this.#walk);
+    if (known !== undefined) return known === "many" ? undefined : known;
     return this.#state && this.#cache.choices(this.#state, this.#text);
   }
 
@@ -210,8 +276,13 @@ export class GrammarGuide {
     if (this.#state === undefined) return;
     this.#state = undefined;
     this.#taken = undefined;
+    this.#walk = new Walk();
     this.#cache.discard(this.#text);
   }
+}
+
+function questionsFor(text: string): number {
+  return Math.min(MOST_CHOICE_QUESTIONS, Math.ceil(MOST_CHOICE_CHARS / text.length));
 }
 
 export function nothingLeft(): EngineError {

@@ -108,9 +108,7 @@ export class LlamaSampler implements Sampler {
     // Made before the draw, not behind it: until then the device computes.
     this.#guide?.stateAfter(output);
     const draw = { logits, position, output, bias: this.#biasAt(output) };
-    this.#configure(draw);
-    const drawn = await this.#draw(draw);
-    const token = this.#guide === undefined ? drawn : await this.#hold(this.#guide, drawn, draw);
+    const token = this.#prescribed(draw) ?? (await this.#drawAllowed(draw));
     return { token, logprobs: await this.#observer?.read(logits, token) };
   }
 
@@ -136,6 +134,20 @@ export class LlamaSampler implements Sampler {
     this.#drawnPosition = position;
   }
 
+  /** What the grammar leaves no choice about, and nothing needs to be drawn for; it is what the draws would bring. */
+  #prescribed({ output, bias }: Draw): TokenId | undefined {
+    const token = this.#guide?.only(output);
+    if (token === undefined || bias.banned.has(token)) return undefined;
+    this.#guide?.take(token);
+    return token;
+  }
+
+  async #drawAllowed(draw: Draw): Promise<TokenId> {
+    this.#configure(draw);
+    const drawn = await this.#draw(draw);
+    return this.#guide === undefined ? drawn : this.#hold(this.#guide, drawn, draw);
+  }
+
   /**
    * The drawn token if the grammar allows it, else another draw from what it allows.
    *
@@ -149,7 +161,7 @@ export class LlamaSampler implements Sampler {
       return drawn;
     }
     // A repeat penalty divides what has been lifted.
-    const choices = this.#params.sampling.repeatPenalty === 1 ? guide.choices() : undefined;
+    const choices = this.#params.sampling.repeatPenalty === 1 ? guide.choices(draw.output) : undefined;
     if (choices === undefined) return this.#drawAgain(guide, drawn, draw);
     const { banned, values } = draw.bias;
     const free = new Set(choices.filter((token) => !banned.has(token)));
@@ -157,7 +169,7 @@ export class LlamaSampler implements Sampler {
     this.#configure(draw, lifted(values, free));
     const token = await this.#draw(draw);
     // Where a penalty has raised another token as much.
-    if (!free.has(token)) return this.#drawWithState(guide, draw);
+    if (!free.has(token) || !guide.allows(token)) return this.#drawWithState(guide, draw);
     guide.take(token);
     return token;
   }

@@ -2,20 +2,7 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { NextTokens } from "../../../engine/llama/next-tokens.ts";
-import type { Vocabulary } from "../../../engine/llama/vocabulary.ts";
-
-function vocabularyOf(texts: readonly string[], endTokens: readonly number[]): Vocabulary {
-  const pieces = texts.map((text) => Buffer.from(text));
-  const tokenOffsets = new Uint32Array(pieces.length + 1);
-  pieces.forEach((piece, token) => (tokenOffsets[token + 1] = (tokenOffsets[token] ?? 0) + piece.length));
-  return {
-    vocabSize: texts.length,
-    tokenBytes: Buffer.concat(pieces),
-    tokenOffsets,
-    tokenAttributes: new Uint16Array(texts.length),
-    endTokens,
-  };
-}
+import { vocabularyOf } from "../../support/text-vocabulary.ts";
 
 const letters = fc.string({ unit: fc.constantFrom("a", "b", "c"), maxLength: 4 });
 
