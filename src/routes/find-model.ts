@@ -28,9 +28,8 @@ export function findGenerator(
   lora: RequestedAdapters | undefined,
 ): LoadedModel {
   const model = findModel(deps, name);
-  if (lora !== undefined && lora.length > 0) return applyRequested(model, lora);
-  // An adapter's own name says more than what is usual.
-  return model.applied.length > 0 ? model : applyRequested(model, deps.defaultAdapters.of(model.id));
+  // There are none for an adapter's own name, which says more than what is usual.
+  return applyRequested(model, lora?.length ? lora : deps.defaultAdapters.of(model.id));
 }
 
 /** @throws {ApiError} 400, 404 or 503: no name, no such model, a model that cannot answer now. */
