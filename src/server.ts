@@ -3,11 +3,13 @@ import { createServer } from "node:http";
 import type { IncomingMessage, Server, ServerResponse } from "node:http";
 import type { AddressInfo, Socket } from "node:net";
 import { setTimeout as wait } from "node:timers/promises";
-import { getRequestListener } from "@hono/node-server";
+import { getRequestListener, RequestError } from "@hono/node-server";
 import type { Limits } from "./config/limits.ts";
 import type { Lifecycle } from "./deps.ts";
 import { connectionErrorAnswer } from "./http/connection-errors.ts";
+import { errorReply } from "./http/reply.ts";
 import { StalledWrites } from "./http/stalled-writes.ts";
+import { ApiError } from "./openai/api-error.ts";
 
 /** How often the sockets are looked at for clients that send too slowly. */
 const SLOW_TICK_MS = 1000;
@@ -83,6 +85,10 @@ export class HttpServer {
     }, STALL_TICK_MS).unref();
     const listener = getRequestListener((request, env) => app.fetch(request, env), {
       overrideGlobalObjects: false,
+      errorHandler: (error) =>
+        error instanceof RequestError
+          ? errorReply(new ApiError("malformed_request", "The Host header is missing, or is no host's name."))
+          : new Response(null, { status: 500 }),
     });
     const answer = (request: IncomingMessage, response: ServerResponse): void => {
       this.#track(request.socket, response);
@@ -97,6 +103,8 @@ export class HttpServer {
         connectionsCheckingInterval: SLOW_TICK_MS,
         keepAliveTimeout: KEEP_ALIVE_TIMEOUT_MS,
         maxHeaderSize: limits["max-header-bytes"],
+        // Node's own refusal of a request without one says nothing.
+        requireHostHeader: false,
       },
       answer,
     );

@@ -329,6 +329,17 @@ test.each([
 });
 
 test.each([
+  ["no Host", "GET /health HTTP/1.1\r\nConnection: close\r\n\r\n"],
+  ["no Host as HTTP/1.0 may", "GET /health HTTP/1.0\r\n\r\n"],
+  ["an empty Host", "GET /health HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n"],
+  ["a Host of two words", "GET /health HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n"],
+])("18 %s is a 400 in words", async (_name, bytes) => {
+  const answer = await rawExchange(server.port, bytes);
+  expect(answer).toMatch(/^HTTP\/1\.1 400 /);
+  expect(answer).toContain('"message":"The Host header is missing');
+});
+
+test.each([
   ["random bytes", Buffer.from(Array.from({ length: 300 }, (_, i) => (i * 131 + 7) % 256))],
   ["a TLS hello", Buffer.from([0x16, 3, 1, 0, 5, 1, 0, 0, 1, 3, 3, 0, 0, 0, 0, 0, 0])],
   ["the preface of HTTP/2", Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")],
