@@ -91,12 +91,15 @@ export class KnownChoices {
     } catch (error) {
       if (!(error instanceof TooMuchWork)) throw error;
       this.close();
+      // The same grammar, when it is read again, would be given up at the same place.
+      walk.lost = true;
       return undefined;
     }
   }
 
   #follow(map: GrammarMap, output: readonly TokenId[], walk: Walk): Place | undefined {
     let place: Place | undefined = walk.place === undefined ? map.start() : map.current(walk.place);
+    walk.place = place;
     const end = Math.min(output.length, walk.tokens + MOST_TOKENS_AT_ONCE);
     while (walk.tokens < end && map.work > MOST_WORK / 2) {
       const token = output[walk.tokens] ?? -1;
@@ -106,9 +109,10 @@ export class KnownChoices {
         walk.lost = true;
         return undefined;
       }
+      // Together: the next step may throw.
+      walk.place = place;
       walk.tokens += 1;
     }
-    walk.place = place;
     return walk.tokens === output.length ? place : undefined;
   }
 

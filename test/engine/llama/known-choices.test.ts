@@ -70,6 +70,19 @@ test("a grammar that takes too long is given up, soon", () => {
   expect(choices.size).toBe(0);
 });
 
+test("where a grammar was given up, its output is lost for the same grammar read again", () => {
+  const text = `root ::= ${"abcdefgh".replaceAll(/./g, '"a" root "$&" | ')} "\\n"`;
+  const walk = new Walk();
+  const output = Array.from({ length: 40 }, () => 0);
+  const givenUp = known(text);
+  expect(givenUp.after(output, walk)).toBeUndefined();
+  expect(givenUp.size).toBe(0);
+  expect(walk.tokens).toBeGreaterThan(0);
+  const again = known(text, { tokens: 8 });
+  expect(again.after([], new Walk())).toEqual(tokensOf("a", "\n"));
+  expect(again.after(output.slice(0, walk.tokens), walk)).toBeUndefined();
+});
+
 test("nothing is known of a grammar that is too large, or not read", () => {
   expect(known('root ::= "a"{2,50}', { positions: 40 }).after([], new Walk())).toBeUndefined();
   expect(known("root ::= <a>").after([], new Walk())).toBeUndefined();
