@@ -24,9 +24,9 @@ interface Stack {
 interface StackSet {
   readonly stacks: readonly Stack[];
   /** By the character that leads there. */
-  readonly next: Map<number, StackSet>;
+  next: Map<number, StackSet> | undefined;
   /** By what there is of a character. */
-  readonly places: Map<number, Place>;
+  places: Map<number, Place> | undefined;
 }
 
 /** Where an output stands. */
@@ -38,7 +38,7 @@ export interface Place {
   /** Whether the output may end here. */
   readonly mayEnd: boolean;
   /** By the token that leads there; null where it leads to no place. */
-  readonly behind: Map<TokenId, Place | null>;
+  behind: Map<TokenId, Place | null> | undefined;
   readonly map: object;
   /** What whoever asks has found out. */
   choices: readonly TokenId[] | "many" | undefined;
@@ -118,10 +118,10 @@ export class GrammarMap {
    * @throws {TooMuchWork}
    */
   behind(place: Place, token: TokenId): Place | undefined {
-    let found = place.behind.get(token);
+    let found = place.behind?.get(token);
     if (found === undefined) {
       found = this.takes(place, token) ? (this.#behind(place) ?? null) : null;
-      place.behind.set(token, found);
+      (place.behind ??= new Map()).set(token, found);
       this.#size += 1;
     }
     return found ?? undefined;
@@ -141,7 +141,19 @@ export class GrammarMap {
     return this.#placeIn(this.#setOf(stacks), place.bits, place.missing);
   }
 
+  /** A place that an output still stands at keeps its stacks, for `current`, and nothing that was found around it. */
   forget(): void {
+    for (const set of this.#sets.values()) {
+      for (const place of set.places?.values() ?? []) place.behind = undefined;
+      set.places = undefined;
+      set.next = undefined;
+    }
+    const todo = [this.#lowest];
+    for (let stack = todo.pop(); stack !== undefined; stack = todo.pop()) {
+      for (const above of stack.above?.values() ?? []) todo.push(above);
+      stack.above = undefined;
+      stack.open = undefined;
+    }
     this.#sets = new Map();
     this.#size = 0;
     this.#lowest = this.#newStack(undefined, undefined);
@@ -196,7 +208,7 @@ export class GrammarMap {
 
   /** Undefined where no stack takes the character. */
   #step(set: StackSet, code: number): StackSet | undefined {
-    const known = set.next.get(code);
+    const known = set.next?.get(code);
     if (known !== undefined) return known;
     this.#spend(set.stacks.length);
     let next: Set<Stack> | undefined;
@@ -207,7 +219,7 @@ export class GrammarMap {
     }
     if (next === undefined || next.size === 0) return undefined;
     const found = this.#setOf(next);
-    set.next.set(code, found);
+    (set.next ??= new Map()).set(code, found);
     this.#size += 1;
     return found;
   }
@@ -265,7 +277,7 @@ export class GrammarMap {
     const key = sorted.map(({ id }) => id).join();
     let set = this.#sets.get(key);
     if (set === undefined) {
-      set = { stacks: sorted, next: new Map(), places: new Map() };
+      set = { stacks: sorted, next: undefined, places: undefined };
       this.#sets.set(key, set);
       this.#size += 4 + Math.ceil(sorted.length / 4);
     }
@@ -274,11 +286,11 @@ export class GrammarMap {
 
   #placeIn(set: StackSet, bits: number, missing: number): Place {
     const key = 4 * bits + missing;
-    let place = set.places.get(key);
+    let place = set.places?.get(key);
     if (place === undefined) {
       const mayEnd = set.stacks.some(({ top }) => top === undefined);
-      place = { set, bits, missing, mayEnd, behind: new Map(), map: this.#version, choices: undefined };
-      set.places.set(key, place);
+      place = { set, bits, missing, mayEnd, behind: undefined, map: this.#version, choices: undefined };
+      (set.places ??= new Map()).set(key, place);
       this.#size += 3;
     }
     return place;

@@ -72,6 +72,8 @@ export class KnownChoices {
 
   /** Frees everything: nothing is known from now on. */
   close(): void {
+    // Walks outlive it.
+    this.#map?.forget();
     this.#map = undefined;
     this.#positions = 0;
   }

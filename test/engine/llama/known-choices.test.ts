@@ -83,7 +83,38 @@ test("where a grammar was given up, its output is lost for the same grammar read
   expect(again.after(output.slice(0, walk.tokens), walk)).toBeUndefined();
 });
 
+test("an output keeps no more of what is forgotten than where it stands", () => {
+  const text = 'root ::= "(" root ")" | "a"';
+  const output = Array.from({ length: 100 }, () => TEXTS.indexOf("("));
+  for (const free of ["forget", "close"] as const) {
+    const choices = known(text);
+    const [early, late] = [new Walk(), new Walk()];
+    choices.after(output.slice(0, 2), early);
+    const alone = reachable(early.place);
+    choices.after(output, late);
+    expect(reachable(early.place)).toBeGreaterThan(alone + 300);
+    choices[free]();
+    expect(reachable(early.place)).toBeLessThan(alone);
+    const next = free === "close" ? known(text) : choices;
+    expect(next.after([...output.slice(0, 2), ...tokensOf("a")], early)).toEqual(tokensOf(")"));
+    expect(next.after([...output, ...tokensOf("a")], late)).toEqual(tokensOf(")"));
+  }
+});
+
 test("nothing is known of a grammar that is too large, or not read", () => {
   expect(known('root ::= "a"{2,50}', { positions: 40 }).after([], new Walk())).toBeUndefined();
   expect(known("root ::= <a>").after([], new Walk())).toBeUndefined();
 });
+
+/** Objects that are kept as long as this one is. */
+function reachable(root: unknown): number {
+  const seen = new Set<object>();
+  const todo = [root];
+  while (todo.length > 0) {
+    const at = todo.pop();
+    if (typeof at !== "object" || at === null || seen.has(at)) continue;
+    seen.add(at);
+    todo.push(...(at instanceof Map ? [...at.entries()].flat() : Object.values(at)));
+  }
+  return seen.size;
+}
