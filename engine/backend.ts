@@ -123,6 +123,8 @@ export interface Backend {
     readonly withAdapters: boolean;
     /** Whether a cell does that is shorter than a tile of attention, for a request that goes on behind its output. */
     readonly cells: boolean;
+    /** Whether whole cells of a prompt that follow each other do in one call. */
+    readonly joinedCells: boolean;
   };
   /** What calls cost, where that is known without measuring; undefined for a real device. */
   readonly cost: CostModel | undefined;

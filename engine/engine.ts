@@ -99,6 +99,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           batchTokens: facts.batchTokens,
           prefillChunk: facts.prefillChunk,
           exactCells: backend.exactTogether.cells,
+          joinedCells: backend.exactTogether.joinedCells,
           itlTargetMs: facts.itlTargetMs,
           minPrefillShare: options.minPrefillShare ?? MIN_PREFILL_SHARE,
           maxQueued: options.maxQueued,

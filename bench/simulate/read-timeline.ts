@@ -21,6 +21,7 @@ const timelineSchema = z.object({
     batchTokens: z.int(),
     prefillChunk: z.int(),
     exactCells: z.boolean().optional(),
+    joinedCells: z.boolean().optional(),
     itlTargetMs: time,
     minPrefillShare: z.number(),
     maxQueued: z.int(),
@@ -120,6 +121,7 @@ export async function readTimeline(path: string): Promise<Recording> {
     config: {
       ...config,
       exactCells: config.exactCells ?? true,
+      joinedCells: config.joinedCells ?? false,
       speculateAloneTokens: config.speculateAloneTokens ?? Infinity,
       plugGaps: config.plugGaps ?? true,
       slotChoice: config.slotChoice ?? "cheapest",

@@ -9,7 +9,16 @@ import { EngineError } from "../errors.ts";
 import type { AdapterFacts, AdapterSet } from "../adapters.ts";
 import { drawSeed } from "../sampling-seed.ts";
 import { FakeCheckpoint } from "./checkpoint.ts";
-import { CONTROL_NAMES, FAKE_BYTES, FAKE_DIMENSIONS, FAKE_END, FAKE_START, fakeFacts } from "./facts.ts";
+import { fakeCost } from "./cost.ts";
+import {
+  EXACT,
+  CONTROL_NAMES,
+  FAKE_BYTES,
+  FAKE_DIMENSIONS,
+  FAKE_END,
+  FAKE_START,
+  fakeFacts,
+} from "./facts.ts";
 import type {
   Backend,
   BatchEntry,
@@ -38,6 +47,8 @@ export interface FakeOptions {
   /** Throws where a checkpoint is to fail. */
   readonly onCheckpoint?: (kind: "take" | "restore") => void;
   readonly drawsInOrder?: boolean;
+  /** Whether cells of a prompt that follow each other may be computed in one call. Default: no. */
+  readonly joinedCells?: boolean;
   /** Adapters that requests may ask for. */
   readonly adapters?: readonly AdapterFacts[];
   /** How many tokens the next one depends on; a short memory makes outputs that repeat themselves. Default: all. */
@@ -64,7 +75,7 @@ export class FakeBackend implements Backend {
   readonly canRewind: boolean;
   readonly windowTokens: number | undefined;
   readonly checkpointNeeds: CheckpointNeeds | undefined;
-  readonly exactTogether = { anywhere: true, aloneTokens: Infinity, withAdapters: true, cells: true };
+  readonly exactTogether: Backend["exactTogether"];
   /** A pass costs 10 ms and 1 ms a slot, a prompt token 2 ms, a copy 5 ms, a guess a quarter of a millisecond, a file next to nothing. */
   readonly cost: CostModel;
   readonly drawsInOrder: boolean;
@@ -95,34 +106,12 @@ export class FakeBackend implements Backend {
   constructor(options: FakeOptions = {}) {
     const { slots = 4, contextTokens = 128, prefillChunk = 8, batchTokens = 32, slowness = 1 } = options;
     this.canRewind = options.canRewind ?? true;
+    this.exactTogether = { ...EXACT, joinedCells: options.joinedCells ?? false };
     this.windowTokens = options.windowTokens;
     const { checkpointNeeds = this.windowTokens === undefined ? "none" : "own-cells" } = options;
     this.checkpointNeeds = this.canRewind ? undefined : checkpointNeeds;
     this.#onCheckpoint = options.onCheckpoint;
-    this.cost = {
-      decodePassMs: Array.from({ length: slots + 1 }, (_, width) =>
-        width === 0 ? 0 : slowness * (10 + width),
-      ),
-      checkPassMs: Array.from({ length: 17 }, (_, tokens) => (slowness * tokens) / 4),
-      prefillCallMs: slowness * 10,
-      prefillTokenMs: slowness * 2,
-      copyMs: slowness * 5,
-      decodeScale: 1,
-      draftScale: 1,
-      prefillScale: 1,
-      spill: {
-        fileBytes: 0,
-        tokenBytes: 4,
-        save: { callMs: 0.01, byteMs: 1e-4, scale: 1 },
-        restore: { callMs: 0.01, byteMs: 1e-4, scale: 1 },
-      },
-      checkpoint: {
-        fileBytes: 100,
-        tokenBytes: 1,
-        save: { callMs: 0.01, byteMs: 0, scale: 1 },
-        restore: { callMs: 0.01, byteMs: 0, scale: 1 },
-      },
-    };
+    this.cost = fakeCost(slots, slowness);
     this.drawsInOrder = options.drawsInOrder ?? true;
     this.#endChance = options.endChance ?? 0;
     this.#mistakes = options.mistakes ?? 0;

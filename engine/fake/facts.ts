@@ -51,3 +51,6 @@ export function fakeFacts(sizes: FakeSizes): Omit<ModelFacts, "loadMs"> {
     ranking: true,
   };
 }
+
+/** A token's result depends on nothing but the tokens before it. */
+export const EXACT = { anywhere: true, aloneTokens: Infinity, withAdapters: true, cells: true };

@@ -9,10 +9,12 @@ import { addonBindingsOf, addonContextOf, addonModelOf } from "./addon.ts";
 import { LlamaBackend } from "./backend.ts";
 import {
   DEFAULT_CONTEXT_TOKENS,
+  defaultBatchTokens,
   defaultItlTargetMs,
   EVEN_CPU_CHUNK,
   defaultPrefillChunk,
   defaultThreads,
+  joinsCells,
 } from "./defaults.ts";
 import { LlamaEmbedder, generatesText, isEmbeddingModel } from "./embedder.ts";
 import { fingerprint } from "./fingerprint.ts";
@@ -42,8 +44,13 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
   const evenSteps = options.evenSteps === true && !gpu;
   const chunk =
     options.prefillChunk ?? (evenSteps ? EVEN_CPU_CHUNK : defaultPrefillChunk(parameters, threads, gpu));
-  const batchTokens = Math.max(options.batchTokens ?? Math.max(chunk, options.slots), options.slots);
   const flashAttention = usesFlashAttention(options, evenSteps);
+  const state = keepsState(bindings, model);
+  const window = windowOf(model);
+  const hasGpu = llama.gpu !== false;
+  const keepsAll = !state && (options.swaFull === true || window === undefined);
+  const longest = defaultBatchTokens(chunk, { gpu: hasGpu, flashAttention, canRewind: keepsAll });
+  const batchTokens = Math.max(options.batchTokens ?? longest, options.slots);
   const size = {
     slots: options.slots,
     tokens: options.contextTokens ?? 0,
@@ -58,8 +65,6 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
   const vocabulary = readVocabulary(addonModel, metadata.tokenizer.ggml.tokens.length);
   const prefillChunk = Math.min(chunk, batchTokens);
   const contextTokens = context.contextSize;
-  const state = keepsState(bindings, model);
-  const window = windowOf(model);
   const embedder = new LlamaEmbedder(model, { contextTokens, chunk: prefillChunk, threads });
   if (isEmbeddingModel(model) && embedder.facts !== undefined) await embedder.open();
   const memory = addonContext.getMemoryBreakdown();
@@ -111,7 +116,10 @@ export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
     canRewind,
     windowTokens: state ? undefined : window,
     checkpointNeeds: canRewind ? undefined : checkpointNeedsOf(bindings, model),
-    exactTogether: exactTogether(gpu, flashAttention, metadata.general.file_type),
+    exactTogether: {
+      ...exactTogether(gpu, flashAttention, metadata.general.file_type),
+      joinedCells: joinsCells(prefillChunk, { gpu: hasGpu, flashAttention, canRewind }),
+    },
     bindings,
     model: addonModel,
     context: addonContext,
@@ -260,7 +268,7 @@ function exactTogether(
   gpu: boolean,
   flashAttention: boolean,
   fileType: number | undefined,
-): Backend["exactTogether"] {
+): Omit<Backend["exactTogether"], "joinedCells"> {
   if (gpu) return { anywhere: true, aloneTokens: Infinity, withAdapters: true, cells: true };
   const anywhere = flashAttention && !UNQUANTIZED.has(fileType);
   return { anywhere, aloneTokens: 256, withAdapters: false, cells: flashAttention };

@@ -131,6 +131,11 @@ export function knownToken({ prompt, output }: ScheduledRequest, position: numbe
   return (position < prompt.length ? prompt[position] : output[position - prompt.length]) ?? 0;
 }
 
+/** Where cells are joined a call has room for more guesses than what checking them was measured for. */
+function mostChecked({ joinedCells, batchTokens, prefillChunk, slots }: SchedulerConfig): number {
+  return joinedCells === true ? Math.min(batchTokens, Math.max(prefillChunk, slots)) : batchTokens;
+}
+
 function mayGuess(
   { config, draft }: SchedulerState,
   decoding: readonly Running[],
@@ -160,7 +165,7 @@ function fittingLengths(
   for (const drafts of DRAFT_LENGTHS) {
     const layout = slotLayout(state, decoding, length, drafts);
     if (longest + 1 + drafts > mostCells(config, decoding, layout)) break;
-    if ((decoding.length + layout.plugs.length) * (1 + drafts) > config.batchTokens) break;
+    if ((decoding.length + layout.plugs.length) * (1 + drafts) > mostChecked(config)) break;
     fitting.push({ drafts, layout });
   }
   return fitting;

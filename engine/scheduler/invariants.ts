@@ -291,8 +291,15 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
       "logits are asked for by the decode of a last token",
     );
     if (call.kind === "prefill") {
-      const cellEnd = owner === undefined ? -1 : prefillCellEnd(position, owner, state.config);
-      expect(position + tokens.length === cellEnd, "prefill is cut where every prefill is cut");
+      expect(
+        owner !== undefined &&
+          isCutRight(state, owner, {
+            position,
+            end: position + tokens.length,
+            everyLogit: everyLogit === true,
+          }),
+        "prefill is cut where every prefill is cut, or joins whole cells of a prompt",
+      );
     } else expect(tokens.length === 1 + call.drafts, "decode feeds one token and its guesses");
   }
   const shape = call.entries.map((entry) => ({ slot: entry.slot, tokens: entry.tokens.length }));
@@ -309,4 +316,19 @@ export function checkStep(state: SchedulerState, plan: StepPlan, cellCount: (slo
   for (const { id, length } of state.slots)
     expect(cellCount(id) === length, "a slot has the cells it is said to have");
   checkPlan(state, plan);
+}
+
+function isCutRight(
+  { config }: SchedulerState,
+  owner: ScheduledRequest,
+  {
+    position,
+    end,
+    everyLogit,
+  }: { readonly position: number; readonly end: number; readonly everyLogit: boolean },
+): boolean {
+  if (end === prefillCellEnd(position, owner, config)) return true;
+  const { joinedCells, prefillChunk: grid, batchTokens } = config;
+  const isWhole = position % grid === 0 && end % grid === 0 && end < owner.prompt.length;
+  return joinedCells === true && !everyLogit && isWhole && end - position <= batchTokens;
 }

@@ -14,6 +14,7 @@ import { admit, runningRequests } from "./admission.ts";
 import { isBranch, isStop } from "./checkpoint-plan.ts";
 import { prefillCallMs } from "./cost-model.ts";
 import { decodeCall } from "./decode-call.ts";
+import { joined, longestCall } from "./joined-cells.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
 import { inPrefillOrder } from "./prefill-order.ts";
 import type { RequestId } from "../protocol.ts";
@@ -63,7 +64,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
     calls.length = 0;
     why.push(`decode rests once for the prompt of ${newcomer}`);
   }
-  calls.push(...prefill.calls);
+  calls.push(...joined(state, prefill.calls));
   return {
     ...admission,
     calls: withAdapters(calls, turn),
@@ -131,16 +132,15 @@ function planPrefill(
   why: string[],
 ): { calls: PlannedCall[]; creditMs: number } {
   if (prefilling.length === 0) return { calls: [], creditMs: 0 };
+  const all = gridCells(state, prefilling, branches);
+  // Nobody waits for a token: one call, then look again at who has come and gone.
+  if (decodeMs === undefined) return { calls: longestCall(state, all), creditMs: 0 };
   const calls: PlannedCall[] = [];
   let creditMs = savedMs;
-  let roomMs = state.config.itlTargetMs - keepingMs - (decodeMs ?? 0);
+  let roomMs = state.config.itlTargetMs - keepingMs - decodeMs;
   // Paid for like any cell, with a larger share: what a long cell takes too much is missing afterwards.
-  let replayMs = savedMs + Math.max(REPLAY_SHARE * (decodeMs ?? 0), roomMs);
-  for (const { cell, interrupted } of gridCells(state, prefilling, branches)) {
-    if (decodeMs === undefined) {
-      // Nobody waits for a token: one cell, then look again at who has come and gone.
-      return { calls: [cell], creditMs: 0 };
-    }
+  let replayMs = savedMs + Math.max(REPLAY_SHARE * decodeMs, roomMs);
+  for (const { cell, interrupted } of all) {
     if (interrupted) {
       if (cell.predictedMs > replayMs || calls.length === MOST_CELLS_PER_STEP)
         return { calls, creditMs: Math.min(replayMs, cell.predictedMs) };
@@ -172,7 +172,7 @@ function planPrefill(
   return { calls, creditMs };
 }
 
-/** The cells still to compute, each a call of its own: cut by `prefillCellEnd`, never by what fits. */
+/** The cells still to compute: cut by `prefillCellEnd`, never by what fits. */
 function* gridCells(
   state: SchedulerState,
   prefilling: readonly Running[],

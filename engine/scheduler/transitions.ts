@@ -401,6 +401,6 @@ export function truncateSlot(slot: Slot, length: number): void {
 function notePrefillShape(slot: Slot, entry: PlannedEntry, grid: number): void {
   const end = entry.position + entry.tokens.length;
   if (entry.position !== slot.gridEnd || entry.position % grid !== 0) return;
-  if (entry.tokens.length === grid) slot.gridEnd = end;
+  if (entry.tokens.length % grid === 0) slot.gridEnd = end;
   slot.tailEnd = end;
 }

@@ -35,6 +35,8 @@ export interface SchedulerConfig {
   readonly prefillChunk: number;
   /** Whether a cell of fewer tokens than a tile of attention has the bits of decoding them one by one; absent is yes. */
   readonly exactCells?: boolean;
+  /** Whether whole cells that follow each other have the same bits in one call; absent is no. */
+  readonly joinedCells?: boolean;
   /** Longest wanted time between two tokens of a stream, in ms. */
   readonly itlTargetMs: number;
   /** Device time that prefill gets at least while anything waits for it, 0-1 relative to decode time. */

@@ -70,6 +70,7 @@ const shape = fc.record({
   deterministic: fc.boolean(),
   canRewind: fc.boolean(),
   drawsInOrder: fc.boolean(),
+  joinedCells: fc.boolean(),
   // The last tokens decide, so that outputs repeat themselves and guesses come true.
   memory: fc.constantFrom(1, 2, 1000),
   draft: fc.option(fc.record({ mistakes: fc.constantFrom(0, 0.3), endChance: fc.constantFrom(0, 0.1) }), {

@@ -77,6 +77,7 @@ const settings = fc.record({
   deterministic: fc.boolean(),
   speculate: fc.boolean(),
   exactCells: fc.boolean(),
+  joinedCells: fc.boolean(),
   memory: fc.constantFrom<Partial<SchedulerConfig>>(
     {},
     { canRewind: false },

@@ -1,0 +1,66 @@
+/** Which cells of prompts are computed in one call. */
+import { expect, test } from "vitest";
+import { addRequest, runStep, schedulerState } from "../../support/scheduler.ts";
+import type { SchedulerConfig, SchedulerState } from "../../../engine/scheduler/types.ts";
+
+/** A cell of 10 costs 30 ms here, a call of n tokens 10 + 2 n. */
+const state = (config: Partial<SchedulerConfig> = {}): SchedulerState =>
+  schedulerState({ joinedCells: true, itlTargetMs: 1000, ...config });
+
+/** Tokens of each prefill call of the next step. */
+function prefills(of: SchedulerState): number[] {
+  const { calls } = runStep(of, 0);
+  return calls.filter(({ kind }) => kind === "prefill").map(({ tokens }) => tokens);
+}
+
+test("where nobody waits for a token whole cells go in one call, as many as it may have tokens", () => {
+  const idle = state({ batchTokens: 40 });
+  addRequest(idle, "long", { prompt: new Uint32Array(88).fill(1) });
+  expect([prefills(idle), prefills(idle), prefills(idle)]).toEqual([[40], [40], [7]]);
+});
+
+test("and as many as take four times what streams may wait", () => {
+  const idle = state({ itlTargetMs: 20 });
+  addRequest(idle, "long", { prompt: new Uint32Array(88).fill(1) });
+  expect(prefills(idle)).toEqual([30]);
+});
+
+test("each in a call of its own where bits would change, and where its logits are read", () => {
+  const other = state({ joinedCells: false });
+  addRequest(other, "long", { prompt: new Uint32Array(88).fill(1) });
+  expect(prefills(other)).toEqual([10]);
+  const read = state();
+  addRequest(read, "read", { prompt: new Uint32Array(88).fill(1), readsPrompt: true });
+  expect(prefills(read)).toEqual([10]);
+});
+
+test("not two prompts' cells, and beside a stream no more than fits", () => {
+  const busy = state({ itlTargetMs: 100 });
+  addRequest(busy, "stream", { prompt: new Uint32Array(2).fill(7) });
+  prefills(busy);
+  addRequest(busy, "a", { prompt: new Uint32Array(41).fill(1) });
+  addRequest(busy, "b", { prompt: new Uint32Array(41).fill(2) });
+  // 11 ms for the stream's token and 89 for cells of 30 each: two of them, and 10 ms less as they are joined.
+  expect(prefills(busy)).toEqual([20]);
+});
+
+test("what is known of the shapes in a slot is the same as after single cells", () => {
+  const shapes = [true, false].map((joinedCells) => {
+    const of = state({ joinedCells, batchTokens: 40 });
+    addRequest(of, "long", { prompt: new Uint32Array(88).fill(1) });
+    while ((of.slots[0]?.length ?? 0) < 87) runStep(of, 0);
+    return of.slots.map(({ length, gridEnd, tailEnd }) => ({ length, gridEnd, tailEnd }))[0];
+  });
+  expect(shapes).toEqual([
+    { length: 87, gridEnd: 80, tailEnd: 87 },
+    { length: 87, gridEnd: 80, tailEnd: 87 },
+  ]);
+});
+
+test("a call is expected to take less than its cells would one by one", () => {
+  const idle = state({ batchTokens: 40 });
+  addRequest(idle, "long", { prompt: new Uint32Array(88).fill(1) });
+  expect(runStep(idle, 0).calls).toMatchObject([
+    { tokens: 40, predictedMs: 30 + 3 * 24, unscaledMs: 30 + 3 * 24 },
+  ]);
+});
