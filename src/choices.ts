@@ -210,12 +210,14 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
       return;
     }
     this.#ready.push([index, event]);
-    if (index < this.#started) return;
-    this.#started++;
-    for (let held = this.#held[this.#started]; held?.length; held = this.#held[this.#started]) {
+    // How far a prompt is begins no choice.
+    if (index < this.#started || event.kind === "prefill") return;
+    for (let begun = true; begun;) {
+      this.#started++;
+      const held = this.#held[this.#started] ?? [];
       for (const later of held) this.#ready.push([this.#started, later]);
       this.#held[this.#started] = [];
-      this.#started++;
+      begun = held.some(({ kind }) => kind !== "prefill");
     }
   }
 

@@ -196,6 +196,28 @@ describe("echo with logprobs", () => {
     expect([a, b]).toHaveLength(2);
   });
 
+  it("streams the prompt's with each choice, however early the second one and the progress of the prompt come", async () => {
+    const { engine, ask } = createCompletions();
+    const answer = ask({ n: 2, echo: true, logprobs: 0, stream: true, return_progress: true });
+    await engine.until(() => engine.submits.length === 2);
+    const [one, two] = engine.submits;
+    if (one === undefined || two === undefined) throw new Error("too few were submitted");
+    for (const submit of [one, two]) engine.accept(submit);
+    const response = await answer;
+    const ending = { tokens: [HEL], logprobs: [logprob(-1)], finish: { ...STOP, reason: "length" } } as const;
+    engine.reportPrefill(one, 1, 5);
+    engine.step(two, ending, true);
+    engine.step(one, { ...ending, promptLogprobs: scores(2) }, true);
+    const chunks = [...(await response.text()).matchAll(/^data: (\{.*\})$/gm)].map(
+      ([, json]) => (JSON.parse(json ?? "") as OpenAI.Completion).choices[0],
+    );
+    expect(chunks.filter((choice) => choice?.text === "hi")).toMatchObject([
+      { index: 0, logprobs: { token_logprobs: [null, -0.5] } },
+      { index: 1, logprobs: { token_logprobs: [null, -0.5] } },
+    ]);
+    expect(chunks.map((choice) => choice?.index).join("")).toMatch(/^0+1+$/);
+  });
+
   it("streams the prompt's with the prompt and the output's with the output", async () => {
     const { engine, ask } = createCompletions();
     engine.script = {
