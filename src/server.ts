@@ -6,10 +6,9 @@ import { setTimeout as wait } from "node:timers/promises";
 import { getRequestListener, RequestError } from "@hono/node-server";
 import type { Limits } from "./config/limits.ts";
 import type { Lifecycle } from "./deps.ts";
-import { connectionErrorAnswer } from "./http/connection-errors.ts";
+import { connectionErrorAnswer, unreadableRequest } from "./http/connection-errors.ts";
 import { errorReply } from "./http/reply.ts";
 import { StalledWrites } from "./http/stalled-writes.ts";
-import { ApiError } from "./openai/api-error.ts";
 
 /** How often the sockets are looked at for clients that send too slowly. */
 const SLOW_TICK_MS = 1000;
@@ -87,7 +86,7 @@ export class HttpServer {
       overrideGlobalObjects: false,
       errorHandler: (error) =>
         error instanceof RequestError
-          ? errorReply(new ApiError("malformed_request", "The Host header is missing, or is no host's name."))
+          ? errorReply(unreadableRequest(error))
           : new Response(null, { status: 500 }),
     });
     const answer = (request: IncomingMessage, response: ServerResponse): void => {

@@ -13,6 +13,21 @@ export function connectionErrorAnswer(code: string | undefined, limits: Limits):
   );
 }
 
+/** What the adapter cannot make a request of: a host and a target that are no URL. @param error The adapter's. */
+export function unreadableRequest({ message, cause }: Error): ApiError {
+  // With a cause it is the URL parser's, which takes any path behind a host.
+  const isHost =
+    message === "Missing host header" ||
+    message === "Invalid host header" ||
+    (message === "Invalid URL" && cause !== undefined);
+  return new ApiError(
+    "malformed_request",
+    isHost
+      ? "The Host header is missing, or is no host's name."
+      : "The request target, which is what follows the method, cannot be read.",
+  );
+}
+
 /** @param code Node's and its parser's. */
 function toApiError(code: string | undefined, limits: Limits): ApiError {
   switch (code) {

@@ -36,7 +36,7 @@ async function rest(socket: Socket): Promise<string> {
 
 function errorIn(answer: string): { readonly status: string; readonly error: Record<string, unknown> } {
   const [head = "", body = ""] = answer.split("\r\n\r\n");
-  expect(head).toContain("connection: close");
+  expect(head.toLowerCase()).toContain("connection: close");
   return { status: head.split(" ")[1] ?? "", ...(JSON.parse(body) as { error: Record<string, unknown> }) };
 }
 
@@ -92,6 +92,34 @@ describe("the headers of a request", () => {
       expect([status, error["code"]]).toEqual(["400", "malformed_request"]);
     }
   });
+});
+
+describe("a request", () => {
+  it.each(["", "Host: \r\n", "Host: a b\r\n", "Host: a/b\r\n"])(
+    "whose host is %j is told so",
+    async (host) => {
+      const { open } = await listen({});
+      const socket = open();
+      socket.write(`GET / HTTP/1.1\r\n${host}connection: close\r\n\r\n`);
+      expect(errorIn(await rest(socket))).toMatchObject({
+        status: "400",
+        error: { code: "malformed_request", message: expect.stringContaining("Host header") },
+      });
+    },
+  );
+
+  it.each(["OPTIONS *", "GET /a\\b", "GET http://"])(
+    "that begins with %j is told that its target cannot be read",
+    async (begin) => {
+      const { open } = await listen({});
+      const socket = open();
+      socket.write(`${begin} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n`);
+      expect(errorIn(await rest(socket))).toMatchObject({
+        status: "400",
+        error: { code: "malformed_request", message: expect.stringContaining("request target") },
+      });
+    },
+  );
 });
 
 describe("connections", () => {
