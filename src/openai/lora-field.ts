@@ -22,9 +22,12 @@ export const loraField = z.array(
 
 export type RequestedAdapters = z.infer<typeof loraField>;
 
-/** @throws {ApiError} 400 for an adapter that is not there or listed twice, and for too large a scale. */
+/**
+ * @param requested In place of what is applied to `model`, so that an empty list turns that off; undefined leaves it.
+ * @throws {ApiError} 400 for an adapter that is not there or listed twice, and for too large a scale.
+ */
 export function applyRequested(model: LoadedModel, requested: RequestedAdapters | undefined): LoadedModel {
-  if (requested === undefined || requested.length === 0) return model;
+  if (requested === undefined) return model;
   const applied: AdapterUse[] = [];
   for (const [i, { id, name, scale }] of requested.entries()) {
     const param = `lora[${i}]`;

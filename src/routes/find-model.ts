@@ -29,7 +29,7 @@ export function findGenerator(
 ): LoadedModel {
   const model = findModel(deps, name);
   // There are none for an adapter's own name, which says more than what is usual.
-  return applyRequested(model, lora?.length ? lora : deps.defaultAdapters.of(model.id));
+  return applyRequested(model, lora ?? deps.defaultAdapters.of(model.id));
 }
 
 /** @throws {ApiError} 400, 404 or 503: no name, no such model, a model that cannot answer now. */

@@ -96,7 +96,7 @@ describe("adapters", () => {
     [{ model: MODEL_ID, lora: [{ name: "org/pirate", scale: -1 }] }, [{ adapter: 0, scale: -1 }]],
     [{ model: MODEL_ID, lora: [{ id: 0, name: "org/pirate", scale: null }] }, [{ adapter: 0, scale: 1 }]],
     [{ model: MODEL_ID, lora: [] }, undefined],
-    [{ model: "org/pirate", lora: [] }, [{ adapter: 0, scale: 1 }]],
+    [{ model: "org/pirate", lora: [] }, undefined],
     [{ model: "org/pirate", lora: null }, [{ adapter: 0, scale: 1 }]],
     [{ model: "org/pirate", lora: [{ id: 0, scale: 0 }] }, undefined],
     [{ model: "org/pirate", lora: [{ id: 1, scale: 0.25 }] }, [{ adapter: 1, scale: 0.25 }]],
@@ -207,7 +207,8 @@ describe("POST /lora-adapters", () => {
       { adapter: 1, scale: 2 },
     ];
     expect(await appliedTo(adapted, {})).toEqual(both);
-    expect(await appliedTo(adapted, { lora: [] })).toEqual(both);
+    expect(await appliedTo(adapted, { lora: null })).toEqual(both);
+    expect(await appliedTo(adapted, { lora: [] })).toBeUndefined();
     expect(await appliedTo(adapted, { lora: [{ id: 1, scale: 0.25 }] })).toEqual([
       { adapter: 1, scale: 0.25 },
     ]);
