@@ -313,10 +313,13 @@ export class Generation {
   }
 
   /** A prompt that is computed once more, by another engine or in another slot, is told of where it is new. */
-  #emitPrefill({ cachedTokens, computedTokens, ms }: PrefillReport): void {
+  #emitPrefill(report: PrefillReport): void {
+    const { computedTokens } = report;
     const before = this.#prefill;
     if (before !== undefined && computedTokens <= before.computedTokens) return;
-    this.#prefill = { cachedTokens: before?.cachedTokens ?? cachedTokens, computedTokens, ms };
+    // Another engine counts its time from 0 again.
+    const ms = Math.max(report.ms, before?.ms ?? 0);
+    this.#prefill = { cachedTokens: before?.cachedTokens ?? report.cachedTokens, computedTokens, ms };
     const { usage, timings } = this.#counts();
     this.#emit({
       kind: "prefill",

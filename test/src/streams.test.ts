@@ -186,13 +186,13 @@ describe("a chat stream", () => {
     if (submit === undefined) throw new Error("nothing was submitted");
     expect(submit.reportsPrefill).toBe(true);
     // Another engine begins the prompt anew.
-    for (const computed of [1, 0, 1]) engine.reportPrefill(submit, computed, computed * 4);
+    for (const computed of [1, 0, 1]) engine.reportPrefill(submit, computed, computed * 40);
     engine.step(submit, { tokens: idsOf("Hel"), finish: { reason: "length", stopToken: undefined } }, true);
     const progress = (processed: number, ms: number, prompt: string): string =>
       `{${HEAD},"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":null}],"timings":{"cache_n":1,${prompt},"predicted_n":0,"predicted_ms":0,"predicted_per_token_ms":0,"predicted_per_second":0},"prompt_progress":{"total":2,"cache":1,"processed":${processed},"time_ms":${ms}}}`;
     const opening = frames(
-      progress(1, 4, '"prompt_n":0,"prompt_ms":4,"prompt_per_token_ms":0,"prompt_per_second":0'),
-      progress(2, 10, '"prompt_n":1,"prompt_ms":10,"prompt_per_token_ms":10,"prompt_per_second":100'),
+      progress(1, 40, '"prompt_n":0,"prompt_ms":40,"prompt_per_token_ms":0,"prompt_per_second":0'),
+      progress(2, 40, '"prompt_n":1,"prompt_ms":40,"prompt_per_token_ms":40,"prompt_per_second":25'),
       `{${HEAD},"choices":[${ROLE}]}`,
     );
     expect((await response.text()).slice(0, opening.length)).toBe(opening);
