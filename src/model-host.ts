@@ -59,6 +59,8 @@ export interface ModelHostDeps {
 export class ModelHost implements ModelDirectory {
   readonly served: readonly HostedModel[];
   readonly #byName = new Map<string, ServedModel>();
+  /** Resolves when every model that was given up and asked for again has been tried. */
+  #loadedAnew: Promise<void> = Promise.resolve();
 
   /** The first model is the default. Nothing runs before `start`. */
   constructor(models: readonly ResolvedModel[], deps: ModelHostDeps) {
@@ -85,9 +87,9 @@ export class ModelHost implements ModelDirectory {
     for (const model of this.served) await model.start();
   }
 
-  /** Starts every engine again with the requests it has; no request fails by it. */
+  /** Starts every engine again with the requests it has; no request fails by it. Those given up load as in `start`. */
   restart(): void {
-    for (const model of this.served) model.restart();
+    for (const model of this.served) this.#loadedAnew = model.restart(this.#loadedAnew);
   }
 
   /** Ends every engine; one that does not answer in time is killed. */
@@ -217,22 +219,26 @@ class HostedModel implements ServedModel {
   /**
    * Starts the engine again with every request it has; one that is not up is being started anyway, unless its model was
    * given up. One whose files have been replaced by what cannot be loaded goes on as it is.
+   *
+   * @param turn When a model that was given up may load.
+   * @returns When the next one may. Never rejects.
    */
-  restart(): void {
-    if (this.#stopping || (this.#state !== "ready" && this.#state !== "failed")) return;
+  restart(turn: Promise<void>): Promise<void> {
+    if (this.#stopping || (this.#state !== "ready" && this.#state !== "failed")) return turn;
     try {
       this.#deps.checkFiles(this.#model);
     } catch (err) {
       this.#deps.log.error({ model: this.id, err }, "the engine is not started again: its files are broken");
-      return;
+      return turn;
     }
-    if (this.#state === "failed") return void this.#startAnew();
+    if (this.#state === "failed") return this.#startAnew(turn);
     this.#planned = true;
     this.#port?.kill();
+    return turn;
   }
 
   /** Tries a model that was given up once more, as if nothing had been before. Never rejects. */
-  async #startAnew(): Promise<void> {
+  async #startAnew(turn: Promise<void>): Promise<void> {
     const { log } = this.#deps;
     log.info({ model: this.id }, "a model that was given up is loaded again");
     this.#state = "loading";
@@ -241,6 +247,8 @@ class HostedModel implements ServedModel {
     this.#restarts += 1;
     this.#supervisor = this.#newSupervisor();
     this.#client = this.#newClient();
+    await turn;
+    if (this.#stopping) return;
     try {
       await this.start();
       log.info({ model: this.id, restarts: this.#restarts }, "engine is back");

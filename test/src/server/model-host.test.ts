@@ -261,6 +261,33 @@ describe("a model host", () => {
     await host.stop();
   });
 
+  it("loads those that were given up one after the other", async () => {
+    let open = (): void => undefined;
+    const gate = new Promise<void>((resolve) => (open = resolve));
+    const createSlow: EngineFactory = (emit) => {
+      const engine = createBrokenEngine(emit);
+      return { ...engine, receive: (command) => void gate.then(() => engine.receive(command)) };
+    };
+    const engines = [
+      ...Array.from({ length: 2 }, () => createProbeEngine),
+      ...Array.from({ length: 10 }, () => createBrokenEngine),
+      createSlow,
+      createProbeEngine,
+    ];
+    const { host, startedCount, ports } = hostOf([model("one"), model("two")], engines);
+    await host.start();
+    for (const port of ports.slice(0, 2)) port.die(CRASH);
+    const states = (): unknown[] => host.served.map(({ state }) => state);
+    await expect.poll(states).toEqual(["failed", "failed"]);
+    host.restart();
+    await new Promise((resolve) => setImmediate(resolve));
+    expect([states(), startedCount()]).toEqual([["loading", "loading"], 13]);
+    open();
+    await expect.poll(states).toEqual(["failed", "ready"]);
+    expect(startedCount()).toBe(14);
+    await host.stop();
+  });
+
   it("is more patient with an engine that somebody kills", async () => {
     const { host, waits, startedCount, ports } = hostOf([model("one")], [createProbeEngine]);
     await host.start();
