@@ -3,7 +3,7 @@ import type { SchedulerConfig } from "../scheduler/types.ts";
 
 export type { SchedulerConfig } from "../scheduler/types.ts";
 
-/** The engine's defaults, for a device of this kind. */
+/** The engine's defaults, for a device of this kind; cells are not joined, by which a device of linear costs gains nothing. */
 export function defaultConfig(kind: "cpu" | "gpu"): SchedulerConfig {
   const prefillChunk = kind === "gpu" ? 256 : 64;
   return {
