@@ -49,13 +49,8 @@ export const authenticate = ({ apiKeys, adminKeys }: AppConfig) => {
   });
 };
 
-/** Whether a management path may tell who asked for what: among several users, only admins learn it. */
-export function mayShowOwners({ apiKeys, adminKeys }: AppConfig): boolean {
-  return adminKeys.length > 0 || apiKeys.length <= 1;
-}
-
-/** Whether who is let in may change what others get: among several users, only admins may. */
-export function mayChangeForAll({ apiKeys, adminKeys }: AppConfig): boolean {
+/** Whether who is let in may see and change what is other users' too: among several, only admins may. */
+export function mayActForAll({ apiKeys, adminKeys }: AppConfig): boolean {
   return adminKeys.length > 0 || apiKeys.length <= 1;
 }
 

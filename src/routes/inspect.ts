@@ -3,7 +3,7 @@ import type { DraftFacts, SlotStats } from "../../engine/protocol.ts";
 import { limitNames } from "../config/limits.ts";
 import type { AppDeps } from "../deps.ts";
 import { jsonReply } from "../http/reply.ts";
-import { mayShowOwners } from "../middleware/authenticate.ts";
+import { mayActForAll } from "../middleware/authenticate.ts";
 import { statsWithin } from "../metrics/metrics.ts";
 import { ApiError } from "../openai/api-error.ts";
 import type { AppContext } from "./env.ts";
@@ -19,7 +19,7 @@ export async function slots(c: AppContext, deps: AppDeps): Promise<Response> {
   const model = findModel(deps, c.req.query("model") ?? deps.models.served[0]?.id);
   const stats = await statsWithin(model, SLOTS_WAIT_MS);
   if (stats === undefined) throw new ApiError("engine_restarting", "The model's engine did not answer.");
-  const hideOwner = !mayShowOwners(deps.config);
+  const hideOwner = !mayActForAll(deps.config);
   return jsonReply(
     stats.slots.map((slot) => ({
       ...slotJson(slot, model.facts.contextTokens, hideOwner),

@@ -6,7 +6,7 @@ import type { AppDeps } from "../deps.ts";
 import { readJsonArray } from "../http/body.ts";
 import { MAX_LORAS } from "../http/limits.ts";
 import { jsonReply } from "../http/reply.ts";
-import { mayChangeForAll } from "../middleware/authenticate.ts";
+import { mayActForAll } from "../middleware/authenticate.ts";
 import { ApiError } from "../openai/api-error.ts";
 import { applyRequested, loraField } from "../openai/lora-field.ts";
 import { checkLength, parseWith } from "../openai/validation.ts";
@@ -33,7 +33,7 @@ export function listAdapters(c: AppContext, deps: AppDeps): Response {
 
 /** For requests that come from now on, ask for the model by its own name, and say nothing of adapters. */
 export async function setDefaultAdapters(c: AppContext, deps: AppDeps): Promise<Response> {
-  if (!mayChangeForAll(deps.config)) {
+  if (!mayActForAll(deps.config)) {
     throw new ApiError(
       "key_not_allowed",
       "This would change the answers of every key. Where there are several, only an admin key (--admin-key) may; " +

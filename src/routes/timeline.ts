@@ -3,7 +3,7 @@ import { ADMISSION_NUMBERS, ENTRY_NUMBERS } from "../../engine/timeline.ts";
 import type { RecordedRequest, RecordedStep, Timeline } from "../../engine/timeline.ts";
 import type { AppDeps } from "../deps.ts";
 import { jsonReply } from "../http/reply.ts";
-import { mayShowOwners } from "../middleware/authenticate.ts";
+import { mayActForAll } from "../middleware/authenticate.ts";
 import { ApiError } from "../openai/api-error.ts";
 import type { AppContext } from "./env.ts";
 import { findModel } from "./find-model.ts";
@@ -25,7 +25,7 @@ export async function debugTimeline(c: AppContext, deps: AppDeps): Promise<Respo
   }
   const timeline = await within(model.engine.timeline(steps), WAIT_MS);
   if (timeline === undefined) throw new ApiError("engine_restarting", "The model's engine did not answer.");
-  const shown = mayShowOwners(deps.config) ? timeline : withoutNames(timeline);
+  const shown = mayActForAll(deps.config) ? timeline : withoutNames(timeline);
   if (format === "trace") return jsonReply({ traceEvents: traceEvents(shown), displayTimeUnit: "ms" });
   const { name, device, threads } = model.facts;
   return jsonReply({
