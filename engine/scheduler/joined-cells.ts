@@ -4,7 +4,7 @@
  * Only whole cells of the grid, and only where that changes no bit: what is computed for a request still does not depend
  * on who else is served.
  */
-import type { PlannedCall, SchedulerConfig, SchedulerState } from "./types.ts";
+import type { PlannedCall, SchedulerState } from "./types.ts";
 
 /**
  * Of the time between tokens that is wanted, what prompts take in one call where nobody waits for a token: newcomers wait
@@ -14,11 +14,6 @@ const IDLE_SHARE = 4;
 
 /** What a cell costs behind another one in the same call, of what it costs in its own (0.78 to 0.81; 135M model, 2 cores). */
 const JOINED_COST = 0.8;
-
-/** The longest that joined cells take where nobody waits for a token, in ms. */
-export function mostIdleMs({ itlTargetMs }: Pick<SchedulerConfig, "itlTargetMs">): number {
-  return IDLE_SHARE * itlTargetMs;
-}
 
 /** The first cell with as many of those behind it as may be joined to it; none if there is none. */
 export function longestCall(
@@ -33,7 +28,7 @@ export function longestCall(
     }
     if (!mayJoin(state, call, cell)) break;
     const longer = join(call, cell);
-    if (longer.predictedMs > mostIdleMs(state.config)) break;
+    if (longer.predictedMs > IDLE_SHARE * state.config.itlTargetMs) break;
     call = longer;
   }
   return call === undefined ? [] : [call];
