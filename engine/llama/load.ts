@@ -275,7 +275,8 @@ function exactTogether(
 }
 
 async function deviceName(llama: Llama, model: LlamaModel, threads: number): Promise<string> {
-  if (llama.gpu === false || model.gpuLayers === 0) return `CPU, ${threads} threads`;
+  if (llama.gpu === false || model.gpuLayers === 0)
+    return `CPU, ${threads} ${threads === 1 ? "thread" : "threads"}`;
   const names = await llama.getGpuDeviceNames();
   return `${llama.gpu}: ${names.join(", ")} (${model.gpuLayers}/${model.fileInsights.totalLayers} layers)`;
 }
