@@ -77,6 +77,7 @@ async function tune(
   const start: TuneSettings = {
     threads: facts.threads,
     slots: facts.slots,
+    "flash-attention": facts.flashAttention ? "on" : "off",
     "prefill-chunk": facts.prefillChunk,
     "batch-size": facts.batchTokens,
     "kv-type": "f16",

@@ -31,13 +31,14 @@ export interface ServerFacts {
   readonly name: string;
   readonly device: string;
   readonly threads: number;
+  readonly flashAttention: boolean;
   readonly slots: number;
   readonly prefillChunk: number;
   readonly batchTokens: number;
 }
 
 const factsSchema = z.object({
-  model: z.object({ name: z.string(), device: z.string(), threads: z.number() }),
+  model: z.object({ name: z.string(), device: z.string(), threads: z.number(), flashAttention: z.boolean() }),
   config: z.object({ slots: z.number(), prefillChunk: z.number(), batchTokens: z.number() }),
 });
 

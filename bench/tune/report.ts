@@ -3,13 +3,16 @@ import type { Objective } from "../simulate/collector.ts";
 import type { Measurement, ServerFacts } from "./measure.ts";
 import type { TuneOptions } from "./options.ts";
 import { score } from "./search.ts";
-import type { SearchResult, Trial, TuneSettings } from "./search.ts";
+import type { Knob, SearchResult, Trial, TuneSettings } from "./search.ts";
 
-export function trialLine({ settings, knob, measured, failure, taken }: Trial, objective: Objective): string {
-  const what = knob === undefined ? "as the engine chooses" : `${knob} ${shown(settings[knob])}`;
-  if (measured === undefined)
-    return `${what.padEnd(24)}failed: ${failure ?? "it did not work a second time"}`;
-  return `${what.padEnd(24)}${measurementText(measured, objective)}${taken ? "   taken" : ""}`;
+/** Of what most trials change, and a space. */
+const WIDTH = 40;
+
+export function trialLine(trial: Trial, objective: Objective): string {
+  const { measured, failure, taken } = trial;
+  const what = changes(trial).padEnd(WIDTH);
+  if (measured === undefined) return `${what}failed: ${failure ?? "it did not work a second time"}`;
+  return `${what}${measurementText(measured, objective)}${taken ? "   taken" : ""}`;
 }
 
 export function tuneReport(
@@ -56,6 +59,15 @@ function measurementText(measured: Measurement, objective: Objective): string {
   const { outputPerSecond, ttftMs, itlMs, longestGapMs } = measured;
   const within = score(measured, objective) >= 1 ? "within" : "outside";
   return `${outputPerSecond.toFixed(1).padStart(8)} tok/s   ttft ${ttftMs.toFixed(0)} ms   itl ${itlMs.toFixed(1)} ms   longest gap ${longestGapMs.toFixed(0)} ms   ${within}`;
+}
+
+/** The knob, and what had to change with it. */
+function changes({ settings, knob, against }: Trial): string {
+  if (knob === undefined) return "as the engine chooses";
+  const names = (Object.keys(settings) as Knob[]).filter(
+    (name) => name !== knob && settings[name] !== against[name],
+  );
+  return [knob, ...names].map((name) => `${name} ${shown(settings[name])}`).join(", ");
 }
 
 function shown(value: TuneSettings[keyof TuneSettings]): string {

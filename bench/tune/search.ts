@@ -11,6 +11,7 @@ import type { Measurement } from "./measure.ts";
 export interface TuneSettings {
   readonly threads: number;
   readonly slots: number;
+  readonly "flash-attention": "on" | "off";
   readonly "prefill-chunk": number;
   readonly "batch-size": number;
   readonly "kv-type": "f16" | "q8_0" | "q4_0" | "f32";
@@ -23,6 +24,8 @@ export interface Trial {
   readonly settings: TuneSettings;
   /** Undefined for the first one. */
   readonly knob: Knob | undefined;
+  /** The best so far, which they were tried against. */
+  readonly against: TuneSettings;
   /** Undefined when it could not be measured. */
   readonly measured: Measurement | undefined;
   readonly failure: string | undefined;
@@ -70,7 +73,7 @@ export async function search(
   };
   let best = start;
   let measured = await deps.measure(start);
-  note({ settings: start, knob: undefined, measured, failure: undefined, taken: true });
+  note({ settings: start, knob: undefined, against: start, measured, failure: undefined, taken: true });
   for (const [knob, around] of candidates) {
     for (const settings of around(best)) {
       if (!deps.hasTime()) return { best, measured, trials, complete: false };
@@ -82,7 +85,7 @@ export async function search(
         result = again === undefined ? undefined : worse(result, again, objective);
         taken = result !== undefined && isBetter(result, measured, objective);
       }
-      note({ settings, knob, measured: result, failure: trial.failure, taken });
+      note({ settings, knob, against: best, measured: result, failure: trial.failure, taken });
       if (taken && result !== undefined) [best, measured] = [settings, result];
     }
   }
@@ -108,6 +111,9 @@ function worse(a: Measurement, b: Measurement, objective: Objective): Measuremen
   return score(a, objective) <= score(b, objective) ? a : b;
 }
 
+/** Least tokens of a cell that are tried; without flash attention they cost no more a token than long ones. */
+const LEAST_CHUNK = 16;
+
 /** What is worth trying around the best so far, in the order in which it matters. */
 export function candidatesFor(
   cores: number,
@@ -131,13 +137,24 @@ export function candidatesFor(
       ? []
       : [others("threads", () => [cores - 1, Math.ceil(cores / 2), 1, cores].filter((n) => n >= 1))]),
     others("slots", (best) => powers(best.slots, 1, 256)),
-    others("prefill-chunk", (best) => powers(best["prefill-chunk"], 16, 2048)),
+    // Before the cells, since it says how short they may be: a CPU's cells below a tile cost less without it.
+    ["flash-attention", (best) => aroundAttention(best, gpu)],
+    others("prefill-chunk", (best) => powers(best["prefill-chunk"], LEAST_CHUNK, 2048)),
     others("batch-size", (best) =>
       powers(best["batch-size"], Math.max(best.slots, best["prefill-chunk"]), 4096),
     ),
-    others("kv-type", () => ["q8_0"]),
+    // llama.cpp has no quantized cache without flash attention.
+    ["kv-type", (best) => [{ ...best, "kv-type": "q8_0", "flash-attention": "on" }]],
     others("plugs", (best) => [!best.plugs]),
   ]);
+}
+
+/** The other kind of attention; on a CPU without tiles also with the short cells that only it makes cheap. */
+function aroundAttention(best: TuneSettings, gpu: boolean): readonly TuneSettings[] {
+  if (best["flash-attention"] === "off") return [{ ...best, "flash-attention": "on" }];
+  const without: TuneSettings = { ...best, "flash-attention": "off" };
+  if (gpu || best["prefill-chunk"] <= LEAST_CHUNK) return [without];
+  return [without, { ...without, "prefill-chunk": LEAST_CHUNK }];
 }
 
 /** A call must have room for every slot and for a cell. */

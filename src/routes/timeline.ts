@@ -27,10 +27,10 @@ export async function debugTimeline(c: AppContext, deps: AppDeps): Promise<Respo
   if (timeline === undefined) throw new ApiError("engine_restarting", "The model's engine did not answer.");
   const shown = mayActForAll(deps.config) ? timeline : withoutNames(timeline);
   if (format === "trace") return jsonReply({ traceEvents: traceEvents(shown), displayTimeUnit: "ms" });
-  const { name, device, threads } = model.facts;
+  const { name, device, threads, flashAttention } = model.facts;
   return jsonReply({
     schema: SCHEMA,
-    model: { id: model.id, name, device, threads },
+    model: { id: model.id, name, device, threads, flashAttention },
     ...shown,
     steps: shown.steps.map(stepJson),
   });

@@ -81,7 +81,7 @@ test("tells of the steps as JSON", async () => {
   const body = (await response.json()) as object;
   expect(body).toMatchObject({
     schema: "weft-timeline/1",
-    model: { id: MODEL_ID },
+    model: { id: MODEL_ID, flashAttention: false },
     originEpochMs: 1_730_000_000_000,
     config: { slots: 2 },
     requests: [{ request: 3, id: "req-a", owner: "alice", promptTokens: 20, outputTokens: 1 }],

@@ -21,6 +21,7 @@ const START: TuneSettings = {
   slots: 8,
   "prefill-chunk": 64,
   "batch-size": 64,
+  "flash-attention": "on",
   "kv-type": "f16",
   plugs: true,
 };
@@ -31,9 +32,12 @@ function measured(outputPerSecond: number, ttftMs = 100, itlMs = 20): Measuremen
 }
 
 /** Searches a machine on which `measure` says what settings are worth; a budget is in measurements. */
-function searched(measure: (settings: TuneSettings, call: number) => Measurement, budget = Infinity) {
+function searched(
+  measure: (settings: TuneSettings, call: number) => Measurement,
+  { start = START, budget = Infinity }: { readonly start?: TuneSettings; readonly budget?: number } = {},
+) {
   let calls = 0;
-  return search(START, candidatesFor(4, false), OBJECTIVE, {
+  return search(start, candidatesFor(4, false), OBJECTIVE, {
     measure: (settings) => Promise.resolve().then(() => measure(settings, ++calls)),
     hasTime: () => calls < budget,
     onTrial: () => undefined,
@@ -57,6 +61,32 @@ describe("the search", () => {
       slots + (chunk === 128 ? 10 : 0);
     const { best } = await searched((settings) => measured(rate(settings)));
     expect(best).toMatchObject({ slots: 16, "prefill-chunk": 128, "batch-size": 128 });
+  });
+
+  test("finds that attention without tiles and short cells keep an objective that neither keeps alone", async () => {
+    const itlMs = ({ "flash-attention": flash, "prefill-chunk": chunk }: TuneSettings): number =>
+      flash === "off" && chunk === 16 ? 45 : 60;
+    const { best } = await searched((settings) => measured(100, 100, itlMs(settings)));
+    expect(best).toMatchObject({ "flash-attention": "off", "prefill-chunk": 16, "kv-type": "f16" });
+  });
+
+  test("keeps flash attention where streams are slower without it, and tries it where there is none", async () => {
+    const rate = ({ "flash-attention": flash }: TuneSettings): number => (flash === "on" ? 113 : 100);
+    expect((await searched((settings) => measured(rate(settings)))).best).toEqual(START);
+    const from = { start: { ...START, "flash-attention": "off" as const } };
+    const { best } = await searched((settings) => measured(rate(settings)), from);
+    expect(best).toEqual(START);
+  });
+
+  test("tries a quantized cache with the attention that it needs", async () => {
+    const tried: TuneSettings[] = [];
+    await searched((settings) => {
+      tried.push(settings);
+      return measured(settings["flash-attention"] === "off" ? 150 : 100);
+    });
+    expect(tried.filter(({ "kv-type": kv }) => kv === "q8_0")).toEqual([
+      expect.objectContaining({ "flash-attention": "on" }),
+    ]);
   });
 
   test("puts the objective before the rate, and outside of it comes nearer", async () => {
@@ -87,10 +117,9 @@ describe("the search", () => {
   });
 
   test("stops when its time is over, with the best so far", async () => {
-    const { best, trials, complete } = await searched(
-      ({ threads }) => measured(threads === 3 ? 120 : 100),
-      3,
-    );
+    const { best, trials, complete } = await searched(({ threads }) => measured(threads === 3 ? 120 : 100), {
+      budget: 3,
+    });
     expect(best.threads).toBe(3);
     expect(trials).toHaveLength(2);
     expect(complete).toBe(false);
@@ -149,12 +178,15 @@ describe("the command", () => {
     expect(text).toContain("weft tune --clients 2 --requests 3");
     expect(text).toMatch(/as the engine chooses +[\d.]+ tok\/s/);
     expect(text).toMatch(/threads 2 +[\d.]+ tok\/s/);
-    expect(text).toMatch(/kv-type q8_0 +failed: The cache cannot be made\./);
+    expect(text).toMatch(/flash-attention on +[\d.]+ tok\/s/);
+    expect(text).toMatch(/kv-type q8_0(, flash-attention on)? +failed: The cache cannot be made\./);
     expect(text).toMatch(/1 threads, with a core left to the server, against 2: [+-]?\d+ %/);
     expect(out).toContain(`weft serve --model pocket --config ${config}`);
     expect(started[0]).toBe("--model pocket --context 44 --speculation off");
     expect(
-      started.some((flags) => flags.includes("--threads 2 --slots 4 --prefill-chunk 8 --batch-size")),
+      started.some((flags) =>
+        flags.includes("--threads 2 --slots 4 --flash-attention off --prefill-chunk 8 --batch-size"),
+      ),
     ).toBe(true);
     const { values } = loadConfig({ flags: {}, env: {}, file: config });
     expect(values).toMatchObject(JSON.parse(await readFile(config, "utf8")) as object);
