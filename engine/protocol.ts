@@ -89,6 +89,8 @@ export interface GenerationParams {
   readonly grammar: string | undefined;
   /** Number of alternatives to report with each token; 0 reports the token alone, undefined nothing. */
   readonly topLogprobs: number | undefined;
+  /** Whether they are of the chances that draws gave, behind all options, and not of the model's; absent is no. */
+  readonly logprobsOfDraws?: boolean;
   /** Whether cells of an earlier request may be reused. */
   readonly reusePrefix: boolean;
 }
@@ -383,7 +385,7 @@ export const TokenAttribute = {
   singleWord: 512,
 } as const;
 
-/** Log probabilities of the model's own distribution, before any sampling option. */
+/** Log probabilities of the model's own distribution, before any sampling option, unless a request asks for those behind. */
 export interface TokenLogprobs {
   /** Natural logarithm; finite, at least -9999. */
   readonly logprob: number;

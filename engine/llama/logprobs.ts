@@ -11,6 +11,11 @@ import type { AddonBindings, AddonContext, AddonModel, AddonSampler, LogitsFilte
 /** What "very unlikely" is reported as: JSON has no infinity. */
 const LOWEST_LOGPROB = -9999;
 
+/** As a number that JSON has, and no more than certain. */
+export function reportedLogprob(logprob: number): number {
+  return Number.isFinite(logprob) ? Math.min(0, Math.max(LOWEST_LOGPROB, logprob)) : LOWEST_LOGPROB;
+}
+
 export interface LogprobHost {
   readonly bindings: AddonBindings;
   readonly model: AddonModel;
@@ -44,10 +49,7 @@ export class LlamaLogprobReader implements LogprobReader {
     ]);
     // "Selected" is the most likely token here.
     const normalizer = (whole.logitOf.get(whole.selected) ?? 0) + Math.log(whole.totalWeight);
-    const logprobOf = (logit: number | undefined): number => {
-      const logprob = (logit ?? -Infinity) - normalizer;
-      return Number.isFinite(logprob) ? Math.min(0, Math.max(LOWEST_LOGPROB, logprob)) : LOWEST_LOGPROB;
-    };
+    const logprobOf = (logit = -Infinity): number => reportedLogprob(logit - normalizer);
     const ranked = [...(few?.logitOf ?? [])].sort((a, b) => b[1] - a[1]);
     return {
       logprob: logprobOf(whole.logitOf.get(token)),

@@ -8,6 +8,7 @@
 import { DryPenalties } from "../dry.ts";
 import { EngineError } from "../errors.ts";
 import { drawSeed, xtcHappens } from "../sampling-seed.ts";
+import { DrawnChances } from "./drawn-chances.ts";
 import { GrammarGuide, nothingLeft } from "./grammar.ts";
 import { LlamaLogprobReader } from "./logprobs.ts";
 import type { LogitsHandle, Sampled, Sampler } from "../backend.ts";
@@ -67,6 +68,8 @@ export class LlamaSampler implements Sampler {
   /** Of a native sampler that others draw with, too. */
   readonly #lease: SamplerLease | undefined;
   readonly #observer: LlamaLogprobReader | undefined;
+  /** Draws in place of the plain call where the chances are wanted that draws gave. */
+  readonly #chances: DrawnChances | undefined;
   readonly #bias: Bias;
   readonly #biasBeforeMinTokens: Bias;
   readonly #dry: DryPenalties | undefined;
@@ -88,7 +91,11 @@ export class LlamaSampler implements Sampler {
     const { banned } = this.#biasAfter([]);
     if (banned.size >= vocabSize) throw nothingLeft();
     this.#guide = grammar === undefined ? undefined : new GrammarGuide(host.grammars, grammar, banned);
-    if (params.topLogprobs !== undefined) this.#observer = new LlamaLogprobReader(host, params.topLogprobs);
+    if (params.topLogprobs !== undefined) {
+      const { logprobsOfDraws = false, topLogprobs } = params;
+      if (logprobsOfDraws) this.#chances = new DrawnChances(topLogprobs, sampling.temperature <= 0);
+      else this.#observer = new LlamaLogprobReader(host, topLogprobs);
+    }
     if (sampling.dry !== undefined)
       this.#dry = new DryPenalties(sampling.dry, [...prompt], (token) => textOf(host.vocabulary, token));
     this.#varies =
@@ -109,7 +116,7 @@ export class LlamaSampler implements Sampler {
     this.#guide?.stateAfter(output);
     const draw = { logits, position, output, bias: this.#biasAt(output) };
     const token = this.#prescribed(draw) ?? (await this.#drawAllowed(draw));
-    return { token, logprobs: await this.#observer?.read(logits, token) };
+    return { token, logprobs: this.#chances?.take(token) ?? (await this.#observer?.read(logits, token)) };
   }
 
   dispose(): void {
@@ -209,8 +216,10 @@ export class LlamaSampler implements Sampler {
   }
 
   async #drawAny(logits: LogitsHandle): Promise<TokenId> {
+    const { context } = this.#host;
     try {
-      return await this.#host.context.sampleToken(logits, this.#sampler);
+      if (this.#chances !== undefined) return await this.#chances.draw(context, logits, this.#sampler);
+      return await context.sampleToken(logits, this.#sampler);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       // Where every token is ruled out the runtime draws one of them, which its grammar then does not take.

@@ -22,6 +22,7 @@ const nativeShape = {
   n_predict: integer(-(2 ** 31)).optional(),
   n_cmpl: integer(1).optional(),
   n_probs: integer(0).optional(),
+  post_sampling_probs: z.boolean().optional(),
   return_tokens: z.boolean().optional(),
   response_fields: z.array(z.string()).optional(),
 } as const;
@@ -139,7 +140,10 @@ function withoutUndefined(fields: Body): Record<string, unknown> {
 
 function readNative(body: Body, limits: RequestLimits): Omit<NativeRequest, "prompts" | "textBiases"> {
   checkLength(body["response_fields"], MOST_LISTED, "response_fields");
-  const { n_predict, n_cmpl, n_probs, return_tokens, response_fields } = parseWith(nativeSchema, body);
+  const { n_predict, n_cmpl, n_probs, post_sampling_probs, return_tokens, response_fields } = parseWith(
+    nativeSchema,
+    body,
+  );
   const others = Object.entries(body).filter(([name]) => !Object.hasOwn(nativeShape, name));
   const read = Object.fromEntries(others.filter(([name]) => !UNREAD.has(name)));
   const unread = Object.fromEntries(others.filter(([name]) => UNREAD.has(name)));
@@ -156,7 +160,11 @@ function readNative(body: Body, limits: RequestLimits): Omit<NativeRequest, "pro
   };
   const completion = inNativeNames(() => readCompletionRequest(translated, limits));
   const ignored = unreadFields(unread, NONE, limits.strictParams);
-  const generation = most === 0 ? { ...completion.generation, maxTokens: 0 } : completion.generation;
+  const generation = {
+    ...completion.generation,
+    ...(most === 0 ? { maxTokens: 0 } : {}),
+    ...(post_sampling_probs === true ? { logprobsOfDraws: true } : {}),
+  };
   return {
     completion: { ...completion, generation, ignoredFields: [...completion.ignoredFields, ...ignored] },
     returnTokens: return_tokens ?? false,

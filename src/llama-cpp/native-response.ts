@@ -139,13 +139,30 @@ function dryJson(dry: DryParams | undefined): object {
   };
 }
 
-function probabilities(events: readonly GenerationEvent[], { model, request }: NativeAnswer): object {
+function probabilities(
+  events: readonly GenerationEvent[],
+  { model, request, generation }: NativeAnswer,
+): object {
   if (request.completion.logprobs === undefined) return {};
   const tokens = events.flatMap((event) => (event.kind === "content" ? event.tokens : []));
   if (tokens.length === 0 && events.every(({ kind }) => kind === "finish" || kind === "prefill")) return {};
   const json = chatLogprobs(tokens, { table: model.tokens, asIds: false });
   const scored = tokens.filter(({ logprobs }) => logprobs !== undefined);
-  return { completion_probabilities: scored.map((token, i) => withIds(token, json[i], model)) };
+  const scores = scored.map((token, i) => withIds(token, json[i], model));
+  return {
+    completion_probabilities: generation.logprobsOfDraws === true ? scores.map(asChances) : scores,
+  };
+}
+
+interface ScoredToken {
+  readonly logprob?: number;
+  readonly top_logprobs: readonly { readonly logprob: number }[];
+}
+
+/** As llama.cpp writes what a draw chose from: chances in place of their logarithms, without those who had none. */
+function asChances({ logprob = 0, top_logprobs, ...token }: ScoredToken): object {
+  const top = top_logprobs.map(({ logprob: ofOther, ...other }) => ({ ...other, prob: Math.exp(ofOther) }));
+  return { ...token, prob: Math.exp(logprob), top_probs: top.filter(({ prob }) => prob > 0) };
 }
 
 /** As chat writes them, with the ids of the tokens, and with bytes also for control tokens. */
@@ -153,7 +170,7 @@ function withIds(
   { token, logprobs }: DeltaToken,
   json: ChatTokenJson | undefined,
   { tokens: table }: LoadedModel,
-): object {
+): ScoredToken {
   const identity = (id: TokenId): object => ({ id, bytes: [...table.bytes(id)] });
   const top = (json?.top_logprobs ?? []).flatMap((alternative, i) => {
     const id = logprobs?.top[i]?.[0];

@@ -46,6 +46,7 @@ const NOTES: Readonly<Record<string, string>> = {
   parallel_tool_calls: CALLS,
   prediction:
     "checked several tokens at a time where that cannot change the answer (`--speculation`); counted in `usage`",
+  post_sampling_probs: "`/completion` and `/infill` know it",
   presence_penalty: PENALTIES,
   priority: "`high`, `normal`, `low`, `background`, or vLLM's numbers: lower goes first, 0 is normal",
   prompt_logprobs: "of each token of the prompt, in vLLM's shape; not with `stream`",

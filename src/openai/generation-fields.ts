@@ -96,6 +96,8 @@ export interface GenerationSettings {
   readonly includeStop: boolean;
   readonly skipControl: boolean;
   readonly topLogprobs: number | undefined;
+  /** As in `GenerationParams`. */
+  readonly logprobsOfDraws?: boolean;
   readonly reusePrefix: boolean;
   /** Cells are shared among requests of the same salt alone. */
   readonly cacheSalt: string | undefined;
@@ -218,6 +220,7 @@ export function toEngineParams(
     stopTokenIds,
     grammar: undefined,
     topLogprobs,
+    ...(settings.logprobsOfDraws === true ? { logprobsOfDraws: true } : {}),
     reusePrefix,
   };
 }

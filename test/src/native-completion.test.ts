@@ -167,6 +167,36 @@ describe("/completion", () => {
     ]);
   });
 
+  it("gives the chances that draws gave, without those of none", async () => {
+    const { complete, engine } = createNative();
+    const [hel = 0, lo = 0] = idsOf("Hello");
+    const top = [
+      [hel, Math.log(0.75)],
+      [lo, Math.log(0.25)],
+      [EOS, -9999],
+    ] as const;
+    const finish = { reason: "length", stopToken: undefined } as const;
+    engine.script = {
+      kind: "answer",
+      steps: [{ tokens: [lo], logprobs: [{ logprob: Math.log(0.25), top }], finish }],
+    };
+    const body = await complete({ n_probs: 3, post_sampling_probs: true });
+    expect(engine.submits[0]?.params).toMatchObject({ topLogprobs: 3, logprobsOfDraws: true });
+    const close = (value: number): unknown => expect.closeTo(value, 6);
+    expect(body["completion_probabilities"]).toEqual([
+      {
+        id: lo,
+        token: "lo",
+        bytes: [108, 111],
+        prob: close(0.25),
+        top_probs: [
+          { id: hel, token: "Hel", bytes: [72, 101, 108], prob: close(0.75) },
+          { id: lo, token: "lo", bytes: [108, 111], prob: close(0.25) },
+        ],
+      },
+    ]);
+  });
+
   it("gives only the fields asked for, by their paths", async () => {
     const { complete } = createNative();
     const fields = ["content", "generation_settings/n_predict", "nosuch/path"];

@@ -191,6 +191,38 @@ describe("draws", () => {
     expect(left).toBeGreaterThan(5);
   });
 
+  test("the chances that draws gave are those of what top-k and the temperature leave", async () => {
+    const list = plain("Once upon a time, there was");
+    const params = { ...withSampling({ temperature: 2, topK: 3, seed: 5 }), topLogprobs: 20 };
+    const models = await generate(list, 20, params);
+    const draws = await generate(list, 20, { ...params, logprobsOfDraws: true });
+    expect(draws.output).toEqual(models.output);
+    for (const [i, { token, logprobs }] of draws.drawn.entries()) {
+      const ofModel = models.drawn[i]?.logprobs?.top.slice(0, 3) ?? [];
+      const weights = ofModel.map(([, logprob]) => Math.exp(logprob / 2));
+      const total = weights.reduce((sum, weight) => sum + weight, 0);
+      expect(logprobs?.top.map(([id]) => id)).toEqual(ofModel.map(([id]) => id));
+      for (const [rank, [, logprob]] of (logprobs?.top ?? []).entries())
+        expect(Math.exp(logprob)).toBeCloseTo((weights[rank] ?? NaN) / total, 4);
+      expect(logprobs?.logprob).toBe(logprobs?.top.find(([id]) => id === token)?.[1]);
+    }
+  });
+
+  test("what is drawn without a temperature, or prescribed by a grammar, was certain", async () => {
+    const asked = { topLogprobs: 2, logprobsOfDraws: true };
+    const certain = (token: number): object => ({ logprob: 0, top: [[token, 0]] });
+    const greedy = await generate(plain("Once upon"), 5, { ...GREEDY, ...asked });
+    for (const { token, logprobs } of greedy.drawn) expect(logprobs).toEqual(certain(token));
+    const hot = withSampling({ temperature: 1, seed: 3 });
+    const grammar = 'root ::= "yes, of course" | "no, of course"';
+    const held = await generate(plain("Well,"), 4, { ...hot, ...asked, grammar });
+    const said = textOf(held.output);
+    expect("yes, of course".startsWith(said) || "no, of course".startsWith(said)).toBe(true);
+    const prescribed = held.drawn.filter(({ logprobs }) => logprobs?.top.length === 1);
+    expect(prescribed.length).toBeGreaterThan(0);
+    for (const { token, logprobs } of prescribed) expect(logprobs).toEqual(certain(token));
+  });
+
   test("XTC takes part in some draws, decided by the seed", async () => {
     const draw = async (sampling: object): Promise<number[]> =>
       (await generate(plain("Once upon a time, there was"), 30, withSampling(sampling))).output;
