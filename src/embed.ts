@@ -9,7 +9,7 @@ import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts"
 import { ApiError, contextExceeded, emptyPrompt, fromEngineError } from "./openai/api-error.ts";
 import { checkToken } from "./openai/generation-fields.ts";
 import type { RerankRequest } from "./openai/rerank-request.ts";
-import type { TextInput } from "./openai/text-inputs.ts";
+import type { NamedInput } from "./openai/text-inputs.ts";
 
 type InputField = "input" | "documents";
 
@@ -26,7 +26,7 @@ interface InputNames {
  */
 export async function embed(
   model: LoadedModel,
-  inputs: readonly TextInput[],
+  inputs: readonly NamedInput[],
   signal: AbortSignal,
 ): Promise<Embeddings> {
   const { embeddings: facts, vocabSize } = model.facts;
@@ -34,17 +34,19 @@ export async function embed(
   if (facts === undefined || model.applied.length > 0) {
     throw new ApiError("unsupported_value", `The model '${model.id}' makes no embeddings.`, "model");
   }
-  const parts = inputs.map((input): PromptPart[] => {
-    if (input.kind === "text") {
-      checkBytes(input.text, { field: "input", param: input.param }, facts.contextTokens);
-      return [{ text: input.text, special: false }];
-    }
-    const { tokens, param } = input;
-    if (tokens.length > facts.contextTokens)
-      throw contextExceeded("input", facts.contextTokens, tokens.length, param);
-    for (const [i, token] of tokens.entries()) checkToken(token, vocabSize, `${param}[${i}]`);
-    return [{ tokens }];
-  });
+  const parts = inputs.map(({ param, pieces }) =>
+    pieces.map((piece): PromptPart => {
+      if (piece.kind === "text") {
+        checkBytes(piece.text, { field: "input", param }, facts.contextTokens);
+        return { text: piece.text, special: false };
+      }
+      const { tokens, start = 0 } = piece;
+      if (tokens.length > facts.contextTokens)
+        throw contextExceeded("input", facts.contextTokens, tokens.length, param);
+      for (const [i, token] of tokens.entries()) checkToken(token, vocabSize, `${piece.param}[${start + i}]`);
+      return { tokens };
+    }),
+  );
   const names = { field: "input", params: inputs.map(({ param }) => param) } as const;
   return asked(model.engine.embed(parts, signal), names, signal);
 }

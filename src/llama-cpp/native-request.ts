@@ -5,13 +5,13 @@ import { completionSchema, readCompletionRequest } from "../openai/completion-re
 import type { CompletionRequest } from "../openai/completion-request.ts";
 import { prepareBody } from "../openai/generation-fields.ts";
 import type { RequestLimits } from "../openai/generation-fields.ts";
+import type { MixedInput } from "../openai/text-inputs.ts";
 import { unreadFields } from "../openai/unsupported.ts";
 import { checkLength, integer, missing, parseWith } from "../openai/validation.ts";
 import { NATIVE_BIAS_JSON, NATIVE_PROMPT_JSON } from "../openai/wire-schemas.ts";
 import { splitBiases } from "./native-bias.ts";
 import type { TextBiases } from "./native-bias.ts";
 import { readNativePrompts } from "./native-prompt.ts";
-import type { NativePrompt } from "./native-prompt.ts";
 
 type Body = Readonly<Record<string, unknown>>;
 
@@ -76,7 +76,7 @@ const NATIVE_NAMES: Readonly<Record<string, string>> = {
 export interface NativeRequest {
   /** Its own prompts say nothing. */
   readonly completion: CompletionRequest;
-  readonly prompts: readonly NativePrompt[];
+  readonly prompts: readonly MixedInput[];
   /** Beside those of `completion`. */
   readonly textBiases: TextBiases;
   /** Whether a whole answer lists its tokens; a stream always does. */

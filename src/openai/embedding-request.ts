@@ -4,14 +4,14 @@ import { MOST_INPUTS } from "../../engine/protocol.ts";
 import { emptyPrompt } from "./api-error.ts";
 import { prepareBody } from "./generation-fields.ts";
 import type { RequestLimits } from "./generation-fields.ts";
-import { readTextInputs, textInputs } from "./text-inputs.ts";
-import type { TextInput } from "./text-inputs.ts";
+import { namedInputs, readNamedInputs } from "./text-inputs.ts";
+import type { NamedInput } from "./text-inputs.ts";
 import { ignoredFields } from "./unsupported.ts";
 import { integer, parseWith } from "./validation.ts";
 
 export const embeddingSchema = z.object({
   model: z.string().optional(),
-  input: textInputs,
+  input: namedInputs,
   encoding_format: z.enum(["float", "base64"]).optional(),
   dimensions: integer(1).optional(),
 });
@@ -20,8 +20,8 @@ const KNOWN: ReadonlySet<string> = new Set(Object.keys(embeddingSchema.shape));
 
 export interface EmbeddingRequest {
   readonly model: string | undefined;
-  /** None of the texts is empty. */
-  readonly inputs: readonly TextInput[];
+  /** None of them is only empty texts. */
+  readonly inputs: readonly NamedInput[];
   readonly base64: boolean;
   /** Length of the vectors; undefined is the model's own. */
   readonly dimensions: number | undefined;
@@ -36,8 +36,9 @@ export function readEmbeddingRequest(
   const present = prepareBody(body, limits);
   const fields = parseWith(embeddingSchema, present);
   const ignored = ignoredFields(present, KNOWN, { endpoint: "embeddings", strict: strictParams });
-  const inputs = readTextInputs(present["input"], "input", MOST_INPUTS);
-  for (const input of inputs) if (input.kind === "text" && input.text === "") throw emptyPrompt(input.param);
+  const inputs = readNamedInputs(present["input"], "input", MOST_INPUTS);
+  for (const { param, pieces } of inputs)
+    if (pieces.every((piece) => piece.kind === "text" && piece.text === "")) throw emptyPrompt(param);
   return {
     model: fields.model,
     inputs,

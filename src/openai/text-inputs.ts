@@ -1,4 +1,4 @@
-/** Fields that hold a text, a list of texts, a list of token ids, or a list of lists of ids. */
+/** Fields that hold a text, a list of texts, a list of token ids, or a list of lists of ids; and texts and ids in one. */
 import { z } from "zod";
 import type { TokenId } from "../../engine/protocol.ts";
 import type { LimitName } from "../config/limits.ts";
@@ -16,6 +16,18 @@ export type TextInput =
       readonly start?: number;
     };
 
+/** Texts and ids that follow each other; at least one. */
+export type MixedInput = readonly TextInput[];
+
+/** One of several, with what errors call it. */
+export interface NamedInput {
+  readonly param: string;
+  readonly pieces: MixedInput;
+}
+
+/** Most changes between texts and ids in one input: each text is tokenized by itself. */
+const MOST_PIECES = 256;
+
 const tokensJson = { type: "array", items: { type: "integer" } } as const;
 
 /** Judged by hand, by `readTextInputs`: it may be an array of very many numbers. */
@@ -26,6 +38,13 @@ export const textInputs = z.unknown().meta({
     tokensJson,
     { type: "array", items: tokensJson },
   ],
+});
+
+const mixtureJson = { type: "array", items: { type: ["string", "integer"] } } as const;
+
+/** Judged by hand, by `readNamedInputs`. */
+export const namedInputs = z.unknown().meta({
+  anyOf: [{ type: "string" }, mixtureJson, { type: "array", items: { anyOf: [{ type: "string" }, mixtureJson] } }],
 });
 
 /**
@@ -51,6 +70,46 @@ function readItem(item: unknown, param: string): TextInput {
   if (!Array.isArray(item)) throw wrongType(param, "a string, an integer or an array of integers", item);
   if (item.length === 0) throw emptyArray(param);
   return { kind: "tokens", param, tokens: readTokens(item, param) };
+}
+
+/**
+ * As `readTextInputs`, and each input may have texts and ids in one list, as llama.cpp's clients write it.
+ * @returns At least one.
+ * @throws {ApiError} 400 for anything else.
+ */
+export function readNamedInputs(value: unknown, param: string, max: number): NamedInput[] {
+  if (!Array.isArray(value) || value.length === 0)
+    return readTextInputs(value, param, max).map((input) => ({ param, pieces: [input] }));
+  const items = value as unknown[];
+  if (items.some((item) => typeof item === "number")) return [{ param, pieces: readMixture(items, param) }];
+  checkLength(items, max, param);
+  return items.map((item, i) => {
+    const named = `${param}[${i}]`;
+    const isMixture = Array.isArray(item) && item.length > 0;
+    return { param: named, pieces: isMixture ? readMixture(item, named) : [readItem(item, named)] };
+  });
+}
+
+/**
+ * As llama.cpp's clients may write a prompt: a list in which each text is a piece, and each run of ids.
+ * @throws {ApiError} 400 for anything else in it, and for too many pieces.
+ */
+export function readMixture(items: readonly unknown[], param: string): MixedInput {
+  const pieces: (TextInput & { readonly tokens?: TokenId[] })[] = [];
+  for (const [i, item] of items.entries()) {
+    const at = `${param}[${i}]`;
+    if (typeof item === "string") {
+      pieces.push({ kind: "text", param: at, text: item });
+    } else if (typeof item === "number" && Number.isInteger(item)) {
+      const ids = pieces.at(-1)?.tokens;
+      if (ids === undefined) pieces.push({ kind: "tokens", param, tokens: [item], start: i });
+      else ids.push(item);
+    } else {
+      throw wrongType(at, "an integer or a string", item);
+    }
+    checkLength(pieces, MOST_PIECES, param);
+  }
+  return pieces;
 }
 
 function readTokens(items: readonly unknown[], param: string): TokenId[] {

@@ -69,6 +69,31 @@ describe("embeddings", () => {
     });
   });
 
+  it("are made of texts and ids in one, as one input or each of several", async () => {
+    const { answer, engine } = createEmbeddings();
+    const [hel = 0, lo = 0] = idsOf("Hello");
+    const mixed = [{ tokens: [lo, hel] }, { text: "Hel", special: false }, { tokens: [lo] }];
+    const one = await answer({ input: [lo, hel, "Hel", lo] });
+    expect([one.data.length, one.data[0]?.embedding, one.usage.prompt_tokens]).toEqual([1, [4, lo, 0, 0], 4]);
+    const several = await answer({ input: ["Hel", [lo, hel, "Hel", lo], ["Hel", "lo"]] });
+    expect(several.data.map(({ embedding }) => embedding)).toEqual([
+      [1, hel, 0, 0],
+      [4, lo, 0, 0],
+      [2, hel, 0, 0],
+    ]);
+    expect(engine.commands.flatMap((command) => (command.type === "embed" ? [command.inputs] : []))).toEqual([
+      [mixed],
+      [
+        [{ text: "Hel", special: false }],
+        mixed,
+        [
+          { text: "Hel", special: false },
+          { text: "lo", special: false },
+        ],
+      ],
+    ]);
+  });
+
   it("are the bytes of little-endian floats as base64", async () => {
     const { answer, engine } = createEmbeddings();
     engine.vectorOf = () => Float32Array.of(1, 0, 0, -2);
@@ -103,9 +128,12 @@ describe("embeddings", () => {
     [{ input: [] }, "input", "empty_array"],
     [{ input: [[]] }, "input[0]", "empty_array"],
     [{ input: {} }, "input", "invalid_type"],
-    [{ input: [1, "a"] }, "input[1]", "invalid_type"],
-    [{ input: [["a"]] }, "input[0][0]", "invalid_type"],
-    [{ input: ["a", 1] }, "input[1]", "invalid_type"],
+    [{ input: [1, "a", {}] }, "input[2]", "invalid_type"],
+    [{ input: [["a", 1.5]] }, "input[0][1]", "invalid_type"],
+    [{ input: ["a", ["", ""]] }, "input[1]", "empty_string"],
+    [{ input: ["a", { text: "b" }] }, "input[1]", "invalid_type"],
+    [{ input: ["a", 99_999] }, "input[1]", "invalid_value"],
+    [{ input: Array.from({ length: 600 }, (_, i) => (i % 2 === 0 ? "a" : 1)) }, "input", "array_above_max_length"],
     [{ input: [99_999] }, "input[0]", "invalid_value"],
     [{ input: [[1], [-1]] }, "input[1][0]", "invalid_value"],
     [{ input: Array.from({ length: 2049 }, () => "a") }, "input", "array_above_max_length"],
