@@ -187,6 +187,7 @@ export class EventChecker {
       isRecord(value) &&
       (value["logprobs"] === undefined || lengthOf(value["logprobs"]) === lengthOf(value["tokens"]));
     const call = { call: positive };
+    const work = record({ calls: count, ms: number });
     this.#checks = new Map(
       Object.entries({
         load_progress: record({ ratio: number }),
@@ -200,8 +201,9 @@ export class EventChecker {
           ...call,
           vectors: list(instance(Float32Array)),
           tokenCounts: list(count),
+          work,
         }),
-        ranked: record({ ...call, scores: list(anyNumber), tokenCounts: list(count) }),
+        ranked: record({ ...call, scores: list(anyNumber), tokenCounts: list(count), work }),
         stats: record({ ...call, stats }),
         timeline: record({ ...call, timeline }),
         drained: record(call),

@@ -30,8 +30,8 @@ interface Waiting<T> {
 
 type CallAnswer = Extract<EngineEvent, { call: number }>;
 
-export type Embeddings = Pick<Extract<EngineEvent, { type: "embedded" }>, "vectors" | "tokenCounts">;
-export type Rankings = Pick<Extract<EngineEvent, { type: "ranked" }>, "scores" | "tokenCounts">;
+export type Embeddings = Pick<Extract<EngineEvent, { type: "embedded" }>, "vectors" | "tokenCounts" | "work">;
+export type Rankings = Pick<Extract<EngineEvent, { type: "ranked" }>, "scores" | "tokenCounts" | "work">;
 
 export interface EngineClientHooks {
   /** After each step, for metrics. */

@@ -1,4 +1,5 @@
 /** What an `embed` or a `rank` asks for, as a sequence of bounded pieces of work. */
+import { performance } from "node:perf_hooks";
 import { setImmediate } from "node:timers/promises";
 import { EngineError } from "./errors.ts";
 import { MOST_INPUT_TOKENS, MOST_INPUTS } from "./protocol.ts";
@@ -44,10 +45,11 @@ async function* embedJob({ call, inputs }: EmbedCommand, backend: Backend): Job 
     return whole;
   });
   const vectors: Float32Array[] = [];
+  const work = { calls: 0, ms: 0 };
   for (const index of byLength(prepared.map(({ length }) => length))) {
     const pieces = embedder.embed(prepared[index] ?? new Uint32Array(0));
     for (;;) {
-      const piece = await pieces.next();
+      const piece = await timed(pieces.next(), work);
       if (piece.done === true) {
         vectors[index] = normalized(piece.value);
         break;
@@ -57,7 +59,7 @@ async function* embedJob({ call, inputs }: EmbedCommand, backend: Backend): Job 
     }
     yield "yields";
   }
-  return { type: "embedded", call, vectors, tokenCounts: prepared.map(({ length }) => length) };
+  return { type: "embedded", call, vectors, tokenCounts: prepared.map(({ length }) => length), work };
 }
 
 async function* rankJob({ call, query, documents }: RankCommand, backend: Backend): Job {
@@ -73,11 +75,21 @@ async function* rankJob({ call, query, documents }: RankCommand, backend: Backen
     return tokens;
   });
   const scores: number[] = [];
+  const work = { calls: 0, ms: 0 };
   for (const index of byLength(tokenCounts)) {
-    scores[index] = await embedder.rank(queryTokens, prepared[index] ?? new Uint32Array(0));
+    scores[index] = await timed(embedder.rank(queryTokens, prepared[index] ?? new Uint32Array(0)), work);
     yield "yields";
   }
-  return { type: "ranked", call, scores, tokenCounts };
+  return { type: "ranked", call, scores, tokenCounts, work };
+}
+
+/** One native call. */
+async function timed<T>(call: Promise<T>, work: { calls: number; ms: number }): Promise<T> {
+  const startMs = performance.now();
+  const result = await call;
+  work.calls += 1;
+  work.ms += performance.now() - startMs;
+  return result;
 }
 
 async function* tokenized(

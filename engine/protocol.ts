@@ -227,6 +227,13 @@ export interface EmbedCommand {
   readonly inputs: readonly (readonly PromptPart[])[];
 }
 
+/** What the native side did for an `embed` or a `rank`. */
+export interface InputWork {
+  readonly calls: number;
+  /** Time of all of them. */
+  readonly ms: number;
+}
+
 /** Documents to be scored against a query, one after the other; needs `ModelFacts.ranking`. */
 export interface RankCommand {
   readonly type: "rank";
@@ -590,6 +597,7 @@ export type EngineEvent =
       /** Of length 1 each, in the order of the inputs. */
       readonly vectors: readonly Float32Array[];
       readonly tokenCounts: readonly number[];
+      readonly work: InputWork;
     }
   | {
       readonly type: "ranked";
@@ -598,6 +606,7 @@ export type EngineEvent =
       readonly scores: readonly number[];
       /** Of query and document together. */
       readonly tokenCounts: readonly number[];
+      readonly work: InputWork;
     }
   | { readonly type: "stats"; readonly call: number; readonly stats: EngineStats }
   | { readonly type: "timeline"; readonly call: number; readonly timeline: Timeline }

@@ -43,7 +43,9 @@ export class DrawnChances {
     const normalizer = (ranked[0]?.[1] ?? 0) + Math.log(totalWeight);
     return {
       logprob: reportedLogprob((logitOf.get(token) ?? -Infinity) - normalizer),
-      top: ranked.slice(0, this.#top).map(([id, logit]) => [id, reportedLogprob(logit - normalizer)] as const),
+      top: ranked
+        .slice(0, this.#top)
+        .map(([id, logit]) => [id, reportedLogprob(logit - normalizer)] as const),
     };
   }
 }

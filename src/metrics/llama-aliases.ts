@@ -1,7 +1,7 @@
 /** The series that llama-server's dashboards look for, under its names: without labels, of all models together. */
 import { Counter, Gauge } from "prom-client";
 import type { Registry } from "prom-client";
-import type { StepReport } from "../../engine/protocol.ts";
+import type { InputWork, StepReport } from "../../engine/protocol.ts";
 
 const SECONDS_PER_MS = 1e-3;
 
@@ -66,14 +66,15 @@ export class LlamaAliases {
     readonly cachedTokens: number;
     readonly prefillMs: number;
   }): void {
-    const computed = prompt.promptTokens - prompt.cachedTokens;
-    const seconds = prompt.prefillMs * SECONDS_PER_MS;
-    this.#promptTokens.inc(computed);
+    this.#countComputed(prompt.promptTokens - prompt.cachedTokens, prompt.prefillMs);
     this.#cachedTokens.inc(prompt.cachedTokens);
-    this.#promptSeconds.inc(seconds);
-    this.#prompt.tokens += computed;
-    this.#prompt.seconds += seconds;
     this.#sawTokens(prompt.promptTokens);
+  }
+
+  /** Of embeddings and of a reranking. */
+  observeInputs(tokens: number, { calls, ms }: InputWork): void {
+    this.#calls.inc(calls);
+    this.#countComputed(tokens, ms);
   }
 
   /** @param gapMs Since the tokens before; undefined for the first ones. */
@@ -99,6 +100,14 @@ export class LlamaAliases {
     this.#running.inc(running);
     this.#waiting.inc(waiting);
     this.#sawTokens(longest);
+  }
+
+  #countComputed(tokens: number, ms: number): void {
+    const seconds = ms * SECONDS_PER_MS;
+    this.#promptTokens.inc(tokens);
+    this.#promptSeconds.inc(seconds);
+    this.#prompt.tokens += tokens;
+    this.#prompt.seconds += seconds;
   }
 
   #sawTokens(count: number): void {

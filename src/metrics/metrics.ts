@@ -1,7 +1,7 @@
 /** What the server counts and times, as Prometheus reads it: own names, and those that readers of vLLM's and llama-server's know. */
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { EngineStats, SlotState, StepReport } from "../../engine/protocol.ts";
+import type { EngineStats, InputWork, SlotState, StepReport } from "../../engine/protocol.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import { STATS_WAIT_MS } from "../http/limits.ts";
 import type { ModelDirectory } from "../model-directory.ts";
@@ -208,6 +208,13 @@ export class Metrics {
     this.#prefixHits.inc({ model }, prompt.cachedTokens);
     this.#vllm.observePrompt(model, prompt);
     this.#llama.observePrompt(prompt);
+  }
+
+  /** Of embeddings and of a reranking. */
+  observeInputs(model: string, tokens: number, work: InputWork): void {
+    this.#tokens.inc({ model, kind: "input" }, tokens);
+    this.#vllm.countInputs(model, tokens);
+    this.#llama.observeInputs(tokens, work);
   }
 
   /** Tokens that arrive together share the time since the ones before them. */

@@ -68,6 +68,11 @@ export class VllmAliases {
     this.#prefixQueries.inc(labels, prompt.promptTokens);
   }
 
+  /** Of embeddings and of a reranking. */
+  countInputs(model: string, tokens: number): void {
+    this.#promptTokens.inc(labelsOf(model), tokens);
+  }
+
   countOutput(model: string, count: number): void {
     this.#outputTokens.inc(labelsOf(model), count);
   }

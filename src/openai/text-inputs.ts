@@ -44,7 +44,11 @@ const mixtureJson = { type: "array", items: { type: ["string", "integer"] } } as
 
 /** Judged by hand, by `readNamedInputs`. */
 export const namedInputs = z.unknown().meta({
-  anyOf: [{ type: "string" }, mixtureJson, { type: "array", items: { anyOf: [{ type: "string" }, mixtureJson] } }],
+  anyOf: [
+    { type: "string" },
+    mixtureJson,
+    { type: "array", items: { anyOf: [{ type: "string" }, mixtureJson] } },
+  ],
 });
 
 /**

@@ -20,9 +20,10 @@ export async function embeddings(c: AppContext, deps: AppDeps): Promise<Response
   const { dimensions, base64 } = request;
   const own = model.facts.embeddings?.dimensions ?? Number.POSITIVE_INFINITY;
   checkMaximum(dimensions ?? 1, own, "dimensions");
-  const { vectors, tokenCounts } = await embed(model, request.inputs, c.get("scope").signal);
+  const { vectors, tokenCounts, work } = await embed(model, request.inputs, c.get("scope").signal);
   const promptTokens = tokenCounts.reduce((sum, count) => sum + count, 0);
   notes.promptTokens = promptTokens;
+  deps.metrics.observeInputs(model.id, promptTokens, work);
   return jsonReply(
     embeddingBody(vectors, { model: model.id, base64, dimensions, promptTokens }),
     200,

@@ -18,9 +18,10 @@ export async function rerank(c: AppContext, deps: AppDeps): Promise<Response> {
   const unnamed = request.listedAs === "texts" ? deps.models.served[0]?.id : undefined;
   const model = findModel(deps, request.model ?? unnamed);
   notes.model = model.id;
-  const { scores, tokenCounts } = await rank(model, request, c.get("scope").signal);
+  const { scores, tokenCounts, work } = await rank(model, request, c.get("scope").signal);
   const promptTokens = tokenCounts.reduce((sum, count) => sum + count, 0);
   notes.promptTokens = promptTokens;
+  deps.metrics.observeInputs(model.id, promptTokens, work);
   const head = { id: deps.ids.next("rerank-"), model: model.id, promptTokens };
   return jsonReply(rerankBody(scores, request, head), 200, ignoredHeader(request.ignoredFields));
 }

@@ -65,7 +65,9 @@ test("between two steps of a stream there is one piece, and the stream is what i
   expect(engine.tokens("a")).toEqual(fakeOutput(tokensOf(1), 20));
   expect(order.filter((kind) => kind === "embed")).toHaveLength(12);
   expect(order.join(" ")).not.toMatch(/embed embed.* decode/);
-  expect(engine.events.filter((event) => event.type === "embedded")).toMatchObject([{ call: 7 }]);
+  expect(engine.events.filter((event) => event.type === "embedded")).toMatchObject([
+    { call: 7, work: { calls: 12 } },
+  ]);
 });
 
 test("a small call does not wait for a large one", async () => {

@@ -133,7 +133,11 @@ describe("embeddings", () => {
     [{ input: ["a", ["", ""]] }, "input[1]", "empty_string"],
     [{ input: ["a", { text: "b" }] }, "input[1]", "invalid_type"],
     [{ input: ["a", 99_999] }, "input[1]", "invalid_value"],
-    [{ input: Array.from({ length: 600 }, (_, i) => (i % 2 === 0 ? "a" : 1)) }, "input", "array_above_max_length"],
+    [
+      { input: Array.from({ length: 600 }, (_, i) => (i % 2 === 0 ? "a" : 1)) },
+      "input",
+      "array_above_max_length",
+    ],
     [{ input: [99_999] }, "input[0]", "invalid_value"],
     [{ input: [[1], [-1]] }, "input[1][0]", "invalid_value"],
     [{ input: Array.from({ length: 2049 }, () => "a") }, "input", "array_above_max_length"],
@@ -198,9 +202,17 @@ describe("embeddings", () => {
     const { ask, log, app } = createEmbeddings();
     await ask({});
     expect(log.at(-1)?.fields).toMatchObject({ outcome: "ok", promptTokens: 2, model: MODEL_ID });
-    expect(await (await app.request("/metrics")).text()).toContain(
+    const metrics = await (await app.request("/metrics")).text();
+    for (const line of [
       'weft_requests_total{endpoint="embeddings",outcome="ok"} 1',
-    );
+      'weft_tokens_total{model="org/tiny",kind="input"} 2',
+      'vllm:prompt_tokens_total{model_name="org/tiny",engine="0"} 2',
+      "llamacpp:prompt_tokens_total 2",
+      "llamacpp:prompt_seconds_total 0.01",
+      "llamacpp:n_decode_total 1",
+      "llamacpp:tokens_predicted_total 0",
+    ])
+      expect(metrics).toContain(line);
   });
 
   it("are taken back from the engine when the client leaves", async () => {

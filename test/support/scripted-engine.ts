@@ -187,6 +187,7 @@ export class ScriptedEngine implements EnginePort {
       call,
       vectors: tokens.map(vectorOf),
       tokenCounts: tokens.map(({ length }) => length),
+      work: { calls: tokens.length, ms: 10 },
     });
   }
 
@@ -200,6 +201,7 @@ export class ScriptedEngine implements EnginePort {
       call,
       scores: tokens.map((document) => scoreOf(asked, document)),
       tokenCounts: tokens.map(({ length }) => asked.length + length),
+      work: { calls: tokens.length, ms: 10 },
     });
   }
 
