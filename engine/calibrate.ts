@@ -4,7 +4,7 @@
  * The first call of each shape allocates and builds graphs; it is run once unmeasured.
  */
 import { performance } from "node:perf_hooks";
-import { calibratedCostModel, calibratedSpillCost } from "./scheduler/cost-model.ts";
+import { calibratedCostModel, calibratedSpillCost, DEEP_CELLS } from "./scheduler/cost-model.ts";
 import { adapterSet } from "./adapters.ts";
 import type { AdapterSet } from "./adapters.ts";
 import type { Backend, BatchEntry, Sampler } from "./backend.ts";
@@ -76,11 +76,18 @@ export async function calibrate(
   const prefill: { tokens: number; ms: number }[] = [];
   for (const tokens of [Math.ceil(longest / 4), longest])
     prefill.push({ tokens, ms: await measure(backend, [prefillEntry(tokens)]) });
+  const deep = await measureDeep(backend, token, longest);
   const check: { tokens: number; ms: number }[] = [];
   for (const tokens of CHECKED_TOKENS.filter((count) => count <= Math.min(batchTokens, longest)))
     check.push({ tokens, ms: await measure(backend, [checkEntry(tokens)]) });
   const copyMs = slots < 2 ? 0 : await measureCopy(backend, token, decode[0]?.ms ?? 0);
-  const cost = calibratedCostModel({ decode, prefill, copyMs, check });
+  const cost = calibratedCostModel({
+    decode,
+    prefill,
+    ...(deep === undefined ? {} : { deep }),
+    copyMs,
+    check,
+  });
   const switchMs = await measureSwitch(backend, [prefillEntry(longest)], decodeEntries(1));
   return {
     ...cost,
@@ -88,6 +95,33 @@ export async function calibrate(
     ...(await spillCost(backend, spill, longest)),
     ...(checkpoints ? await checkpointCost(backend, longest) : {}),
   };
+}
+
+/** A whole prompt cell behind others, in ms; undefined where a slot has no room for more than two of them. */
+async function measureDeep(
+  backend: Backend,
+  token: number,
+  longest: number,
+): Promise<{ readonly cells: number; readonly ms: number } | undefined> {
+  const { contextTokens, batchTokens } = backend.facts;
+  const cells = Math.min(DEEP_CELLS * longest, contextTokens - 1 - longest);
+  if (cells < longest) return undefined;
+  const run = (position: number, tokens: number): Promise<void> => {
+    const entry = { slot: 0, position, tokens: new Uint32Array(tokens).fill(token), sample: false };
+    return backend.run([entry]).done;
+  };
+  for (let position = 0; position < cells; position += batchTokens)
+    await run(position, Math.min(batchTokens, cells - position));
+  let ms = Infinity;
+  // Calls tell it better than more runs at a start would, once there are prompts.
+  for (let i = 0; i < (backend.canRewind ? 2 : 1); i++) {
+    const startMs = performance.now();
+    await run(cells, longest);
+    ms = Math.min(ms, performance.now() - startMs);
+    if (backend.canRewind) backend.truncate(0, cells);
+  }
+  backend.truncate(0, 0);
+  return { cells, ms };
 }
 
 /**

@@ -7,6 +7,7 @@
  * at a time, and its slot is kept free for it. Without a free slot, a running request may have to give up its own.
  */
 import { CheckpointPlan, isStop } from "./checkpoint-plan.ts";
+import { promptTokenMs } from "./cost-model.ts";
 import { chooseEviction } from "./eviction.ts";
 import { KeepingTime } from "./keeping-time.ts";
 import { bestPrefix, mayBePassed, MOST_AHEAD } from "./prefix-first.ts";
@@ -328,7 +329,7 @@ class AdmissionRound {
       // Else the leader's state goes past it: it stops there, and is copied when the next step begins.
       const stops = this.#checkpoints?.goesWithCopies === true && tokens > length;
       if (!whole && !config.canRewind && !stops) continue;
-      if (tokens > reuse && (tokens - reuse) * cost.prefillScale * cost.prefillTokenMs > copyMs)
+      if (tokens > reuse && (tokens - reuse) * promptTokenMs(cost, (tokens + reuse) / 2) > copyMs)
         return { leader, tokens };
     }
     return undefined;

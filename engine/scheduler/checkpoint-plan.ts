@@ -235,15 +235,15 @@ export class CheckpointPlan {
     const bytes = spillBytes(this.#cost, this.#heldTokens(slot));
     const saveMs = transferMs(this.#cost.save, bytes);
     const chance = branched ? 1 : reuseChance({ lastUseMs: this.#nowMs, hits: 0 }, this.#nowMs);
-    const worthMs = chance * this.#computeMs(length - last);
+    const worthMs = chance * this.#computeMs(length - last, last);
     if (saveMs > this.#time.leftMs || worthMs < WORTH_TAKING * saveMs) return undefined;
     return this.#isKept(slot) ? undefined : { slot, bytes, saveMs, worthMs };
   }
 
-  /** So many tokens of a prompt. */
-  #computeMs(tokens: number): number {
+  /** So many tokens of a prompt, behind so many others. */
+  #computeMs(tokens: number, before: number): number {
     const { cost, config } = this.#state;
-    return prefillTokensMs(cost, config.prefillChunk, tokens);
+    return prefillTokensMs(cost, config.prefillChunk, tokens, before);
   }
 
   /** Whether this or another slot has taken the same. */
@@ -292,7 +292,7 @@ export class CheckpointPlan {
     for (const [checkpoint, before] of this.#checkpoints.order.nested()) {
       if (this.#used.has(checkpoint.id)) continue;
       const chance = reuseChance(checkpoint, this.#nowMs);
-      victims.push({ checkpoint, worthMs: chance * this.#computeMs(checkpoint.length - before) });
+      victims.push({ checkpoint, worthMs: chance * this.#computeMs(checkpoint.length - before, before) });
     }
     return victims;
   }

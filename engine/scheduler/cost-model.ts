@@ -6,7 +6,8 @@
  * The tables themselves are refined by calls of different widths that follow each other: what was measured beside
  * other load may be wrong for one width and right for the next.
  */
-import type { CostModel, SpillCost, TransferCost } from "./types.ts";
+import { refinedByDepth } from "./prefill-depth.ts";
+import type { CostModel, PlannedCall, SpillCost, TransferCost } from "./types.ts";
 
 /** Weight of the newest observation: a long prompt's cells grow slowly, so a few calls are enough to follow. */
 const SMOOTHING = 0.25;
@@ -36,6 +37,9 @@ const DEAREST_CHECK = 1.5;
 /** In place of the width of a call of several passes. */
 const SEVERAL = 0;
 
+/** Cells of the grid before the one that tells at warm-up what depth costs: more would tell better, and take longer. */
+export const DEEP_CELLS = 4;
+
 /** What the cost of a decode call depends on: widths of its device passes, and guessed tokens in every slot. */
 export interface DecodeShape {
   readonly passWidths: readonly number[];
@@ -49,12 +53,14 @@ export interface Calibration {
   readonly decode: readonly { readonly width: number; readonly ms: number }[];
   /** Two prefill calls of different length, the shorter first. */
   readonly prefill: readonly { readonly tokens: number; readonly ms: number }[];
+  /** One as long as the longer of them, behind so many cells; absent: depth is taken to cost nothing. */
+  readonly deep?: { readonly cells: number; readonly ms: number };
   readonly copyMs: number;
   /** Decode passes over one slot with several tokens, all their logits wanted, by ascending number of tokens. */
   readonly check: readonly { readonly tokens: number; readonly ms: number }[];
 }
 
-export function calibratedCostModel({ decode, prefill, copyMs, check }: Calibration): CostModel {
+export function calibratedCostModel({ decode, prefill, deep, copyMs, check }: Calibration): CostModel {
   const [short, long] = [prefill[0], prefill.at(-1)];
   const shortMs = short?.ms ?? 0;
   const longMs = Math.max(long?.ms ?? 0, shortMs);
@@ -64,6 +70,8 @@ export function calibratedCostModel({ decode, prefill, copyMs, check }: Calibrat
   const prefillTokenMs = slope > 0 ? slope : longMs / Math.max(1, long?.tokens ?? 1);
   // Whatever was measured, as many calls of one token do the same: what takes longer was other load.
   const oneMs = decode[0]?.ms ?? 0;
+  const deepTokens = (long?.tokens ?? 0) * (deep?.cells ?? 0);
+  const deeperMs = Math.max(0, (deep?.ms ?? 0) - longMs);
   const capped = (width: number, ms: number) => ({ width, ms: Math.min(ms, width * oneMs) });
   return {
     decodePassMs: interpolated(decode.map(({ width, ms }) => capped(width, ms))),
@@ -73,6 +81,7 @@ export function calibratedCostModel({ decode, prefill, copyMs, check }: Calibrat
     ]),
     prefillCallMs: Math.max(0, longMs - prefillTokenMs * (long?.tokens ?? 0)),
     prefillTokenMs,
+    ...(deepTokens > 0 ? { prefillCellsMs: (1000 * deeperMs) / deepTokens } : {}),
     copyMs,
     decodeScale: 1,
     draftScale: 1,
@@ -111,17 +120,28 @@ function beyond(table: readonly number[], tokens: number): number {
   return last + ((tokens - known) * (last - (table[half] ?? 0))) / Math.max(1, known - half);
 }
 
-/** In ms, for one sequence's `tokens` prompt tokens in one device pass. */
-export function prefillCallMs(cost: CostModel, tokens: number): number {
-  return cost.prefillScale * (cost.prefillCallMs + tokens * cost.prefillTokenMs);
+/** In ms, for one sequence's `tokens` prompt tokens in one device pass, behind so many cells. */
+export function prefillCallMs(cost: CostModel, tokens: number, cells: number): number {
+  return cost.prefillScale * cost.prefillCallMs + tokens * promptTokenMs(cost, cells);
 }
 
-/** In ms, for so many tokens of one sequence, in calls of at most `grid` of them each. */
-export function prefillTokensMs(cost: CostModel, grid: number, tokens: number): number {
+/** In ms, for one prompt token behind so many cells, without its call. */
+export function promptTokenMs(
+  { prefillScale, prefillTokenMs, prefillCellsMs = 0 }: CostModel,
+  cells: number,
+): number {
+  return prefillScale * (prefillTokenMs + (cells / 1000) * prefillCellsMs);
+}
+
+/** In ms, for so many tokens of one sequence behind so many cells, in calls of at most `grid` of them each. */
+export function prefillTokensMs(cost: CostModel, grid: number, tokens: number, cells: number): number {
   if (tokens <= 0) return 0;
   const whole = Math.floor(tokens / grid);
   const rest = tokens - whole * grid;
-  return whole * prefillCallMs(cost, grid) + (rest > 0 ? prefillCallMs(cost, rest) : 0);
+  // The calls between the first and the last whole one are as far from their middle on both sides.
+  const middle = cells + ((whole - 1) * grid) / 2;
+  const wholeMs = whole > 0 ? whole * prefillCallMs(cost, grid, middle) : 0;
+  return wholeMs + (rest > 0 ? prefillCallMs(cost, rest, cells + whole * grid) : 0);
 }
 
 /**
@@ -146,6 +166,17 @@ export function refinedCostModel(
     return { ...cost, draftScale: smoothed(cost.draftScale, Math.min(observedMs, mostMs) / unscaledMs) };
   }
   return { ...cost, prefillScale: next(cost.prefillScale) };
+}
+
+/** The model after a prefill call took `observedMs`. */
+export function refinedByPrefill(
+  cost: CostModel,
+  { unscaledMs, tokenCells = 0 }: Pick<PlannedCall, "unscaledMs" | "tokenCells">,
+  observedMs: number,
+): CostModel {
+  const after = refinedByDepth(cost, { unscaledMs, tokenCells }, observedMs);
+  const deeperMs = (((after.prefillCellsMs ?? 0) - (cost.prefillCellsMs ?? 0)) * tokenCells) / 1000;
+  return refinedCostModel(after, "prefill", observedMs, unscaledMs + (unscaledMs > 0 ? deeperMs : 0));
 }
 
 /**

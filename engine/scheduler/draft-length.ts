@@ -305,7 +305,7 @@ function draftingOf(
   let predictedMs = draft.cost.decodeScale * unscaledMs;
   if (catchUp === undefined) return { catchUp, feeds, predictedMs, unscaledMs };
   predictedMs += catchingUpMs(draft, catchUp.tokens.length);
-  const cellMs = prefillCallMs(draft.cost, catchUp.tokens.length) / draft.cost.prefillScale;
+  const cellMs = prefillCallMs(draft.cost, catchUp.tokens.length, catchUp.position) / draft.cost.prefillScale;
   return { catchUp: { ...catchUp, unscaledMs: cellMs }, feeds, predictedMs, unscaledMs };
 }
 

@@ -123,7 +123,7 @@ export function guessingMs(
 
 /** In ms, for a slot that lacks so many tokens, in calls of at most a cell each. */
 export function catchingUpMs({ cost, config: { prefillChunk } }: DraftModel, tokens: number): number {
-  return prefillTokensMs(cost, prefillChunk, tokens);
+  return prefillTokensMs(cost, prefillChunk, tokens, 0);
 }
 
 /** The guesses of a step, or a cell of catching up, took `observedMs`. */

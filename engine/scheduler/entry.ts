@@ -107,7 +107,7 @@ export function checkWorth(
   const message = `The first token would come after ${Math.round(predictedMs)} ms.`;
   if (predictedMs * MARGIN > askedMs) {
     // In the middle of the time in which it would be let in: a little sooner or later is as well then.
-    const leastMs = promptBesideMs(state, newcomer.computedTokens);
+    const leastMs = promptBesideMs(state, newcomer);
     const inMs = predictedMs * MARGIN - askedMs + Math.max(0, askedMs / MARGIN - leastMs) * MIDDLE;
     const allowance = allowanceOf(state, tenant, nowMs);
     throw refusal(state, "first_token_too_late", message, {

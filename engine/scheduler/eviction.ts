@@ -98,5 +98,6 @@ function soonestFreeMs(state: SchedulerState, running: readonly Running[]): numb
 }
 
 function replayMs({ cost }: SchedulerState, { prompt, output }: ScheduledRequest): number {
-  return prefillCallMs(cost, prompt.length + output.length);
+  const tokens = prompt.length + output.length;
+  return prefillCallMs(cost, tokens, tokens / 2);
 }

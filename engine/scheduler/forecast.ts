@@ -32,8 +32,13 @@ const MOST_ONE_BY_ONE = 256;
 export interface Newcomer extends Visitor {
   /** Prompt tokens that have to be computed. */
   readonly computedTokens: number;
+  /** Those before them, which are there already; absent: none. */
+  readonly reusedTokens?: number;
   readonly maxNew: number;
 }
+
+/** What of a prompt is still to be computed. */
+type Prompt = Pick<Newcomer, "computedTokens" | "reusedTokens">;
 
 /** Learns from a request that has held a slot to its end; one that was cut short says nothing of the others. */
 export function noteResidence(state: SchedulerState, request: ScheduledRequest, nowMs: number): void {
@@ -58,7 +63,7 @@ export function residenceMs(state: SchedulerState, { computedTokens, maxNew }: N
   if (measured !== undefined) return Math.max(1, measured);
   const decodeMs = Math.min(maxNew, ASSUMED_OUTPUT) * decodeCallMs(cost, [slots.length], 0);
   const cells = Math.ceil(computedTokens / config.prefillChunk);
-  const cellMs = prefillCallMs(cost, computedTokens / Math.max(1, cells));
+  const cellMs = prefillCallMs(cost, computedTokens / Math.max(1, cells), computedTokens / 2);
   return Math.max(1, slots.length * cells * cellMs + decodeMs);
 }
 
@@ -114,14 +119,16 @@ export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs
   const places = placesAhead(state, newcomer, nowMs);
   const ahead = aheadOf(state, newcomer, places.own);
   const releaseMs = releaseTimes(state, newcomer, nowMs);
-  const { decoding, prefilling, prefillTokens } = loadOf(state);
+  const { decoding, begun } = loadOf(state);
   // Whoever goes before it decodes when its own turn has come, as far as there are slots.
-  const most = decoding + prefilling + ahead.requests + expectedOf(places.all);
+  const most = decoding + begun.length + ahead.requests + expectedOf(places.all);
   const beside = Math.min(slots.length - 1, most);
-  const eachTokens = ahead.requests === 0 ? 0 : (ahead.tokens * state.computedShare) / ahead.requests;
-  const eachMs = promptMs(state, eachTokens, beside);
-  const ownMs = promptMs(state, newcomer.computedTokens, beside);
-  let computedMs = promptMs(state, prefillTokens, Math.min(beside, decoding + 1));
+  const eachTokens = ahead.requests === 0 ? 0 : ahead.tokens / ahead.requests;
+  const computedTokens = eachTokens * state.computedShare;
+  const eachMs = promptMs(state, { computedTokens, reusedTokens: eachTokens - computedTokens }, beside);
+  const ownMs = promptMs(state, newcomer, beside);
+  let computedMs = 0;
+  for (const prompt of begun) computedMs += promptMs(state, prompt, Math.min(beside, decoding + 1));
   const oneByOne = Math.min(ahead.requests, MOST_ONE_BY_ONE);
   for (let index = 0; index < oneByOne; index++) computedMs = Math.max(computedMs, releaseMs(index)) + eachMs;
   const others = ahead.requests - oneByOne;
@@ -135,15 +142,15 @@ export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs
 }
 
 /** From slot to first token at best, in ms: alone, and as fast as at warm-up. */
-export function leastPromptMs(state: SchedulerState, computedTokens: number): number {
+export function leastPromptMs(state: SchedulerState, prompt: Prompt): number {
   const alone = { ...state, cost: undisturbed(state.cost) };
-  return promptMs(alone, computedTokens, 0) + firstTokenMs(alone, 0);
+  return promptMs(alone, prompt, 0) + firstTokenMs(alone, 0);
 }
 
 /** From slot to first token, in ms, while every other slot decodes. */
-export function promptBesideMs(state: SchedulerState, computedTokens: number): number {
+export function promptBesideMs(state: SchedulerState, prompt: Prompt): number {
   const beside = state.slots.length - 1;
-  return promptMs(state, computedTokens, beside) + firstTokenMs(state, beside);
+  return promptMs(state, prompt, beside) + firstTokenMs(state, beside);
 }
 
 /** The decode call behind a prompt, in ms. */
@@ -152,15 +159,19 @@ function firstTokenMs({ cost, slots }: SchedulerState, beside: number): number {
 }
 
 /** So many prompt tokens in the cells and steps in which they are computed beside so many slots that decode, in ms. */
-function promptMs({ config, cost }: SchedulerState, tokens: number, beside: number): number {
+function promptMs(
+  { config, cost }: SchedulerState,
+  { computedTokens: tokens, reusedTokens: before = 0 }: Prompt,
+  beside: number,
+): number {
   const { prefillChunk, itlTargetMs, minPrefillShare } = config;
   const decodeMs = beside === 0 ? 0 : decodeCallMs(cost, [beside], 0);
   const stepMs = decodeMs === 0 ? Infinity : itlTargetMs - decodeMs;
   const whole = Math.floor(tokens / prefillChunk);
-  const cellMs = prefillCallMs(cost, prefillChunk);
+  const cellMs = prefillCallMs(cost, prefillChunk, before + tokens / 2);
   const rest = tokens - whole * prefillChunk;
-  const restMs = rest > 0 ? prefillCallMs(cost, rest) : 0;
-  const computeMs = prefillTokensMs(cost, prefillChunk, tokens);
+  const restMs = rest > 0 ? prefillCallMs(cost, rest, before + whole * prefillChunk) : 0;
+  const computeMs = prefillTokensMs(cost, prefillChunk, tokens, before);
   if (computeMs === 0) return 0;
   // A cell that does not fit into a step is saved up for.
   const creditMs = Math.max(minPrefillShare * decodeMs, stepMs);
@@ -210,7 +221,7 @@ function releasesMs(state: SchedulerState, heldMs: number, nowMs: number): numbe
     const request = owner === undefined ? undefined : state.requests.get(owner);
     if (request === undefined || request.paused || request.cancelled) return 0;
     const { maxNew, output, prompt } = request;
-    const left = prefillCallMs(state.cost, Math.max(0, prompt.length - length));
+    const left = prefillCallMs(state.cost, Math.max(0, prompt.length - length), length);
     const mostMs = (maxNew - output.length) * tokenMs + left;
     const ageMs = nowMs - (request.admittedMs ?? nowMs);
     return Math.min(mostMs, Math.max(heldMs - ageMs, LEAST_LEFT * heldMs));
@@ -221,21 +232,16 @@ function releasesMs(state: SchedulerState, heldMs: number, nowMs: number): numbe
 /** Slots that decode, and the others with what of their prompts is still to be computed. */
 function loadOf(state: SchedulerState): {
   readonly decoding: number;
-  readonly prefilling: number;
-  readonly prefillTokens: number;
+  readonly begun: readonly Prompt[];
 } {
   let decoding = 0;
-  let prefilling = 0;
-  let prefillTokens = 0;
+  const begun: Prompt[] = [];
   for (const { owner, length } of state.slots) {
     const request = owner === undefined ? undefined : state.requests.get(owner);
     if (request === undefined || request.paused || request.cancelled) continue;
     const left = prefillEnd(request, state.config) - length;
     if (left <= 0) decoding += 1;
-    else {
-      prefilling += 1;
-      prefillTokens += left;
-    }
+    else begun.push({ computedTokens: left, reusedTokens: length });
   }
-  return { decoding, prefilling, prefillTokens };
+  return { decoding, begun };
 }

@@ -69,6 +69,7 @@ function join(first: PlannedCall, second: PlannedCall): PlannedCall {
     ...first,
     entries: first.entries.map((entry) => ({ ...entry, tokens })),
     tokens: total,
+    tokenCells: (first.tokenCells ?? 0) + JOINED_COST * (second.tokenCells ?? 0),
     predictedMs: first.predictedMs + JOINED_COST * second.predictedMs,
     unscaledMs: first.unscaledMs + JOINED_COST * second.unscaledMs,
   };

@@ -186,13 +186,15 @@ function* gridCells(
       const cellEnd = prefillCellEnd(position, request, state.config);
       const tokens = knownSlice(request, position, cellEnd);
       const everyLogit = request.readsPrompt && position < request.prompt.length - 1;
-      const predictedMs = prefillCallMs(state.cost, tokens.length) * (everyLogit ? READING_COST : 1);
+      const predictedMs =
+        prefillCallMs(state.cost, tokens.length, position) * (everyLogit ? READING_COST : 1);
       const entry = { slot, request: request.id, position, tokens, sample: false };
       const cell: PlannedCall = {
         kind: "prefill",
         entries: [everyLogit ? { ...entry, everyLogit } : entry],
         tokens: tokens.length,
         drafts: 0,
+        tokenCells: tokens.length * position,
         passes: 1,
         predictedMs,
         unscaledMs: everyLogit ? 0 : predictedMs / state.cost.prefillScale,

@@ -41,12 +41,12 @@ export function bestPrefix(
   soFar: AdmittedSoFar,
 ): number {
   const { prefillChunk } = state.config;
-  const cellMs = prefillCallMs(state.cost, prefillChunk);
+  const cellMs = (cells: number): number => prefillCallMs(state.cost, prefillChunk, cells);
   let best = { index: 0, gainMs: 0 };
   for (const [index, request] of line.entries()) {
     // Nobody behind one that has to go in its turn, and nobody before one that has all it can have.
     const reuse = computedTokens(request, state, soFar);
-    const gainMs = (reuse / prefillChunk - index) * cellMs;
+    const gainMs = (reuse / prefillChunk) * cellMs(reuse / 2) - index * cellMs(0);
     if (index === 0 || gainMs > best.gainMs) best = { index, gainMs };
     if (!mayBePassed(request, soFar.passedOver) || isWhole(request, reuse, prefillChunk)) break;
   }

@@ -163,7 +163,7 @@ export function keptFor(
   const hasLess = (last.running + 1) / last.policy.weight < next.running / next.policy.weight;
   const wouldGo = last.name !== next.name && last.waiting === 0 && last.served <= next.served;
   if (wouldGo && hasLess && askedShare > LIKELY) return "owner";
-  const worthMs = continuedShare * prefillTokensMs(state.cost, state.config.prefillChunk, slot.length);
+  const worthMs = continuedShare * prefillTokensMs(state.cost, state.config.prefillChunk, slot.length, 0);
   return worthMs > keptMs / state.slots.length ? "cells" : undefined;
 }
 

@@ -70,7 +70,7 @@ export function chooseSlot(
   const source = bestSource(copied, overwritten);
   const file = spill?.bestFor(request);
   const computeMs = (reuse: number): number =>
-    prefillTokensMs(state.cost, state.config.prefillChunk, request.prompt.length - 1 - reuse);
+    prefillTokensMs(state.cost, state.config.prefillChunk, request.prompt.length - 1 - reuse, reuse);
   let best: SlotChoice | undefined;
   const consider = (choice: SlotChoice): void => {
     if (best === undefined || choice.costMs < best.costMs) best = choice;
@@ -151,7 +151,7 @@ function residentLossMs(
   if (lost <= 0) return 0;
   const isWanted = followersOf(state, slot).some((follower) => follower !== request);
   const chance = isWanted ? 1 : reuseChance(slot, nowMs);
-  const valueMs = chance * prefillTokensMs(state.cost, state.config.prefillChunk, lost);
+  const valueMs = chance * prefillTokensMs(state.cost, state.config.prefillChunk, lost, keep);
   return spill === undefined ? valueMs : Math.min(valueMs, spill.savedLossMs(slot, keep, chance));
 }
 

@@ -136,7 +136,8 @@ export class SpillPlan {
     if (lost < this.#state.config.prefillChunk) return undefined;
     const bytes = spillBytes(this.#cost, slot.length);
     const chance = certain ? 1 : reuseChance(slot, this.#nowMs);
-    const worthMs = chance * (this.#computeMs(lost) - transferMs(this.#cost.restore, bytes));
+    const worthMs =
+      chance * (this.#computeMs(lost, slot.length - lost) - transferMs(this.#cost.restore, bytes));
     if (worthMs < WORTH_SAVING * transferMs(this.#cost.save, bytes)) return undefined;
     if (!this.#makeRoom(slot, bytes, worthMs)) return undefined;
     const { length, cacheKey, gridEnd, tailEnd, lastUseMs, hits } = slot;
@@ -149,10 +150,10 @@ export class SpillPlan {
     return prefix;
   }
 
-  /** So many tokens of a prompt. */
-  #computeMs(tokens: number): number {
+  /** So many tokens of a prompt, behind so many others. */
+  #computeMs(tokens: number, before: number): number {
     const { cost, config } = this.#state;
-    return prefillTokensMs(cost, config.prefillChunk, tokens);
+    return prefillTokensMs(cost, config.prefillChunk, tokens, before);
   }
 
   /** A file of which the slot then has all, or all but what nobody would save, is not kept. */
@@ -233,7 +234,7 @@ export class SpillPlan {
   }
 
   #worthMs(prefix: SpilledPrefix): number {
-    const savedMs = this.#computeMs(prefix.length) - transferMs(this.#cost.restore, prefix.bytes);
+    const savedMs = this.#computeMs(prefix.length, 0) - transferMs(this.#cost.restore, prefix.bytes);
     return reuseChance(prefix, this.#nowMs) * Math.max(0, savedMs);
   }
 

@@ -14,7 +14,7 @@ import {
   releaseCheckpoints,
   shareCheckpoints,
 } from "./checkpoint-transitions.ts";
-import { refinedByDecode, refinedCostModel } from "./cost-model.ts";
+import { refinedByDecode, refinedByPrefill } from "./cost-model.ts";
 import { addDeadlines } from "./deadlines.ts";
 import { followToken, restDraftModel, takeDraftSlot } from "./draft-model.ts";
 import { DraftIndex } from "./draft-index.ts";
@@ -145,7 +145,8 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
   if (resume.length >= maxNew && resume.length > 0)
     throw new EngineError("invalid_request", `Request "${id}" has all its tokens already.`);
   const computed = computedTokens(state, request);
-  const newcomer = { ...who, promptTokens, computedTokens: computed, maxNew };
+  const reusedTokens = promptTokens - computed;
+  const newcomer = { ...who, promptTokens, computedTokens: computed, reusedTokens, maxNew };
   const firstTokenMs = Math.min(firstTokenWithinMs ?? Infinity, endWithinMs ?? Infinity);
   if (!known && request.paused !== true) checkWorth(state, newcomer, firstTokenMs, nowMs);
   if (!known) endAppointment(state, who, nowMs);
@@ -176,7 +177,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     skips: 0,
     evictions: 0,
     evictedMs: -Infinity,
-    startByMs: nowMs + firstTokenMs - leastPromptMs(state, computed),
+    startByMs: nowMs + firstTokenMs - leastPromptMs(state, newcomer),
     firstTokenByMs: nowMs + firstTokenMs,
     endByMs: nowMs + (endWithinMs ?? Infinity),
     branches: [],
@@ -328,8 +329,7 @@ export function isCurrent(state: SchedulerState, entry: PlannedEntry): boolean {
 /** Records that a call has run, so that the slots' tokens say what the cells hold. */
 export function completeCall(state: SchedulerState, call: PlannedCall, observedMs: number): void {
   const before = state.cost;
-  if (call.kind === "prefill")
-    state.cost = refinedCostModel(state.cost, "prefill", observedMs, call.unscaledMs);
+  if (call.kind === "prefill") state.cost = refinedByPrefill(state.cost, call, observedMs);
   else if (call.unscaledMs > 0) state.cost = refinedByDecode(state.cost, shapeOf(call), observedMs);
   chargeTurn(state, call, observedMs);
   state.justDecoded = call.kind === "decode" ? (call.adapters?.key ?? "") : undefined;

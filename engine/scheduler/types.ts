@@ -259,6 +259,19 @@ export interface SpillCost {
   readonly restore: TransferCost;
 }
 
+/**
+ * Sums over prefill calls, the older ones counting for less: x is what depth adds to a call for each ms that a token adds for
+ * 1000 cells, y its time, both relative to what it would take without cells before it.
+ */
+export interface PrefillDepths {
+  readonly calls: number;
+  readonly x: number;
+  readonly y: number;
+  readonly xx: number;
+  readonly xy: number;
+  readonly yy: number;
+}
+
 /** What the calls cost, in ms; refined after every call. See cost-model.ts. */
 export interface CostModel {
   /** A decode pass over `width` adjacent slots, at index `width`; index 0 is 0. Length `slots + 1`. */
@@ -268,6 +281,10 @@ export interface CostModel {
   /** A prefill call, whatever is in it. */
   readonly prefillCallMs: number;
   readonly prefillTokenMs: number;
+  /** What each prompt token adds for every 1000 cells before its call; absent is nothing. */
+  readonly prefillCellsMs?: number;
+  /** Of the prefill calls so far; absent: none has been learned from. See prefill-depth.ts. */
+  readonly depths?: PrefillDepths;
   /** Copying all cells of a slot to another one. */
   readonly copyMs: number;
   /** What the first call with other adapters than the one before takes longer; absent is nothing. */
@@ -423,6 +440,8 @@ export interface PlannedCall {
   readonly tokens: number;
   /** Guessed tokens behind the one of each slot; 0 in prefill. */
   readonly drafts: number;
+  /** Of prefill: its tokens times the cells before them, as far as that counts; absent is 0. */
+  readonly tokenCells?: number;
   /** What comes before it, in `predictedMs` as well; absent is nothing. */
   readonly drafting?: PlannedDrafting;
   /** Tokens that it is expected to bring; the time, the draft model's and draws included; and that of each token without guesses. Absent where nobody guesses. */

@@ -4,7 +4,7 @@
  * It is what the simulator holds for the truth. The planner does not see it; it sees what a warm-up would measure
  * of it, and learns from each call, as it does with a real device.
  */
-import { calibratedCostModel } from "../scheduler/cost-model.ts";
+import { calibratedCostModel, DEEP_CELLS } from "../scheduler/cost-model.ts";
 import { adjacentRuns } from "../scheduler/passes.ts";
 import type { CostModel, PlannedCall } from "../scheduler/types.ts";
 
@@ -94,12 +94,15 @@ export function measuredCosts(
 ): CostModel {
   const widths: number[] = [];
   for (let width = 1; width < slots; width *= 2) widths.push(width);
-  const prefillMs = (tokens: number): number =>
-    device.prefillCallMs + tokens * device.prefillTokenMs + prefillCells(0, tokens) * device.prefillCellsMs;
+  const prefillMs = (tokens: number, before = 0): number =>
+    device.prefillCallMs +
+    tokens * device.prefillTokenMs +
+    prefillCells(before, tokens) * device.prefillCellsMs;
   const decodeMs = (width: number): number => passMs(device, width) + width * device.decodeCellsMs;
   return calibratedCostModel({
     decode: [...widths, slots].map((width) => ({ width, ms: decodeMs(width) })),
     prefill: [Math.ceil(prefillChunk / 4), prefillChunk].map((tokens) => ({ tokens, ms: prefillMs(tokens) })),
+    deep: { cells: DEEP_CELLS * prefillChunk, ms: prefillMs(prefillChunk, DEEP_CELLS * prefillChunk) },
     check: [2, 4, 8, 16].map((tokens) => ({ tokens, ms: decodeMs(tokens) })),
     copyMs: device.copyMs,
   });

@@ -39,3 +39,14 @@ test("adapters are part of what was measured", async () => {
   expect((await costOf(adapted, measured)).measured).toMatchObject([{ of: "one pirate" }]);
   expect(adapted.calls.length).toBeGreaterThan(0);
 });
+
+test("a prompt's cell is measured behind others as well, where a slot has room for them", async () => {
+  const deep = unmeasured("one");
+  expect((await costOf(deep)).cost.prefillCellsMs).toBeGreaterThanOrEqual(0);
+  const short = unmeasured("one");
+  Object.defineProperty(short, "facts", {
+    value: { ...short.facts, contextTokens: 2 * short.facts.prefillChunk },
+  });
+  expect((await costOf(short)).cost.prefillCellsMs).toBeUndefined();
+  expect(short.calls.length).toBeLessThan(deep.calls.length);
+});

@@ -30,8 +30,8 @@ function plainChoice(
   const computeMs = (tokens: number): number => {
     const grid = state.config.prefillChunk;
     const cells = Math.floor(tokens / grid);
-    const rest = tokens > cells * grid ? prefillCallMs(state.cost, tokens - cells * grid) : 0;
-    return tokens <= 0 ? 0 : cells * prefillCallMs(state.cost, grid) + rest;
+    const rest = tokens > cells * grid ? prefillCallMs(state.cost, tokens - cells * grid, 0) : 0;
+    return tokens <= 0 ? 0 : cells * prefillCallMs(state.cost, grid, 0) + rest;
   };
   const lossMs = (slot: Slot, keep: number): number => {
     const chance = Math.exp(-(NOW_MS - slot.lastUseMs) / 600_000) * (1 - 0.8 ** (slot.hits + 1));
