@@ -176,7 +176,7 @@ export const serveOptions = {
   "request-default": option(
     requestDefaults,
     undefined,
-    "what requests that do not say otherwise ask for, repeatable: FIELD=VALUE with temperature, top_p, top_k, min_p, repeat_penalty, presence_penalty, frequency_penalty, seed or max_tokens",
+    "what requests that do not say otherwise ask for, repeatable: FIELD=VALUE with temperature, top_p, top_k, min_p, repeat_penalty, presence_penalty, frequency_penalty, seed, max_tokens or enable_thinking (true or false, for templates that have the switch)",
     "WEFT_REQUEST_DEFAULTS",
   ),
   "reasoning-field": option(

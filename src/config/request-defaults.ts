@@ -21,19 +21,23 @@ const RANGES = {
   max_tokens: { least: 1, most: 2 ** 31 - 1, whole: true },
 } as const satisfies Readonly<Record<string, Range>>;
 
-type DefaultField = keyof typeof RANGES;
+const SWITCHES = ["enable_thinking"] as const;
 
-export type RequestDefaults = Readonly<Partial<Record<DefaultField, number>>>;
+type DefaultNumber = keyof typeof RANGES;
+type DefaultSwitch = (typeof SWITCHES)[number];
+
+export type RequestDefaults = Readonly<
+  Partial<Record<DefaultNumber, number> & Record<DefaultSwitch, boolean>>
+>;
 
 /** `FIELD=VALUE`, repeated or separated by commas; in the file also an object. */
 export const requestDefaults: ValueKind<RequestDefaults> = {
   placeholder: "field",
-  expected: `FIELD=VALUE, each FIELD once, with a value that a request may have: ${Object.keys(RANGES).join(", ")}`,
+  expected: `FIELD=VALUE, each FIELD once, with a value that a request may have: ${[...Object.keys(RANGES), ...SWITCHES].join(", ")}`,
   repeatable: true,
   read(raw) {
-    const entries = entriesOf(raw)?.map(([field, value]) => [field, numberOf(value)] as const);
-    if (entries === undefined || !entries.every(([field, value]) => isAllowed(field, value)))
-      return undefined;
+    const entries = entriesOf(raw)?.map(([field, value]) => [field, readValue(field, value)] as const);
+    if (entries === undefined || entries.some(([, value]) => value === undefined)) return undefined;
     const defaults: RequestDefaults = Object.fromEntries(entries);
     return Object.keys(defaults).length === entries.length ? defaults : undefined;
   },
@@ -49,8 +53,14 @@ function entriesOf(raw: unknown): (readonly [field: string, value: unknown])[] |
   });
 }
 
-function isAllowed(field: string, value: number): boolean {
-  if (!Object.hasOwn(RANGES, field)) return false;
-  const { least, most, whole = false }: Range = RANGES[field as DefaultField];
-  return value >= least && value <= most && (!whole || Number.isInteger(value));
+/** @returns Undefined for a value that no request may have, and for an unknown field. */
+function readValue(field: string, raw: unknown): number | boolean | undefined {
+  if (SWITCHES.some((name) => name === field)) {
+    const said = String(raw);
+    return said === "true" || said === "false" ? said === "true" : undefined;
+  }
+  if (!Object.hasOwn(RANGES, field)) return undefined;
+  const { least, most, whole = false }: Range = RANGES[field as DefaultNumber];
+  const value = numberOf(raw);
+  return value >= least && value <= most && (!whole || Number.isInteger(value)) ? value : undefined;
 }

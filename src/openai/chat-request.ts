@@ -86,7 +86,7 @@ export function readChatRequest(
   const { tools, choice, parallel, style } = readTools(present, limits);
   const known = tools.length === 0 ? KNOWN : KNOWN_WITH_TOOLS;
   const ignored = ignoredFields(present, known, { endpoint: "chat", strict: strictParams });
-  const reasoning = readReasoning(fields);
+  const reasoning = readReasoning(fields, allowed);
   return {
     model: fields.model,
     turn: {

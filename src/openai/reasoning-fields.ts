@@ -1,6 +1,7 @@
 /** What a request says about thinking, in the words of OpenAI, of llama.cpp, of vLLM and of OpenRouter. */
 import { z } from "zod";
 import { ApiError } from "./api-error.ts";
+import type { RequestLimits } from "./generation-fields.ts";
 import { integer } from "./validation.ts";
 
 export const reasoningShape = {
@@ -35,7 +36,10 @@ export interface ReasoningSettings {
 }
 
 /** @throws {ApiError} 400 for a budget of thinking that is not to be told apart. */
-export function readReasoning(fields: ReasoningFields): ReasoningSettings {
+export function readReasoning(
+  fields: ReasoningFields,
+  { requestDefaults = {} }: Pick<RequestLimits, "requestDefaults">,
+): ReasoningSettings {
   const { reasoning } = fields;
   const { field, tokens: budget } = readBudget(fields);
   if (budget > 0 && fields.reasoning_format === "none") {
@@ -46,11 +50,15 @@ export function readReasoning(fields: ReasoningFields): ReasoningSettings {
     );
   }
   const effort = fields.reasoning_effort ?? reasoning?.effort ?? undefined;
+  const { enable_thinking: byDefault } = requestDefaults;
+  // An effort, or a budget, says that there is to be thinking.
+  const unsaid = effort === undefined && budget < 0;
   return {
     split: fields.reasoning_format !== "none",
     show: fields.include_reasoning !== false && reasoning?.exclude !== true,
     budget: budget < 0 ? undefined : budget,
     kwargs: {
+      ...(unsaid && byDefault !== undefined ? { enable_thinking: byDefault } : {}),
       ...(effort === undefined ? {} : { reasoning_effort: effort }),
       ...enableKwargs(fields, effort, budget),
     },

@@ -60,6 +60,8 @@ export function props(c: AppContext, deps: AppDeps): Response {
         n_predict: most,
         // Drawn for each request where none is fixed.
         seed: defaults.seed ?? ANY_SEED,
+        // Where it is not said, the template decides.
+        ...(defaults.enable_thinking === undefined ? {} : { enable_thinking: defaults.enable_thinking }),
       },
     },
     total_slots: facts.slots,

@@ -44,7 +44,8 @@ const DETOKENIZE_FIELDS: ReadonlySet<string> = new Set(Object.keys(detokenizeSch
 /** Of a chat request only the prompt matters here. */
 function promptOnly({ config }: AppDeps): RequestLimits {
   const limits = { ...config.limits, "max-choices": Number.POSITIVE_INFINITY };
-  return { strictParams: config.strictParams, limits };
+  const { strictParams, requestDefaults = {} } = config;
+  return { strictParams, limits, requestDefaults };
 }
 
 export async function tokenize(c: AppContext, deps: AppDeps): Promise<Response> {

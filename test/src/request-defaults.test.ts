@@ -15,6 +15,7 @@ const DEFAULTS = {
   frequency_penalty: -0.5,
   seed: 42,
   max_tokens: 9,
+  enable_thinking: false,
 };
 
 const HELD = {
@@ -116,13 +117,31 @@ describe("--request-default", () => {
   });
 });
 
+describe("--request-default enable_thinking", () => {
+  it.each([
+    ["/v1/chat/completions", {}, { enable_thinking: false }],
+    ["/apply-template", {}, { enable_thinking: false }],
+    ["/v1/responses", { messages: undefined, input: "hi", store: false }, { enable_thinking: false }],
+    ["/v1/messages", {}, { enable_thinking: false }],
+    ["/v1/chat/completions", { enable_thinking: true }, { enable_thinking: true }],
+    ["/v1/chat/completions", { chat_template_kwargs: { enable_thinking: true } }, { enable_thinking: true }],
+    ["/v1/chat/completions", { thinking_budget_tokens: 9 }, {}],
+    ["/v1/chat/completions", { reasoning_effort: "high" }, { reasoning_effort: "high" }],
+  ])("gives a template of %s, asked for %j, %j", async (path, fields, kwargs) => {
+    const { ask, template } = createWithDefaults();
+    await ask(path, { ...CHAT, ...fields });
+    expect(template.requests.map((request) => request.kwargs)).toEqual([kwargs]);
+  });
+});
+
 const read = (given: unknown): unknown =>
   loadConfig({ flags: { "request-default": given }, env: {}, file: undefined }).values["request-default"];
 
 test("it is read from flags, from one text and from an object", () => {
   expect(read(["temperature=0.7", "seed=42"])).toEqual({ temperature: 0.7, seed: 42 });
   expect(read("temperature=0,max_tokens=512")).toEqual({ temperature: 0, max_tokens: 512 });
-  expect(read({ top_k: 40 })).toEqual({ top_k: 40 });
+  expect(read({ top_k: 40, enable_thinking: true })).toEqual({ top_k: 40, enable_thinking: true });
+  expect(read(["enable_thinking=false"])).toEqual({ enable_thinking: false });
 });
 
 test.each([
@@ -134,6 +153,8 @@ test.each([
   [["max_tokens=0"]],
   [["top_k=1.5"]],
   [["constructor=1"]],
+  [["enable_thinking=0"]],
+  [["temperature=true"]],
   [{ stop: "x" }],
   [7],
 ])("%j is refused in words", (given) => {

@@ -145,7 +145,7 @@ export function readResponseRequest(
   const tools = readResponseTools(fields.tools, limits);
   refuseHostedChoice(fields.tool_choice);
   const format = readOneFormat(fields, present, limits.limits);
-  const reasoning = readReasoning(fields);
+  const reasoning = readReasoning(fields, limits);
   const store = fields.store ?? true;
   const background = fields.background ?? false;
   if (background && !store) {
