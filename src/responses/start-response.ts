@@ -43,7 +43,8 @@ export async function startResponse(
   for (let attempt = 1; ; attempt++) {
     try {
       const prepared = await prepareChatTurn(model, turnOf(request, context));
-      const generation = await generate(model, prepared.request(options), deps, options.signal);
+      const asked = { ...prepared.request(options), reportsPrefill: request.promptProgress };
+      const generation = await generate(model, asked, deps, options.signal);
       return { generation, context, relaxed: prepared.relaxed };
     } catch (error) {
       const shorter = request.truncate && attempt < MAX_ATTEMPTS ? withoutOldest(context, error) : undefined;

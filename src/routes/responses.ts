@@ -193,6 +193,7 @@ async function startRun(
     reader: new OutputReader({
       table: model.tokens,
       logprobs: request.logprobs,
+      timed: request.timingsPerToken,
       customTools: request.customTools,
       epochSeconds,
     }),

@@ -5,6 +5,7 @@
 import type { TokenTable } from "../../../models/text/token-table.ts";
 import type { GenerationEvent, GenerationUsage } from "../../generation-events.ts";
 import { CustomInput } from "./custom-input.ts";
+import { eventTimingsJson, promptProgressJson } from "../usage.ts";
 import { chatLogprobs } from "../logprobs.ts";
 import type { ChatTokenJson } from "../logprobs.ts";
 
@@ -34,17 +35,24 @@ export type EndEvent =
   | { readonly kind: "failed"; readonly error: FailureJson; readonly at: number }
   | { readonly kind: "cancelled"; readonly at: number };
 
-export type OutputEvent =
+type OutputPiece =
   | { readonly kind: "text"; readonly text: string; readonly logprobs?: readonly ChatTokenJson[] }
   | { readonly kind: "reasoning"; readonly text: string }
   | { readonly kind: "call"; readonly custom: boolean; readonly callId: string; readonly name: string }
   /** Of the last call: JSON text of a function's arguments, or the plain input of a custom tool. */
   | { readonly kind: "arguments"; readonly text: string }
+  /** How far the prompt is, as llama.cpp tells it. */
+  | { readonly kind: "progress"; readonly prompt: object }
   | EndEvent;
+
+/** With the times so far, where each piece is to have them. */
+export type OutputEvent = OutputPiece & { readonly timings?: object };
 
 export interface OutputReaderOptions {
   readonly table: TokenTable;
   readonly logprobs: boolean;
+  /** Whether pieces have the times so far. */
+  readonly timed: boolean;
   /** Names of the tools whose input is plain text. */
   readonly customTools: ReadonlySet<string>;
   readonly epochSeconds: () => number;
@@ -62,13 +70,15 @@ export class OutputReader {
 
   read(event: GenerationEvent): OutputEvent[] {
     const ended = event.kind === "tool_arguments" ? [] : this.#endCustom();
-    return [...ended, ...this.#read(event)];
+    const outputs = [...ended, ...this.#read(event)];
+    const last = this.#options.timed ? outputs.pop() : undefined;
+    return last === undefined ? outputs : [...outputs, { ...last, timings: eventTimingsJson(event) }];
   }
 
   #read(event: GenerationEvent): OutputEvent[] {
     switch (event.kind) {
       case "prefill":
-        return [];
+        return [{ kind: "progress", prompt: promptProgressJson(event) }];
       case "tool_call": {
         const custom = this.#options.customTools.has(event.name);
         this.#custom = custom ? new CustomInput() : undefined;

@@ -4,7 +4,7 @@ import type { ChatTurn, OutputFormat } from "../../chat-turn.ts";
 import type { Limits } from "../../config/limits.ts";
 import { ApiError } from "../api-error.ts";
 import { formatShape, readFormat } from "../format-fields.ts";
-import { generationShape, prepareBody, readGeneration } from "../generation-fields.ts";
+import { generationShape, prepareBody, readDelivery, readGeneration } from "../generation-fields.ts";
 import type { GenerationSettings, RequestLimits } from "../generation-fields.ts";
 import { checkName, SCHEMA_NAME } from "../names.ts";
 import { readReasoning, reasoningShape } from "../reasoning-fields.ts";
@@ -26,8 +26,6 @@ const {
   stream_options: _streamOptions,
   include_stop_str_in_output: _includeStop,
   return_token_ids: _tokenIds,
-  timings_per_token: _timings,
-  return_progress: _progress,
   ...sharedShape
 } = generationShape;
 
@@ -112,6 +110,9 @@ export interface ResponseRequest {
   readonly store: boolean;
   readonly stream: boolean;
   readonly background: boolean;
+  /** Whether a stream tells how far the prompt is; and with each piece the times so far. */
+  readonly promptProgress: boolean;
+  readonly timingsPerToken: boolean;
   /** Whether the oldest items are dropped when the context is too small for all. */
   readonly truncate: boolean;
   /** The turn without its messages. */
@@ -156,6 +157,7 @@ export function readResponseRequest(
     );
   }
   const include = fields.include ?? [];
+  const { stream, promptProgress, timingsPerToken } = readDelivery(fields);
   const logprobs = include.includes("message.output_text.logprobs") || (fields.top_logprobs ?? 0) > 0;
   return {
     model: fields.model,
@@ -163,8 +165,10 @@ export function readResponseRequest(
     instructions: fields.instructions,
     previousResponseId: fields.previous_response_id,
     store,
-    stream: fields.stream ?? false,
+    stream,
     background,
+    promptProgress,
+    timingsPerToken: stream && timingsPerToken,
     truncate: fields.truncation === "auto",
     turn: {
       tools: tools.tools,

@@ -80,6 +80,12 @@ export class ResponseEvents {
   }
 
   push(event: OutputEvent): ResponseEvent[] {
+    const events = this.#push(event);
+    const last = event.timings === undefined ? undefined : events.pop();
+    return last === undefined ? events : [...events, { ...last, timings: event.timings }];
+  }
+
+  #push(event: OutputEvent): ResponseEvent[] {
     const started = this.#leaveQueue(event);
     switch (event.kind) {
       case "text":
@@ -93,6 +99,11 @@ export class ResponseEvents {
       }
       case "arguments":
         return [...started, ...this.#pushArguments(event.text)];
+      case "progress":
+        return [
+          ...started,
+          this.#event("response.in_progress", { response: this.response, ...event.prompt }),
+        ];
       case "end":
       case "failed":
       case "cancelled":

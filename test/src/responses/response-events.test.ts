@@ -146,6 +146,7 @@ describe("reading a generation", () => {
     const reader = new OutputReader({
       table: new TokenTable(tinyFacts()),
       logprobs: false,
+      timed: false,
       customTools: new Set(customTools),
       epochSeconds: () => 6,
     });

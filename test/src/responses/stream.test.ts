@@ -63,6 +63,47 @@ describe("a response stream", () => {
     });
   });
 
+  it("tells how far the prompt is, and the times so far, in events of its own, and again when it is replayed", async () => {
+    const { app, engine, post } = createTestApp();
+    engine.script = { kind: "accept" };
+    const reply = await post("/v1/responses", { ...ask, return_progress: true, timings_per_token: true });
+    const [submit] = engine.submits;
+    if (submit === undefined) throw new Error("nothing was submitted");
+    engine.reportPrefill(submit, 1, 0);
+    engine.reportPrefill(submit, 2, 10);
+    engine.step(submit, { tokens: idsOf("Hel") }, true);
+    engine.step(submit, { tokens: [EOS], finish: { reason: "stop", stopToken: EOS } }, false);
+    const text = await reply.text();
+    const events = text
+      .split("\n\n")
+      .filter((frame) => frame !== "")
+      .map((frame) => JSON.parse(frame.slice(frame.indexOf("data: ") + 6)) as Record<string, unknown>);
+    const prompt = (processed: number, time_ms: number): object => ({
+      prompt_progress: { total: 2, cache: 1, processed, time_ms },
+    });
+    const computed = (prompt_n: number, predicted_n: number): object => ({
+      timings: { cache_n: 1, prompt_n, predicted_n },
+    });
+    const began = "response.in_progress";
+    expect(events).toMatchObject([
+      { type: "response.created" },
+      { type: began },
+      { type: began, response: { status: "in_progress" }, ...prompt(1, 0), ...computed(0, 0) },
+      { type: began, response: { status: "in_progress" }, ...prompt(2, 10), ...computed(1, 0) },
+      { type: "response.output_item.added" },
+      { type: "response.content_part.added" },
+      { type: "response.output_text.delta", delta: "Hel", ...computed(1, 1) },
+      { type: "response.output_text.done" },
+      { type: "response.content_part.done" },
+      { type: "response.output_item.done" },
+      { type: "response.completed", ...computed(1, 2) },
+    ]);
+    expect(events.map((event) => event["sequence_number"])).toEqual([...events.keys()]);
+    expect(events.filter((event) => "timings" in event)).toHaveLength(4);
+    const again = await app.request("/v1/responses/resp_2?stream=true", { headers: { host: "localhost" } });
+    expect(await again.text()).toBe(text);
+  });
+
   it("T40: gives a function call as an item of its own, with arguments as they come", async () => {
     const { engine, post } = createTestApp();
     const said = ['<tool_call>\n{"name": "f", "arguments": {"a', '": 1', "}}\n</tool_call>"];
