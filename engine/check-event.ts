@@ -81,8 +81,8 @@ const cost = record({
 const report = record({
   ...shared("planMs decodeMs sampleMs prefillMs", number),
   ...shared("decodeSequences prefillTokens passes running queued usedCells", count),
-  ...shared("guessesRight guessesWrong modelGuessesRight modelGuessesWrong evictions", optional(count)),
-  draftMs: optional(number),
+  ...shared("guessesRight guessesWrong modelGuessesRight modelGuessesWrong evictions plugs", optional(count)),
+  ...shared("draftMs decodeRatio prefillRatio", optional(number)),
   spill: optional(
     record({
       ...shared("saved restored restoredTokens dropped saveFailures restoreFailures", count),
@@ -103,6 +103,7 @@ const slot = record({
 const stats = record({
   ...shared("queued running contextTokens steps passes promptTokens reusedTokens outputTokens", count),
   slots: list(slot),
+  ...shared("queuedTokens serviceGap", optional(number)),
   drafting: optional(flag),
   spill: optional(record(shared("prefixes tokens bytes limitBytes", count))),
   checkpoints: optional(record(shared("count bytes limitBytes", count))),

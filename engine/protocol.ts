@@ -474,6 +474,11 @@ export interface StepReport {
   readonly queued: number;
   /** Cells in use over all slots, resident prefixes included. */
   readonly usedCells: number;
+  /** Throw-away tokens that closed gaps between decoding slots; absent is none. */
+  readonly plugs?: number;
+  /** What its calls took over what was expected of them; absent where none ran as it was planned. */
+  readonly decodeRatio?: number;
+  readonly prefillRatio?: number;
   /** Guessed tokens that turned out right, and wrong; absent is none. */
   readonly guessesRight?: number;
   readonly guessesWrong?: number;
@@ -546,6 +551,10 @@ export interface EngineStats {
   readonly promptTokens: number;
   readonly reusedTokens: number;
   readonly outputTokens: number;
+  /** Prompt tokens of those that wait; absent where nobody counted. */
+  readonly queuedTokens?: number;
+  /** By how much the owners who wait differ in the service they have had, in tokens over weight; absent where nobody counted. */
+  readonly serviceGap?: number;
   /** Whether a draft model guesses; false too where it has failed, absent where there is none. */
   readonly drafting?: boolean;
   /** Prefixes in files; absent where none are kept. */

@@ -5,7 +5,11 @@ import { spilledBytes } from "./scheduler/spill-transitions.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./scheduler/types.ts";
 import type { StepLoop } from "./step-loop.ts";
 
-export function engineStats({ state, record, hasDraftModel }: StepLoop): EngineStats {
+export function engineStats({
+  state,
+  record,
+  hasDraftModel,
+}: Pick<StepLoop, "state" | "record" | "hasDraftModel">): EngineStats {
   return {
     slots: state.slots.map((slot) => slotStats(state, slot)),
     queued: state.queue.size,
@@ -17,10 +21,24 @@ export function engineStats({ state, record, hasDraftModel }: StepLoop): EngineS
     promptTokens: record.promptTokens,
     reusedTokens: record.reusedTokens,
     outputTokens: record.outputTokens,
+    ...waitingStats(state),
     ...(hasDraftModel ? { drafting: state.draft !== undefined } : {}),
     ...spillStats(state),
     ...checkpointStats(state),
   };
+}
+
+/** Owners without a waiting request have what they want, however much that is. */
+function waitingStats({ owners }: SchedulerState): Pick<EngineStats, "queuedTokens" | "serviceGap"> {
+  let queuedTokens = 0;
+  let [least, most] = [Infinity, -Infinity];
+  for (const { waiting, waitingTokens, served } of owners.values()) {
+    queuedTokens += waitingTokens;
+    if (waiting === 0) continue;
+    least = Math.min(least, served);
+    most = Math.max(most, served);
+  }
+  return { queuedTokens, serviceGap: Math.max(0, most - least) };
 }
 
 function spillStats({ spill }: SchedulerState): { readonly spill?: SpillStats } {

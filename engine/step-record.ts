@@ -20,6 +20,18 @@ function noCheckpoints(): Mutable<CheckpointReport> {
   return { taken: 0, restored: 0, restoredTokens: 0, dropped: 0, failures: 0, ms: 0 };
 }
 
+/** What calls took that ran as they were planned, and what was expected of them, in ms. */
+interface Compared {
+  ms: number;
+  expectedMs: number;
+}
+
+const nothingCompared = (): Compared => ({ ms: 0, expectedMs: 0 });
+
+function ratioOf({ ms, expectedMs }: Compared): number | undefined {
+  return expectedMs > 0 ? ms / expectedMs : undefined;
+}
+
 /** One of so many messages tells what calls cost by now; between two of them it changes little. */
 const MESSAGES_OF_COST = 64;
 
@@ -44,6 +56,8 @@ export class StepRecord {
   #decodeSequences = 0;
   #prefillTokens = 0;
   #passes = 0;
+  #plugs = 0;
+  #compared = { decode: nothingCompared(), prefill: nothingCompared() };
   #guessesRight = 0;
   #guessesWrong = 0;
   #modelGuessesRight = 0;
@@ -64,9 +78,15 @@ export class StepRecord {
   addCall(call: PlannedCall, ms: number): void {
     this.passes += call.passes;
     this.#passes += call.passes;
+    if (call.unscaledMs > 0) {
+      const compared = this.#compared[call.kind];
+      compared.ms += ms;
+      compared.expectedMs += call.predictedMs - (call.drafting?.predictedMs ?? 0);
+    }
     if (call.kind === "decode") {
       this.#decodeMs += ms;
       this.#decodeSequences += call.entries.filter((entry) => entry.sample).length;
+      this.#plugs += call.entries.filter((entry) => entry.request === undefined).length;
     } else {
       this.#prefillMs += ms;
       this.#prefillTokens += call.tokens;
@@ -103,6 +123,7 @@ export class StepRecord {
   takeStep(): EngineEvent | undefined {
     if (this.#passes === 0 && this.#outputs.length === 0) return undefined;
     this.#messages += 1;
+    const [decodeRatio, prefillRatio] = [ratioOf(this.#compared.decode), ratioOf(this.#compared.prefill)];
     const event: EngineEvent = {
       type: "step",
       outputs: this.#outputs,
@@ -117,6 +138,9 @@ export class StepRecord {
         running: this.#state.requests.size - this.#state.queue.size,
         queued: this.#state.queue.size,
         usedCells: this.#state.slots.reduce((cells, slot) => cells + slot.length, 0),
+        plugs: this.#plugs,
+        ...(decodeRatio === undefined ? {} : { decodeRatio }),
+        ...(prefillRatio === undefined ? {} : { prefillRatio }),
         guessesRight: this.#guessesRight,
         guessesWrong: this.#guessesWrong,
         modelGuessesRight: this.#modelGuessesRight,
@@ -136,6 +160,8 @@ export class StepRecord {
     this.#decodeSequences = 0;
     this.#prefillTokens = 0;
     this.#passes = 0;
+    this.#plugs = 0;
+    this.#compared = { decode: nothingCompared(), prefill: nothingCompared() };
     this.#guessesRight = 0;
     this.#guessesWrong = 0;
     this.#modelGuessesRight = 0;

@@ -27,6 +27,8 @@ export interface AppConfig {
   readonly keyPolicies?: KeyPolicies;
   /** Whether a prompt's computed part is reused for its own key alone. */
   readonly isolateKeys: boolean;
+  /** Longest wanted time to the first token, in ms; Infinity where there is none. */
+  readonly ttftLimitMs: number;
   /** Refuses unknown request fields instead of reporting them in a header. */
   readonly strictParams: boolean;
   readonly limits: Limits;

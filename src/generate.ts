@@ -10,6 +10,7 @@ import type { DeltaToken, OutputDelta } from "../models/text/text-pipeline.ts";
 import type { AppConfig, Clock, Lifecycle, Log } from "./deps.ts";
 import type { GenerationEvent, GenerationListener, GenerationProgress } from "./generation-events.ts";
 import type { Metrics } from "./metrics/metrics.ts";
+import type { Finished } from "./metrics/service-metrics.ts";
 import { ApiError, fromEngineError } from "./openai/api-error.ts";
 import { banningField } from "./openai/generation-fields.ts";
 import type { LiveRequests } from "./live-requests.ts";
@@ -17,14 +18,14 @@ import type { CallReading, GenerateRequest } from "./generate-request.ts";
 import { RequestControl } from "./request-control.ts";
 import { RequestTrace } from "./tracing/request-trace.ts";
 import { singleTokens } from "./single-tokens.ts";
-import { assertWorthTokenizing, submitOf } from "./submit-request.ts";
+import { assertWorthTokenizing, submitOf, targetsOf } from "./submit-request.ts";
 
 export interface GenerateDeps {
   readonly clock: Clock;
   readonly metrics: Metrics;
   readonly lifecycle: Lifecycle;
   readonly log: Log;
-  readonly config: Pick<AppConfig, "isolateKeys" | "limits">;
+  readonly config: Pick<AppConfig, "isolateKeys" | "limits" | "ttftLimitMs">;
   readonly live: LiveRequests;
 }
 
@@ -384,6 +385,17 @@ export class Generation {
     this.#bareCall = undefined;
   }
 
+  #finished(): Finished {
+    const { clock, submittedMs } = this.#run;
+    const firstMs = this.#firstMs;
+    return {
+      e2eMs: clock.nowMs() - submittedMs,
+      ttftMs: firstMs === undefined ? undefined : firstMs - submittedMs,
+      decodeMs: firstMs === undefined ? 0 : this.#lastMs - firstMs,
+      outputTokens: this.#completionTokens,
+    };
+  }
+
   #emitFinish(
     ended: "stop" | "length",
     stopReason: string | TokenId | undefined,
@@ -391,8 +403,9 @@ export class Generation {
   ): void {
     if (ended === "stop") this.#endCall();
     if (ended === "stop" && stopReason === undefined) void this.#verify();
-    const { metrics, clock, submittedMs, trace } = this.#run;
-    metrics.observeFinish(this.#model.id, ended, clock.nowMs() - submittedMs);
+    const { metrics, trace, submittedMs, config } = this.#run;
+    const targets = targetsOf(this.#model, this.#request, submittedMs, config.ttftLimitMs);
+    metrics.observeFinish(this.#model.id, ended, this.#finished(), targets);
     trace?.finished(ended);
     const reason = ended === "stop" && this.#callCount > 0 ? "tool_calls" : ended;
     this.#emit({ ...this.#progress(), kind: "finish", reason, stopReason, endToken });

@@ -3,6 +3,7 @@ import type { SubmitRequest } from "../engine/client.ts";
 import type { PromptPart } from "../engine/protocol.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import type { GenerateRequest } from "./generate-request.ts";
+import type { Targets } from "./metrics/service-metrics.ts";
 import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
 import { contextExceeded } from "./openai/api-error.ts";
 import type { PromptField } from "./openai/api-error.ts";
@@ -43,6 +44,17 @@ export function submitOf(
   // What is longer than any answer helps no more.
   const text = request.predicted.slice(0, model.facts.contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN);
   return { ...submit, predicted: [{ text, special: false }] };
+}
+
+/** The times that its answer is meant to keep. */
+export function targetsOf(
+  { facts }: LoadedModel,
+  { scheduling }: GenerateRequest,
+  submittedMs: number,
+  ttftLimitMs: number,
+): Targets {
+  const ownMs = (scheduling?.firstTokenByMs ?? Infinity) - submittedMs;
+  return { ttftMs: Math.min(ttftLimitMs, ownMs), itlMs: facts.itlTargetMs };
 }
 
 function urgencyOf(

@@ -197,6 +197,7 @@ function appConfig({ values }: LoadedConfig, version: string): AppConfig {
     apiKeys,
     adminKeys: parseApiKeys(values["admin-key"], "admin"),
     ...(values["key-policy"] === undefined ? {} : { keyPolicies: values["key-policy"] }),
+    ttftLimitMs: values["ttft-limit"] ?? Infinity,
     isolateKeys:
       isolation === "auto" ? new Set(apiKeys.map(({ name }) => name)).size > 1 : isolation === "on",
     strictParams: values["strict-params"],

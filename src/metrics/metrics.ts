@@ -8,8 +8,11 @@ import type { ModelDirectory } from "../model-directory.ts";
 import type { EngineTrouble } from "../model-host.ts";
 import { PRIORITY_NAMES } from "../openai/priority-field.ts";
 import { ITL_SECONDS, LATENCY_SECONDS, STEP_SECONDS } from "./buckets.ts";
+import { DeviceMetrics } from "./device-metrics.ts";
 import { LlamaAliases } from "./llama-aliases.ts";
 import { CheckpointMetrics } from "./checkpoint-metrics.ts";
+import { ServiceMetrics } from "./service-metrics.ts";
+import type { Finished, Targets } from "./service-metrics.ts";
 import { SpillMetrics } from "./spill-metrics.ts";
 import { VllmAliases } from "./vllm-aliases.ts";
 
@@ -44,6 +47,8 @@ export class Metrics {
   readonly #llama = new LlamaAliases(this.#registry);
   readonly #spill = new SpillMetrics(this.#registry);
   readonly #checkpoints = new CheckpointMetrics(this.#registry);
+  readonly #device = new DeviceMetrics(this.#registry);
+  readonly #service = new ServiceMetrics(this.#registry);
   readonly #lastSteps = new Map<string, StepReport>();
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_SAMPLE_MS });
 
@@ -186,6 +191,8 @@ export class Metrics {
       if (ms > 0) this.#stepSeconds.observe({ model, kind }, ms * SECONDS_PER_MS);
     }
     this.#passes.inc({ model }, report.passes);
+    this.#device.observeStep(model, report);
+    this.#tokens.inc({ model, kind: "plug" }, report.plugs ?? 0);
     if (report.spill !== undefined) this.#spill.observeStep(model, report.spill);
     if (report.checkpoints !== undefined) this.#checkpoints.observeStep(model, report.checkpoints);
     this.#evictions.inc({ model }, report.evictions ?? 0);
@@ -223,6 +230,7 @@ export class Metrics {
     this.#vllm.countOutput(model, count);
     this.#llama.countOutput(count, gapMs);
     if (gapMs === undefined) return;
+    this.#service.observeGap(model, gapMs);
     const seconds = (gapMs * SECONDS_PER_MS) / count;
     for (let i = 0; i < count; i++) {
       this.#itlSeconds.observe({ model }, seconds);
@@ -230,7 +238,10 @@ export class Metrics {
     }
   }
 
-  observeFinish(model: string, reason: "stop" | "length", e2eMs: number): void {
+  /** @param targets Those that make an answer a good one. */
+  observeFinish(model: string, reason: "stop" | "length", finished: Finished, targets: Targets): void {
+    const { e2eMs } = finished;
+    this.#service.observeFinish(model, finished, targets);
     this.#e2eSeconds.observe({ model }, e2eMs * SECONDS_PER_MS);
     this.#vllm.observeFinish(model, reason, e2eMs * SECONDS_PER_MS);
   }
@@ -284,6 +295,7 @@ export class Metrics {
       gauge.reset();
     this.#vllm.resetGauges();
     this.#llama.resetGauges();
+    this.#service.resetGauges();
     this.#spill.resetGauges();
     this.#checkpoints.resetGauges();
     const ready = models.served.flatMap(({ loaded }) => (loaded === undefined ? [] : [loaded]));
@@ -312,6 +324,7 @@ export class Metrics {
       const count = stats?.slots.filter((slot) => slot.state === state).length ?? 0;
       this.#slots.set({ model: model.id, state }, count);
     }
+    if (stats !== undefined) this.#service.setGauges(model.id, stats);
     if (stats?.spill !== undefined) this.#spill.setGauges(model.id, stats.spill);
     if (stats?.checkpoints !== undefined) this.#checkpoints.setGauges(model.id, stats.checkpoints);
     this.#vllm.setGauges(model, { running, waiting, usage });

@@ -73,6 +73,8 @@ const STATS: EngineStats = {
   promptTokens: 4,
   reusedTokens: 0,
   outputTokens: 1,
+  queuedTokens: 12,
+  serviceGap: 7.5,
   spill: { prefixes: 2, tokens: 30, bytes: 900, limitBytes: 1000 },
 };
 

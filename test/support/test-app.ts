@@ -128,6 +128,7 @@ export function createTestApp(options: TestAppOptions = {}) {
       apiKeys: [],
       adminKeys: [],
       isolateKeys: false,
+      ttftLimitMs: Infinity,
       strictParams: false,
       limits: DEFAULT_LIMITS,
       anyModel: false,

@@ -1,0 +1,50 @@
+/** What the engine tells of those who wait, and of how near its calls come to what was expected of them. */
+import { expect, test } from "vitest";
+import { engineStats } from "../../engine/stats.ts";
+import { StepRecord } from "../../engine/step-record.ts";
+import { ownerOf } from "../../engine/scheduler/owners.ts";
+import type { EngineEvent, StepReport } from "../../engine/protocol.ts";
+import type { PlannedCall } from "../../engine/scheduler/types.ts";
+import { addRequest, runStep, schedulerState } from "../support/scheduler.ts";
+
+test("tokens that wait are counted, and service is compared between those alone who wait", () => {
+  const state = schedulerState({ slots: 1 });
+  const stats = () => engineStats({ state, record: new StepRecord(state), hasDraftModel: false });
+  expect(stats()).toMatchObject({ queuedTokens: 0, serviceGap: 0 });
+  addRequest(state, "runs", { tenant: "rich", prompt: new Uint32Array(30) }, 0);
+  runStep(state, 0);
+  expect(stats()).toMatchObject({ queuedTokens: 0, serviceGap: 0 });
+  addRequest(state, "a", { tenant: "rich", prompt: new Uint32Array(5) }, 1);
+  addRequest(state, "b", { tenant: "poor", prompt: new Uint32Array(7) }, 1);
+  const gap = ownerOf(state, "rich").served - ownerOf(state, "poor").served;
+  expect(gap).toBeGreaterThan(0);
+  expect(stats()).toMatchObject({ queuedTokens: 12, serviceGap: gap });
+});
+
+test("what calls took is compared with what was expected of those that ran as planned, by kind", () => {
+  const record = new StepRecord(schedulerState());
+  const call = (kind: PlannedCall["kind"], predictedMs: number, unscaledMs = predictedMs): PlannedCall => {
+    const entry = {
+      slot: 0,
+      request: "a",
+      position: 0,
+      tokens: Uint32Array.of(1),
+      sample: kind === "decode",
+    };
+    return { kind, entries: [entry], tokens: 1, drafts: 0, passes: 1, predictedMs, unscaledMs };
+  };
+  const reportOf = (event: EngineEvent | undefined): StepReport | undefined =>
+    event?.type === "step" ? event.report : undefined;
+  const decode = call("decode", 10);
+  record.addCall(decode, 15);
+  const plug = { slot: 1, request: undefined, position: 0, tokens: Uint32Array.of(1), sample: false };
+  record.addCall({ ...decode, entries: [...decode.entries, plug] }, 5);
+  record.addCall(call("prefill", 100), 50);
+  // Not as it was planned.
+  record.addCall(call("prefill", 100, 0), 1000);
+  expect(reportOf(record.takeStep())).toMatchObject({ decodeRatio: 1, prefillRatio: 0.5, plugs: 1 });
+  record.addCall(call("decode", 10), 40);
+  const next = reportOf(record.takeStep());
+  expect(next).toMatchObject({ decodeRatio: 4, plugs: 0 });
+  expect(next).not.toHaveProperty("prefillRatio");
+});
