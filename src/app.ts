@@ -56,6 +56,9 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["POST", "/deployments/:deployment{.+}/completions", completions],
   ["POST", "/deployments/:deployment{.+}/embeddings", embeddings],
   ["POST", "/deployments/:deployment{.+}/responses", createResponse],
+  ["POST", "/engines/:deployment{.+}/chat/completions", chatCompletions],
+  ["POST", "/engines/:deployment{.+}/completions", completions],
+  ["POST", "/engines/:deployment{.+}/embeddings", embeddings],
   ["POST", "/rerank", rerank],
   ["GET", "/models", listModels],
   ["GET", "/models/:id{.+}", getModel],
@@ -83,6 +86,9 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["GET", "/readyz", ready],
 ];
 
+/** Paths of OpenAI's that are not here and whose last part would be taken for an id, to be read but not posted to. */
+const UNSERVED: readonly string[] = ["/responses/compact"];
+
 /** Opens no socket and starts no timer; give its `fetch` to a server. */
 export function createApp(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>({ getPath: (request) => routedPath(request.url) });
@@ -95,6 +101,7 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   app.use(guardOrigin(deps.config));
   app.use(authenticate(deps.config));
   for (const [method, path, handler] of ROUTES) app.on(method, path, (c) => handler(c, deps));
+  for (const path of UNSERVED) app.all(path, (c) => replyTo(c, noteError(c, unknownUrl(c.req))));
   for (const [path, methods] of methodsByPath()) {
     app.all(path, (c) => replyTo(c, noteError(c, methodNotAllowed(c.req, methods))));
   }

@@ -88,6 +88,20 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     body: "ResponseRequest",
     streams: true,
   },
+  "POST /engines/{deployment}/chat/completions": {
+    summary: "The same as /chat/completions; the engine is the model, as with OpenAI's first API.",
+    body: "ChatCompletionRequest",
+    streams: true,
+  },
+  "POST /engines/{deployment}/completions": {
+    summary: "The same as /completions; the engine is the model, as with OpenAI's first API.",
+    body: "CompletionRequest",
+    streams: true,
+  },
+  "POST /engines/{deployment}/embeddings": {
+    summary: "The same as /embeddings; the engine is the model, as with OpenAI's first API.",
+    body: "EmbeddingRequest",
+  },
   "POST /rerank": { summary: "Orders documents by their relevance to a query.", body: "RerankRequest" },
   "GET /models": { summary: "Lists the models." },
   "GET /models/{id}": { summary: "Tells about one model." },

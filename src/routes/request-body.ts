@@ -4,7 +4,8 @@ import { readJsonObject } from "../http/body.ts";
 import type { AppContext } from "./env.ts";
 
 /**
- * A deployment in the path, as Azure's clients have it, is the model, whatever the body says of one.
+ * A deployment in the path, as Azure's clients have it, or an engine, as OpenAI's first clients, is the model,
+ * whatever the body says of one.
  * @throws {ApiError} 400, 413 or 415: no JSON object, too large, of another type.
  */
 export async function readRequestBody(c: AppContext, deps: AppDeps): Promise<Record<string, unknown>> {

@@ -51,6 +51,31 @@ describe("paths", () => {
     });
   });
 
+  it("that OpenAI has and this server has not are a 404 too where they look like an id", async () => {
+    const { app } = createTestApp();
+    const response = await app.request("/v1/responses/compact", { method: "POST", body: "{}" });
+    expect(response.status).toBe(404);
+    expect(await response.json()).toMatchObject({
+      error: { message: "Invalid URL (POST /v1/responses/compact)" },
+    });
+  });
+
+  it.each([
+    ["completions", { prompt: "a" }],
+    ["chat/completions", { messages: [{ role: "user", content: "a" }] }],
+  ])("of OpenAI's first API name the model: engines and %s", async (path, fields) => {
+    const { app, engine } = createTestApp();
+    engine.script = ANSWER;
+    const ask = (model: string) =>
+      app.request(`/v1/engines/${model}/${path}`, {
+        method: "POST",
+        headers: { "content-type": "application/json" },
+        body: JSON.stringify({ ...fields, max_tokens: 1 }),
+      });
+    expect(await (await ask(MODEL_ID)).json()).toMatchObject({ model: MODEL_ID });
+    expect((await ask("nobody")).status).toBe(404);
+  });
+
   it("with the wrong method are a 405 that names the right one", async () => {
     const { app } = createTestApp();
     const response = await app.request("/v1/chat/completions");
