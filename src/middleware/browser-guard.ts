@@ -6,6 +6,7 @@ import { cors } from "hono/cors";
 import { createMiddleware } from "hono/factory";
 import type { AppConfig } from "../deps.ts";
 import { ApiError } from "../openai/api-error.ts";
+import { LIMIT_HEADERS } from "../openai/limit-headers.ts";
 import { IGNORED_PARAMS_HEADER } from "../routes/answer.ts";
 import type { AppEnv } from "../routes/env.ts";
 
@@ -20,7 +21,16 @@ const APP_SCHEMES = new Set([
   "vscode-webview:",
 ]);
 
-const EXPOSED = ["x-request-id", "retry-after", "openai-processing-ms", IGNORED_PARAMS_HEADER];
+/** What a page could not read otherwise: among it what clients decide by whether, and when, they ask again. */
+const EXPOSED = [
+  "x-request-id",
+  "retry-after",
+  "retry-after-ms",
+  "x-should-retry",
+  "openai-processing-ms",
+  ...LIMIT_HEADERS,
+  IGNORED_PARAMS_HEADER,
+];
 
 export const guardHost = (config: AppConfig) =>
   createMiddleware<AppEnv>(async (c, next) => {
@@ -37,7 +47,7 @@ export const guardHost = (config: AppConfig) =>
 export const answerCors = (config: AppConfig) => {
   const answer = cors({
     origin: (origin, c) => (isAllowedOrigin(origin, c.req.header("host"), config) ? origin : null),
-    allowMethods: ["GET", "HEAD", "POST", "DELETE", "OPTIONS"],
+    allowMethods: ["GET", "HEAD", "POST", "PATCH", "DELETE", "OPTIONS"],
     exposeHeaders: EXPOSED,
     maxAge: 600,
   });

@@ -2,6 +2,11 @@
 import type { EngineError } from "../../engine/errors.ts";
 import type { Allowance } from "../../engine/sharing.ts";
 
+/** All that `allowanceHeaders` may set. */
+export const LIMIT_HEADERS = ["limit", "remaining", "reset"].flatMap((what) =>
+  ["requests", "tokens"].map((of) => `x-ratelimit-${what}-${of}`),
+);
+
 /** `x-ratelimit-*`, from what the engine counts: requests that may be open, and prompt tokens that may wait. */
 export function allowanceHeaders(allowance: Allowance): Record<string, string> {
   const { requests, requestsLeft, requestsResetMs, tokens, tokensLeft, tokensResetMs } = allowance;

@@ -303,6 +303,9 @@ describe("browsers", () => {
       "access-control-allow-origin": "http://localhost:5173",
       "access-control-allow-headers": "authorization,x-stainless-lang",
     });
+    const patch = { origin: "http://localhost", "access-control-request-method": "PATCH" };
+    const change = await app.request("/v1/requests/x", { method: "OPTIONS", headers: patch });
+    expect(change.headers.get("access-control-allow-methods")?.split(",")).toContain("PATCH");
   });
 
   it("may read our headers, on errors too", async () => {
@@ -310,7 +313,9 @@ describe("browsers", () => {
     const response = await app.request("/v1/models/none", { headers: { origin: "http://127.0.0.1:3000" } });
     expect(response.headers.get("access-control-allow-origin")).toBe("http://127.0.0.1:3000");
     expect(response.headers.get("access-control-expose-headers")).toBe(
-      "x-request-id,retry-after,openai-processing-ms,x-weft-ignored-params",
+      "x-request-id,retry-after,retry-after-ms,x-should-retry,openai-processing-ms," +
+        "x-ratelimit-limit-requests,x-ratelimit-limit-tokens,x-ratelimit-remaining-requests," +
+        "x-ratelimit-remaining-tokens,x-ratelimit-reset-requests,x-ratelimit-reset-tokens,x-weft-ignored-params",
     );
   });
 
