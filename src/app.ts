@@ -11,7 +11,7 @@ import { writeBody } from "./middleware/write-body.ts";
 import { ApiError, internalError } from "./openai/api-error.ts";
 import { chatCompletions } from "./routes/chat-completions.ts";
 import { completions } from "./routes/completions.ts";
-import { embeddings } from "./routes/embeddings.ts";
+import { embeddings, nativeEmbedding } from "./routes/embeddings.ts";
 import type { AppContext, AppEnv } from "./routes/env.ts";
 import { health, live, ready, version } from "./routes/health.ts";
 import { metrics, props, slotAction, slots } from "./routes/inspect.ts";
@@ -52,6 +52,7 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["POST", "/responses/:id/cancel", cancelResponse],
   ["GET", "/responses/:id/input_items", listInputItems],
   ["POST", "/embeddings", embeddings],
+  ["POST", "/embedding", nativeEmbedding],
   ["POST", "/deployments/:deployment{.+}/chat/completions", chatCompletions],
   ["POST", "/deployments/:deployment{.+}/completions", completions],
   ["POST", "/deployments/:deployment{.+}/embeddings", embeddings],
@@ -60,6 +61,7 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["POST", "/engines/:deployment{.+}/completions", completions],
   ["POST", "/engines/:deployment{.+}/embeddings", embeddings],
   ["POST", "/rerank", rerank],
+  ["POST", "/reranking", rerank],
   ["GET", "/models", listModels],
   ["GET", "/models/:id{.+}", getModel],
   ["GET", "/lora-adapters", listAdapters],

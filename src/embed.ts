@@ -100,9 +100,11 @@ function asShown(error: EngineError, { field, params }: InputNames): ApiError {
   if (error.code === "context_exceeded") return contextExceeded(field, contextTokens, promptTokens, param);
   if (error.code === "empty_prompt") return emptyPrompt(param);
   if (error.code !== "invalid_request") return fromEngineError(error, field);
+  // As its client calls it.
+  const all = (params[0] ?? field).replace(/\[.*$/, "");
   return new ApiError(
     "invalid_value",
-    `Invalid '${field}': one request may have at most ${MOST_INPUT_TOKENS} tokens.`,
-    field,
+    `Invalid '${all}': one request may have at most ${MOST_INPUT_TOKENS} tokens.`,
+    all,
   );
 }

@@ -4,7 +4,7 @@ import { MOST_INPUTS } from "../../engine/protocol.ts";
 import { emptyPrompt } from "./api-error.ts";
 import { prepareBody } from "./generation-fields.ts";
 import type { RequestLimits } from "./generation-fields.ts";
-import { namedInputs, readNamedInputs } from "./text-inputs.ts";
+import { isEmptyInput, namedInputs, readNamedInputs } from "./text-inputs.ts";
 import type { NamedInput } from "./text-inputs.ts";
 import { ignoredFields } from "./unsupported.ts";
 import { integer, parseWith } from "./validation.ts";
@@ -37,8 +37,7 @@ export function readEmbeddingRequest(
   const fields = parseWith(embeddingSchema, present);
   const ignored = ignoredFields(present, KNOWN, { endpoint: "embeddings", strict: strictParams });
   const inputs = readNamedInputs(present["input"], "input", MOST_INPUTS);
-  for (const { param, pieces } of inputs)
-    if (pieces.every((piece) => piece.kind === "text" && piece.text === "")) throw emptyPrompt(param);
+  for (const input of inputs) if (isEmptyInput(input)) throw emptyPrompt(input.param);
   return {
     model: fields.model,
     inputs,

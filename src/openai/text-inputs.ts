@@ -94,6 +94,10 @@ export function readNamedInputs(value: unknown, param: string, max: number): Nam
   });
 }
 
+export function isEmptyInput({ pieces }: NamedInput): boolean {
+  return pieces.every((piece) => piece.kind === "text" && piece.text === "");
+}
+
 /**
  * As llama.cpp's clients may write a prompt: a list in which each text is a piece, and each run of ids.
  * @throws {ApiError} 400 for anything else in it, and for too many pieces.

@@ -1,9 +1,13 @@
-/** `POST /v1/embeddings`. */
+/** `POST /v1/embeddings`, and `POST /embedding` in llama.cpp's own dialect. */
+import type { LoadedModel } from "../../models/loaded-model.ts";
 import type { AppDeps } from "../deps.ts";
 import { embed } from "../embed.ts";
+import { readJsonObject } from "../http/body.ts";
 import { jsonReply } from "../http/reply.ts";
+import { nativeEmbeddingBody, readNativeEmbeddingRequest } from "../llama-cpp/native-embedding.ts";
 import { readEmbeddingRequest } from "../openai/embedding-request.ts";
 import { embeddingBody } from "../openai/embedding-response.ts";
+import type { NamedInput } from "../openai/text-inputs.ts";
 import { checkMaximum } from "../openai/validation.ts";
 import { ignoredHeader } from "./answer.ts";
 import type { AppContext } from "./env.ts";
@@ -11,22 +15,43 @@ import { assertOpen, findModel } from "./find-model.ts";
 import { readRequestBody } from "./request-body.ts";
 
 export async function embeddings(c: AppContext, deps: AppDeps): Promise<Response> {
-  const notes = c.get("notes");
-  notes.endpoint = "embeddings";
+  c.get("notes").endpoint = "embeddings";
   const request = readEmbeddingRequest(await readRequestBody(c, deps), deps.config);
   assertOpen(deps);
   const model = findModel(deps, request.model);
-  notes.model = model.id;
   const { dimensions, base64 } = request;
   const own = model.facts.embeddings?.dimensions ?? Number.POSITIVE_INFINITY;
   checkMaximum(dimensions ?? 1, own, "dimensions");
-  const { vectors, tokenCounts, work } = await embed(model, request.inputs, c.get("scope").signal);
-  const promptTokens = tokenCounts.reduce((sum, count) => sum + count, 0);
-  notes.promptTokens = promptTokens;
-  deps.metrics.observeInputs(model.id, promptTokens, work);
+  const { vectors, promptTokens } = await vectorsOf(c, deps, model, request.inputs);
   return jsonReply(
     embeddingBody(vectors, { model: model.id, base64, dimensions, promptTokens }),
     200,
     ignoredHeader(request.ignoredFields),
   );
+}
+
+export async function nativeEmbedding(c: AppContext, deps: AppDeps): Promise<Response> {
+  c.get("notes").endpoint = "embeddings";
+  const body = await readJsonObject(c.req.raw, deps.config.limits);
+  const request = readNativeEmbeddingRequest(body, deps.config);
+  assertOpen(deps);
+  // llama.cpp's clients name no model.
+  const model = findModel(deps, request.model ?? deps.models.served[0]?.id);
+  const { vectors } = await vectorsOf(c, deps, model, request.inputs);
+  return jsonReply(nativeEmbeddingBody(vectors), 200, ignoredHeader(request.ignoredFields));
+}
+
+async function vectorsOf(
+  c: AppContext,
+  deps: AppDeps,
+  model: LoadedModel,
+  inputs: readonly NamedInput[],
+): Promise<{ readonly vectors: readonly Float32Array[]; readonly promptTokens: number }> {
+  const notes = c.get("notes");
+  notes.model = model.id;
+  const { vectors, tokenCounts, work } = await embed(model, inputs, c.get("scope").signal);
+  const promptTokens = tokenCounts.reduce((sum, count) => sum + count, 0);
+  notes.promptTokens = promptTokens;
+  deps.metrics.observeInputs(model.id, promptTokens, work);
+  return { vectors, promptTokens };
 }

@@ -1,6 +1,7 @@
 /** The OpenAPI description of the server, its request bodies taken from the schemas that read them. */
 import { z } from "zod";
 import { messageRequestSchema } from "../anthropic/message-request.ts";
+import { nativeEmbeddingSchema } from "../llama-cpp/native-embedding.ts";
 import { infillBodySchema, nativeBodySchema } from "../llama-cpp/native-request.ts";
 import { loraField } from "../openai/lora-field.ts";
 import { ENDPOINT_FIELDS } from "../openai/request-fields.ts";
@@ -15,6 +16,7 @@ const BODIES = {
   InfillRequest: infillBodySchema,
   MessageRequest: messageRequestSchema,
   ResponseRequest: ENDPOINT_FIELDS.responses.schema,
+  NativeEmbeddingRequest: nativeEmbeddingSchema,
   EmbeddingRequest: ENDPOINT_FIELDS.embeddings.schema,
   RerankRequest: ENDPOINT_FIELDS.rerank.schema,
   TokenizeRequest: tokenizeSchema,
@@ -69,6 +71,10 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   "POST /responses/{id}/cancel": { summary: "Cancels a background response." },
   "GET /responses/{id}/input_items": { summary: "Lists the items that a response was made from." },
   "POST /embeddings": { summary: "Makes vectors of texts.", body: "EmbeddingRequest" },
+  "POST /embedding": {
+    summary: "Makes vectors of texts, in llama.cpp's own dialect.",
+    body: "NativeEmbeddingRequest",
+  },
   "POST /deployments/{deployment}/chat/completions": {
     summary: "The same as /chat/completions; the deployment is the model, as with Azure.",
     body: "ChatCompletionRequest",
@@ -103,6 +109,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
     body: "EmbeddingRequest",
   },
   "POST /rerank": { summary: "Orders documents by their relevance to a query.", body: "RerankRequest" },
+  "POST /reranking": { summary: "The same as /rerank.", body: "RerankRequest" },
   "GET /models": { summary: "Lists the models." },
   "GET /models/{id}": { summary: "Tells about one model." },
   "GET /lora-adapters": { summary: "Lists the LoRA adapters of a model, as llama.cpp's clients read them." },

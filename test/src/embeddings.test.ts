@@ -236,6 +236,48 @@ describe("embeddings", () => {
   });
 });
 
+describe("embeddings in llama.cpp's dialect", () => {
+  it("are a list with the vectors of each input, under either name, of the first model", async () => {
+    const { post, engine, app } = createEmbeddings();
+    const [hel = 0, lo = 0] = idsOf("Hello");
+    const one = await post("/embedding", { content: "Hel" });
+    expect(await one.text()).toBe(`[{"index":0,"embedding":[[1,${hel},0,0]]}]`);
+    const two = await post("/embedding", { input: ["lo", [hel, "lo"]], embd_normalize: 2, user: "u" });
+    expect(await two.json()).toEqual([
+      { index: 0, embedding: [[1, lo, 0, 0]] },
+      { index: 1, embedding: [[2, hel, 0, 0]] },
+    ]);
+    expect(two.headers.get("x-weft-ignored-params")).toBe("user");
+    expect(await embedCommand(engine)).toMatchObject({ inputs: [[{ text: "Hel", special: false }]] });
+    expect(await (await app.request("/metrics")).text()).toContain(
+      'weft_tokens_total{model="org/tiny",kind="input"} 4',
+    );
+  });
+
+  it.each([
+    [{}, "content", "missing_required_parameter"],
+    [{ content: "" }, "content", "empty_string"],
+    [{ content: ["a", 1, {}] }, "content[2]", "invalid_type"],
+    [{ input: ["a", [99_999]] }, "input[1][0]", "invalid_value"],
+    [{ content: "a", embd_normalize: -1 }, "embd_normalize", "unsupported_value"],
+    [{ content: "a", embd_normalize: "x" }, "embd_normalize", "invalid_type"],
+  ])("of %j are a 400", async (body, param, code) => {
+    const { post, engine } = createEmbeddings();
+    const response = await post("/embedding", body);
+    expect(response.status).toBe(400);
+    expect(await response.json()).toMatchObject({ error: { param, code } });
+    expect(engine.commands).toEqual([]);
+  });
+
+  it("of too many tokens are named as they were sent", async () => {
+    const { post, engine } = createEmbeddings();
+    engine.vectorOf = undefined;
+    const answer = post("/embedding", { content: ["a", "b"] });
+    engine.failCall((await embedCommand(engine)).call, "invalid_request");
+    expect(await (await answer).json()).toMatchObject({ error: { param: "content", code: "invalid_value" } });
+  });
+});
+
 describe("the openai client", () => {
   it("T34 reads the right vector whatever it asks for", async () => {
     const server = await listenTestApp({ facts: FACTS });

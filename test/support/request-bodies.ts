@@ -133,6 +133,7 @@ export const REQUEST_BODIES: readonly (readonly [path: string, body: Json])[] = 
   ],
   ["/v1/chat/completions/input_tokens", { model: "tiny", messages: MESSAGES, tools: [TOOL] }],
   ["/v1/embeddings", { model: "tiny", input: ["red", "blue"], encoding_format: "base64", dimensions: 4 }],
+  ["/embedding", { content: ["red", [5, "blue"]], embd_normalize: 2 }],
   ["/v1/rerank", { model: "tiny", query: "red", documents: ["red", { text: "blue" }], top_n: 1 }],
   ["/rerank", { query: "red", texts: ["red", "blue"], return_text: true }],
   ["/tokenize", { model: "tiny", content: "hi", add_special: true, with_pieces: true }],
