@@ -16,7 +16,7 @@ import {
   TOOL_NAME_PATTERN,
   TOOLS_JSON,
 } from "./wire-schemas.ts";
-import { checkLength, missing, notOneOf, wrongType } from "./validation.ts";
+import { checkLength, emptyArray, missing, notOneOf, wrongType } from "./validation.ts";
 
 type JsonObject = Readonly<Record<string, unknown>>;
 
@@ -222,6 +222,8 @@ function readChoiceObject(value: unknown, limits: Limits): ToolChoice {
       if (tools === undefined || tools === null) throw missing(`${at}.tools`);
       if (!Array.isArray(tools)) throw wrongType(`${at}.tools`, "an array of objects", tools);
       checkLength(tools, limits["max-tools"], `${at}.tools`, "max-tools");
+      // A call that must come and may be of no tool.
+      if (mode === "required" && tools.length === 0) throw emptyArray(`${at}.tools`);
       const names = (tools as unknown[]).map((tool, i) => {
         const path = `${at}.tools[${i}]`;
         if (!isObject(tool)) throw wrongType(path, "an object", tool);

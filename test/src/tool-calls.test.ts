@@ -365,6 +365,16 @@ describe("wrong tools and choices", () => {
       "tool_choice",
       "invalid_value",
     ],
+    [
+      { tool_choice: { type: "allowed_tools", allowed_tools: { mode: "required", tools: [] } } },
+      "tool_choice.allowed_tools.tools",
+      "empty_array",
+    ],
+    [
+      { tool_choice: { type: "allowed_tools", mode: "required", tools: [] } },
+      "tool_choice.tools",
+      "empty_array",
+    ],
     [{ tools: [], tool_choice: "required" }, "tool_choice", "invalid_value"],
     [{ tools: undefined, tool_choice: named("f") }, "tool_choice", "invalid_value"],
     [{ parallel_tool_calls: "no" }, "parallel_tool_calls", "invalid_type"],
