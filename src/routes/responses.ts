@@ -7,7 +7,7 @@ import type { Generation } from "../generate.ts";
 import { jsonReply } from "../http/reply.ts";
 import { ApiError } from "../openai/api-error.ts";
 import { assertSomething, readInput } from "../openai/responses/input.ts";
-import { itemPage, readPageQuery, readWhole } from "../openai/responses/item-page.ts";
+import { itemPage, readFlag, readPageQuery, readWhole } from "../openai/responses/item-page.ts";
 import { inputItemId, newResponseId } from "../openai/responses/items.ts";
 import type { Item } from "../openai/responses/items.ts";
 import { OutputReader } from "../openai/responses/output-events.ts";
@@ -64,7 +64,7 @@ export async function countInputTokens(c: AppContext, deps: AppDeps): Promise<Re
 
 export function getResponse(c: AppContext, deps: AppDeps): Response {
   const record = findRecord(c, deps);
-  if (c.req.query("stream") !== "true") return jsonReply(recordJson(record));
+  if (!readFlag(c.req.query("stream"), "stream")) return jsonReply(recordJson(record));
   const after = readWhole(c.req.query("starting_after"), "starting_after") ?? -1;
   return streamResponse(c, deps, record, { after, headers: {} });
 }

@@ -44,6 +44,17 @@ export function readWhole(text: string | undefined, param: string): number | und
   );
 }
 
+/** @throws {ApiError} 400 for text that is neither `true` nor `false`. */
+export function readFlag(text: string | undefined, param: string): boolean {
+  if (text === undefined || text === "" || text === "false") return false;
+  if (text === "true") return true;
+  throw new ApiError(
+    "invalid_type",
+    `Invalid type for '${param}': expected a boolean, but got something else instead.`,
+    param,
+  );
+}
+
 /** @throws {ApiError} 400 when `after` is none of the items. */
 export function itemPage(items: readonly Item[], { limit, order, after }: PageQuery): object {
   const ordered = order === "asc" ? items : [...items].reverse();

@@ -108,6 +108,11 @@ describe("a stored response", () => {
     expect(await eventsOf(call("GET", `${id}?stream=true`))).toEqual(events);
     expect(await eventsOf(call("GET", `${id}?stream=true&starting_after=3`))).toEqual(events.slice(4));
     expect(await eventsOf(call("GET", `${id}?stream=true&starting_after=99`))).toEqual([]);
+    expect(await errorOf(call("GET", `${id}?stream=1`))).toMatchObject({
+      status: 400,
+      code: "invalid_type",
+      param: "stream",
+    });
     expect(await errorOf(call("GET", `${id}?stream=true&starting_after=x`))).toMatchObject({
       status: 400,
       code: "invalid_type",
