@@ -159,7 +159,7 @@ export function unreadFields(body: Body, known: ReadonlySet<string>, strict: boo
 
 /** The names of what had no effect as a header may hold them: keywords of schemas follow the fields. */
 export function reportedFields(fields: readonly string[], keywords: readonly string[]): string[] {
-  return [...fields, ...keywords.map((path) => path.replace(/[^\w.[\]-]/g, "?").slice(0, 128))].slice(
+  return [...fields, ...keywords.map((path) => path.replace(/[^\w.$[\]-]/g, "?").slice(0, 128))].slice(
     0,
     MAX_REPORTED_FIELDS,
   );

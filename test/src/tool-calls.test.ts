@@ -317,10 +317,12 @@ describe("what the engine is held to", () => {
   });
 
   it("lists keywords that it does not hold", async () => {
-    const parameters = { type: "object", properties: { a: { type: "array", uniqueItems: true } } };
+    const properties = { a: { type: "array", uniqueItems: true }, b: { $dynamicRef: "#b" } };
+    const parameters = { type: "object", properties };
     const { response } = await asked({ tools: [{ type: "function", function: { name: "f", parameters } }] });
     expect(response.headers.get("x-weft-ignored-params")).toBe(
-      "tools[0].function.parameters.properties.a.uniqueItems",
+      "tools[0].function.parameters.properties.b.$dynamicRef," +
+        "tools[0].function.parameters.properties.a.uniqueItems",
     );
   });
 });
