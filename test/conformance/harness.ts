@@ -170,7 +170,8 @@ async function streamText(response: Response): Promise<string> {
   return text;
 }
 
-function dataOf<T>(text: string): T[] {
+/** The data of each event but `[DONE]`. */
+export function dataOf<T>(text: string): T[] {
   return readSse(text)
     .events.filter(({ data }) => data !== "[DONE]")
     .map(({ data }) => JSON.parse(data) as T);
