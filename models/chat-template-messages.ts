@@ -76,6 +76,35 @@ export function withoutSystemMessages(messages: readonly TemplateMessage[]): Tem
   return messages.some((message) => message.role === "system") ? foldIntoUsers(messages) : undefined;
 }
 
+/**
+ * User and assistant in turns, beginning with the user, for templates that refuse anything else: what one of them
+ * says in several messages becomes one. Undefined when there is nothing to change.
+ */
+export function inTurns(messages: readonly TemplateMessage[]): TemplateMessage[] | undefined {
+  const joined = joinNeighbours(messages);
+  const first = joined.findIndex((message) => message.role !== "system");
+  // Somebody has to ask before a greeting.
+  const greets = joined[first]?.role === "assistant";
+  if (!greets) return joined.length === messages.length ? undefined : joined;
+  return [...joined.slice(0, first), { role: "user", content: "" }, ...joined.slice(first)];
+}
+
+/** No two plain messages of one role side by side. */
+export function joinNeighbours(messages: readonly TemplateMessage[]): TemplateMessage[] {
+  const joined: TemplateMessage[] = [];
+  for (const message of messages) {
+    const previous = joined.at(-1);
+    if (previous !== undefined && previous.role === message.role && [previous, message].every(isPlain)) {
+      joined[joined.length - 1] = { ...previous, content: joinTexts([previous, message]) };
+    } else joined.push(message);
+  }
+  return joined;
+}
+
+function isPlain({ role, tool_calls: calls }: TemplateMessage): boolean {
+  return role !== "tool" && !(Array.isArray(calls) && calls.length > 0);
+}
+
 function foldIntoUsers(messages: readonly TemplateMessage[]): TemplateMessage[] {
   const folded: TemplateMessage[] = [];
   let pending: TemplateMessage[] = [];

@@ -3,6 +3,7 @@ import type { PromptPart } from "../engine/protocol.ts";
 import { TemplateError } from "./chat-template-error.ts";
 import { RESERVED_VARIABLES } from "./chat-template-globals.ts";
 import {
+  inTurns,
   shapeMessages,
   textOf,
   withContentSuffix,
@@ -97,8 +98,8 @@ export class ChatTemplate implements ProbedTemplate {
 
   /**
    * Tools, calls and results that the template does not show are written into the messages. A template that
-   * refuses them is tried again with calls and results in other forms, the last one plain text; and one that
-   * refuses the system messages with one of them in front, then with none.
+   * refuses them is tried again with calls and results in other forms, the last one plain text; each with one system
+   * message in front, with user and assistant in turns, and without a system message.
    * @throws {TemplateError} The first attempt's, when all fail.
    */
   async render(request: RenderRequest): Promise<RenderedPrompt> {
@@ -152,7 +153,7 @@ export class ChatTemplate implements ProbedTemplate {
     const callForms = format === undefined ? [() => ({ messages, tools: [] })] : toolReshapes(first, format);
     const forms = [() => first, ...callForms].flatMap((callForm) => [
       (): RenderRequest | undefined => mapDefined(callForm(), (form) => ({ ...request, ...form })),
-      ...SYSTEM_RESHAPES.map((reshape) => (): RenderRequest | undefined => {
+      ...RESHAPES.map((reshape) => (): RenderRequest | undefined => {
         const form = callForm();
         const reshaped = form && reshape(form.messages);
         return reshaped && { ...request, ...form, messages: reshaped };
@@ -307,7 +308,15 @@ export class ChatTemplate implements ProbedTemplate {
   }
 }
 
-const SYSTEM_RESHAPES = [withOneSystemMessage, withoutSystemMessages];
+type Reshape = (messages: readonly TemplateMessage[]) => TemplateMessage[] | undefined;
+
+const RESHAPES: readonly Reshape[] = [
+  withOneSystemMessage,
+  inTurns,
+  (messages) => mapDefined(withOneSystemMessage(messages), inTurns),
+  withoutSystemMessages,
+  (messages) => mapDefined(withoutSystemMessages(messages), inTurns),
+];
 
 function mapDefined<T, R>(value: T | undefined, change: (value: T) => R | undefined): R | undefined {
   return value === undefined ? undefined : change(value);
@@ -321,7 +330,7 @@ function beforeMark(rendered: string, mark: string): string {
   return rendered.slice(0, end);
 }
 
-/** Whether other system messages may please the template. */
+/** Whether the same in other messages may please the template. */
 function mayBeCured(error: unknown): boolean {
   return (
     error instanceof TemplateError && (error.code === "template_rejected" || error.code === "template_failed")

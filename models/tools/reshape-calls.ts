@@ -1,5 +1,5 @@
 /** Other forms of calls and results, for templates that refuse the usual one. Pure. */
-import { textOf } from "../chat-template-messages.ts";
+import { joinNeighbours } from "../chat-template-messages.ts";
 import type { TemplateMessage } from "../chat-template-messages.ts";
 import { callsAsText, definitionsAsText, resultsAsUser, withSingleCalls } from "./tool-history.ts";
 import type { ToolConversation } from "./tool-history.ts";
@@ -115,17 +115,7 @@ function withoutStrayResults(messages: readonly TemplateMessage[]): TemplateMess
 
 /** Nothing but text, and no two messages of one role side by side. */
 function asText(messages: readonly TemplateMessage[], format: ToolFormat): TemplateMessage[] {
-  const plain = resultsAsUser(messages.map((message) => callsAsText(message, format)));
-  const joined: TemplateMessage[] = [];
-  for (const message of plain) {
-    const previous = joined.at(-1);
-    if (previous === undefined || previous.role !== message.role) joined.push(message);
-    else {
-      const text = [textOf(previous.content), textOf(message.content)].filter((part) => part !== "");
-      joined[joined.length - 1] = { ...previous, content: text.join("\n\n") };
-    }
-  }
-  return joined;
+  return joinNeighbours(resultsAsUser(messages.map((message) => callsAsText(message, format))));
 }
 
 function recordsOf(value: unknown): readonly Readonly<Record<string, unknown>>[] | undefined {

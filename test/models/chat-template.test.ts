@@ -209,6 +209,25 @@ describe("ChatTemplate", () => {
     expect(await textOf(gemma, [system("A"), user("Q")])).toBe("[user]A\n\nQ");
   });
 
+  it("lets user and assistant take turns for a template that insists on it", async () => {
+    const mistral = templateOf(
+      "{% set first = 1 if messages[0].role == 'system' else 0 %}{% for m in messages[first:] %}" +
+        "{% if m.role != ['user', 'assistant'][loop.index0 % 2] %}{{ raise_exception('turns') }}{% endif %}{% endfor %}" +
+        "{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}",
+    );
+    expect(await textOf(mistral, [user("A"), user("B")])).toBe("[user]A\n\nB");
+    expect(await textOf(mistral, [system("S"), assistant("Hi."), assistant("You?"), user("A")])).toBe(
+      "[system]S[user][assistant]Hi.\n\nYou?[user]A",
+    );
+    expect(await textOf(mistral, [user("A"), system("S"), system("T"), user("B"), assistant("C")])).toBe(
+      "[user]A\n\nS\n\nT\n\nB[assistant]C",
+    );
+    const more = { continueFinalMessage: true, addGenerationPrompt: false };
+    expect(await textOf(mistral, [user("A"), user("B"), assistant("C"), assistant("D")], more)).toBe(
+      "[user]A\n\nB[assistant]C\n\nD",
+    );
+  });
+
   it("reports a refusal in the template's words", async () => {
     const template = templateOf("{{ raise_exception('Roles must alternate') }}");
     expect(await codeOf(template.render(request([system("A"), user("Q")])))).toBe(
