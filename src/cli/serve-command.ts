@@ -35,6 +35,7 @@ import { guardProcess } from "./process-guards.ts";
 import { openResponses } from "./open-responses.ts";
 import { ServiceManager } from "./service-manager.ts";
 import { shutDown } from "./shutdown.ts";
+import { Signals } from "./signals.ts";
 
 const STDIN = 0;
 
@@ -62,7 +63,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const resolved = await findModels(values);
   const drafts = await findDraftModels(config, resolved);
   // Not before the models are there: until then a signal ends the process as usual.
-  signals = new Signals();
+  signals = new Signals(systemClock);
 
   const limits = pickLimits(values);
   const version = packageVersion();
@@ -140,39 +141,6 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     await opened.close();
     await server.close(0).catch(() => undefined);
     await renderer.close();
-  }
-}
-
-/** SIGTERM and SIGINT: the first asks for a drain, the second for a quick end. A crash asks for a drain, too. */
-class Signals {
-  readonly first: Promise<"signal">;
-  readonly #hurry = new AbortController();
-  #drain: () => void = () => undefined;
-  #asked = 0;
-  #crashed = false;
-
-  constructor() {
-    this.first = new Promise((resolve) => (this.#drain = () => resolve("signal")));
-    for (const signal of ["SIGTERM", "SIGINT"] as const) process.on(signal, () => this.#ask());
-  }
-
-  crash(): void {
-    this.#crashed = true;
-    if (this.#asked === 0) this.#ask();
-  }
-
-  #ask(): void {
-    this.#asked += 1;
-    if (this.#asked === 1) this.#drain();
-    else this.#hurry.abort();
-  }
-
-  get crashed(): boolean {
-    return this.#crashed;
-  }
-
-  get hurry(): AbortSignal {
-    return this.#hurry.signal;
   }
 }
 

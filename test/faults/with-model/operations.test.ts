@@ -137,6 +137,23 @@ test("row 111: a stream that outlives the drain ends with an error frame, and a 
   await processesGone(engines);
 });
 
+test("row 111: npm hands a SIGTERM on, and ends when the server has", async () => {
+  const child = spawn("npm", ["start", "--", "--port", "0", "--threads", "1", "--log-level", "error"], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const exited = once(child, "exit");
+  const server = serverAt(await readyUrl(child.stdout));
+  const answered = say(server, "pocket");
+  await server.loadThat(
+    "the request",
+    ({ running, requests }) => running > 0 || Object.keys(requests).length > 0,
+  );
+  child.kill("SIGTERM");
+  expect(await answered).not.toBe("");
+  expect((await exited)[0]).toBe(0);
+  await expect(fetch(`${server.url}/livez`)).rejects.toThrow("fetch failed");
+});
+
 test("row 111: SIGHUP under load starts the engine again, and no answer fails or changes", async () => {
   // Pocket's weights are F16, for which a stream that runs alone is computed in another kernel than several.
   const server = await startServer("--deterministic");
