@@ -14,7 +14,8 @@ const part = z.looseObject({ type: z.string() }).meta(CONTENT_PART_JSON);
 const toolCall = z.looseObject({
   id: z.string().nullish(),
   type: z.string().nullish(),
-  function: z.looseObject({ name: z.string(), arguments: z.unknown() }),
+  function: z.looseObject({ name: z.string(), arguments: z.unknown() }).nullish(),
+  custom: z.looseObject({ name: z.string(), input: z.string().nullish() }).nullish(),
 });
 
 const message = z.looseObject({
@@ -34,6 +35,7 @@ export const messagesSchema = z.array(message);
 
 export type WireMessage = z.infer<typeof message>;
 type WirePart = z.infer<typeof part>;
+type WireCall = z.infer<typeof toolCall>;
 
 /** @throws {ApiError} 400 for lists too long to be walked through. */
 export function boundMessages(messages: unknown, limits: Limits): void {
@@ -59,7 +61,7 @@ export function textLength(messages: readonly TemplateMessage[]): number {
 
 function toTemplateMessage(wire: WireMessage, index: number): TemplateMessage {
   const at = `messages[${index}]`;
-  const calls = readCalls(wire);
+  const calls = readCalls(wire, at);
   const reasoning = wire.reasoning_content ?? wire.reasoning;
   const content = readContent(wire, at, calls.length > 0);
   return {
@@ -108,15 +110,22 @@ function stringOf(value: unknown, param: string): string {
   throw value == null ? missing(param) : wrongType(param, "a string", value);
 }
 
-function readCalls(wire: WireMessage): Record<string, unknown>[] {
-  const calls = (wire.tool_calls ?? []).map((call) => ({
+function readCalls(wire: WireMessage, at: string): Record<string, unknown>[] {
+  const calls = (wire.tool_calls ?? []).map((call, i) => ({
     ...(call.id == null ? {} : { id: call.id }),
     type: "function",
-    function: { name: call.function.name, arguments: parsedArguments(call.function.arguments) },
+    function: calledFunction(call, `${at}.tool_calls[${i}]`),
   }));
   if (wire.function_call == null) return calls;
   const { name, arguments: args } = wire.function_call;
   return [...calls, { type: "function", function: { name, arguments: parsedArguments(args) } }];
+}
+
+/** Of a custom tool as the model was shown it: a function of one text. */
+function calledFunction({ function: called, custom }: WireCall, at: string): Record<string, unknown> {
+  if (called != null) return { name: called.name, arguments: parsedArguments(called.arguments) };
+  if (custom != null) return { name: custom.name, arguments: { input: custom.input ?? "" } };
+  throw missing(`${at}.function`);
 }
 
 /** Templates go through the arguments as an object; text that is none stays text. */

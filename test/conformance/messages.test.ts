@@ -35,6 +35,25 @@ describe("tool calls in a history", () => {
     }
   });
 
+  test("of a custom tool are rendered as the model wrote them, and can be gone on from", async () => {
+    const tools = [{ type: "custom", custom: { name: "note", description: "Takes a note" } }];
+    const ask = { tools, tool_choice: "required", parallel_tool_calls: false };
+    const [choice] = (await chat({ ...asking("Hi"), ...ask })).choices;
+    const [call] = choice?.message.tool_calls ?? [];
+    const input = call?.type === "custom" ? call.custom.input : undefined;
+    const messages = [
+      ...asking("Hi").messages,
+      choice?.message ?? {},
+      { role: "tool", tool_call_id: call?.id, content: "done" },
+    ];
+    expect(await promptOf(messages, { tools })).toContain(
+      POCKET
+        ? `<tool_call>\n{"name": "note", "arguments": {"input": ${JSON.stringify(input)}}}\n</tool_call>`
+        : "note",
+    );
+    await chat({ messages, tools, max_tokens: 2 });
+  });
+
   test("T20 that are an empty list or null are none", async () => {
     const plain = await promptOf([ASKED, { role: "assistant", content: "Sunny." }, ASKED]);
     for (const calls of [[], null]) {
