@@ -172,7 +172,11 @@ export const serveOptions = {
   ),
   "insecure-no-auth": option(flag, false, "allow a host other than loopback without a key"),
   "any-model": option(flag, false, "answer requests for any model name with the first model"),
-  "strict-params": option(flag, false, "refuse unknown request fields instead of ignoring them"),
+  "strict-params": option(
+    flag,
+    false,
+    "refuse unknown request fields, and results of tools that answer no call, instead of taking them",
+  ),
   "request-default": option(
     requestDefaults,
     undefined,

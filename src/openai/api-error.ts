@@ -31,6 +31,7 @@ const KINDS = {
   invalid_function_parameters: { status: 400, type: REQUEST },
   invalid_json: { status: 400, type: REQUEST, codeOnWire: false },
   invalid_messages: { status: 400, type: REQUEST },
+  invalid_order: { status: 400, type: REQUEST, codeOnWire: false },
   invalid_schema: { status: 400, type: REQUEST, codeOnWire: false },
   invalid_type: { status: 400, type: REQUEST },
   invalid_value: { status: 400, type: REQUEST },

@@ -13,6 +13,7 @@ import {
   readGeneration,
 } from "./generation-fields.ts";
 import type { DeliverySettings, RequestLimits } from "./generation-fields.ts";
+import { checkMessageOrder } from "./message-order.ts";
 import { boundMessages, messagesSchema, toTemplateMessages } from "./messages.ts";
 import { logprobShape, readProbs, readPromptLogprobs } from "./logprob-fields.ts";
 import { readReasoning, reasoningShape } from "./reasoning-fields.ts";
@@ -83,6 +84,7 @@ export function readChatRequest(
   boundMessages(present["messages"], limits);
   const fields = parseWith(schema, present);
   refuseUnsupported(present, "chat");
+  if (strictParams) checkMessageOrder(fields.messages);
   const { tools, choice, parallel, style } = readTools(present, limits);
   const known = tools.length === 0 ? KNOWN : KNOWN_WITH_TOOLS;
   const ignored = ignoredFields(present, known, { endpoint: "chat", strict: strictParams });

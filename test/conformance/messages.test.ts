@@ -1,7 +1,9 @@
 /** Histories as clients really send them. */
 import { afterAll, describe, expect, test } from "vitest";
 import { ChatTemplate, TemplateRenderer } from "../../models/chat-template.ts";
+import { sayThenStop } from "../support/scripted-engine.ts";
 import { createTestApp } from "../support/test-app.ts";
+import { EOS } from "../support/tiny-vocabulary.ts";
 import { asking, bodyOf, chat, MODEL, POCKET, said, server, WEATHER } from "./harness.ts";
 import type { Chat } from "./harness.ts";
 
@@ -112,6 +114,36 @@ describe("tool calls in a history", () => {
       ];
       expect(textOf(await chat({ messages }))).toEqual(said(SUNNY));
     }
+  });
+
+  test("T54 are refused in OpenAI's words where their order is wrong and the operator is strict", async () => {
+    const strict = createTestApp({ config: { strictParams: true } });
+    const calling = { role: "assistant", content: null, tool_calls: [CALL] };
+    const stray =
+      "Invalid parameter: messages with role 'tool' must be a response to a preceeding message with 'tool_calls'.";
+    const unanswered =
+      "An assistant message with 'tool_calls' must be followed by tool messages responding to each 'tool_call_id'. " +
+      "The following tool_call_ids did not have response messages: call_1";
+    const wrong: [object[], string, number][] = [
+      [[ASKED, RESULT], stray, 1],
+      [[ASKED, { role: "assistant", content: "?" }, ASKED, RESULT], stray, 3],
+      [[ASKED, calling, { ...RESULT, tool_call_id: "call_never_made" }], stray, 2],
+      [[ASKED, calling, { ...RESULT, tool_call_id: null }], stray, 2],
+      [[ASKED, calling, RESULT, RESULT], stray, 3],
+      [[ASKED, calling, ASKED], unanswered, 2],
+      [[ASKED, calling], unanswered, 1],
+    ];
+    for (const [messages, message, index] of wrong) {
+      const error = { message, type: "invalid_request_error", param: `messages.[${index}].role`, code: null };
+      expect(await bodyOf(await strict.chat({ messages }), 400)).toEqual({ error });
+      const lenient = createTestApp();
+      lenient.engine.script = sayThenStop("Hello", EOS);
+      expect((await lenient.chat({ messages })).status).toBe(200);
+    }
+    const two = { ...calling, tool_calls: [CALL, { ...CALL, id: "call_2" }] };
+    strict.engine.script = sayThenStop("Hello", EOS);
+    const messages = [ASKED, two, { ...RESULT, tool_call_id: "call_2" }, RESULT, ASKED];
+    expect((await strict.chat({ messages })).status).toBe(200);
   });
 
   const renderer = new TemplateRenderer();
