@@ -230,6 +230,7 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
               cacheKey: cacheKeyOf(command, adapters),
               adapters,
               reusePrefix: command.params.reusePrefix && top === undefined,
+              keepMs: command.params.keepMs ?? 0,
               readsPrompt: top !== undefined,
               predicted: backend.tokenize(command.predicted ?? [], false),
             },

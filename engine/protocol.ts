@@ -93,6 +93,8 @@ export interface GenerationParams {
   readonly logprobsOfDraws?: boolean;
   /** Whether cells of an earlier request may be reused. */
   readonly reusePrefix: boolean;
+  /** How long its computed prompt is to be kept before others that are as dear, in ms; absent: like any. */
+  readonly keepMs?: number;
 }
 
 export interface SubmitCommand {

@@ -260,9 +260,9 @@ export class CheckpointPlan {
   }
 
   #of(slot: Slot, id: CheckpointId, bytes: number): Checkpoint {
-    const { length, firstCell, cacheKey, gridEnd, tailEnd } = slot;
+    const { length, firstCell, cacheKey, gridEnd, tailEnd, keepUntilMs } = slot;
     const tokens = slot.tokens.slice(0, length);
-    const marks = { firstCell, cacheKey, gridEnd, tailEnd };
+    const marks = { firstCell, cacheKey, gridEnd, tailEnd, keepUntilMs };
     return { id, tokens, length, ...marks, bytes, lastUseMs: this.#nowMs, hits: 0, slots: 0 };
   }
 

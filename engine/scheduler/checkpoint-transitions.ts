@@ -55,6 +55,7 @@ function comeBack(slot: Slot, checkpoint: Checkpoint, { order }: CheckpointState
   if (own) return;
   slot.tokens.set(tokens);
   slot.hits = checkpoint.hits;
+  slot.keepUntilMs = checkpoint.keepUntilMs ?? 0;
   /** By length: two slots may have taken the same one. */
   const before = new Map<number, Checkpoint>();
   order.eachCommon(cacheKey, tokens, length, (other, common) => {
@@ -144,7 +145,7 @@ export function startAnew(state: SchedulerState, id: SlotId): void {
   const slot = slots[id];
   if (slot === undefined) return;
   releaseCheckpoints(slot, 0);
-  Object.assign(slot, { length: 0, firstCell: 0, gridEnd: 0, tailEnd: 0, hits: 0 });
+  Object.assign(slot, { length: 0, firstCell: 0, gridEnd: 0, tailEnd: 0, hits: 0, keepUntilMs: 0 });
   const request = requests.get(slot.owner ?? "");
   if (request === undefined) return;
   chargeWholePrompt(state, request);

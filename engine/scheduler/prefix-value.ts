@@ -1,14 +1,31 @@
 /** What computed prefixes are worth: the time to compute them again, times the chance that they are wanted again. */
+import type { ScheduledRequest, Slot } from "./types.ts";
+
 /** After this long unused, the chance that a prefix is wanted again has fallen to a third. */
 const DECAY_MS = 10 * 60_000;
 /** Chance that a prefix nobody has come back to yet is not wanted again: most requests are asked once. */
 const NOT_WANTED_AGAIN = 0.8;
 
+interface Used {
+  readonly lastUseMs: number;
+  readonly hits: number;
+  /** Until when its client has asked to keep it; absent is nobody has. */
+  readonly keepUntilMs?: number;
+}
+
 /** Chance that a prefix is wanted again, 0-1. */
-export function reuseChance(
-  { lastUseMs, hits }: { readonly lastUseMs: number; readonly hits: number },
-  nowMs: number,
-): number {
+export function reuseChance({ lastUseMs, hits, keepUntilMs = 0 }: Used, nowMs: number): number {
+  if (nowMs < keepUntilMs) return 1;
   const ageMs = Math.max(0, nowMs - lastUseMs);
   return Math.exp(-ageMs / DECAY_MS) * (1 - NOT_WANTED_AGAIN ** (hits + 1));
+}
+
+/** Whether most of a prompt, of which so many tokens were copied from this slot, is kept there already: once is enough. */
+export function isKept(
+  { keepUntilMs }: Pick<Slot, "keepUntilMs">,
+  { prompt }: Pick<ScheduledRequest, "prompt">,
+  copied: number,
+  nowMs: number,
+): boolean {
+  return nowMs < keepUntilMs && 2 * copied >= prompt.length;
 }

@@ -140,11 +140,12 @@ export class SpillPlan {
       chance * (this.#computeMs(lost, slot.length - lost) - transferMs(this.#cost.restore, bytes));
     if (worthMs < WORTH_SAVING * transferMs(this.#cost.save, bytes)) return undefined;
     if (!this.#makeRoom(slot, bytes, worthMs)) return undefined;
-    const { length, cacheKey, gridEnd, tailEnd, lastUseMs, hits } = slot;
+    const { length, cacheKey, gridEnd, tailEnd, lastUseMs, hits, keepUntilMs } = slot;
     const tokens = slot.tokens.slice(0, length);
     const id = this.#spill.nextId + this.#saves.length;
     const firstCell = this.#firstSaved(slot);
-    const prefix = { id, tokens, length, firstCell, cacheKey, gridEnd, tailEnd, bytes, lastUseMs, hits };
+    const marks = { firstCell, cacheKey, gridEnd, tailEnd, bytes, lastUseMs, hits, keepUntilMs };
+    const prefix = { id, tokens, length, ...marks };
     this.#saves.push({ type: "save", slot: slot.id, prefix });
     this.#time.spend(transferMs(this.#cost.save, bytes));
     return prefix;

@@ -37,10 +37,10 @@ export function beginSpill(
   const slot = slots[operation.slot];
   if (slot === undefined || slot.owner !== undefined)
     throw new EngineError("internal", `Prefix ${prefix.id} cannot be read into slot ${operation.slot}.`);
-  const { length, firstCell, gridEnd, tailEnd, hits } = prefix;
+  const { length, firstCell, gridEnd, tailEnd, hits, keepUntilMs = 0 } = prefix;
   releaseCheckpoints(slot, 0);
   slot.tokens.set(prefix.tokens);
-  Object.assign(slot, { length, firstCell, gridEnd, tailEnd, hits });
+  Object.assign(slot, { length, firstCell, gridEnd, tailEnd, hits, keepUntilMs });
   prefix.hits += 1;
   prefix.lastUseMs = nowMs;
 }

@@ -20,6 +20,7 @@ import { followToken, restDraftModel, takeDraftSlot } from "./draft-model.ts";
 import { DraftIndex } from "./draft-index.ts";
 import { checkRoom, checkWorth, computedTokens } from "./entry.ts";
 import { leastPromptMs, noteResidence } from "./forecast.ts";
+import { isKept } from "./prefix-value.ts";
 import {
   chargeOutput,
   makeEligible,
@@ -62,6 +63,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     tailEnd: 0,
     lastUseMs: 0,
     hits: 0,
+    keepUntilMs: 0,
     ended: undefined,
     followers: [],
     checkpoints: [],
@@ -96,6 +98,8 @@ export type NewRequest = Pick<
   ScheduledRequest,
   "id" | "tenant" | "priority" | "prompt" | "cacheKey" | "reusePrefix" | "readsPrompt"
 > & {
+  /** Absent is 0. */
+  readonly keepMs?: number;
   /** Undefined: to the end of the context. Larger values are cut to it. */
   readonly maxTokens: number | undefined;
   /** Output that exists already; empty for a new request. */
@@ -159,6 +163,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     cacheKey: request.cacheKey,
     adapters: request.adapters,
     reusePrefix: request.reusePrefix,
+    keepMs: request.keepMs ?? 0,
     readsPrompt: request.readsPrompt,
     maxNew,
     arrival: state.nextArrival++,
@@ -292,7 +297,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     beginSpill(state, operation, nowMs);
     beginCheckpoint(state, operation, nowMs);
   }
-  for (const { request: id, slot: slotId, reuse } of plan.assignments) {
+  for (const { request: id, slot: slotId, reuse, copyFrom } of plan.assignments) {
     const request = state.requests.get(id);
     const slot = state.slots[slotId];
     if (request === undefined || slot === undefined || slot.owner !== undefined)
@@ -303,10 +308,14 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     // A template's first tokens kept out of a long conversation say nothing of its worth.
     const reused = reuse > 0 && reuse * 2 >= slot.length;
     const hits = reused ? slot.hits + 1 : 0;
+    const source = copyFrom === undefined ? undefined : state.slots[copyFrom];
+    const wanted = source !== undefined && isKept(source, request, reuse, nowMs) ? 0 : request.keepMs;
+    const keepUntilMs = Math.max(reused ? slot.keepUntilMs : 0, wanted > 0 ? nowMs + wanted : 0);
     truncateSlot(slot, reuse);
     slot.owner = id;
     slot.cacheKey = request.cacheKey;
     slot.hits = hits;
+    slot.keepUntilMs = keepUntilMs;
     slot.lastUseMs = nowMs;
     request.slot = slotId;
     request.admittedMs = nowMs;
@@ -383,6 +392,7 @@ function copySlot({ slots, inCopies }: SchedulerState, from: SlotId, to: SlotId)
   shareCheckpoints(source, target);
   source.hits += 1;
   target.hits = 0;
+  target.keepUntilMs = 0;
   inCopies.add(from).add(to);
 }
 
@@ -394,6 +404,7 @@ export function truncateSlot(slot: Slot, length: number): void {
   if (slot.tailEnd > length) slot.tailEnd = slot.gridEnd;
   if (length > 0) return;
   slot.hits = 0;
+  slot.keepUntilMs = 0;
   slot.firstCell = 0;
 }
 

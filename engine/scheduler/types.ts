@@ -99,6 +99,8 @@ export interface ScheduledRequest {
   /** What its calls are computed with; undefined is the model alone. */
   readonly adapters: AdapterSet | undefined;
   readonly reusePrefix: boolean;
+  /** How long its computed prompt is to be kept before others that are as dear, in ms from when it is admitted; 0: like any. */
+  readonly keepMs: number;
   /** What the client expects as the output; empty when it has not said. */
   readonly predicted: Uint32Array;
   /** Whether the logits of every prompt token but the last are wanted. Needs `reusePrefix` off. */
@@ -187,6 +189,8 @@ export interface Slot {
   lastUseMs: number;
   /** How often its prefix was reused: a sign that it will be again. */
   hits: number;
+  /** Until when a client wants them kept before others, in ms; 0: nobody has asked for it. */
+  keepUntilMs: number;
   /** Whose request came to its end in it last, and when, in ms, as long as nobody has gone on with it. */
   ended: { readonly tenant: string; readonly atMs: number } | undefined;
   /** Requests that came while it was idle and go on with its cells. */
@@ -210,6 +214,8 @@ interface KeptPrefix {
   readonly bytes: number;
   lastUseMs: number;
   hits: number;
+  /** As of the slot that it was taken from; absent is 0. */
+  readonly keepUntilMs?: number;
 }
 
 /** A prefix whose cells lie in a file, to be read back into a slot. */

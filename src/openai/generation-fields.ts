@@ -67,6 +67,7 @@ export const generationShape = {
   skip_special_tokens: z.boolean().optional(),
   cache_prompt: z.boolean().optional(),
   cache_salt: z.string().optional(),
+  prompt_cache_retention: z.enum(["in_memory", "in-memory", "24h"]).optional(),
   return_token_ids: z.boolean().optional(),
   timings_per_token: z.boolean().optional(),
   return_progress: z.boolean().optional(),
@@ -74,6 +75,9 @@ export const generationShape = {
   priority: priorityField.optional(),
   lora: loraField.optional(),
 } as const;
+
+/** OpenAI's longest retention. */
+const DAY_MS = 24 * 3_600_000;
 
 const generationSchema = z.object(generationShape);
 export type GenerationFields = z.infer<typeof generationSchema>;
@@ -99,6 +103,8 @@ export interface GenerationSettings {
   /** As in `GenerationParams`. */
   readonly logprobsOfDraws?: boolean;
   readonly reusePrefix: boolean;
+  /** Whether its computed prompt is to be kept for a day, before others that are as dear. */
+  readonly keepsPrompt?: boolean;
   /** Cells are shared among requests of the same salt alone. */
   readonly cacheSalt: string | undefined;
   /** Undefined where the body says nothing of it. */
@@ -176,6 +182,7 @@ export function readGeneration(
     skipControl: fields.skip_special_tokens ?? true,
     topLogprobs,
     reusePrefix: fields.cache_prompt ?? true,
+    keepsPrompt: fields.prompt_cache_retention === "24h",
     priority: readPriority(fields.priority),
     cacheSalt: fields.cache_salt,
     lora: fields.lora,
@@ -222,6 +229,7 @@ export function toEngineParams(
     topLogprobs,
     ...(settings.logprobsOfDraws === true ? { logprobsOfDraws: true } : {}),
     reusePrefix,
+    ...(settings.keepsPrompt === true ? { keepMs: DAY_MS } : {}),
   };
 }
 

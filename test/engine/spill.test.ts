@@ -78,6 +78,17 @@ test("a prompt whose slot went to others is read back, its tokens counted as cac
   expect(readdirSync(directory)).toEqual([]);
 });
 
+test("a prompt that is to be kept is read back behind any number of dearer ones", async () => {
+  // Room for two of them.
+  const engine = await fakeEngine({ slots: 1 }, { spill: { directory, bytes: 600 } });
+  const kept = prompt(0, 60, 0);
+  engine.send({ ...submitCommand("kept", kept, { maxTokens: 4, keepMs: 60_000 }), cacheScope: "s" });
+  for (let family = 1; family < 8; family++) await ask(engine, `${family}`, prompt(family, 70, 0));
+  await ask(engine, "again", kept);
+  expect(cachedOf(engine, "again")).toBe(59);
+  await engine.stop();
+});
+
 test("a changed file is not read: the prompt is computed, and the file goes", async () => {
   const engine = await fakeEngine({ slots: 1 }, { spill: { directory, bytes: 10_000 } });
   const long = prompt(1, 60, 0);

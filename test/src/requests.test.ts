@@ -159,6 +159,17 @@ describe("the parameters of a request", () => {
     });
   });
 
+  it("keep a computed prompt for a day where OpenAI's field says so, and refuse other times by name", async () => {
+    const keepMsOf = async (prompt_cache_retention: unknown) =>
+      (await paramsOf({ prompt_cache_retention })).keepMs;
+    expect(await keepMsOf("24h")).toBe(86_400_000);
+    for (const value of ["in_memory", "in-memory", null]) expect(await keepMsOf(value)).toBeUndefined();
+    const { chat } = createTestApp();
+    const reply = await chat({ prompt_cache_retention: "48h" });
+    expect(reply.status).toBe(400);
+    expect(await reply.json()).toMatchObject({ error: { param: "prompt_cache_retention" } });
+  });
+
   it("turn DRY on with its multiplier alone, and off with a window of 0", async () => {
     const dryOf = async (fields: object) => (await paramsOf(fields)).sampling.dry;
     expect(await dryOf({ dry_base: 2, dry_allowed_length: 4, dry_sequence_breakers: ["a"] })).toBeUndefined();

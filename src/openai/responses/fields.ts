@@ -26,7 +26,6 @@ const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
   "max_tool_calls",
   "prompt_cache_key",
   "prompt_cache_options",
-  "prompt_cache_retention",
   "safety_identifier",
   "service_tier",
   "stream_options",

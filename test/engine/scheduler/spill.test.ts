@@ -329,3 +329,49 @@ describe("a slot with a queued copy", () => {
     finish(state, 3);
   });
 });
+
+describe("a prompt that is to be kept", () => {
+  /** Keeps one of four prompts, when there is room for two of them in files, and tells which are there in the end. */
+  function left(keepMs: number, nowMs: number): number[] {
+    const state = withFiles({ spillBytes: 500 });
+    addRequest(state, "kept", { prompt: text(1000, 50), maxTokens: 1, keepMs }, 0);
+    finish(state);
+    for (const [i, first] of [2000, 3000, 4000, 5000].entries()) answer(state, first, 50, nowMs + 1000 * i);
+    return filesOf(state).map(([first]) => first ?? -1);
+  }
+
+  test("stays when later ones as dear take each other's place, for as long as was asked", () => {
+    expect(left(0, 1000)).not.toContain(1000);
+    expect(left(86_400_000, 1000)).toContain(1000);
+    // As dear as any by then.
+    expect(left(500, 1000)).not.toContain(1000);
+  });
+
+  test("comes back with its file, goes on with its slot, and is kept once among copies", () => {
+    const state = withFiles({ slots: 2 });
+    addRequest(state, "kept", { prompt: text(1000, 50), maxTokens: 1, keepMs: 60_000 }, 0);
+    addRequest(state, "twin", { prompt: text(1000, 50), maxTokens: 1, keepMs: 60_000 }, 0);
+    finish(state);
+    expect(state.slots.filter(({ keepUntilMs }) => keepUntilMs > 0)).toHaveLength(1);
+    addRequest(state, "b", { prompt: text(2000, 50), maxTokens: 1 }, 50);
+    addRequest(state, "c", { prompt: text(3000, 50), maxTokens: 1 }, 50);
+    finish(state, 50);
+    expect(state.slots.map(({ keepUntilMs }) => keepUntilMs)).toEqual([0, 0]);
+    expect([...(state.spill?.prefixes.values() ?? [])].map(({ keepUntilMs }) => keepUntilMs)).toEqual([
+      60_000,
+    ]);
+    addRequest(state, "again", { prompt: text(1000, 70), maxTokens: 1 }, 100);
+    finish(state, 100);
+    expect(state.slots.map(({ keepUntilMs }) => keepUntilMs)).toContain(60_000);
+  });
+
+  test("keeps its slot where another one will do", () => {
+    const state = schedulerState({ slots: 2 });
+    addRequest(state, "kept", { prompt: text(1000, 30), maxTokens: 1, keepMs: 60_000 }, 0);
+    finish(state);
+    answer(state, 2000, 50, 100);
+    answer(state, 2000, 50, 200);
+    answer(state, 3000, 50, 300);
+    expect(state.slots.map(({ tokens }) => tokens[0])).toContain(1000);
+  });
+});
