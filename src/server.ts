@@ -91,6 +91,8 @@ export class HttpServer {
     });
     const answer = (request: IncomingMessage, response: ServerResponse): void => {
       this.#track(request.socket, response);
+      // Health checks of balancers are HTTP/1.0 and have none. Browsers, whose Host is looked at, always have one.
+      if (request.httpVersion === "1.0") request.headers.host ??= "localhost";
       // Without it the client's connection would outlive the answer and bring more requests to a closing server.
       if (lifecycle.draining) response.setHeader("connection", "close");
       void listener(request, response);

@@ -330,13 +330,17 @@ test.each([
 
 test.each([
   ["no Host", "GET /health HTTP/1.1\r\nConnection: close\r\n\r\n"],
-  ["no Host as HTTP/1.0 may", "GET /health HTTP/1.0\r\n\r\n"],
+  ["an empty Host of HTTP/1.0", "GET /health HTTP/1.0\r\nHost:\r\n\r\n"],
   ["an empty Host", "GET /health HTTP/1.1\r\nHost:\r\nConnection: close\r\n\r\n"],
   ["a Host of two words", "GET /health HTTP/1.1\r\nHost: a b\r\nConnection: close\r\n\r\n"],
 ])("18 %s is a 400 in words", async (_name, bytes) => {
   const answer = await rawExchange(server.port, bytes);
   expect(answer).toMatch(/^HTTP\/1\.1 400 /);
   expect(answer).toContain('"message":"The Host header is missing');
+});
+
+test("18 no Host, as HTTP/1.0 may and health checks of balancers do, is no reason to refuse", async () => {
+  expect(await rawExchange(server.port, "GET /health HTTP/1.0\r\n\r\n")).toMatch(/^HTTP\/1\.1 200 /);
 });
 
 test.each([
