@@ -65,6 +65,10 @@ export interface SamplingParams {
   readonly dry: DryParams | undefined;
   /** Added to the logits before anything else; -100 or less bans, 100 or more forces. */
   readonly logitBias: readonly (readonly [token: TokenId, bias: number])[];
+  /** None but these may be drawn; absent is all. */
+  readonly allowedTokens?: readonly TokenId[] | undefined;
+  /** The last token of each is banned where the output ends with those before it; absent is none. */
+  readonly badSequences?: readonly (readonly TokenId[])[] | undefined;
   /** Unsigned 32-bit. Each position draws with a seed derived from this one and the position alone. */
   readonly seed: number;
 }

@@ -11,6 +11,7 @@ import type { AppConfig, Clock, Lifecycle, Log } from "./deps.ts";
 import type { GenerationEvent, GenerationListener, GenerationProgress } from "./generation-events.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import type { Finished } from "./metrics/service-metrics.ts";
+import { withoutBadWords } from "./bad-words.ts";
 import { ApiError, fromEngineError } from "./openai/api-error.ts";
 import { banningField } from "./openai/generation-fields.ts";
 import type { LiveRequests } from "./live-requests.ts";
@@ -46,7 +47,7 @@ export interface GenerationState {
  */
 export async function generate(
   model: LoadedModel,
-  request: GenerateRequest,
+  asked: GenerateRequest,
   deps: GenerateDeps,
   signal: AbortSignal,
 ): Promise<Generation> {
@@ -54,9 +55,10 @@ export async function generate(
     const message = `The model '${model.id}' gives embeddings or scores and does not generate text.`;
     throw new ApiError("unsupported_value", message, "model");
   }
-  assertWorthTokenizing(request.prompt, model.facts.contextTokens, request.promptField);
+  assertWorthTokenizing(asked.prompt, model.facts.contextTokens, asked.promptField);
   const submittedMs = deps.clock.nowMs();
   try {
+    const request = await withoutBadWords(model, asked);
     const submit = submitOf(model, request, deps.config.isolateKeys, submittedMs);
     const stream = await model.engine.submit(submit, signal);
     const control = new RequestControl(model.engine, request.id, submit.priority);
@@ -75,7 +77,7 @@ export async function generate(
       deps.metrics.countDisconnect("admission");
       throw clientClosed();
     }
-    throw asShown(error, request, deps.lifecycle);
+    throw asShown(error, asked, deps.lifecycle);
   }
 }
 

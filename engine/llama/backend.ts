@@ -109,7 +109,9 @@ export class LlamaBackend implements Backend {
 
   createSampler(params: GenerationParams, prompt?: Uint32Array): Sampler {
     const { vocabSize } = this.facts;
-    const ids = [...params.stopTokenIds, ...params.sampling.logitBias.map(([token]) => token)];
+    const { logitBias, allowedTokens = [], badSequences = [] } = params.sampling;
+    const biased = logitBias.map(([token]) => token);
+    const ids = [...params.stopTokenIds, ...biased, ...allowedTokens, ...badSequences.flat()];
     for (const id of ids) {
       if (!Number.isInteger(id) || id < 0 || id >= vocabSize)
         throw new EngineError("invalid_request", `Token id ${id} is not in 0 to ${vocabSize - 1}.`);

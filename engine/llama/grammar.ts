@@ -8,6 +8,7 @@ import { EngineError } from "../errors.ts";
 import { NativeGarbage } from "./native-garbage.ts";
 import { KnownChoices, Walk } from "./known-choices.ts";
 import { NextTokens } from "./next-tokens.ts";
+import type { Bans } from "./bias.ts";
 import type { TokenId } from "../protocol.ts";
 import type { AddonBindings, AddonGrammarState, AddonModel } from "./addon.ts";
 import type { Vocabulary } from "./vocabulary.ts";
@@ -52,7 +53,7 @@ const MOST_KNOWN = 1 << 18;
 /** Of one grammar's rules. */
 const MOST_POSITIONS = 1 << 14;
 
-const NO_BANS: ReadonlySet<TokenId> = new Set();
+const NO_BANS: Bans = new Set();
 
 interface Beginning {
   readonly state: AddonGrammarState;
@@ -95,7 +96,7 @@ export class GrammarCache {
   }
 
   /** @throws {EngineError} `grammar_rejected`; `no_token_allowed` when every token it could begin with is banned. */
-  check(text: string, banned: ReadonlySet<TokenId>): void {
+  check(text: string, banned: Bans): void {
     const beginning = this.#beginningOf(text);
     if (banned.size > 0) this.#checkFirst(text, beginning, banned);
   }
@@ -164,7 +165,7 @@ export class GrammarCache {
     if (size > MOST_KNOWN) all.reduce((most, known) => (known.places > most.places ? known : most)).forget();
   }
 
-  #checkFirst(text: string, beginning: AddonGrammarState, banned: ReadonlySet<TokenId>): void {
+  #checkFirst(text: string, beginning: AddonGrammarState, banned: Bans): void {
     const most = Math.min(MOST_QUESTIONS, Math.ceil(MOST_QUESTIONED_CHARS / text.length));
     if (!this.#nextTokens.some((token) => this.allows(beginning, token), banned, most)) throw nothingLeft();
   }
@@ -219,7 +220,7 @@ export class GrammarGuide {
    * @param banned What the first draw may not bring.
    * @throws {EngineError} `grammar_rejected`, `no_token_allowed`.
    */
-  constructor(cache: GrammarCache, text: string, banned: ReadonlySet<TokenId>) {
+  constructor(cache: GrammarCache, text: string, banned: Bans) {
     this.#cache = cache;
     this.#text = text;
     // The state itself waits for the first draw: a queued request holds no more than its text.

@@ -5,6 +5,7 @@
  * A grammar that does not take a token takes none that begins with it. So the vocabulary is gone through as a tree
  * of bytes, of which only what follows an accepted beginning is looked at.
  */
+import type { Bans } from "./bias.ts";
 import type { TokenId } from "../protocol.ts";
 import type { Vocabulary } from "./vocabulary.ts";
 
@@ -23,7 +24,7 @@ export class NextTokens {
    * Whether a token that is not banned is accepted.
    * @param most Questions after which it is taken to be so, and the draw itself left to find out.
    */
-  some(accepts: Accepts, banned: ReadonlySet<TokenId>, most: number): boolean {
+  some(accepts: Accepts, banned: Bans, most: number): boolean {
     const { endTokens } = this.#vocabulary;
     if (endTokens.some((token) => !banned.has(token) && accepts(token))) return true;
     return this.#search(accepts, most, (tokens) => tokens.some((token) => !banned.has(token)));

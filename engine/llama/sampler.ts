@@ -8,6 +8,8 @@
 import { DryPenalties } from "../dry.ts";
 import { EngineError } from "../errors.ts";
 import { drawSeed, xtcHappens } from "../sampling-seed.ts";
+import { biasConfig, biasOf, lifted, withoutSequences, withPenalties } from "./bias.ts";
+import type { Bias } from "./bias.ts";
 import { DrawnChances } from "./drawn-chances.ts";
 import { GrammarGuide, nothingLeft } from "./grammar.ts";
 import { LlamaLogprobReader } from "./logprobs.ts";
@@ -17,14 +19,6 @@ import type { AddonBindings, AddonContext, AddonModel, AddonSampler, AddonSample
 import type { GrammarCache } from "./grammar.ts";
 import type { SamplerLease, SharedSamplers } from "./shared-samplers.ts";
 import type { Vocabulary } from "./vocabulary.ts";
-
-/** OpenAI's -100 and 100 mean "never" and "only this". */
-const BIAS_LIMIT = 100;
-/** Above any difference of two logits, and small enough to keep their order in single precision. */
-const FORCING_BIAS = 1e4;
-
-/** Above what a bias can force, too; single precision keeps differences of 0.002 there. */
-const LIFT = 2 * FORCING_BIAS;
 
 /** Each takes as long as a draw without a grammar, the runtime's own way about eight times as long. */
 const MOST_REDRAWS = 2;
@@ -45,13 +39,7 @@ export interface SamplerHost {
 const MOST_XTC_THRESHOLD = 0.5;
 
 const NO_PROMPT = new Uint32Array(0);
-
-/** Tokens and biases of a draw, in all of the forms that are needed. */
-interface Bias {
-  readonly values: ReadonlyMap<TokenId, number>;
-  readonly config: AddonSamplerConfig;
-  readonly banned: ReadonlySet<TokenId>;
-}
+const NO_PENALTIES: ReadonlyMap<TokenId, number> = new Map();
 
 /** What is drawn from. */
 interface Draw {
@@ -86,9 +74,9 @@ export class LlamaSampler implements Sampler {
     this.#params = params;
     const { sampling, stopTokenIds, ignoreEos, minTokens, grammar } = params;
     const { endTokens, vocabSize } = host.vocabulary;
-    this.#bias = biasOf(sampling.logitBias, ignoreEos ? endTokens : []);
-    this.#biasBeforeMinTokens = biasOf(sampling.logitBias, [...endTokens, ...stopTokenIds]);
-    const { banned } = this.#biasAfter([]);
+    this.#bias = biasOf(sampling, ignoreEos ? endTokens : [], vocabSize);
+    this.#biasBeforeMinTokens = biasOf(sampling, [...endTokens, ...stopTokenIds], vocabSize);
+    const { banned } = this.#biasAt([]);
     if (banned.size >= vocabSize) throw nothingLeft();
     this.#guide = grammar === undefined ? undefined : new GrammarGuide(host.grammars, grammar, banned);
     if (params.topLogprobs !== undefined) {
@@ -103,6 +91,7 @@ export class LlamaSampler implements Sampler {
       minTokens > 0 ||
       usesPenalties(params) ||
       usesXtc(params) ||
+      sampling.badSequences !== undefined ||
       sampling.dry !== undefined;
     // A grammar changes the options where it refuses a token.
     if (!this.#varies && this.#guide === undefined)
@@ -258,14 +247,11 @@ export class LlamaSampler implements Sampler {
     };
   }
 
-  /** With what DRY takes from tokens that would repeat something. */
+  /** With what DRY takes from tokens that would repeat something, and without the ends of bad sequences. */
   #biasAt(output: readonly TokenId[]): Bias {
-    const bias = this.#biasAfter(output);
-    const penalties = this.#dry?.after(output);
-    if (penalties === undefined || penalties.size === 0) return bias;
-    const values = new Map(bias.values);
-    for (const [token, penalty] of penalties) values.set(token, (values.get(token) ?? 0) - penalty);
-    return { values, config: biasConfig(values), banned: bias.banned };
+    const { badSequences = [] } = this.#params.sampling;
+    const penalties = this.#dry?.after(output) ?? NO_PENALTIES;
+    return withoutSequences(withPenalties(this.#biasAfter(output), penalties), badSequences, output);
   }
 
   #xtc(position: number): AddonSamplerConfig {
@@ -299,32 +285,4 @@ function usesXtc({ sampling }: GenerationParams): boolean {
 
 function textOf({ tokenBytes, tokenOffsets }: Vocabulary, token: TokenId): Uint8Array {
   return tokenBytes.subarray(tokenOffsets[token], tokenOffsets[token + 1]);
-}
-
-function biasOf(logitBias: readonly (readonly [TokenId, number])[], ends: readonly TokenId[]): Bias {
-  const bias = new Map(logitBias);
-  for (const token of ends) bias.set(token, -BIAS_LIMIT);
-  const banned = new Set([...bias.keys()].filter((token) => (bias.get(token) ?? 0) <= -BIAS_LIMIT));
-  const values = new Map([...bias].map(([token, value]) => [token, nativeBias(value)]));
-  return { values, config: biasConfig(values), banned };
-}
-
-function biasConfig(values: ReadonlyMap<TokenId, number>): AddonSamplerConfig {
-  if (values.size === 0) return {};
-  return {
-    tokenBiasKeys: Uint32Array.from(values.keys()),
-    tokenBiasValues: Float32Array.from(values.values()),
-  };
-}
-
-/** Biases that put these tokens above all others and leave their order among each other. */
-function lifted(values: ReadonlyMap<TokenId, number>, tokens: ReadonlySet<TokenId>): AddonSamplerConfig {
-  const above = new Map(values);
-  for (const token of tokens) above.set(token, (above.get(token) ?? 0) + LIFT);
-  return biasConfig(above);
-}
-
-function nativeBias(bias: number): number {
-  if (bias <= -BIAS_LIMIT) return -Infinity;
-  return bias >= BIAS_LIMIT ? FORCING_BIAS : bias;
 }

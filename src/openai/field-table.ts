@@ -30,6 +30,8 @@ const NOTES: Readonly<Record<string, string>> = {
   grammar: GRAMMAR,
   guided_choice: FORMATS,
   guided_grammar: GRAMMAR,
+  allowed_token_ids: "nothing else is drawn; the end of the answer neither, unless it is among them",
+  bad_words: "as the tokenizer writes them, at the beginning and behind a space",
   guided_json: FORMATS,
   guided_regex: FORMATS,
   json_schema: FORMATS,

@@ -18,6 +18,7 @@ import {
   checkMaximum,
   checkTextLength,
   decimal,
+  emptyArray,
   integer,
   withoutNulls,
   wrongType,
@@ -43,6 +44,8 @@ export const generationShape = {
   repeat_last_n: integer(-1).optional(),
   ...extraSamplersShape,
   logit_bias: z.record(z.string(), decimal(-100, 100)).optional(),
+  allowed_token_ids: z.array(integer(0)).optional(),
+  bad_words: z.array(z.string()).optional(),
   seed: z.number("an integer").optional(),
   ignore_eos: z.boolean().optional(),
   min_tokens: integer(0).optional(),
@@ -97,6 +100,8 @@ export interface GenerationSettings {
   readonly ignoreEos: boolean;
   readonly stopTokenIds: readonly TokenId[];
   readonly stops: readonly string[];
+  /** Not to be written; absent: none. */
+  readonly badWords?: readonly string[] | undefined;
   readonly includeStop: boolean;
   readonly skipControl: boolean;
   readonly topLogprobs: number | undefined;
@@ -142,6 +147,8 @@ export function prepareBody(
   const present = withoutNulls(body);
   checkLength(present["stop"], limits["max-stops"], "stop", "max-stops");
   checkLength(present["stop_token_ids"], limits["max-stop-tokens"], "stop_token_ids", "max-stop-tokens");
+  checkLength(present["allowed_token_ids"], limits["max-logit-bias"], "allowed_token_ids", "max-logit-bias");
+  checkLength(present["bad_words"], limits["max-stop-tokens"], "bad_words", "max-stop-tokens");
   checkLength(present["dry_sequence_breakers"], MAX_DRY_BREAKERS, "dry_sequence_breakers");
   checkLength(present["lora"], MAX_LORAS, "lora");
   const bias = present["logit_bias"];
@@ -178,6 +185,7 @@ export function readGeneration(
     ignoreEos: fields.ignore_eos ?? false,
     stopTokenIds: readStopTokens(fields),
     stops: readStops(fields.stop, limits),
+    badWords: readBadWords(fields.bad_words, limits),
     includeStop: fields.include_stop_str_in_output ?? false,
     skipControl: fields.skip_special_tokens ?? true,
     topLogprobs,
@@ -216,6 +224,8 @@ export function toEngineParams(
   for (const [i, token] of settings.stopTokenIds.entries())
     checkToken(token, vocabSize, `stop_token_ids[${i}]`);
   for (const [token] of settings.sampling.logitBias) checkToken(token, vocabSize, "logit_bias");
+  for (const [i, token] of (settings.sampling.allowedTokens ?? []).entries())
+    checkToken(token, vocabSize, `allowed_token_ids[${i}]`);
   const { maxTokens, minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix } = settings;
   const { temperature = defaults.temperature, topP = defaults.topP } = settings.sampling;
   const sampling = { ...settings.sampling, temperature, topP };
@@ -234,7 +244,10 @@ export function toEngineParams(
 }
 
 /** The field that bans tokens; undefined when nothing is banned. */
-export function banningField({ sampling, ignoreEos, minTokens }: GenerationSettings): string | undefined {
+export function banningField(settings: GenerationSettings): string | undefined {
+  const { sampling, ignoreEos, minTokens } = settings;
+  if (sampling.allowedTokens !== undefined) return "allowed_token_ids";
+  if (settings.badWords !== undefined) return "bad_words";
   if (sampling.logitBias.length > 0) return "logit_bias";
   if (ignoreEos) return "ignore_eos";
   return minTokens > 0 ? "min_tokens" : undefined;
@@ -275,6 +288,7 @@ function readSampling(fields: GenerationFields, defaults: RequestDefaults): Requ
     repeatPenalty: lookBack === 0 ? 1 : repeatPenalty,
     repeatLastTokens: Math.max(0, lookBack),
     ...readExtraSamplers(fields),
+    allowedTokens: readAllowedTokens(fields.allowed_token_ids),
     logitBias: Object.entries(fields.logit_bias ?? {}).map(([token, bias]) => [readBiasToken(token), bias]),
     seed: readSeed(fields.seed ?? defaults.seed),
   };
@@ -300,6 +314,18 @@ function readMaxTokens(fields: GenerationFields, byDefault: number | undefined):
   if (value === -1) return undefined;
   if (value < 1) throw belowMinimum(param, 1, value);
   return value;
+}
+
+function readAllowedTokens(ids: GenerationFields["allowed_token_ids"]): TokenId[] | undefined {
+  if (ids?.length === 0) throw emptyArray("allowed_token_ids");
+  return ids;
+}
+
+function readBadWords(words: readonly string[] = [], limits: Limits): readonly string[] | undefined {
+  for (const [i, word] of words.entries())
+    checkTextLength(Buffer.byteLength(word), limits["max-stop-bytes"], `bad_words[${i}]`, "max-stop-bytes");
+  const given = words.filter((word) => word.trim() !== "");
+  return given.length === 0 ? undefined : given;
 }
 
 function readStops(stop: GenerationFields["stop"], limits: Limits): string[] {

@@ -14,9 +14,7 @@ function isEmptyList(value: unknown): boolean {
 
 /** Fields that are refused whatever they hold, unless that is an empty or false value. */
 const REFUSED: Readonly<Record<string, Check>> = {
-  allowed_token_ids: isAsked,
   audio: isAsked,
-  bad_words: isAsked,
   chat_template: isAsked,
   documents: isAsked,
   logits_processors: isAsked,

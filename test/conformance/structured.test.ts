@@ -155,6 +155,46 @@ describe("grammars", () => {
     }
   });
 
+  test("allowed_token_ids and bad_words say what may be drawn, beside a grammar too", async () => {
+    interface Ids {
+      readonly token_ids: readonly number[];
+    }
+    const idsOf = (answer: Chat): readonly number[] =>
+      (answer.choices[0] as Partial<Ids> | undefined)?.token_ids ?? [];
+    const ask = { ...asking("What is the capital of France?"), return_token_ids: true, max_tokens: 12 };
+    const tokens = async (content: string): Promise<number[]> =>
+      (await bodyOf<{ tokens: number[] }>(await server.post("/tokenize", { content }))).tokens;
+    const allowed = [...(await tokens(" Paris")), ...(await tokens(" Rome"))];
+    for (const sampling of [{ temperature: 0 }, { temperature: 1.5, seed: 3 }]) {
+      const only = await chat({ ...ask, ...sampling, allowed_token_ids: allowed });
+      expect(only.choices[0]?.finish_reason).toBe("length");
+      expect([...new Set(idsOf(only))].filter((token) => !allowed.includes(token))).toEqual([]);
+      const [first = 0] = allowed;
+      const biased = await chat({
+        ...ask,
+        ...sampling,
+        allowed_token_ids: allowed,
+        logit_bias: { [first]: -100 },
+      });
+      expect(idsOf(biased)).not.toContain(first);
+    }
+    expect(textOf(await chat(ask))).toEqual(said("The capital of France is Paris."));
+    for (const bad_words of [["Paris"], ["capital of France"]]) {
+      const text = textOf(await chat({ ...ask, bad_words }));
+      expect(text).not.toContain(bad_words[0]);
+      expect(text).toEqual(
+        said(bad_words[0] === "Paris" ? /^The capital of France is / : /^The capital of /),
+      );
+      expect((await chatStream({ ...ask, bad_words })).content).toBe(text);
+    }
+    const choose = { ...ask, guided_choice: ["Paris", "Rome"], bad_words: ["Paris"] };
+    expect(textOf(await chat(choose))).toEqual(said(/^(Rome|Paris)$/));
+    const none = { model: MODEL, ...ask, grammar: 'root ::= "Rome"', allowed_token_ids: await tokens("x") };
+    expect(await bodyOf(await server.post("/v1/chat/completions", none), 400)).toMatchObject({
+      error: { param: "allowed_token_ids", code: "invalid_value" },
+    });
+  });
+
   test("T80 a token banned by logit_bias is never drawn, also under a grammar", async () => {
     const ask = { prompt: "The capital of France is", max_tokens: 8 };
     const { chunks, content } = await completionStream({ ...ask, return_token_ids: true });
