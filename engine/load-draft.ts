@@ -97,6 +97,11 @@ function checkFit(draft: string, { facts, canRewind }: Backend, target: Backend)
       "draft_unfit",
       `${draft} cannot take back what it has computed (recurrent state or a sliding window), so it cannot be a draft model.`,
     );
+  if (facts.contextTokens < target.facts.contextTokens)
+    throw new EngineError(
+      "draft_unfit",
+      `The draft model ${draft} has a context of ${facts.contextTokens} tokens at most. Add --context ${facts.contextTokens}, or drop --draft-model.`,
+    );
   const difference = vocabularyDifference(facts, target.facts);
   if (difference === undefined) return;
   throw new EngineError(

@@ -22,6 +22,7 @@ import { GrammarCache } from "./grammar.ts";
 import { refuseHopeless } from "./memory-need.ts";
 import type { CellShape, KvType } from "./memory-need.ts";
 import { checkpointNeedsOf, keepsState, windowOf } from "./memory-kind.ts";
+import { positionsOf } from "./positions.ts";
 import { DRAWS_IN_ORDER, SharedSamplers } from "./shared-samplers.ts";
 import { readVocabulary } from "./vocabulary.ts";
 import type { Llama, LlamaContext, LlamaModel } from "node-llama-cpp";
@@ -32,10 +33,11 @@ import type { AddonBindings } from "./addon.ts";
 /** A context below this is of no use to anybody. */
 const LEAST_CONTEXT_TOKENS = 256;
 
-export const loadLlamaBackend: BackendLoader = async (options, onProgress) => {
-  await checkFile(options.modelPath);
-  const llama = await openRuntime(options.gpu);
-  const model = await openModel(llama, options, onProgress);
+export const loadLlamaBackend: BackendLoader = async (asked, onProgress) => {
+  await checkFile(asked.modelPath);
+  const llama = await openRuntime(asked.gpu);
+  const model = await openModel(llama, asked, onProgress);
+  const options = withinPositions(asked, model);
   const bindings = addonBindingsOf(llama);
   const addonModel = addonModelOf(model);
   const gpu = llama.gpu !== false && model.gpuLayers > 0;
@@ -191,6 +193,14 @@ async function openModel(
       `${basename(options.modelPath)} cannot be loaded: ${messageOf(error)}`,
     );
   }
+}
+
+/** One context is asked of all models, and those that make vectors often have few positions. */
+function withinPositions(options: LoadOptions, model: LlamaModel): LoadOptions {
+  const most = positionsOf(model);
+  if (options.contextTokens === undefined || options.contextTokens <= most) return options;
+  process.stderr.write(`warn: ${basename(options.modelPath)} has ${most} positions, which is its context.\n`);
+  return { ...options, contextTokens: most };
 }
 
 interface ContextSettings {

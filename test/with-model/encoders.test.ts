@@ -110,3 +110,19 @@ describe("a model that gives scores", () => {
     });
   });
 });
+
+test("a context longer than the table of positions is cut to it, and what fills that is computed", async () => {
+  const directory = mkdtempSync(join(tmpdir(), "weft-encoder-"));
+  const modelPath = join(directory, "mean.gguf");
+  writeTinyEncoder(modelPath, "mean");
+  const entry = new URL("../../dist/engine/process/main.js", import.meta.url);
+  const engine = new EngineClient(forkEngine({ entry }));
+  const facts = await engine.load({ ...LOAD_OPTIONS, modelPath, contextTokens: 2048 });
+  expect([facts.contextTokens, facts.embeddings?.contextTokens]).toEqual([64, 64]);
+  // With the begin and the end that the model wants.
+  const { tokenCounts } = await engine.embed([text("cat ".repeat(62))]);
+  expect(tokenCounts).toEqual([64]);
+  await expect(engine.embed([text("cat ".repeat(63))])).rejects.toMatchObject({ code: "context_exceeded" });
+  await engine.stop();
+  rmSync(directory, { recursive: true });
+});
