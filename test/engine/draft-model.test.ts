@@ -256,6 +256,13 @@ describe("a pair that cannot work together is refused at start", () => {
     ["outputs must be deterministic", {}, {}, { deterministic: true }, "would never be used"],
     ["the model cannot rewind", { canRewind: false }, {}, {}, "cannot be taken back from fake"],
     ["the draft model cannot rewind", {}, { canRewind: false }, {}, "small.gguf cannot take back"],
+    [
+      "the draft model has fewer positions",
+      { contextTokens: 512 },
+      { contextTokens: 64 },
+      {},
+      "Add --context 64",
+    ],
   ])("when %s", async (_case, target, draft, load, message) => {
     const failure = await failureOf(new FakeBackend(target), new FakeBackend(draft), load);
     expect([failure.code, failure.message]).toEqual(["draft_unfit", expect.stringContaining(message)]);
