@@ -110,6 +110,8 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
           canRewind: backend.canRewind,
           ...(backend.windowTokens === undefined ? {} : { windowTokens: backend.windowTokens }),
           plugGaps: options.plugGaps ?? true,
+          prefixFirst: options.prefixFirst ?? true,
+          keepSlots: options.keepSlots ?? true,
           spillBytes: spill?.limitBytes ?? 0,
           ...(checkpoints === undefined ? {} : { checkpoints }),
           ...(options.fairness === undefined ? {} : { fairness: options.fairness }),

@@ -184,6 +184,9 @@ export interface LoadOptions {
   readonly minPrefillShare?: number;
   /** Whether a gap between decoding slots may be closed with a throw-away token; absent is yes. */
   readonly plugGaps?: boolean;
+  /** As in `SchedulerConfig`; absent is yes. */
+  readonly prefixFirst?: boolean;
+  readonly keepSlots?: boolean;
   /** How owners share the slots; absent: equally, without limits. */
   readonly fairness?: FairnessConfig;
   /** Where prefixes are kept whose slot is needed for others; absent: nowhere. */

@@ -31,6 +31,8 @@ const timelineSchema = z.object({
     speculateAloneTokens: z.number().nullable(),
     canRewind: z.boolean(),
     plugGaps: z.boolean().optional(),
+    prefixFirst: z.boolean().optional(),
+    keepSlots: z.boolean().optional(),
     slotChoice: z.enum(["cheapest", "oldest"]).optional(),
   }),
   cost: z.object({
@@ -124,6 +126,8 @@ export async function readTimeline(path: string): Promise<Recording> {
       joinedCells: config.joinedCells ?? false,
       speculateAloneTokens: config.speculateAloneTokens ?? Infinity,
       plugGaps: config.plugGaps ?? true,
+      prefixFirst: config.prefixFirst ?? true,
+      keepSlots: config.keepSlots ?? true,
       slotChoice: config.slotChoice ?? "cheapest",
     },
     steps: steps.map((step): RecordedStep => ({

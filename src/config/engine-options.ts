@@ -45,6 +45,8 @@ export function engineOptions(
     ...(draftModelPath === undefined ? {} : { draftModelPath }),
     ...(minPrefillShare === undefined ? {} : { minPrefillShare }),
     plugGaps: values.plugs,
+    prefixFirst: values["prefix-first"],
+    keepSlots: values["keep-slots"],
     swaFull: values["swa-full"],
     timelineSteps: values.timeline,
     ...(values["checkpoint-size"] === 0 ? {} : { checkpoints: { bytes: values["checkpoint-size"] } }),

@@ -120,6 +120,16 @@ export const serveOptions = {
     true,
     "close a gap between decoding slots with a throw-away token where that is cheaper than another device pass",
   ),
+  "prefix-first": option(
+    flag,
+    true,
+    "let a request whose prompt is computed in part go before earlier ones of its key, where that saves time",
+  ),
+  "keep-slots": option(
+    flag,
+    true,
+    "keep a slot for a moment behind an answer for who may ask on, though others wait",
+  ),
   speculation: option(
     choice("auto", "on", "off"),
     "auto",

@@ -497,8 +497,16 @@ describe("grammars", () => {
 });
 
 test("gaps stay open where that is asked for, and prefill gets the share that is asked for", async () => {
-  const engine = await fakeEngine({ slots: 3 }, { speculate: false, plugGaps: false, minPrefillShare: 0.7 });
+  const engine = await fakeEngine(
+    { slots: 3 },
+    { speculate: false, plugGaps: false, minPrefillShare: 0.7, prefixFirst: false, keepSlots: false },
+  );
   const { config } = await engine.timeline();
   await engine.stop();
-  expect(config).toMatchObject({ plugGaps: false, minPrefillShare: 0.7 });
+  expect(config).toMatchObject({
+    plugGaps: false,
+    minPrefillShare: 0.7,
+    prefixFirst: false,
+    keepSlots: false,
+  });
 });

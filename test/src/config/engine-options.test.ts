@@ -12,6 +12,8 @@ test("a preset sets what nobody has set", () => {
     deterministic: false,
     speculate: undefined,
     plugGaps: true,
+    prefixFirst: true,
+    keepSlots: true,
   });
   expect(options({})).not.toHaveProperty("minPrefillShare");
   expect(options({})).not.toHaveProperty("evenSteps");
@@ -48,6 +50,8 @@ test("every knob reaches the engine", () => {
   const knobs = {
     "prefill-share": "0.5",
     plugs: false,
+    "prefix-first": false,
+    "keep-slots": false,
     "prefill-chunk": "32",
     slots: "3",
     "batch-size": "64",
@@ -56,6 +60,8 @@ test("every knob reaches the engine", () => {
   expect(options({ ...knobs, threads: "2", "kv-type": "q8_0" })).toMatchObject({
     minPrefillShare: 0.5,
     plugGaps: false,
+    prefixFirst: false,
+    keepSlots: false,
     prefillChunk: 32,
     slots: 3,
     batchTokens: 64,
