@@ -48,11 +48,26 @@ function coreVerdict(trials: readonly Trial[], cores: number, objective: Objecti
       .flatMap(({ measured }) => (measured === undefined ? [] : [score(measured, objective)]))
       .at(-1);
   const [all, fewer] = [scoreOf(cores), scoreOf(cores - 1)];
+  const unknown = [cores, cores - 1].filter((threads) => failed(trials, threads));
+  if (unknown.length > 0)
+    return [
+      `What a core left to the server is worth is not known: ${unknown.map(threadsOf).join(" and ")} could not be measured.`,
+    ];
   if (all === undefined || fewer === undefined) return [];
   const change = `${fewer > all ? "+" : ""}${(100 * (fewer / all - 1)).toFixed(0)} %`;
   return [
-    `${cores - 1} threads, with a core left to the server, against ${cores}: ${change}${fewer > all ? "; leaving it pays" : ""}`,
+    `${threadsOf(cores - 1)}, with a core left to the server, against ${cores}: ${change}${fewer > all ? "; leaving it pays" : ""}`,
   ];
+}
+
+function threadsOf(count: number): string {
+  return `${count} ${count === 1 ? "thread" : "threads"}`;
+}
+
+/** Whether so many threads were tried and not once measured. */
+function failed(trials: readonly Trial[], threads: number): boolean {
+  const tried = trials.filter(({ settings }) => settings.threads === threads);
+  return tried.length > 0 && tried.every(({ measured }) => measured === undefined);
 }
 
 function measurementText(measured: Measurement, objective: Objective): string {

@@ -6,8 +6,10 @@ import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { runTune } from "../../../bench/tune/cli.ts";
 import type { TuneDeps } from "../../../bench/tune/cli.ts";
 import type { Measurement } from "../../../bench/tune/measure.ts";
+import { parseTuneOptions } from "../../../bench/tune/options.ts";
+import { tuneReport } from "../../../bench/tune/report.ts";
 import { candidatesFor, score, search } from "../../../bench/tune/search.ts";
-import type { TuneSettings } from "../../../bench/tune/search.ts";
+import type { Trial, TuneSettings } from "../../../bench/tune/search.ts";
 import { realClock } from "../../../bench/clock.ts";
 import { createEngine } from "../../../engine/engine.ts";
 import { FakeBackend } from "../../../engine/fake/backend.ts";
@@ -130,6 +132,44 @@ describe("the search", () => {
   });
 });
 
+describe("the report", () => {
+  const facts = {
+    name: "M",
+    device: "CPU",
+    threads: 1,
+    flashAttention: true,
+    slots: 8,
+    prefillChunk: 64,
+    batchTokens: 64,
+  };
+  const trial = (threads: number, rate: number | undefined): Trial => ({
+    settings: { ...START, threads },
+    knob: threads === 1 ? undefined : "threads",
+    against: { ...START, threads: 1 },
+    measured: rate === undefined ? undefined : measured(rate),
+    failure: rate === undefined ? "too late" : undefined,
+    taken: false,
+  });
+  const verdict = (...trials: Trial[]): string | undefined =>
+    tuneReport(
+      { best: START, measured: measured(100), trials, complete: true },
+      { ...parseTuneOptions([]), objective: OBJECTIVE },
+      { facts, cores: 2 },
+    ).at(-1);
+
+  test("says what a core left to the server is worth, or that it is not known", () => {
+    expect(verdict(trial(1, 100), trial(2, 79))).toBe(
+      "1 thread, with a core left to the server, against 2: +26 %; leaving it pays",
+    );
+    expect(verdict(trial(1, 100), trial(2, 125))).toBe(
+      "1 thread, with a core left to the server, against 2: -20 %",
+    );
+    expect(verdict(trial(1, 100), trial(2, undefined))).toBe(
+      "What a core left to the server is worth is not known: 2 threads could not be measured.",
+    );
+  });
+});
+
 describe("the command", () => {
   let folder = "";
   beforeEach(async () => {
@@ -180,7 +220,7 @@ describe("the command", () => {
     expect(text).toMatch(/threads 2 +[\d.]+ tok\/s/);
     expect(text).toMatch(/flash-attention on +[\d.]+ tok\/s/);
     expect(text).toMatch(/kv-type q8_0(, flash-attention on)? +failed: The cache cannot be made\./);
-    expect(text).toMatch(/1 threads, with a core left to the server, against 2: [+-]?\d+ %/);
+    expect(text).toMatch(/1 thread, with a core left to the server, against 2: [+-]?\d+ %/);
     expect(out).toContain(`weft serve --model pocket --config ${config}`);
     expect(started[0]).toBe("--model pocket --context 44 --speculation off");
     expect(
