@@ -11,7 +11,6 @@ import type { AppConfig, Clock, Lifecycle, Log } from "./deps.ts";
 import type { GenerationEvent, GenerationListener, GenerationProgress } from "./generation-events.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import type { Finished } from "./metrics/service-metrics.ts";
-import { withoutBadWords } from "./bad-words.ts";
 import { ApiError, fromEngineError } from "./openai/api-error.ts";
 import { banningField } from "./openai/generation-fields.ts";
 import type { LiveRequests } from "./live-requests.ts";
@@ -19,6 +18,7 @@ import type { CallReading, GenerateRequest } from "./generate-request.ts";
 import { RequestControl } from "./request-control.ts";
 import { RequestTrace } from "./tracing/request-trace.ts";
 import { singleTokens } from "./single-tokens.ts";
+import { settleRequest } from "./settle-request.ts";
 import { assertWorthTokenizing, submitOf, targetsOf } from "./submit-request.ts";
 
 export interface GenerateDeps {
@@ -58,7 +58,7 @@ export async function generate(
   assertWorthTokenizing(asked.prompt, model.facts.contextTokens, asked.promptField);
   const submittedMs = deps.clock.nowMs();
   try {
-    const request = await withoutBadWords(model, asked);
+    const request = await settleRequest(model, asked);
     const submit = submitOf(model, request, deps.config.isolateKeys, submittedMs);
     const stream = await model.engine.submit(submit, signal);
     const control = new RequestControl(model.engine, request.id, submit.priority);

@@ -83,6 +83,10 @@ export function readCompletionRequest(
   const echo = fields.echo ?? false;
   const suffix = fields.suffix === "" ? undefined : fields.suffix;
   if (echo && suffix !== undefined) throw exclusive("echo", "suffix");
+  if (fields.truncate_prompt_tokens !== undefined) {
+    if (echo) throw exclusive("truncate_prompt_tokens", "echo");
+    if (suffix !== undefined) throw exclusive("truncate_prompt_tokens", "suffix");
+  }
   const choices = readChoices(fields, limits);
   const bestOf = readBestOf(fields, choices, limits);
   checkLength(

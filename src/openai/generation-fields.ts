@@ -45,6 +45,7 @@ export const generationShape = {
   ...extraSamplersShape,
   logit_bias: z.record(z.string(), decimal(-100, 100)).optional(),
   allowed_token_ids: z.array(integer(0)).optional(),
+  truncate_prompt_tokens: integer(-1).optional(),
   bad_words: z.array(z.string()).optional(),
   seed: z.number("an integer").optional(),
   ignore_eos: z.boolean().optional(),
@@ -100,6 +101,8 @@ export interface GenerationSettings {
   readonly ignoreEos: boolean;
   readonly stopTokenIds: readonly TokenId[];
   readonly stops: readonly string[];
+  /** Most tokens of the prompt's end that are read; -1 is what the context holds, absent: all. */
+  readonly truncatePrompt?: number | undefined;
   /** Not to be written; absent: none. */
   readonly badWords?: readonly string[] | undefined;
   readonly includeStop: boolean;
@@ -185,6 +188,7 @@ export function readGeneration(
     ignoreEos: fields.ignore_eos ?? false,
     stopTokenIds: readStopTokens(fields),
     stops: readStops(fields.stop, limits),
+    truncatePrompt: readTruncation(fields.truncate_prompt_tokens),
     badWords: readBadWords(fields.bad_words, limits),
     includeStop: fields.include_stop_str_in_output ?? false,
     skipControl: fields.skip_special_tokens ?? true,
@@ -319,6 +323,11 @@ function readMaxTokens(fields: GenerationFields, byDefault: number | undefined):
 function readAllowedTokens(ids: GenerationFields["allowed_token_ids"]): TokenId[] | undefined {
   if (ids?.length === 0) throw emptyArray("allowed_token_ids");
   return ids;
+}
+
+function readTruncation(tokens: number | undefined): number | undefined {
+  if (tokens === 0) throw belowMinimum("truncate_prompt_tokens", 1, 0);
+  return tokens;
 }
 
 function readBadWords(words: readonly string[] = [], limits: Limits): readonly string[] | undefined {

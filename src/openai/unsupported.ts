@@ -21,7 +21,6 @@ const REFUSED: Readonly<Record<string, Check>> = {
   logprob_token_ids: isAsked,
   moderation: isAsked,
   post_sampling_probs: isAsked,
-  truncate_prompt_tokens: isAsked,
   web_search_options: isAsked,
 };
 

@@ -136,6 +136,32 @@ describe("counting", () => {
     expect((whole.choices[0] as { token_ids?: number[] } | undefined)?.token_ids).toEqual(streamed);
   });
 
+  test("truncate_prompt_tokens reads the end of the prompt alone", async () => {
+    const prompt = "Never mind. 1, 2, 3,";
+    const ask = { model: MODEL, temperature: 0, max_tokens: 4, return_token_ids: true };
+    interface Completed {
+      readonly choices: readonly { readonly text: string; readonly prompt_token_ids: readonly number[] }[];
+      readonly usage: { readonly prompt_tokens: number };
+    }
+    const complete = async (fields: object): Promise<Completed> =>
+      bodyOf<Completed>(await server.post("/v1/completions", { ...ask, prompt, ...fields }));
+    const whole = (await complete({})).choices[0]?.prompt_token_ids ?? [];
+    const cut = await complete({ truncate_prompt_tokens: 5 });
+    expect(cut.usage.prompt_tokens).toBe(5);
+    expect(cut.choices[0]?.prompt_token_ids).toEqual(whole.slice(-5));
+    expect(cut.choices[0]?.text).toBe((await complete({ prompt: whole.slice(-5) })).choices[0]?.text);
+    expect((await complete({ truncate_prompt_tokens: 500 })).choices[0]?.prompt_token_ids).toEqual(whole);
+    const long = { ...asking("hello ".repeat(CONTEXT + 100)), truncate_prompt_tokens: -1 };
+    expect((await chat(long)).usage).toMatchObject({ prompt_tokens: CONTEXT - 1, completion_tokens: 1 });
+    const refused = await server.post("/v1/completions", {
+      ...ask,
+      prompt,
+      echo: true,
+      truncate_prompt_tokens: 5,
+    });
+    expect(await bodyOf(refused, 400)).toMatchObject({ error: { code: "invalid_value" } });
+  });
+
   test("T84 continuous_usage_stats counts up in every chunk", async () => {
     const { chunks } = await chatStream({
       ...COUNT,

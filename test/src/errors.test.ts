@@ -237,7 +237,7 @@ describe("a refused field", () => {
     [{ bad_words: ["x".repeat(300)] }, "bad_words[0]", "string_above_max_length"],
     [{ allowed_token_ids: [] }, "allowed_token_ids", "empty_array"],
     [{ allowed_token_ids: [99999] }, "allowed_token_ids[0]", "invalid_value"],
-    [{ truncate_prompt_tokens: 9 }, "truncate_prompt_tokens", "unsupported_parameter"],
+    [{ truncate_prompt_tokens: 0 }, "truncate_prompt_tokens", "integer_below_min_value"],
     [{ echo: true }, "echo", "unsupported_parameter"],
     [{ post_sampling_probs: true }, "post_sampling_probs", "unsupported_parameter"],
     [{ use_beam_search: true }, "use_beam_search", "unsupported_value"],

@@ -1,13 +1,24 @@
-/** Words that an answer may not hold, as the tokens that write them. */
+/** What of a request the tokenizer has to say: the end of a prompt that is cut, and how bad words are written. */
 import type { TokenId } from "../engine/protocol.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import type { GenerateRequest } from "./generate-request.ts";
 
 /** @throws {EngineError} When the engine is gone. */
-export async function withoutBadWords(
-  model: LoadedModel,
-  request: GenerateRequest,
-): Promise<GenerateRequest> {
+export async function settleRequest(model: LoadedModel, request: GenerateRequest): Promise<GenerateRequest> {
+  return withoutBadWords(model, await withCutPrompt(model, request));
+}
+
+/** The prompt's last tokens alone, where it has more than the client wants to be read. */
+async function withCutPrompt(model: LoadedModel, request: GenerateRequest): Promise<GenerateRequest> {
+  const { truncatePrompt } = request.settings;
+  if (truncatePrompt === undefined) return request;
+  const tokens = await model.engine.tokenize(request.prompt, request.addBos);
+  // One is left to be generated.
+  const most = truncatePrompt === -1 ? model.facts.contextTokens - 1 : truncatePrompt;
+  return { ...request, prompt: [{ tokens: tokens.slice(-most) }], addBos: false };
+}
+
+async function withoutBadWords(model: LoadedModel, request: GenerateRequest): Promise<GenerateRequest> {
   const { settings } = request;
   if (settings.badWords === undefined) return request;
   const badSequences = await tokensOfWords(model, settings.badWords);
