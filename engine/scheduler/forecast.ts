@@ -220,11 +220,16 @@ function releasesMs(state: SchedulerState, heldMs: number, nowMs: number): numbe
   const times = state.slots.map(({ owner, length }) => {
     const request = owner === undefined ? undefined : state.requests.get(owner);
     if (request === undefined || request.paused || request.cancelled) return 0;
-    const { maxNew, output, prompt } = request;
+    const { maxNew, output, prompt, cachedTokens } = request;
     const left = prefillCallMs(state.cost, Math.max(0, prompt.length - length), length);
     const mostMs = (maxNew - output.length) * tokenMs + left;
     const ageMs = nowMs - (request.admittedMs ?? nowMs);
-    return Math.min(mostMs, Math.max(heldMs - ageMs, LEAST_LEFT * heldMs));
+    // While nothing has been measured it says more of itself than the newcomer does.
+    const ownMs =
+      state.residenceMs === undefined
+        ? residenceMs(state, { ...request, computedTokens: prompt.length - cachedTokens })
+        : heldMs;
+    return Math.min(mostMs, Math.max(ownMs - ageMs, LEAST_LEFT * ownMs));
   });
   return times.sort((a, b) => a - b);
 }
