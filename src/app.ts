@@ -104,6 +104,8 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   app.use(authenticate(deps.config));
   for (const [method, path, handler] of ROUTES) app.on(method, path, (c) => handler(c, deps));
   for (const path of UNSERVED) app.all(path, (c) => replyTo(c, noteError(c, unknownUrl(c.req))));
+  // No response has this name: clients that ask for it learn here that it is not offered, and do without.
+  app.post("/responses/compact", (c) => replyTo(c, noteError(c, unknownUrl(c.req))));
   for (const [path, methods] of methodsByPath()) {
     app.all(path, (c) => replyTo(c, noteError(c, methodNotAllowed(c.req, methods))));
   }

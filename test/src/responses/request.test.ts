@@ -235,6 +235,10 @@ describe("the paths", () => {
     expect([put.status, put.headers.get("allow")]).toEqual([405, "GET, HEAD, DELETE, OPTIONS"]);
     const get = await app.request("/v1/responses", { headers: { host: "localhost" } });
     expect([get.status, get.headers.get("allow")]).toEqual([405, "POST, OPTIONS"]);
+    expect(await errorOf(call("POST", "compact"))).toMatchObject({
+      status: 404,
+      message: "Invalid URL (POST /v1/responses/compact)",
+    });
     expect(await errorOf(call("GET", "resp_x"))).toEqual({
       status: 404,
       type: "invalid_request_error",
