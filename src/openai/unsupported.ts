@@ -1,4 +1,5 @@
 /** Fields this server knows and cannot honour: refused by name, because dropping them would change the answer. */
+import { isObject } from "../http/json.ts";
 import { MAX_REPORTED_FIELDS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
 
@@ -79,6 +80,15 @@ const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
   "verbosity",
 ]);
 
+/** Of fields that are objects, what is read of them; the rest has no effect either. */
+const READ_WITHIN: Readonly<Record<string, ReadonlySet<string>>> = {
+  stream_options: new Set(["include_usage", "continuous_usage_stats"]),
+  structured_outputs: new Set(["json", "json_object", "regex", "choice", "grammar", "structural_tag"]),
+};
+
+/** Padding of the chunks, which OpenAI sends and no client needs. */
+const KNOWN_WITHIN = "stream_options.include_obfuscation";
+
 /** How an endpoint treats the fields that it does not simply read. */
 export interface FieldRules {
   readonly refused: readonly string[];
@@ -129,15 +139,30 @@ export function ignoredFields(
 ): string[] {
   const ignored: string[] = [];
   for (const field of Object.keys(body)) {
+    if (known.has(field)) ignored.push(...unreadWithin(body, field, strict));
     if (known.has(field) || has(REFUSED_BY[endpoint], field) || has(REFUSED_VALUES_BY[endpoint], field))
       continue;
     if (strict && !WITHOUT_EFFECT.has(field)) {
       const name = printable(field);
       throw new ApiError("unknown_parameter", `Unknown parameter: '${name}'.`, name);
     }
-    if (ignored.length < MAX_REPORTED_FIELDS) ignored.push(printable(field));
+    ignored.push(printable(field));
   }
-  return ignored;
+  return ignored.slice(0, MAX_REPORTED_FIELDS);
+}
+
+/** @throws {ApiError} 400 for the first that OpenAI does not know either when `strict`. */
+function unreadWithin(body: Body, field: string, strict: boolean): string[] {
+  const read = has(READ_WITHIN, field) ? READ_WITHIN[field] : undefined;
+  const value = body[field];
+  if (read === undefined || !isObject(value)) return [];
+  const unread = Object.keys(value)
+    .filter((key) => !read.has(key) && value[key] !== null && value[key] !== false)
+    .map((key) => printable(`${field}.${key}`));
+  const unknown = unread.find((path) => path !== KNOWN_WITHIN);
+  if (strict && unknown !== undefined)
+    throw new ApiError("unknown_parameter", `Unknown parameter: '${unknown}'.`, unknown);
+  return unread.slice(0, MAX_REPORTED_FIELDS);
 }
 
 /**

@@ -318,6 +318,28 @@ describe("fields without effect", () => {
     }
   });
 
+  it("are listed within fields too", async () => {
+    const fields = {
+      stream: true,
+      stream_options: { include_usage: true, include_obfuscation: true, chunk: 1, none: null },
+      structured_outputs: { choice: ["a"], whitespace_pattern: " ", disable_fallback: false },
+    };
+    const { chat, engine } = createTestApp();
+    engine.script = ANSWER;
+    const response = await chat(fields);
+    expect(response.headers.get("x-weft-ignored-params")).toBe(
+      "stream_options.include_obfuscation,stream_options.chunk,structured_outputs.whitespace_pattern",
+    );
+    await response.text();
+    const strict = createTestApp({ config: { strictParams: true } });
+    strict.engine.script = ANSWER;
+    const { include_obfuscation } = fields.stream_options;
+    expect((await strict.chat({ stream: true, stream_options: { include_obfuscation } })).status).toBe(200);
+    expect(await (await strict.chat(fields)).json()).toMatchObject({
+      error: { param: "stream_options.chunk", code: "unknown_parameter" },
+    });
+  });
+
   it("are refused with strictParams when OpenAI does not know them", async () => {
     const { chat, engine } = createTestApp({ config: { strictParams: true } });
     engine.script = ANSWER;
