@@ -88,9 +88,6 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["GET", "/readyz", ready],
 ];
 
-/** Paths of OpenAI's that are not here and whose last part would be taken for an id, to be read but not posted to. */
-const UNSERVED: readonly string[] = ["/responses/compact"];
-
 /** Opens no socket and starts no timer; give its `fetch` to a server. */
 export function createApp(deps: AppDeps): Hono<AppEnv> {
   const app = new Hono<AppEnv>({ getPath: (request) => routedPath(request.url) });
@@ -103,7 +100,6 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   app.use(guardOrigin(deps.config));
   app.use(authenticate(deps.config));
   for (const [method, path, handler] of ROUTES) app.on(method, path, (c) => handler(c, deps));
-  for (const path of UNSERVED) app.all(path, (c) => replyTo(c, noteError(c, unknownUrl(c.req))));
   // No response has this name: clients that ask for it learn here that it is not offered, and do without.
   app.post("/responses/compact", (c) => replyTo(c, noteError(c, unknownUrl(c.req))));
   for (const [path, methods] of methodsByPath()) {
