@@ -92,6 +92,7 @@ const report = record({
   checkpoints: optional(
     record({ ...shared("taken restored restoredTokens dropped failures", count), ms: number }),
   ),
+  offload: optional(record({ ...shared("prompts tokens failures", count), ms: number })),
   cost: optional(cost),
 });
 
@@ -107,6 +108,7 @@ const stats = record({
   drafting: optional(flag),
   spill: optional(record(shared("prefixes tokens bytes limitBytes", count))),
   checkpoints: optional(record(shared("count bytes limitBytes", count))),
+  prefillWorker: optional(oneOf("idle", "busy")),
 });
 const timeline = record({ requests: list(record({ id: text })), steps: list(isRecord) });
 
@@ -195,6 +197,7 @@ export class EventChecker {
       Object.entries({
         load_progress: record({ ratio: number }),
         loaded: record({ facts: (value) => facts(value) && tablesFit(value as ModelFacts) }),
+        companion: record({ pid: optional(positive) }),
         load_failed: record({ code: errorCode, message: text }),
         accepted: record({ id: text, promptTokens: list(token), queuePosition: count }),
         failed: record({ id: text, ...failure }),

@@ -220,6 +220,8 @@ export class EngineClient {
     switch (event.type) {
       case "load_progress":
         return this.#hooks.onLoadProgress?.(event.ratio);
+      case "companion":
+        return undefined;
       case "loaded":
         return this.#loading?.resolve(event.facts);
       case "load_failed":

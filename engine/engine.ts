@@ -7,6 +7,7 @@
 import { performance } from "node:perf_hooks";
 import { adapterSet } from "./adapters.ts";
 import { costOf } from "./calibrate.ts";
+import { noteCompanion } from "./companions.ts";
 import { EmbeddingQueue } from "./embedding-queue.ts";
 import { EngineError } from "./errors.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
@@ -20,6 +21,8 @@ import type { SpillStore } from "./spill-store.ts";
 import { engineStats } from "./stats.ts";
 import { StepLoop } from "./step-loop.ts";
 import type { AdapterSet } from "./adapters.ts";
+import type { Offloads } from "./offloads.ts";
+import type { WorkerStarter } from "./prefill-worker/client.ts";
 import type { Drafter } from "./drafter.ts";
 import type { Backend, BackendLoader } from "./backend.ts";
 import { PriorityClass } from "./sharing.ts";
@@ -53,7 +56,12 @@ interface Loaded {
   readonly spill: SpillStore | undefined;
 }
 
-export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEvent) => void): Engine {
+/** @param startWorker What computes long prompts elsewhere; absent: nothing does. */
+export function createEngine(
+  loadBackend: BackendLoader,
+  emit: (event: EngineEvent) => void,
+  startWorker?: WorkerStarter,
+): Engine {
   let loaded: Loaded | undefined;
   let loading: Promise<void> = Promise.resolve();
   let draining = false;
@@ -125,10 +133,29 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       const maxPromptTokens = options.maxPromptTokens ?? Infinity;
       loaded = { maxPromptTokens, backend, embeddings, loop, recorder, drafter, spill };
       emit({ type: "loaded", facts: { ...facts, loadMs: performance.now() - startMs } });
+      if (startWorker !== undefined && mayOffload(options, backend)) employ(startWorker, options, loaded);
     } catch (error) {
       await close({ drafter, backend, spill });
       emit({ type: "load_failed", ...describe(error) });
     }
+  }
+
+  /** Loads the model while the engine serves already. */
+  function employ(start: WorkerStarter, options: LoadOptions, { loop, backend, spill }: Loaded): void {
+    if (spill === undefined) return;
+    let offloads: Offloads | undefined;
+    const computer = start(options, backend.facts, {
+      onReady: () => offloads?.noteReady(),
+      onGone: (reason) => {
+        process.stderr.write(`warn: There is no prefill worker: ${reason}\n`);
+        offloads?.noteGone();
+      },
+      onProcess: (pid) => {
+        noteCompanion(pid);
+        emit({ type: "companion", pid });
+      },
+    });
+    offloads = loop.offloadTo(computer, spill);
   }
 
   function receive(command: EngineCommand): void {
@@ -293,6 +320,18 @@ export function createEngine(loadBackend: BackendLoader, emit: (event: EngineEve
       return loaded !== undefined && loaded.loop.state.requests.size === 0 && !loaded.embeddings.pending;
     },
   };
+}
+
+/**
+ * On a CPU whose cores compute, and where there is memory for the cells of one more slot twice, for those that are in
+ * transit, and for the weights once more: the runtime may keep them in another form than the file, which is not shared.
+ */
+function mayOffload({ prefillWorker, deterministic }: LoadOptions, { facts, canRewind }: Backend): boolean {
+  if (prefillWorker !== true || deterministic || process.platform === "win32") return false;
+  if (facts.gpuLayers > 0 || facts.threads < 2 || !canRewind || !facts.generates) return false;
+  const slotBytes = facts.contextBytes / facts.slots;
+  const bytes = facts.sizeBytes + 3 * slotBytes;
+  return shareOfFree({ share: 0.5, mostBytes: bytes }) === bytes;
 }
 
 /** Undefined where none are needed, or none are to be taken. */

@@ -25,7 +25,7 @@ export class PrefillReports {
   }
 
   /** A call is about to run. */
-  begin(call: PlannedCall, nowMs: number): void {
+  begin(call: Computed, nowMs: number): void {
     for (const { request, position } of this.#entriesOf(call)) {
       if (this.#watched.get(request.id) !== undefined) continue;
       this.#watched.set(request.id, nowMs);
@@ -34,7 +34,7 @@ export class PrefillReports {
   }
 
   /** A call has ended. Of a prompt's last one the first token tells, which its last token is computed with. */
-  advance(call: PlannedCall, nowMs: number): void {
+  advance(call: Computed, nowMs: number): void {
     for (const { request, position, tokens } of this.#entriesOf(call)) {
       const computed = position + tokens.length;
       const beganMs = this.#watched.get(request.id) ?? nowMs;
@@ -43,7 +43,7 @@ export class PrefillReports {
   }
 
   /** Entries of those who are to be told and wait for their first token. */
-  *#entriesOf({ entries }: PlannedCall): Generator<Told> {
+  *#entriesOf({ entries }: Computed): Generator<Told> {
     if (this.#watched.size === 0) return;
     for (const { request: id = "", position, tokens } of entries) {
       const request = this.#watched.has(id) ? this.#state.requests.get(id) : undefined;
@@ -66,6 +66,9 @@ export function startInfo(request: ScheduledRequest, nowMs: number): Omit<StartI
     prefillMs: nowMs - admittedMs,
   };
 }
+
+/** What is computed, wherever. */
+type Computed = Pick<PlannedCall, "entries">;
 
 interface Told {
   readonly request: ScheduledRequest;

@@ -6,6 +6,7 @@
  */
 import type { AdapterFacts, AdapterUse } from "./adapters.ts";
 import type { EngineErrorCode } from "./errors.ts";
+import type { OffloadReport } from "./prefill-worker/messages.ts";
 import type { CostModel } from "./scheduler/types.ts";
 import type { Allowance, FairnessConfig, PriorityClass, RequestChange } from "./sharing.ts";
 import type { Timeline } from "./timeline.ts";
@@ -193,6 +194,8 @@ export interface LoadOptions {
   readonly spill?: SpillOptions;
   /** Where the model needs such, checkpoints are taken; absent: none are. */
   readonly checkpoints?: CheckpointOptions;
+  /** Whether long prompts are computed beside running streams by a process of their own, where that can be; absent is no. */
+  readonly prefillWorker?: boolean;
   /** Steps that the flight recorder keeps; 0 records nothing, absent lets the engine choose. */
   readonly timelineSteps?: number;
   /** `ModelFacts.measured` of an earlier engine: what is of the same model is not measured again; absent: all is. */
@@ -501,6 +504,8 @@ export interface StepReport {
   readonly spill?: SpillReport;
   /** Absent where nothing was done. */
   readonly checkpoints?: CheckpointReport;
+  /** Absent when it has brought nothing. */
+  readonly offload?: OffloadReport;
   /** What calls cost, as refined by now: in one message of many, for the engine that comes after this one. */
   readonly cost?: CostModel;
 }
@@ -570,6 +575,8 @@ export interface EngineStats {
   readonly spill?: SpillStats;
   /** Absent where none are taken. */
   readonly checkpoints?: CheckpointStats;
+  /** Absent where there is none, or none any more, or not yet. */
+  readonly prefillWorker?: "idle" | "busy";
 }
 
 export interface CheckpointStats {
@@ -589,6 +596,8 @@ export interface SpillStats {
 export type EngineEvent =
   | { readonly type: "load_progress"; readonly ratio: number }
   | { readonly type: "loaded"; readonly facts: ModelFacts }
+  /** A process of this engine's own, which ends with it; without `pid` it is gone. */
+  | { readonly type: "companion"; readonly pid: number | undefined }
   | { readonly type: "load_failed"; readonly code: EngineErrorCode; readonly message: string }
   | {
       readonly type: "accepted";

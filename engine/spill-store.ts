@@ -123,6 +123,23 @@ export class SpillStore {
     rmSync(this.#pathOf(id), { force: true });
   }
 
+  /** The one file in which cells come from another process of this engine, at once to be read. */
+  get transferPath(): string {
+    return join(this.#folder, "transfer");
+  }
+
+  /** Empty. @returns Its path. @throws {Error} When it cannot be made. */
+  createTransfer(): string {
+    this.dropTransfer();
+    closeSync(openSync(this.transferPath, "wx", 0o600));
+    return this.transferPath;
+  }
+
+  /** Does nothing where there is none. */
+  dropTransfer(): void {
+    rmSync(this.transferPath, { force: true });
+  }
+
   /** Removes everything. */
   close(): void {
     this.#digests.clear();

@@ -25,6 +25,7 @@ export function engineStats({
     ...(hasDraftModel ? { drafting: state.draft !== undefined } : {}),
     ...spillStats(state),
     ...checkpointStats(state),
+    ...workerStats(state),
   };
 }
 
@@ -53,6 +54,11 @@ function spillStats({ spill }: SchedulerState): { readonly spill?: SpillStats } 
       limitBytes: spill.limitBytes,
     },
   };
+}
+
+function workerStats({ offload: { ready, current } }: SchedulerState): Pick<EngineStats, "prefillWorker"> {
+  if (current !== undefined) return { prefillWorker: "busy" };
+  return ready ? { prefillWorker: "idle" } : {};
 }
 
 function checkpointStats({ checkpoints }: SchedulerState): Pick<EngineStats, "checkpoints"> {

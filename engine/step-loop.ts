@@ -11,6 +11,8 @@ import type { Draws } from "./draws.ts";
 import { EngineError, asEngineError } from "./errors.ts";
 import type { Drafter, Guessed } from "./drafter.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
+import { LoopSleep } from "./loop-sleep.ts";
+import { Offloads } from "./offloads.ts";
 import { noteDecodeStep } from "./scheduler/guess-record.ts";
 import { nextDeadlineMs, takeExpired } from "./scheduler/deadlines.ts";
 import { checkStep } from "./scheduler/invariants.ts";
@@ -27,6 +29,7 @@ import {
   truncateSlot,
 } from "./scheduler/transitions.ts";
 import { wantedCall } from "./scheduler/wanted-call.ts";
+import type { PrefillComputer } from "./prefill-worker/client.ts";
 import type { PromptLogprobCollector } from "./prompt-logprobs.ts";
 import type { SpillStore } from "./spill-store.ts";
 import { PrefillReports, startInfo } from "./prefill-reports.ts";
@@ -74,48 +77,46 @@ export class StepLoop {
   readonly state: SchedulerState;
   readonly record: StepRecord;
   readonly #backend: Backend;
+  readonly #links: StepLoopLinks;
   readonly #cells: CellChanges;
   readonly #prefills: PrefillReports;
-  readonly #emit: (event: EngineEvent) => void;
-  readonly #sideWork: SideWork;
-  readonly #recorder: FlightRecorder;
-  readonly #drafter: Drafter | undefined;
   readonly #endTokens: ReadonlySet<number>;
+  #offloads: Offloads | undefined;
   readonly #generations = new Map<RequestId, Generation>();
-  #wake: (() => void) | undefined;
-  /** Set by a change, so that one made between planning and sleeping is not slept through. */
-  #changed = false;
-  #idleWaiters: (() => void)[] = [];
+  readonly #sleep = new LoopSleep();
   #stopping = false;
   readonly #done: Promise<void>;
 
-  constructor(
-    state: SchedulerState,
-    backend: Backend,
-    { emit, sideWork, recorder, drafter, spill }: StepLoopLinks,
-  ) {
+  constructor(state: SchedulerState, backend: Backend, links: StepLoopLinks) {
     this.state = state;
     this.#backend = backend;
-    this.#emit = emit;
-    this.#sideWork = sideWork;
-    this.#recorder = recorder;
-    this.#drafter = drafter;
+    this.#links = links;
     this.#endTokens = new Set(backend.facts.endTokens);
     this.record = new StepRecord(state);
     this.#prefills = new PrefillReports(state, (output) => this.record.addOutput(output));
-    this.#cells = new CellChanges({ state, backend, store: spill, record: this.record });
+    this.#cells = new CellChanges({ state, backend, store: links.spill, record: this.record });
     this.#done = this.#run();
   }
 
   get hasDraftModel(): boolean {
-    return this.#drafter !== undefined;
+    return this.#links.drafter !== undefined;
+  }
+
+  /** Long prompts may be computed there. */
+  offloadTo(computer: PrefillComputer, store: SpillStore): Offloads {
+    const parts = {
+      state: this.state,
+      backend: this.#backend,
+      record: this.record,
+      prefills: this.#prefills,
+    };
+    return (this.#offloads = new Offloads({ ...parts, computer, store, wake: () => this.#sleep.wake() }));
   }
 
   /** Changes the state outside of steps and wakes the loop. */
   change(apply: (state: SchedulerState, nowMs: number) => void): void {
     apply(this.state, performance.now());
-    this.#changed = true;
-    this.#wake?.();
+    this.#sleep.wake();
   }
 
   /** A waiting request is gone at once, a running one when the call in flight has ended. */
@@ -133,29 +134,33 @@ export class StepLoop {
     this.#generations.set(id, { ...readers, stopTokens });
     if (readers.reportsPrefill) this.#prefills.watch(id);
     const request = this.state.requests.get(id);
-    if (request !== undefined) this.#recorder.arrived(request);
+    if (request !== undefined) this.#links.recorder.arrived(request);
   }
 
   /** Resolves when nothing runs or waits. */
   idle(): Promise<void> {
-    if (this.state.requests.size === 0) return Promise.resolve();
-    return new Promise((resolve) => this.#idleWaiters.push(resolve));
+    return this.state.requests.size === 0 ? Promise.resolve() : this.#sleep.untilIdle();
   }
 
   /** Ends after the call in flight; open requests get no more events. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    this.#wake?.();
+    this.#sleep.wake();
     await this.#done;
     for (const id of this.#generations.keys()) this.#dropGeneration(id);
+    this.#offloads?.close();
     this.#cells.close();
   }
 
   async #run(): Promise<void> {
     while (!this.#stopping) {
       try {
-        if (!(await this.#step())) await this.#sleep();
+        const startMs = performance.now();
+        const worked = await this.#step();
+        this.#offloads?.go();
+        await this.#pause(worked, performance.now() - startMs);
       } catch (error) {
+        this.#offloads?.go();
         this.#failEverything(error);
       }
     }
@@ -164,24 +169,27 @@ export class StepLoop {
   /** @returns False when there was nothing to do. */
   async #step(): Promise<boolean> {
     const startMs = performance.now();
-    this.#changed = false;
+    this.#sleep.beginRound();
     this.#releaseCancelled();
     this.#endExpired(startMs);
+    if (this.#offloads !== undefined) await this.#offloads.settle(() => this.#send());
     const plan = planStep(this.state, startMs);
     if (CHECK_INVARIANTS) checkStep(this.state, plan, (slot) => this.#backend.cellCount(slot));
     if (plan.calls.length === 0) {
       this.#send();
-      this.#notifyIdle();
+      if (this.state.requests.size === 0) this.#sleep.notifyIdle();
       return this.#runSideWork();
     }
     beginStep(this.state, plan, startMs);
-    this.#recorder.beginStep(this.state, plan, startMs);
+    if (plan.offload !== undefined) this.#offloads?.begin(plan.offload);
+    this.#offloads?.hold();
+    this.#links.recorder.beginStep(this.state, plan, startMs);
     this.record.addEvictions(plan.evictions.length);
     const { intact, keepingMs } = await this.#cells.change(plan.boundary);
     const planMs = performance.now() - startMs;
     this.record.steps += 1;
     this.record.planMs += planMs - keepingMs;
-    this.#recorder.planned(planMs);
+    this.#links.recorder.planned(planMs);
     // Where cells are missing that were to be read from a file or a checkpoint, the calls have to be planned again.
     for (const call of intact ? plan.calls : []) {
       if (plan.calls[0]?.kind === "decode" && givesWay(this.state, call, performance.now())) break;
@@ -191,7 +199,7 @@ export class StepLoop {
     }
     const sideStartMs = performance.now();
     const worked = await this.#runSideWork();
-    this.#recorder.endStep(worked ? performance.now() - sideStartMs : 0);
+    this.#links.recorder.endStep(worked ? performance.now() - sideStartMs : 0);
     return true;
   }
 
@@ -210,8 +218,8 @@ export class StepLoop {
 
   /** @returns False when there was nothing to do. */
   async #runSideWork(): Promise<boolean> {
-    if (this.#stopping || !this.#sideWork.pending) return false;
-    const piece = this.#sideWork.runPiece();
+    if (this.#stopping || !this.#links.sideWork.pending) return false;
+    const piece = this.#links.sideWork.runPiece();
     this.#send();
     await piece;
     return true;
@@ -220,7 +228,7 @@ export class StepLoop {
   async #runCall(planned: PlannedCall): Promise<void> {
     const { call, ms: draftMs } = await this.#guess(planned);
     const startMs = performance.now();
-    this.#recorder.beginCall(this.state, call, startMs, draftMs);
+    this.#links.recorder.beginCall(this.state, call, startMs, draftMs);
     this.#prefills.begin(call, startMs);
     const run = this.#backend.run(call.entries, call.adapters);
     const early = this.#backend.drawsInOrder ? this.#startDraws(call, run) : undefined;
@@ -233,7 +241,7 @@ export class StepLoop {
     }
     const endMs = performance.now();
     this.record.addCall(call, endMs - startMs);
-    this.#recorder.endCall(endMs - startMs);
+    this.#links.recorder.endCall(endMs - startMs);
     completeCall(this.state, call, endMs - startMs);
     this.#cells.noteFirst(call);
     this.#prefills.advance(call, endMs);
@@ -241,7 +249,7 @@ export class StepLoop {
     const drawing = call.entries.filter((entry) => entry.sample);
     const draws = await (early ?? this.#startDraws(call, run));
     drawing.forEach((entry, i) => {
-      this.#drafter?.learn(this.state, entry, draws[i]);
+      this.#links.drafter?.learn(this.state, entry, draws[i]);
       this.#dropWrongGuesses(entry, draws[i]);
     });
     this.#takeDraws(drawing, draws);
@@ -255,15 +263,15 @@ export class StepLoop {
 
   /** Results of the last call travel while the draft model guesses for this one. */
   async #guess(call: PlannedCall): Promise<Guessed> {
-    if (this.#drafter === undefined || call.drafting === undefined) return { call, ms: 0 };
-    const guessed = await this.#drafter.guess(this.state, call, () => this.#send());
+    if (this.#links.drafter === undefined || call.drafting === undefined) return { call, ms: 0 };
+    const guessed = await this.#links.drafter.guess(this.state, call, () => this.#send());
     this.record.addDrafting(guessed.ms);
     return guessed;
   }
 
   #noteSampling(ms: number): void {
     this.record.sampleMs += ms;
-    this.#recorder.sampled(ms);
+    this.#links.recorder.sampled(ms);
   }
 
   /** Reads the logits of prompt tokens, where somebody wants them; a request whose logits cannot be read fails. */
@@ -405,7 +413,7 @@ export class StepLoop {
   #failRequest(request: ScheduledRequest, error: EngineError): void {
     this.#send();
     this.#release(request, "failed");
-    this.#emit({
+    this.#links.emit({
       type: "failed",
       id: request.id,
       code: error.code,
@@ -430,14 +438,14 @@ export class StepLoop {
   #release(request: ScheduledRequest, end: RequestEnd): void {
     const nowMs = performance.now();
     release(this.state, request, nowMs);
-    this.#recorder.ended(request.id, end, nowMs);
+    this.#links.recorder.ended(request.id, end, nowMs);
     this.#dropGeneration(request.id);
   }
 
   /** Frees the samplers of cancelled requests that have left the state. */
   #collectReleased(ids: readonly RequestId[], nowMs: number): void {
     for (const id of ids) {
-      this.#recorder.ended(id, "cancelled", nowMs);
+      this.#links.recorder.ended(id, "cancelled", nowMs);
       this.#dropGeneration(id);
     }
   }
@@ -452,26 +460,15 @@ export class StepLoop {
 
   #send(): void {
     const event = this.record.takeStep();
-    if (event !== undefined) this.#emit(event);
+    if (event !== undefined) this.#links.emit(event);
   }
 
-  #notifyIdle(): void {
-    if (this.state.requests.size > 0) return;
-    const waiters = this.#idleWaiters;
-    this.#idleWaiters = [];
-    for (const resolve of waiters) resolve();
-  }
-
-  #sleep(): Promise<void> {
-    if (this.#changed || this.#stopping) return Promise.resolve();
-    const leftMs = nextDeadlineMs(this.state) - performance.now();
-    return new Promise((resolve) => {
-      const timer = leftMs < Infinity ? setTimeout(() => this.#wake?.(), Math.max(1, leftMs)) : undefined;
-      this.#wake = () => {
-        clearTimeout(timer);
-        this.#wake = undefined;
-        resolve();
-      };
-    });
+  /** The prefill worker's turn behind a step that took so long, and else a sleep where there was none. */
+  async #pause(worked: boolean, stepMs: number): Promise<void> {
+    const ms = worked ? (this.#offloads?.restMs(stepMs) ?? 0) : Infinity;
+    if (ms === 0 || this.#stopping) return;
+    // What has been computed travels meanwhile.
+    this.#send();
+    await this.#sleep.sleep(Math.min(ms, nextDeadlineMs(this.state) - performance.now()));
   }
 }

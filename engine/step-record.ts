@@ -1,5 +1,6 @@
 /** Gathers what steps produced and cost until the next message takes it, and the totals since the start. */
 import type { CheckpointReport, EngineEvent, SpillReport, StepOutput } from "./protocol.ts";
+import type { OffloadReport } from "./prefill-worker/messages.ts";
 import type { PlannedCall, ScheduledRequest, SchedulerState } from "./scheduler/types.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
@@ -32,6 +33,10 @@ function ratioOf({ ms, expectedMs }: Compared): number | undefined {
   return expectedMs > 0 ? ms / expectedMs : undefined;
 }
 
+function noOffloads(): Mutable<OffloadReport> {
+  return { prompts: 0, tokens: 0, ms: 0, failures: 0 };
+}
+
 /** One of so many messages tells what calls cost by now; between two of them it changes little. */
 const MESSAGES_OF_COST = 64;
 
@@ -48,6 +53,7 @@ export class StepRecord {
   /** Since the last message. */
   spill = noSpill();
   checkpoints = noCheckpoints();
+  offload = noOffloads();
   /** Since the last message, in ms. */
   planMs = 0;
   sampleMs = 0;
@@ -149,6 +155,7 @@ export class StepRecord {
         evictions: this.#evictions,
         ...(this.spill.ms > 0 ? { spill: this.spill } : {}),
         ...(this.checkpoints.ms > 0 ? { checkpoints: this.checkpoints } : {}),
+        ...(this.offload.prompts + this.offload.failures > 0 ? { offload: this.offload } : {}),
         ...(this.#messages % MESSAGES_OF_COST === 0 ? { cost: this.#state.cost } : {}),
       },
     };
@@ -170,6 +177,7 @@ export class StepRecord {
     this.#evictions = 0;
     this.spill = noSpill();
     this.checkpoints = noCheckpoints();
+    this.offload = noOffloads();
     return event;
   }
 }

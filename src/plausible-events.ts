@@ -57,6 +57,7 @@ export class PlausibleEvents {
       case "step":
         return event.outputs.every(({ id, tokens }) => this.#knows(id) && this.#hasRoom(id, tokens.length));
       case "load_progress":
+      case "companion":
       case "load_failed":
         return true;
       case "loaded":

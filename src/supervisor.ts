@@ -395,6 +395,8 @@ export class Supervisor implements EnginePort {
         this.#watch.heard();
         if (this.#reloading === undefined) this.#receiver(event);
         return;
+      case "companion":
+        return undefined;
       case "loaded":
         return this.#takeFacts(event.facts);
       case "load_failed":

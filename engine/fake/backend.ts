@@ -39,6 +39,7 @@ export interface FakeOptions {
   readonly batchTokens?: number;
   readonly prefillChunk?: number;
   readonly itlTargetMs?: number;
+  readonly threads?: number;
   readonly canRewind?: boolean;
   /** Where it cannot: how far back a token looks, in cells of which some more are kept. Default: a state of all tokens. */
   readonly windowTokens?: number;
@@ -129,6 +130,7 @@ export class FakeBackend implements Backend {
       batchTokens,
       itlTargetMs: options.itlTargetMs ?? 1000,
       adapters: options.adapters ?? [],
+      threads: options.threads ?? 1,
     });
   }
 
@@ -272,11 +274,13 @@ export class FakeBackend implements Backend {
     return text.length;
   }
 
-  async loadCells(slot: number, file: string): Promise<void> {
+  async loadCells(slot: number, file: string, tokens: Uint32Array): Promise<void> {
     if (this.#running || this.#inCopies.has(slot) || this.cellCount(slot) > 0)
       throw new EngineError("internal", "Cells are in use.");
     const text = await readFile(file, "utf8");
     const cells = text === "" ? [] : text.split(" ").map(Number);
+    if (cells.length !== tokens.length)
+      throw new EngineError("decode_failed", `Slot ${slot} was restored with another number of cells.`);
     this.#cells[slot] = cells;
     this.#first[slot] = Math.max(0, cells.length - (this.windowTokens ?? 0));
   }

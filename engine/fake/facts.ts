@@ -10,7 +10,10 @@ export const FAKE_DIMENSIONS = 8;
 export const CONTROL_NAMES = ["<|start|>", "<|end|>"];
 
 type FakeSizes = Required<
-  Pick<ModelFacts, "slots" | "contextTokens" | "prefillChunk" | "batchTokens" | "itlTargetMs" | "adapters">
+  Pick<
+    ModelFacts,
+    "slots" | "contextTokens" | "prefillChunk" | "batchTokens" | "itlTargetMs" | "adapters" | "threads"
+  >
 >;
 
 export function fakeFacts(sizes: FakeSizes): Omit<ModelFacts, "loadMs"> {
@@ -26,7 +29,6 @@ export function fakeFacts(sizes: FakeSizes): Omit<ModelFacts, "loadMs"> {
     sizeBytes: 0,
     embeddingLength: 0,
     trainContextTokens: sizes.contextTokens,
-    threads: 1,
     device: "none",
     gpu: "off",
     gpuLayers: 0,

@@ -1,9 +1,11 @@
 /** An engine in a process of its own: what kills native code there leaves the sockets here alone. */
 import { fork } from "node:child_process";
 import type { ChildProcess } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { extname } from "node:path";
 import { createInterface } from "node:readline";
 import type { Readable } from "node:stream";
+import { killNow } from "../companions.ts";
 import type { EngineCommand, EngineEvent, EngineExit, EnginePort } from "../protocol.ts";
 
 export interface ForkOptions {
@@ -64,11 +66,16 @@ class ForkedEngine implements EnginePort {
   readonly exited: Promise<EngineExit>;
   readonly #child: ChildProcess;
   #endRequested = false;
+  /** Its own process, which may stand still when it dies and would never hear of it. */
+  #companion: number | undefined;
 
   constructor(child: ChildProcess, onLine: ((line: string) => void) | undefined) {
     this.#child = child;
     readLines(child.stdout, onLine);
     readLines(child.stderr, onLine);
+    child.once("exit", () => {
+      if (this.#companion !== undefined) killNow(this.#companion);
+    });
     this.exited = whenGone(child).then((detail) => ({ unexpected: !this.#endRequested, detail }));
   }
 
@@ -80,12 +87,33 @@ class ForkedEngine implements EnginePort {
 
   onEvent(receiver: (event: EngineEvent) => void): void {
     this.#child.removeAllListeners("message");
-    this.#child.on("message", (event) => receiver(event as EngineEvent));
+    this.#child.on("message", (message) => {
+      const event = message as EngineEvent;
+      if (event?.type === "companion") this.#companion = this.#childOfChild(event.pid);
+      else receiver(event);
+    });
   }
 
   kill(): void {
     this.#endRequested = true;
     this.#child.kill("SIGKILL");
+  }
+
+  /** Of an engine whose memory has gone wrong it may be any number; told by Linux alone. */
+  #childOfChild(pid: unknown): number | undefined {
+    if (typeof pid !== "number" || !Number.isSafeInteger(pid) || pid <= 1) return undefined;
+    return parentOf(pid) === this.#child.pid ? pid : undefined;
+  }
+}
+
+/** Undefined where nothing tells. */
+function parentOf(pid: number): number | undefined {
+  try {
+    // Its name, in parentheses, may have some itself.
+    const fields = readFileSync(`/proc/${pid}/stat`, "utf8").split(") ").at(-1)?.split(" ");
+    return Number(fields?.[1]);
+  } catch {
+    return undefined;
   }
 }
 

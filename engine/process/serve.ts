@@ -1,4 +1,5 @@
 /** The child's end of the line: an engine behind the IPC channel of its process. */
+import { killCompanions } from "../companions.ts";
 import { watchParent } from "./parent-watch.ts";
 import type { EngineCommand, EngineEvent } from "../protocol.ts";
 
@@ -25,7 +26,11 @@ export function serveEngine(createEngine: EngineFactory): void {
     throw new Error("The engine process is started by the server, not by hand.");
   for (const signal of GROUP_SIGNALS) process.on(signal, () => undefined);
   // An orderly exit joins the native threads and would wait for a running decode call; nobody is left to wait for it.
-  process.on("disconnect", () => process.kill(process.pid, "SIGKILL"));
+  process.on("disconnect", () => {
+    killCompanions();
+    process.kill(process.pid, "SIGKILL");
+  });
+  process.on("exit", killCompanions);
   watchParent();
 
   // Unsent events wait in memory. What they can hold is bounded: no request emits more than its slot's context.

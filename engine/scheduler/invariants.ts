@@ -4,6 +4,7 @@ import { MOST_APPOINTMENTS } from "./appointments.ts";
 import type { Appointments } from "./appointments.ts";
 import { ROUNDING_MS, expect } from "./invariant.ts";
 import { checkCheckpoints, checkKeepingTime, checkSlotCheckpoints, checkSpill } from "./kept-invariants.ts";
+import { isAway } from "./offload.ts";
 import { devicePasses } from "./passes.ts";
 import { mayBePassed } from "./prefix-first.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
@@ -236,7 +237,10 @@ function checkWork(state: SchedulerState, plan: StepPlan): void {
   });
   expect(held + plan.kept.length >= free || !able, "nobody waits beside a free slot");
   const lost = new Set(plan.evictions.map(({ slot }) => slot));
-  const runs = state.slots.some(({ id, owner }) => !lost.has(id) && mayRun(state.requests.get(owner ?? "")));
+  const runs = state.slots.some(
+    ({ id, owner }) =>
+      !lost.has(id) && owner !== state.offload.current?.request && mayRun(state.requests.get(owner ?? "")),
+  );
   const begins = plan.assignments.some(({ request }) => mayRun(state.requests.get(request)));
   expect(plan.calls.length > 0 || !(runs || begins), "whoever can be computed has a call");
 }
@@ -279,6 +283,10 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
     if (!plug) lengths.set(slot, position + tokens.length);
     const owner = state.requests.get(request ?? "");
     expect(owner === undefined || mayRun(owner), "who is paused or cancelled is not computed");
+    expect(
+      owner === undefined || !isAway(state, owner),
+      "what the prefill worker computes is not computed here",
+    );
     const adapters = owner === undefined ? undefined : adapterKeyOf(owner);
     expect(plug || adapters === (call.adapters?.key ?? ""), "a call computes with its requests' adapters");
     const isLast = owner !== undefined && position === knownTokens(owner) - 1;

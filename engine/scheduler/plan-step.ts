@@ -15,6 +15,7 @@ import { isBranch, isStop } from "./checkpoint-plan.ts";
 import { prefillCallMs } from "./cost-model.ts";
 import { decodeCall } from "./decode-call.ts";
 import { joined, longestCall } from "./joined-cells.ts";
+import { chooseOffload, isAway } from "./offload.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
 import { inPrefillOrder } from "./prefill-order.ts";
 import type { RequestId } from "../protocol.ts";
@@ -42,7 +43,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const decodes = ({ request, length }: Running): boolean => length >= prefillEnd(request, state.config);
   const turn = nextTurn(
     state,
-    running.filter(({ request }) => !request.paused),
+    running.filter(({ request }) => !request.paused && !isAway(state, request)),
     why,
   );
   const decoding = turn.running.filter(decodes);
@@ -51,10 +52,13 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   // Who is expected in a moment, and has had less, does not wait for a cell that others begin just now.
   const waits = ({ request }: Running): boolean =>
     expected.size > 0 && decoding.length > 0 && !expected.has(request.tenant);
-  const prefilling = inPrefillOrder(
+  const ordered = inPrefillOrder(
     state,
     turn.running.filter((r) => !decodes(r) && !waits(r)),
   );
+  const offload = chooseOffload(state, ordered, decoding.length > 0);
+  if (offload !== undefined) why.push(`the prefill worker computes ${offload.request}`);
+  const prefilling = ordered.filter(({ request }) => request.id !== offload?.request);
   const decodeMs = calls[0] && calls[0].predictedMs + turn.switchMs;
   const times = { decodeMs, keepingMs, creditMs: turn.creditMs, branches: admission.branches };
   const prefill = planPrefill(state, prefilling, times, why);
@@ -68,6 +72,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   return {
     ...admission,
     calls: withAdapters(calls, turn),
+    ...(offload === undefined ? {} : { offload }),
     turns: turn.turns,
     prefillCreditMs: prefill.creditMs,
     why,

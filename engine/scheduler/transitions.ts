@@ -35,6 +35,7 @@ import { noGuesses } from "./guess-record.ts";
 import { adjacentRuns } from "./passes.ts";
 import { knownTokens } from "./plan-step.ts";
 import { noteAsked, noteEnded, noteTaken } from "./returns.ts";
+import { noOffload } from "./offload.ts";
 import { beginSpill, spillState } from "./spill-transitions.ts";
 import type { AdapterSet } from "../adapters.ts";
 import type { DecodeShape } from "./cost-model.ts";
@@ -84,6 +85,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     deadlines: [],
     spill: spillState(config, cost),
     checkpoints: checkpointState(config, cost),
+    offload: noOffload(),
     inCopies: new Set(),
     cost,
     prefillCreditMs: 0,
@@ -283,6 +285,7 @@ function evict(state: SchedulerState, request: ScheduledRequest, nowMs: number):
 export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number): void {
   state.prefillCreditMs = plan.prefillCreditMs;
   state.turns = plan.turns;
+  if (plan.offload !== undefined) state.offload.current = plan.offload;
   for (const { request: id } of plan.evictions) {
     const request = state.requests.get(id);
     if (request !== undefined) evict(state, request, nowMs);

@@ -248,6 +248,21 @@ export interface SpillState {
   nextId: SpillId;
 }
 
+/** A prompt that another process computes, for a slot here. */
+export interface Offload {
+  readonly request: RequestId;
+  readonly slot: SlotId;
+  /** All of the prompt but its last token. */
+  readonly tokens: Uint32Array;
+}
+
+export interface OffloadState {
+  /** Whether there is a worker that can be given a prompt. */
+  ready: boolean;
+  /** What it computes; undefined: nothing that anybody wants. */
+  current: Offload | undefined;
+}
+
 /** Writing or reading files of cells, check of their content included. */
 export interface TransferCost {
   readonly callMs: number;
@@ -375,6 +390,7 @@ export interface SchedulerState {
   readonly spill: SpillState | undefined;
   /** Undefined where none are taken. */
   readonly checkpoints: CheckpointState | undefined;
+  readonly offload: OffloadState;
   /** Slots whose copies, from or to them, no call has followed: their cells can be neither saved nor restored. */
   readonly inCopies: Set<SlotId>;
   cost: CostModel;
@@ -522,6 +538,8 @@ export interface StepPlan {
   /** What writing and reading files and checkpoints is predicted to take. */
   readonly keepingMs: number;
   readonly calls: readonly PlannedCall[];
+  /** What the prefill worker is given; absent is nothing. */
+  readonly offload?: Offload;
   readonly turns: AdapterTurns;
   /** The credit after this step. */
   readonly prefillCreditMs: number;

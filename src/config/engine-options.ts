@@ -44,6 +44,7 @@ export function engineOptions(
     speculate: chosen("speculation", speculation, preset.speculate),
     ...(draftModelPath === undefined ? {} : { draftModelPath }),
     ...(minPrefillShare === undefined ? {} : { minPrefillShare }),
+    prefillWorker: values["prefill-worker"] === "auto",
     plugGaps: values.plugs,
     prefixFirst: values["prefix-first"],
     keepSlots: values["keep-slots"],

@@ -115,6 +115,11 @@ export const serveOptions = {
     undefined,
     "time that a waiting prompt gets at least beside running streams, relative to theirs (default: 0.3)",
   ),
+  "prefill-worker": option(
+    choice("auto", "off"),
+    "auto",
+    "on a CPU, compute long prompts beside running streams in a process of their own, which maps the model a second time, where there is memory for it",
+  ),
   plugs: option(
     flag,
     true,

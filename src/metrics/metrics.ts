@@ -13,6 +13,7 @@ import { LlamaAliases } from "./llama-aliases.ts";
 import { CheckpointMetrics } from "./checkpoint-metrics.ts";
 import { ServiceMetrics } from "./service-metrics.ts";
 import type { Finished, Targets } from "./service-metrics.ts";
+import { OffloadMetrics } from "./offload-metrics.ts";
 import { SpillMetrics } from "./spill-metrics.ts";
 import { VllmAliases } from "./vllm-aliases.ts";
 
@@ -46,6 +47,7 @@ export class Metrics {
   readonly #vllm = new VllmAliases(this.#registry);
   readonly #llama = new LlamaAliases(this.#registry);
   readonly #spill = new SpillMetrics(this.#registry);
+  readonly #offload = new OffloadMetrics(this.#registry);
   readonly #checkpoints = new CheckpointMetrics(this.#registry);
   readonly #device = new DeviceMetrics(this.#registry);
   readonly #service = new ServiceMetrics(this.#registry);
@@ -194,6 +196,7 @@ export class Metrics {
     this.#device.observeStep(model, report);
     this.#tokens.inc({ model, kind: "plug" }, report.plugs ?? 0);
     if (report.spill !== undefined) this.#spill.observeStep(model, report.spill);
+    if (report.offload !== undefined) this.#offload.observeStep(model, report.offload);
     if (report.checkpoints !== undefined) this.#checkpoints.observeStep(model, report.checkpoints);
     this.#evictions.inc({ model }, report.evictions ?? 0);
     this.#countGuesses(model, "right", [report.guessesRight ?? 0, report.modelGuessesRight ?? 0]);
@@ -297,6 +300,7 @@ export class Metrics {
     this.#llama.resetGauges();
     this.#service.resetGauges();
     this.#spill.resetGauges();
+    this.#offload.resetGauges();
     this.#checkpoints.resetGauges();
     const ready = models.served.flatMap(({ loaded }) => (loaded === undefined ? [] : [loaded]));
     await Promise.all(ready.map((model) => this.#readGauges(model)));
@@ -325,6 +329,7 @@ export class Metrics {
       this.#slots.set({ model: model.id, state }, count);
     }
     if (stats !== undefined) this.#service.setGauges(model.id, stats);
+    if (stats !== undefined) this.#offload.setGauges(model.id, stats);
     if (stats?.spill !== undefined) this.#spill.setGauges(model.id, stats.spill);
     if (stats?.checkpoints !== undefined) this.#checkpoints.setGauges(model.id, stats.checkpoints);
     this.#vllm.setGauges(model, { running, waiting, usage });

@@ -143,8 +143,8 @@ test("whatever is asked, and whatever happens to files, every output is right an
         if (failing === "no save") throw new EngineError("decode_failed", "On purpose.");
         return written;
       };
-      engine.backend.loadCells = async (slot, file) => {
-        await load(slot, file);
+      engine.backend.loadCells = async (slot, file, tokens) => {
+        await load(slot, file, tokens);
         if (failing === "no load") throw new EngineError("decode_failed", "On purpose.");
       };
       const texts = requests.map(({ family, length, tail }) =>

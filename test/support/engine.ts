@@ -12,6 +12,7 @@ import type {
   StepOutput,
   SubmitCommand,
 } from "../../engine/protocol.ts";
+import type { WorkerStarter } from "../../engine/prefill-worker/client.ts";
 import type { Timeline } from "../../engine/timeline.ts";
 
 export const LOAD_OPTIONS: LoadOptions = {
@@ -69,11 +70,15 @@ export interface FakeEngine {
   tokens(id: string): number[];
 }
 
-/** @param draftOptions Of a draft model; absent is none. */
+/**
+ * @param draftOptions Of a draft model; absent is none.
+ * @param startWorker What computes long prompts elsewhere; absent: nothing does.
+ */
 export async function fakeEngine(
   options: FakeOptions = {},
   load: Partial<LoadOptions> = {},
   draftOptions?: FakeOptions,
+  startWorker?: WorkerStarter,
 ): Promise<FakeEngine> {
   const backend = new FakeBackend(options);
   const draft = draftOptions && new FakeBackend({ ...options, ...draftOptions });
@@ -87,6 +92,7 @@ export async function fakeEngine(
       const index = waiters.findIndex(({ matches }) => matches(event));
       if (index >= 0) waiters.splice(index, 1)[0]?.resolve(event);
     },
+    startWorker,
   );
   const next = <T extends EngineEvent>(matches: (event: EngineEvent) => event is T): Promise<T> =>
     new Promise((resolve) => {

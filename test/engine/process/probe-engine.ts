@@ -59,7 +59,15 @@ function answer(
 }
 
 function probeFacts(): Extract<EngineEvent, { type: "loaded" }>["facts"] {
-  const sizes = { slots: 1, contextTokens: 0, prefillChunk: 1, batchTokens: 1, itlTargetMs: 1, adapters: [] };
+  const sizes = {
+    slots: 1,
+    contextTokens: 0,
+    prefillChunk: 1,
+    batchTokens: 1,
+    itlTargetMs: 1,
+    adapters: [],
+    threads: 1,
+  };
   return {
     ...fakeFacts(sizes),
     name: "probe",

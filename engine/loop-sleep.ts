@@ -1,0 +1,42 @@
+/** Waiting for a loop, and its own: between rounds until a time, or until something has changed, also since the round began. */
+export class LoopSleep {
+  #changed = false;
+  #wake: (() => void) | undefined;
+  #idleWaiters: (() => void)[] = [];
+
+  /** A round begins: it sees all that has changed until now. */
+  beginRound(): void {
+    this.#changed = false;
+  }
+
+  /** Something has changed. */
+  wake(): void {
+    this.#changed = true;
+    this.#wake?.();
+  }
+
+  /** @param ms `Infinity`: until something changes. */
+  sleep(ms: number): Promise<void> {
+    if (this.#changed) return Promise.resolve();
+    return new Promise((resolve) => {
+      const timer = ms < Infinity ? setTimeout(() => this.#wake?.(), Math.max(1, ms)) : undefined;
+      this.#wake = () => {
+        clearTimeout(timer);
+        this.#wake = undefined;
+        resolve();
+      };
+    });
+  }
+
+  /** Resolves with the next `notifyIdle`. */
+  untilIdle(): Promise<void> {
+    return new Promise((resolve) => this.#idleWaiters.push(resolve));
+  }
+
+  /** The loop has nothing left to do. */
+  notifyIdle(): void {
+    const waiters = this.#idleWaiters;
+    this.#idleWaiters = [];
+    for (const resolve of waiters) resolve();
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * Which prompt the prefill worker computes, beside the streams that go on here, and what becomes of it.
+ *
+ * The request has its slot from the beginning, which is filled at once when the worker has computed the whole prompt. Until
+ * then it takes part in no call.
+ */
+import { EngineError } from "../errors.ts";
+import { releaseCheckpoints } from "./checkpoint-transitions.ts";
+import { prefillTokensMs } from "./cost-model.ts";
+import type { Running } from "./admission.ts";
+import type { Offload, OffloadState, ScheduledRequest, SchedulerState } from "./types.ts";
+
+export function noOffload(): OffloadState {
+  return { ready: false, current: undefined };
+}
+
+/** Whether the worker computes its prompt. */
+export function isAway({ offload }: SchedulerState, { id }: ScheduledRequest): boolean {
+  return offload.current?.request === id;
+}
+
+/**
+ * A prompt that streams would wait for in more than one step, and of which little is there: what is, is computed again.
+ * @param prefilling In the order in which they would be computed here.
+ * @param streams Whether anybody waits for a token: else it is computed here, with all there is.
+ */
+export function chooseOffload(
+  state: SchedulerState,
+  prefilling: readonly Running[],
+  streams: boolean,
+): Offload | undefined {
+  const { offload, config, cost } = state;
+  if (!offload.ready || offload.current !== undefined || !streams) return undefined;
+  for (const { request, slot, length } of prefilling) {
+    const { prompt, output, adapters, readsPrompt, interrupted } = request;
+    const end = prompt.length - 1;
+    const rest = end - length;
+    if (adapters !== undefined || readsPrompt || interrupted || output.length > 0 || rest < 2 * length)
+      continue;
+    if (prefillTokensMs(cost, config.prefillChunk, rest, length) > config.itlTargetMs)
+      return { request: request.id, slot, tokens: prompt.slice(0, end) };
+  }
+  return undefined;
+}
+
+/** Whether somebody still wants what the worker computes, in the slot that it is for. */
+export function isWanted({ requests }: SchedulerState, { request: id, slot }: Offload): boolean {
+  const request = requests.get(id);
+  return request?.cancelled === false && request.slot === slot && request.phase === "prefill";
+}
+
+/** The slot's cells have been replaced by those of the whole prompt, cut as they would have been here. */
+export function landOffload(state: SchedulerState, { request: id, slot: slotId, tokens }: Offload): void {
+  const request = state.requests.get(id);
+  const slot = state.slots[slotId];
+  if (request === undefined || slot?.owner !== id || request.phase !== "prefill")
+    throw new EngineError("internal", `Slot ${slotId} does not wait for the prompt of "${id}".`);
+  const { prefillChunk } = state.config;
+  releaseCheckpoints(slot, 0);
+  slot.tokens.set(tokens);
+  slot.length = tokens.length;
+  slot.firstCell = 0;
+  slot.gridEnd = Math.floor(tokens.length / prefillChunk) * prefillChunk;
+  slot.tailEnd = tokens.length;
+  request.phase = "decode";
+  state.offload.current = undefined;
+}
