@@ -1,8 +1,8 @@
 /** What SIGTERM, SIGINT and a crash ask of a server that runs. */
 import type { Clock } from "../deps.ts";
 
-/** npm hands on a Ctrl-C that the terminal has sent to the server, too: so close together they are one. */
-const ONE_CTRL_C_MS = 300;
+/** npm hands on a signal that the terminal or a supervisor has sent to the server, too: so close together they are one. */
+const ONE_SIGNAL_MS = 300;
 
 /** The first signal asks for a drain, the second for a quick end. A crash asks for a drain, too. */
 export class Signals {
@@ -11,23 +11,23 @@ export class Signals {
   #drain: () => void = () => undefined;
   #asked = 0;
   #crashed = false;
-  #interruptedMs = -Infinity;
 
   constructor(clock: Pick<Clock, "nowMs">) {
     this.first = new Promise((resolve) => (this.#drain = () => resolve("signal")));
-    process.on("SIGTERM", () => this.#ask());
-    process.on("SIGINT", () => this.#interrupt(clock.nowMs()));
+    for (const signal of ["SIGTERM", "SIGINT"] as const) {
+      let lastMs = -Infinity;
+      process.on(signal, () => {
+        const nowMs = clock.nowMs();
+        const isEcho = nowMs - lastMs < ONE_SIGNAL_MS;
+        lastMs = nowMs;
+        if (!isEcho) this.#ask();
+      });
+    }
   }
 
   crash(): void {
     this.#crashed = true;
     if (this.#asked === 0) this.#ask();
-  }
-
-  #interrupt(nowMs: number): void {
-    const isEcho = nowMs - this.#interruptedMs < ONE_CTRL_C_MS;
-    this.#interruptedMs = nowMs;
-    if (!isEcho) this.#ask();
   }
 
   #ask(): void {

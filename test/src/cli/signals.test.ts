@@ -20,18 +20,24 @@ function start() {
   return { signals, send };
 }
 
-test("a Ctrl-C that comes from the terminal and from npm is one, and pressed again it hurries", async () => {
-  const { signals, send } = start();
-  expect([send("SIGINT", 1000), send("SIGINT", 1040)]).toEqual([false, false]);
-  await signals.first;
-  expect(send("SIGINT", 1900)).toBe(true);
-});
+test.each(["SIGINT", "SIGTERM"] as const)(
+  "a %s that npm hands on, too, is one, and a later hurries",
+  async (name) => {
+    const { signals, send } = start();
+    expect([send(name, 1000), send(name, 1040)]).toEqual([false, false]);
+    await signals.first;
+    expect(send(name, 1900)).toBe(true);
+  },
+);
 
-test.each(["SIGINT", "SIGTERM"] as const)("a SIGTERM at once behind a %s hurries", async (name) => {
+test.each([
+  ["SIGTERM", "SIGINT"],
+  ["SIGINT", "SIGTERM"],
+] as const)("a %s is no echo of a %s: at once behind it, it hurries", async (later, earlier) => {
   const { signals, send } = start();
-  expect(send(name, 1000)).toBe(false);
+  expect(send(earlier, 1000)).toBe(false);
   await signals.first;
-  expect(send("SIGTERM", 1001)).toBe(true);
+  expect(send(later, 1001)).toBe(true);
 });
 
 test("a crash asks for a drain, and the signal behind it for a quick end", async () => {
