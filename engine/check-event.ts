@@ -202,7 +202,7 @@ export class EventChecker {
         accepted: record({ id: text, promptTokens: list(token), queuePosition: count }),
         failed: record({ id: text, ...failure }),
         step: record({ outputs: list(wholeOutput), report }),
-        tokenized: record({ ...call, tokens: list(token) }),
+        tokenized: record({ ...call, tokens: list(list(token)) }),
         embedded: record({
           ...call,
           vectors: list(instance(Float32Array)),

@@ -16,6 +16,7 @@ import type {
   RequestId,
   StepReport,
   SubmitCommand,
+  TokenId,
 } from "./protocol.ts";
 import type { RequestChange } from "./sharing.ts";
 import type { Timeline } from "./timeline.ts";
@@ -133,8 +134,25 @@ export class EngineClient {
   }
 
   /** Token ids of the parts, special text parsed where a part allows it. */
-  async tokenize(parts: readonly PromptPart[], addBos: boolean): Promise<readonly number[]> {
-    const answer = await this.#call((call) => ({ type: "tokenize", call, parts, addBos }));
+  async tokenize(
+    parts: readonly PromptPart[],
+    addBos: boolean,
+    signal?: AbortSignal,
+  ): Promise<readonly TokenId[]> {
+    const [tokens = []] = await this.tokenizeEach([parts], addBos, signal);
+    return tokens;
+  }
+
+  /**
+   * As `tokenize`, of many short texts in one call. Aborting `signal` rejects with its reason.
+   * @returns Per text.
+   */
+  async tokenizeEach(
+    texts: readonly (readonly PromptPart[])[],
+    addBos: boolean,
+    signal?: AbortSignal,
+  ): Promise<readonly (readonly TokenId[])[]> {
+    const answer = await this.#call((call) => ({ type: "tokenize", call, texts, addBos }), signal);
     return answer.type === "tokenized" ? answer.tokens : unexpectedAnswer(answer);
   }
 

@@ -173,7 +173,7 @@ export function createEngine(
         return answer(command.call, ({ backend }) => ({
           type: "tokenized",
           call: command.call,
-          tokens: [...backend.tokenize(command.parts, command.addBos)],
+          tokens: command.texts.map((parts) => [...backend.tokenize(parts, command.addBos)]),
         }));
       case "embed":
       case "rank":

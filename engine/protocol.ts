@@ -277,12 +277,13 @@ export type EngineCommand =
   | {
       readonly type: "tokenize";
       readonly call: number;
-      readonly parts: readonly PromptPart[];
+      /** Each tokenized by itself. */
+      readonly texts: readonly (readonly PromptPart[])[];
       readonly addBos: boolean;
     }
   | EmbedCommand
   | RankCommand
-  /** Takes back an `embed` or `rank`: it gets no answer. */
+  /** Takes back an `embed` or `rank`: it gets no answer. Others are answered before it comes. */
   | { readonly type: "cancel_call"; readonly call: number }
   | { readonly type: "stats"; readonly call: number }
   /** What the flight recorder kept of so many of the last steps. */
@@ -617,7 +618,8 @@ export type EngineEvent =
       readonly details: Readonly<Record<string, number>> | undefined;
     }
   | { readonly type: "step"; readonly outputs: readonly StepOutput[]; readonly report: StepReport }
-  | { readonly type: "tokenized"; readonly call: number; readonly tokens: readonly TokenId[] }
+  /** Of each text. */
+  | { readonly type: "tokenized"; readonly call: number; readonly tokens: readonly (readonly TokenId[])[] }
   | {
       readonly type: "embedded";
       readonly call: number;

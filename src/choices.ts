@@ -3,9 +3,11 @@ import type { PromptLogprobs, TokenId } from "../engine/protocol.ts";
 import type { Allowance } from "../engine/sharing.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import { Backlog } from "./backlog.ts";
-import { clientClosed, generate } from "./generate.ts";
+import { clientClosed } from "./client-words.ts";
+import { generate } from "./generate.ts";
 import type { GenerateRequest } from "./generate-request.ts";
 import type { GenerateDeps, Generation } from "./generate.ts";
+import { settleRequests } from "./settle-request.ts";
 import type {
   FinishEvent,
   GenerationEvent,
@@ -62,7 +64,8 @@ export async function generateChoices(
   deps: GenerateDeps,
   signal: AbortSignal,
 ): Promise<Choices> {
-  const requests = prompts.flatMap((prompt, i) =>
+  const settled = await settleRequests(model, prompts, deps, signal);
+  const requests = settled.flatMap((prompt, i) =>
     Array.from({ length: perPrompt }, (_, k) => choiceRequest(prompt, i * perPrompt + k, k)),
   );
   const outcomes = await Promise.allSettled(

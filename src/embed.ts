@@ -4,7 +4,7 @@ import { EngineError } from "../engine/errors.ts";
 import { MOST_INPUT_TOKENS } from "../engine/protocol.ts";
 import type { PromptPart } from "../engine/protocol.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
-import { clientClosed } from "./generate.ts";
+import { clientClosed } from "./client-words.ts";
 import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
 import { ApiError, contextExceeded, emptyPrompt, fromEngineError } from "./openai/api-error.ts";
 import { checkToken } from "./openai/generation-fields.ts";

@@ -1,5 +1,4 @@
 /** One choice from prompt to finish: submits it, turns its tokens into text, stops it at a stop string. */
-import { EngineError } from "../engine/errors.ts";
 import type { PrefillReport, PromptLogprobs, StartInfo, StepOutput, TokenId } from "../engine/protocol.ts";
 import type { Allowance, PriorityClass } from "../engine/sharing.ts";
 import type { TokenStream } from "../engine/token-stream.ts";
@@ -11,14 +10,13 @@ import type { AppConfig, Clock, Lifecycle, Log } from "./deps.ts";
 import type { GenerationEvent, GenerationListener, GenerationProgress } from "./generation-events.ts";
 import type { Metrics } from "./metrics/metrics.ts";
 import type { Finished } from "./metrics/service-metrics.ts";
-import { ApiError, fromEngineError } from "./openai/api-error.ts";
-import { banningField } from "./openai/generation-fields.ts";
+import { asShown, inClientsWords } from "./client-words.ts";
+import { ApiError } from "./openai/api-error.ts";
 import type { LiveRequests } from "./live-requests.ts";
 import type { CallReading, GenerateRequest } from "./generate-request.ts";
 import { RequestControl } from "./request-control.ts";
 import { RequestTrace } from "./tracing/request-trace.ts";
 import { singleTokens } from "./single-tokens.ts";
-import { settleRequest } from "./settle-request.ts";
 import { assertWorthTokenizing, submitOf, targetsOf } from "./submit-request.ts";
 
 export interface GenerateDeps {
@@ -47,7 +45,7 @@ export interface GenerationState {
  */
 export async function generate(
   model: LoadedModel,
-  asked: GenerateRequest,
+  request: GenerateRequest,
   deps: GenerateDeps,
   signal: AbortSignal,
 ): Promise<Generation> {
@@ -55,10 +53,9 @@ export async function generate(
     const message = `The model '${model.id}' gives embeddings or scores and does not generate text.`;
     throw new ApiError("unsupported_value", message, "model");
   }
-  assertWorthTokenizing(asked.prompt, model.facts.contextTokens, asked.promptField);
+  assertWorthTokenizing(request.prompt, model.facts.contextTokens, request.promptField);
   const submittedMs = deps.clock.nowMs();
-  try {
-    const request = await settleRequest(model, asked);
+  return inClientsWords(request, deps, signal, async () => {
     const submit = submitOf(model, request, deps.config.isolateKeys, submittedMs);
     const stream = await model.engine.submit(submit, signal);
     const control = new RequestControl(model.engine, request.id, submit.priority);
@@ -72,30 +69,7 @@ export async function generate(
     const { id, answerId = id, owner, scheduling } = request;
     deps.live.add(generation, { id: answerId, requestId: scheduling?.requestId, owner, model: model.id });
     return generation;
-  } catch (error) {
-    if (signal.aborted) {
-      deps.metrics.countDisconnect("admission");
-      throw clientClosed();
-    }
-    throw asShown(error, asked, deps.lifecycle);
-  }
-}
-
-function asShown(error: unknown, request: GenerateRequest, { draining }: Lifecycle): Error {
-  if (draining && error instanceof EngineError && error.code === "engine_exited") {
-    return new ApiError("server_draining", "The server shut down before this request was finished.");
-  }
-  if (error instanceof EngineError) {
-    const narrowing = { grammar: request.constraint?.param, bans: banningField(request.settings) };
-    return fromEngineError(error, request.promptField, narrowing);
-  }
-  return error instanceof Error
-    ? error
-    : new Error("Something that is no error was thrown.", { cause: error });
-}
-
-export function clientClosed(): ApiError {
-  return new ApiError("client_closed", "The client has closed the connection.");
+  });
 }
 
 interface RunContext extends GenerateDeps {

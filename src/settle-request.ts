@@ -1,28 +1,54 @@
-/** What of a request the tokenizer has to say: the end of a prompt that is cut, and how bad words are written. */
+/** What of the prompts of an answer the tokenizer has to say: the end of one that is cut, and how bad words are written. */
 import type { TokenId } from "../engine/protocol.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import type { GenerateRequest } from "./generate-request.ts";
+import { inClientsWords } from "./client-words.ts";
+import type { GenerateDeps } from "./generate.ts";
+import { assertWorthTokenizing } from "./submit-request.ts";
 
-/** @throws {EngineError} When the engine is gone. */
-export async function settleRequest(model: LoadedModel, request: GenerateRequest): Promise<GenerateRequest> {
-  return withoutBadWords(model, await withCutPrompt(model, request));
+/**
+ * Once for all choices of each prompt.
+ *
+ * @param requests Of one answer: their settings are the same.
+ * @throws {ApiError} As `generate`.
+ */
+export async function settleRequests(
+  model: LoadedModel,
+  requests: readonly GenerateRequest[],
+  deps: GenerateDeps,
+  signal: AbortSignal,
+): Promise<readonly GenerateRequest[]> {
+  const [first] = requests;
+  if (first === undefined) return requests;
+  const { truncatePrompt, badWords } = first.settings;
+  if (truncatePrompt === undefined && badWords === undefined) return requests;
+  for (const { prompt, promptField } of requests)
+    assertWorthTokenizing(prompt, model.facts.contextTokens, promptField);
+  return inClientsWords(first, deps, signal, async () => {
+    const badSequences = badWords && (await tokensOfWords(model, badWords, signal));
+    const settled: GenerateRequest[] = [];
+    // One after the other: the engine computes what runs in between.
+    for (const request of requests) {
+      const cut = await withCutPrompt(model, request, signal);
+      const { settings } = cut;
+      settled.push({ ...cut, settings: { ...settings, sampling: { ...settings.sampling, badSequences } } });
+    }
+    return settled;
+  });
 }
 
 /** The prompt's last tokens alone, where it has more than the client wants to be read. */
-async function withCutPrompt(model: LoadedModel, request: GenerateRequest): Promise<GenerateRequest> {
+async function withCutPrompt(
+  model: LoadedModel,
+  request: GenerateRequest,
+  signal: AbortSignal,
+): Promise<GenerateRequest> {
   const { truncatePrompt } = request.settings;
   if (truncatePrompt === undefined) return request;
-  const tokens = await model.engine.tokenize(request.prompt, request.addBos);
+  const tokens = await model.engine.tokenize(request.prompt, request.addBos, signal);
   // One is left to be generated.
   const most = truncatePrompt === -1 ? model.facts.contextTokens - 1 : truncatePrompt;
   return { ...request, prompt: [{ tokens: tokens.slice(-most) }], addBos: false };
-}
-
-async function withoutBadWords(model: LoadedModel, request: GenerateRequest): Promise<GenerateRequest> {
-  const { settings } = request;
-  if (settings.badWords === undefined) return request;
-  const badSequences = await tokensOfWords(model, settings.badWords);
-  return { ...request, settings: { ...settings, sampling: { ...settings.sampling, badSequences } } };
 }
 
 /**
@@ -33,8 +59,9 @@ async function withoutBadWords(model: LoadedModel, request: GenerateRequest): Pr
 async function tokensOfWords(
   { engine }: LoadedModel,
   words: readonly string[],
+  signal: AbortSignal,
 ): Promise<readonly (readonly TokenId[])[]> {
   const spelled = words.flatMap((word) => [word.trimStart(), ` ${word.trimStart()}`]);
-  const tokens = spelled.map((text) => engine.tokenize([{ text, special: false }], false));
-  return (await Promise.all(tokens)).filter(({ length }) => length > 0);
+  const parts = spelled.map((text) => [{ text, special: false }]);
+  return (await engine.tokenizeEach(parts, false, signal)).filter(({ length }) => length > 0);
 }

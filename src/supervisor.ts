@@ -31,7 +31,7 @@ import type { Death } from "./suspicion.ts";
  */
 const GUILTY_CRASHES = 3;
 
-/** Calls that wait for an engine; each holds a text to tokenize at most. */
+/** Calls that wait for an engine; each holds texts to tokenize at most. */
 const MOST_HELD_CALLS = 64;
 
 /** A request that has been asked and has not ended. */

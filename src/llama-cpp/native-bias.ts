@@ -69,9 +69,8 @@ export async function withTextBiases(
   if (entries.length === 0) return settings;
   const biases = new Map(settings.sampling.logitBias);
   try {
-    const tokenized = await Promise.all(
-      entries.map(([text]) => model.engine.tokenize([{ text, special: false }], false)),
-    );
+    const parts = entries.map(([text]) => [{ text, special: false }]);
+    const tokenized = await model.engine.tokenizeEach(parts, false);
     for (const [i, tokens] of tokenized.entries()) {
       for (const token of tokens) biases.set(token, entries[i]?.[1] ?? 0);
     }

@@ -3,6 +3,7 @@ import { prepareChatTurn } from "../chat-turn.ts";
 import type { ChatTurn, PreparedTurn } from "../chat-turn.ts";
 import { generate } from "../generate.ts";
 import type { GenerateDeps, Generation } from "../generate.ts";
+import { settleRequests } from "../settle-request.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import { ApiError } from "../openai/api-error.ts";
 import { toMessages } from "../openai/responses/item-messages.ts";
@@ -44,7 +45,8 @@ export async function startResponse(
     try {
       const prepared = await prepareChatTurn(model, turnOf(request, context));
       const asked = { ...prepared.request(options), reportsPrefill: request.promptProgress };
-      const generation = await generate(model, asked, deps, options.signal);
+      const [settled = asked] = await settleRequests(model, [asked], deps, options.signal);
+      const generation = await generate(model, settled, deps, options.signal);
       return { generation, context, relaxed: prepared.relaxed };
     } catch (error) {
       const shorter = request.truncate && attempt < MAX_ATTEMPTS ? withoutOldest(context, error) : undefined;

@@ -2,7 +2,7 @@
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import type { AppDeps } from "../deps.ts";
 import { Backlog } from "../backlog.ts";
-import { clientClosed } from "../generate.ts";
+import { clientClosed } from "../client-words.ts";
 import type { Generation } from "../generate.ts";
 import { jsonReply } from "../http/reply.ts";
 import { ApiError } from "../openai/api-error.ts";

@@ -62,7 +62,7 @@ const EVENT_BODIES: readonly Json[] = [
     ],
     report: REPORT,
   },
-  { type: "tokenized", call: 1, tokens: [1] },
+  { type: "tokenized", call: 1, tokens: [[1]] },
   { type: "call_failed", call: 1, code: "draining", message: "m" },
   { type: "load_progress", ratio: 0.5 },
 ];
@@ -102,7 +102,7 @@ describe("whatever an engine says", () => {
 
   test("is told apart: the events of a real engine are taken, their mutations mostly not", async () => {
     const engine = await fakeEngine();
-    engine.send({ type: "tokenize", call: 1, parts: [{ text: "A", special: false }], addBos: false });
+    engine.send({ type: "tokenize", call: 1, texts: [[{ text: "A", special: false }]], addBos: false });
     engine.send({ type: "stats", call: 2 });
     await engine.drained();
     const checker = new EventChecker(300);
@@ -125,7 +125,7 @@ const COMMANDS: readonly Json[] = [
   { type: "cancel_call", call: 7 },
   { type: "control", id: "a", change: { paused: true } },
   { type: "stats", call: 7 },
-  { type: "tokenize", call: 7, parts: [{ text: "A", special: false }], addBos: true },
+  { type: "tokenize", call: 7, texts: [[{ text: "A", special: false }]], addBos: true },
 ];
 
 test("whatever an engine is told, the next request is answered, by it or by the one after it", async () => {

@@ -1,10 +1,9 @@
 /** Several choices of one prompt: their order, their seeds, their usage, and that they end together. */
 import { OpenAI } from "openai";
 import { describe, expect, it } from "vitest";
-import type { SubmitCommand } from "../../engine/protocol.ts";
+import type { EnginePort, SubmitCommand } from "../../engine/protocol.ts";
 import { listenTestApp } from "../support/listen.ts";
-import { sayThenStop } from "../support/scripted-engine.ts";
-import type { ScriptedEngine } from "../support/scripted-engine.ts";
+import { sayThenStop, ScriptedEngine } from "../support/scripted-engine.ts";
 import { createTestApp, MODEL_ID } from "../support/test-app.ts";
 import { EOS, idsOf } from "../support/tiny-vocabulary.ts";
 
@@ -35,6 +34,41 @@ async function submitted(engine: ScriptedEngine, count: number): Promise<SubmitC
 
 const END = { tokens: [EOS], finish: { reason: "stop", stopToken: EOS } } as const;
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
+
+describe("what the tokenizer says of an answer", () => {
+  const tokenizes = (engine: ScriptedEngine): number =>
+    engine.commands.filter(({ type }) => type === "tokenize").length;
+
+  it("is asked once for all bad words and choices, and once for each prompt that is cut", async () => {
+    const { engine, post } = createTestApp();
+    engine.script = sayThenStop("Hel", EOS);
+    const fields = { bad_words: ["cat", " dog"], truncate_prompt_tokens: 1, n: 3 };
+    const answer = await post("/v1/completions", { model: MODEL_ID, prompt: ["one", "two"], ...fields });
+    expect(answer.status).toBe(200);
+    expect(tokenizes(engine)).toBe(3);
+    expect(engine.submits).toHaveLength(6);
+    for (const [i, { prompt, addBos, params }] of engine.submits.entries()) {
+      expect(prompt).toEqual([{ tokens: idsOf(i < 3 ? "one" : "two").slice(-1) }]);
+      expect(addBos).toBe(false);
+      expect(params.sampling.badSequences).toEqual(["cat", " cat", "dog", " dog"].map((text) => idsOf(text)));
+    }
+  });
+
+  it("is no longer waited for when the client has gone", async () => {
+    const engine = new ScriptedEngine();
+    const deaf: EnginePort = {
+      exited: engine.exited,
+      onEvent: (receiver) => engine.onEvent(receiver),
+      kill: () => engine.kill(),
+      send: (command) => (command.type === "tokenize" ? client.abort() : engine.send(command)),
+    };
+    const client = new AbortController();
+    const { post } = createTestApp({ port: deaf });
+    const body = { model: MODEL_ID, prompt: "one", bad_words: ["cat"] };
+    expect((await post("/v1/completions", body, { signal: client.signal })).status).toBe(499);
+    expect(engine.submits).toEqual([]);
+  });
+});
 
 describe("n choices", () => {
   it("are n requests, submitted at once, of which the first is what it is alone", async () => {

@@ -129,12 +129,9 @@ export class ScriptedEngine implements EnginePort {
     if (command.type === "timeline" && this.timeline !== undefined)
       this.#answer({ type: "timeline", call: command.call, timeline: this.timeline });
     if (command.type === "tokenize") {
-      const tokens = tokensOf(command.parts);
-      this.#answer({
-        type: "tokenized",
-        call: command.call,
-        tokens: command.addBos ? [0, ...tokens] : tokens,
-      });
+      const bos = command.addBos ? [0] : [];
+      const tokens = command.texts.map((parts) => [...bos, ...tokensOf(parts)]);
+      this.#answer({ type: "tokenized", call: command.call, tokens });
     }
     for (const watcher of this.#watchers.splice(0)) watcher();
   }

@@ -76,7 +76,7 @@ describe.each([
         if (event.type === "tokenized") resolve();
       });
     });
-    port.send({ type: "tokenize", call: 7, parts: [{ text: "many", special: false }], addBos: false });
+    port.send({ type: "tokenize", call: 7, texts: [[{ text: "many", special: false }]], addBos: false });
     expect(events).toEqual([]);
     await answered;
     expect(events.length).toBe(1001);

@@ -29,29 +29,29 @@ export const createProbeEngine: EngineFactory = (emit) => {
 };
 
 function answer(
-  command: { call: number; parts: readonly object[] },
+  command: { call: number; texts: readonly (readonly object[])[] },
   emit: (event: EngineEvent) => void,
 ): void {
   const { call } = command;
-  const part = command.parts[0];
+  const part = command.texts[0]?.[0];
   const text = part !== undefined && "text" in part ? part.text : "";
-  if (text === "pid") return emit({ type: "tokenized", call, tokens: [process.pid] });
+  if (text === "pid") return emit({ type: "tokenized", call, tokens: [[process.pid]] });
   if (text === "threads") {
-    return emit({ type: "tokenized", call, tokens: [Number(process.env["UV_THREADPOOL_SIZE"])] });
+    return emit({ type: "tokenized", call, tokens: [[Number(process.env["UV_THREADPOOL_SIZE"])]] });
   }
   if (text === "secrets") {
     const found = ["WEFT_API_KEYS", "WEFT_ADMIN_KEYS", "HF_TOKEN"].filter((name) => name in process.env);
-    return emit({ type: "tokenized", call, tokens: [found.length] });
+    return emit({ type: "tokenized", call, tokens: [[found.length]] });
   }
   if (text === "arenas") {
-    return emit({ type: "tokenized", call, tokens: [Number(process.env["MALLOC_ARENA_MAX"])] });
+    return emit({ type: "tokenized", call, tokens: [[Number(process.env["MALLOC_ARENA_MAX"])]] });
   }
   if (text === "throw") throw new Error("engine broke");
   if (text === "loop") for (;;);
   const announced = text === "many" ? 1000 : 0;
   for (let ratio = 0; ratio < announced; ratio++) emit({ type: "load_progress", ratio });
   const shared = { tokens: [1, 2] };
-  const event: EngineEvent = { type: "tokenized", call, tokens: shared.tokens };
+  const event: EngineEvent = { type: "tokenized", call, tokens: [shared.tokens] };
   emit(event);
   // A receiver must not see what the engine does to its own data afterwards.
   shared.tokens.push(3);

@@ -8,8 +8,8 @@ const port = forkEngine({ entry: new URL("./probe-entry.ts", import.meta.url) })
 port.onEvent((event) => {
   if (event.type !== "tokenized") return;
   if (process.argv[2] === "stuck") {
-    port.send({ type: "tokenize", call: 2, parts: [{ text: "loop", special: false }], addBos: false });
+    port.send({ type: "tokenize", call: 2, texts: [[{ text: "loop", special: false }]], addBos: false });
   }
-  process.stdout.write(`${event.tokens[0]}\n`);
+  process.stdout.write(`${event.tokens[0]?.[0]}\n`);
 });
-port.send({ type: "tokenize", call: 1, parts: [{ text: "pid", special: false }], addBos: false });
+port.send({ type: "tokenize", call: 1, texts: [[{ text: "pid", special: false }]], addBos: false });
