@@ -74,8 +74,8 @@ export class LlamaSampler implements Sampler {
     this.#params = params;
     const { sampling, stopTokenIds, ignoreEos, minTokens, grammar } = params;
     const { endTokens, vocabSize } = host.vocabulary;
-    this.#bias = biasOf(sampling, ignoreEos ? endTokens : [], vocabSize);
-    this.#biasBeforeMinTokens = biasOf(sampling, [...endTokens, ...stopTokenIds], vocabSize);
+    this.#bias = biasOf(params, ignoreEos ? endTokens : [], vocabSize);
+    this.#biasBeforeMinTokens = biasOf(params, [...endTokens, ...stopTokenIds], vocabSize);
     const { banned } = this.#biasAt([]);
     if (banned.size >= vocabSize) throw nothingLeft();
     this.#guide = grammar === undefined ? undefined : new GrammarGuide(host.grammars, grammar, banned);
@@ -95,7 +95,7 @@ export class LlamaSampler implements Sampler {
       sampling.dry !== undefined;
     // A grammar changes the options where it refuses a token.
     if (!this.#varies && this.#guide === undefined)
-      this.#lease = host.sharedSamplers?.take({ temperature: 0, ...this.#bias.config });
+      this.#lease = host.sharedSamplers?.take({ temperature: 0, ...biasConfig(this.#bias) });
     this.#configured = this.#lease !== undefined;
     this.#sampler = this.#lease?.sampler ?? new host.bindings.AddonSampler(host.model);
   }
@@ -117,10 +117,10 @@ export class LlamaSampler implements Sampler {
     this.#guide?.dispose();
   }
 
-  /** @param more Options of this draw alone, its biases among them where they are other ones. */
+  /** @param more Options of this draw alone. */
   #configure({ position, output, bias }: Draw, more?: AddonSamplerConfig): void {
     if (!this.#varies && this.#configured && more === undefined) return;
-    const config = { ...this.#config(position, output), ...bias.config, ...more };
+    const config = { ...this.#config(position, output), ...biasConfig(bias), ...more };
     // The addon keeps its generator, used up as it is, when the seed is the same as before: a draw that is made
     // again after a failed call would come out differently.
     if (position === this.#drawnPosition && config.seed !== undefined)
@@ -159,10 +159,10 @@ export class LlamaSampler implements Sampler {
     // A repeat penalty divides what has been lifted.
     const choices = this.#params.sampling.repeatPenalty === 1 ? guide.choices(draw.output) : undefined;
     if (choices === undefined) return this.#drawAgain(guide, drawn, draw);
-    const { banned, values } = draw.bias;
-    const free = new Set(choices.filter((token) => !banned.has(token)));
+    const { bias } = draw;
+    const free = new Set(choices.filter((token) => !bias.banned.has(token)));
     if (free.size === 0) throw nothingLeft();
-    this.#configure(draw, lifted(values, free));
+    this.#configure({ ...draw, bias: lifted(bias, free) }, {});
     const token = await this.#draw(draw);
     // Where a penalty has raised another token as much.
     if (!free.has(token) || !guide.allows(token)) return this.#drawWithState(guide, draw);
@@ -175,7 +175,7 @@ export class LlamaSampler implements Sampler {
     const values = new Map(draw.bias.values);
     values.set(refused, -Infinity);
     for (let draws = 0; draws < MOST_REDRAWS; draws++) {
-      this.#configure(draw, biasConfig(values));
+      this.#configure({ ...draw, bias: { ...draw.bias, values } }, {});
       const token = await this.#draw(draw);
       if (guide.allows(token)) {
         guide.take(token);
@@ -197,6 +197,7 @@ export class LlamaSampler implements Sampler {
 
   /** @throws {EngineError} `no_token_allowed` when every token is ruled out, `decode_failed`. */
   async #draw({ logits, bias }: Draw): Promise<TokenId> {
+    if (bias.banned.size >= this.#host.vocabulary.vocabSize) throw nothingLeft();
     const token = await this.#drawAny(logits);
     if (token < 0) throw new EngineError("decode_failed", "The runtime has no logits to draw a token from.");
     // Nothing but the lack of any other can have brought it.
