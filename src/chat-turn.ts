@@ -72,7 +72,8 @@ type OpenedReasoning = NonNullable<OutputConstraint["reasoning"]>;
 
 /** @throws {ApiError} 400, 500 or 503. */
 export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promise<PreparedTurn> {
-  const prompt = await renderChat(model, { ...turn.render, tools: templateTools(turn) });
+  const render = { ...turn.render, tools: templateTools(turn) };
+  const prompt = await renderChat(model, render, turn.generation.truncatePrompt);
   const syntax = await toolFormatOf(model);
   const format = turn.tools.length === 0 ? undefined : syntax;
   const markers = model.template?.reasoning;

@@ -53,7 +53,7 @@ export async function generate(
     const message = `The model '${model.id}' gives embeddings or scores and does not generate text.`;
     throw new ApiError("unsupported_value", message, "model");
   }
-  assertWorthTokenizing(request.prompt, model.facts.contextTokens, request.promptField);
+  assertWorthTokenizing(request, model);
   const submittedMs = deps.clock.nowMs();
   return inClientsWords(request, deps, signal, async () => {
     const submit = submitOf(model, request, deps.config.isolateKeys, submittedMs);

@@ -4,6 +4,7 @@ import type { LoadedModel } from "../models/loaded-model.ts";
 import type { GenerateRequest } from "./generate-request.ts";
 import { inClientsWords } from "./client-words.ts";
 import type { GenerateDeps } from "./generate.ts";
+import { keptTokens } from "./openai/prompt-cut.ts";
 import { assertWorthTokenizing } from "./submit-request.ts";
 
 /**
@@ -22,8 +23,7 @@ export async function settleRequests(
   if (first === undefined) return requests;
   const { truncatePrompt, badWords } = first.settings;
   if (truncatePrompt === undefined && badWords === undefined) return requests;
-  for (const { prompt, promptField } of requests)
-    assertWorthTokenizing(prompt, model.facts.contextTokens, promptField);
+  for (const request of requests) assertWorthTokenizing(request, model, truncatePrompt);
   return inClientsWords(first, deps, signal, async () => {
     const badSequences = badWords && (await tokensOfWords(model, badWords, signal));
     const settled: GenerateRequest[] = [];
@@ -46,8 +46,7 @@ async function withCutPrompt(
   const { truncatePrompt } = request.settings;
   if (truncatePrompt === undefined) return request;
   const tokens = await model.engine.tokenize(request.prompt, request.addBos, signal);
-  // One is left to be generated.
-  const most = truncatePrompt === -1 ? model.facts.contextTokens - 1 : truncatePrompt;
+  const most = keptTokens(truncatePrompt, model.facts.contextTokens);
   return { ...request, prompt: [{ tokens: tokens.slice(-most) }], addBos: false };
 }
 

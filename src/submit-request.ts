@@ -1,12 +1,11 @@
 /** What a generation asks of the engine, bounded before any work is done for it. */
 import type { SubmitRequest } from "../engine/client.ts";
-import type { PromptPart } from "../engine/protocol.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import type { GenerateRequest } from "./generate-request.ts";
 import type { Targets } from "./metrics/service-metrics.ts";
-import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
-import { contextExceeded } from "./openai/api-error.ts";
-import type { PromptField } from "./openai/api-error.ts";
+import { MAX_BYTES_PER_CONTEXT_TOKEN } from "./http/limits.ts";
+import { assertWorthReading } from "./openai/prompt-cut.ts";
+import type { PromptCut } from "./openai/prompt-cut.ts";
 import { classOf } from "./scheduling.ts";
 import { toEngineParams } from "./openai/generation-fields.ts";
 
@@ -81,13 +80,11 @@ function cacheScopeOf(owner: string, salt: string | undefined, isolateKeys: bool
 
 /** @throws {ApiError} 400 for a text so long that counting its tokens would only take time. */
 export function assertWorthTokenizing(
-  prompt: readonly PromptPart[],
-  contextTokens: number,
-  field: PromptField,
+  { prompt, promptField }: Pick<GenerateRequest, "prompt" | "promptField">,
+  { facts }: LoadedModel,
+  cut?: PromptCut,
 ): void {
   let bytes = 0;
   for (const part of prompt) bytes += "text" in part ? Buffer.byteLength(part.text) : 0;
-  if (bytes > contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES) {
-    throw contextExceeded(field, contextTokens, undefined);
-  }
+  assertWorthReading(bytes, facts.contextTokens, promptField, cut);
 }

@@ -101,7 +101,11 @@ export const limitOptions = {
   // A long conversation renders in a few ms; this is for templates that never end.
   "max-template-ms": option(amount("ms", 10, 600_000), 1000, "longest time to render a prompt"),
   // Streams wait 60 ms for it, a fraction of a step.
-  "max-tokenize-bytes": option(integer("bytes", 1, 16 * MIB), 128 * 1024, "longest text to `/tokenize`"),
+  "max-tokenize-bytes": option(
+    integer("bytes", 1, 16 * MIB),
+    128 * 1024,
+    "longest text to `/tokenize`, and to cut",
+  ),
   // The longest contexts, and a few megabytes of text at the very most.
   "max-detokenize-tokens": option(integer("tokens", 1, 16 * MIB), 128 * 1024, "most tokens to `/detokenize`"),
   // At 8 slots and 5 s an answer, the last of 256 waits under three minutes; clients give up later than that.

@@ -4,6 +4,7 @@ import type { PromptPart } from "../../engine/protocol.ts";
 import { isObject } from "../http/json.ts";
 import { ApiError } from "../openai/api-error.ts";
 import { promptParts } from "../openai/completion-prompt.ts";
+import type { PromptCut } from "../openai/prompt-cut.ts";
 import { readMixture } from "../openai/text-inputs.ts";
 import type { MixedInput } from "../openai/text-inputs.ts";
 import { checkLength, emptyArray, missing, wrongType } from "../openai/validation.ts";
@@ -28,8 +29,8 @@ export function readNativePrompts(value: unknown, most: number): readonly MixedI
  * The prompt for a model's engine; its control tokens are meant.
  * @throws {ApiError} 400 for ids that the model does not have, and for too many.
  */
-export function nativePromptParts(prompt: MixedInput, model: LoadedModel): PromptPart[] {
-  return prompt.flatMap((piece) => promptParts(piece, model));
+export function nativePromptParts(prompt: MixedInput, model: LoadedModel, cut?: PromptCut): PromptPart[] {
+  return prompt.flatMap((piece) => promptParts(piece, model, cut));
 }
 
 function readPrompt(value: unknown, param: string): MixedInput {

@@ -3,21 +3,24 @@ import type { PromptPart } from "../../engine/protocol.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import { ApiError, contextExceeded } from "./api-error.ts";
 import { checkToken } from "./generation-fields.ts";
+import { keptTokens } from "./prompt-cut.ts";
+import type { PromptCut } from "./prompt-cut.ts";
 import type { TextInput } from "./text-inputs.ts";
 
 /**
  * A raw prompt is the client's own template: its control tokens are meant.
+ * @param cut What is before it need not be there.
  * @throws {ApiError} 400 for ids that the model does not have, and for too many.
  */
-export function promptParts(prompt: TextInput, model: LoadedModel): PromptPart[] {
+export function promptParts(prompt: TextInput, model: LoadedModel, cut?: PromptCut): PromptPart[] {
   if (prompt.kind === "text") return [{ text: prompt.text, special: true }];
   const { contextTokens, vocabSize } = model.facts;
+  const tokens = prompt.tokens.slice(-keptTokens(cut, contextTokens));
   // Counting is enough; the engine's exact bound is one token below.
-  if (prompt.tokens.length > contextTokens)
-    throw contextExceeded("prompt", contextTokens, prompt.tokens.length);
-  for (const [i, token] of prompt.tokens.entries())
-    checkToken(token, vocabSize, `${prompt.param}[${(prompt.start ?? 0) + i}]`);
-  return [{ tokens: prompt.tokens }];
+  if (tokens.length > contextTokens) throw contextExceeded("prompt", contextTokens, tokens.length);
+  const start = (prompt.start ?? 0) + prompt.tokens.length - tokens.length;
+  for (const [i, token] of tokens.entries()) checkToken(token, vocabSize, `${prompt.param}[${start + i}]`);
+  return [{ tokens }];
 }
 
 /**

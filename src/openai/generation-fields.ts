@@ -23,6 +23,8 @@ import {
   withoutNulls,
   wrongType,
 } from "./validation.ts";
+import { readPromptCut } from "./prompt-cut.ts";
+import type { PromptCut } from "./prompt-cut.ts";
 
 const UINT32 = 2n ** 32n;
 
@@ -101,8 +103,8 @@ export interface GenerationSettings {
   readonly ignoreEos: boolean;
   readonly stopTokenIds: readonly TokenId[];
   readonly stops: readonly string[];
-  /** Most tokens of the prompt's end that are read; -1 is what the context holds, absent: all. */
-  readonly truncatePrompt?: number | undefined;
+  /** Absent: all of the prompt is read. */
+  readonly truncatePrompt?: PromptCut | undefined;
   /** Not to be written; absent: none. */
   readonly badWords?: readonly string[] | undefined;
   readonly includeStop: boolean;
@@ -188,7 +190,7 @@ export function readGeneration(
     ignoreEos: fields.ignore_eos ?? false,
     stopTokenIds: readStopTokens(fields),
     stops: readStops(fields.stop, limits),
-    truncatePrompt: readTruncation(fields.truncate_prompt_tokens),
+    truncatePrompt: readPromptCut(fields.truncate_prompt_tokens, limits),
     badWords: readBadWords(fields.bad_words, limits),
     includeStop: fields.include_stop_str_in_output ?? false,
     skipControl: fields.skip_special_tokens ?? true,
@@ -323,11 +325,6 @@ function readMaxTokens(fields: GenerationFields, byDefault: number | undefined):
 function readAllowedTokens(ids: GenerationFields["allowed_token_ids"]): TokenId[] | undefined {
   if (ids?.length === 0) throw emptyArray("allowed_token_ids");
   return ids;
-}
-
-function readTruncation(tokens: number | undefined): number | undefined {
-  if (tokens === 0) throw belowMinimum("truncate_prompt_tokens", 1, 0);
-  return tokens;
 }
 
 function readBadWords(words: readonly string[] = [], limits: Limits): readonly string[] | undefined {

@@ -64,7 +64,10 @@ function generateRequests(
   const { suffix, generation, addSpecialTokens } = request;
   return request.prompts.map((prompt) => ({
     ...who,
-    prompt: suffix === undefined ? promptParts(prompt, model) : fillInParts(prompt, suffix, model),
+    prompt:
+      suffix === undefined
+        ? promptParts(prompt, model, generation.truncatePrompt)
+        : fillInParts(prompt, suffix, model),
     addBos: addSpecialTokens ?? (prompt.kind === "text" || suffix !== undefined),
     promptField: "prompt",
     settings: generation,

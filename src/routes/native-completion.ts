@@ -25,10 +25,10 @@ interface NativePrompt {
 export async function nativeCompletion(c: AppContext, deps: AppDeps): Promise<Response> {
   c.get("notes").endpoint = "completions";
   const request = readNativeRequest(await readJsonObject(c.req.raw, deps.config.limits), deps.config);
-  const { addSpecialTokens } = request.completion;
+  const { addSpecialTokens, generation } = request.completion;
   return answer(c, deps, request, (model) =>
     request.prompts.map((prompt) => ({
-      parts: nativePromptParts(prompt, model),
+      parts: nativePromptParts(prompt, model, generation.truncatePrompt),
       addBos: addSpecialTokens ?? prompt[0]?.kind === "text",
     })),
   );

@@ -5,17 +5,19 @@ import type { LoadedModel } from "../../models/loaded-model.ts";
 import { mayThink } from "../../models/thinking-mode.ts";
 import { detectToolFormat } from "../../models/tools/detect.ts";
 import type { ToolFormat } from "../../models/tools/tool-format.ts";
-import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "../http/limits.ts";
-import { ApiError, contextExceeded } from "../openai/api-error.ts";
+import { ApiError } from "../openai/api-error.ts";
 import { textLength } from "../openai/messages.ts";
+import { assertWorthReading } from "../openai/prompt-cut.ts";
+import type { PromptCut } from "../openai/prompt-cut.ts";
 
 /** @throws {ApiError} 400, 500 or 503. */
-export async function renderChat(model: LoadedModel, request: RenderRequest): Promise<RenderedPrompt> {
+export async function renderChat(
+  model: LoadedModel,
+  request: RenderRequest,
+  cut?: PromptCut,
+): Promise<RenderedPrompt> {
   const template = templateOf(model);
-  const { contextTokens } = model.facts;
-  if (textLength(request.messages) > contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES) {
-    throw contextExceeded("messages", contextTokens, undefined);
-  }
+  assertWorthReading(textLength(request.messages), model.facts.contextTokens, "messages", cut);
   return inClientsWords(() => template.render(request));
 }
 

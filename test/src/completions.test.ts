@@ -365,3 +365,56 @@ describe("the openai client", () => {
     await server.close();
   });
 });
+
+describe("truncate_prompt_tokens", () => {
+  const CONTEXT = 256;
+  const cut = { truncate_prompt_tokens: 2 };
+
+  it("reads the end of prompts that would not fit", async () => {
+    const { engine, ask, post, chat } = createCompletions();
+    engine.script = sayThenStop("Hel", EOS);
+    const ids = [...Array<number>(2 * CONTEXT).fill(HEL), LO, HEL];
+    const text = `${"a".repeat(20_000)}bc`;
+    const statuses = [
+      await ask({ prompt: ids, ...cut }),
+      await ask({ prompt: ids, truncate_prompt_tokens: -1 }),
+      await ask({ prompt: text, ...cut }),
+      await post("/completion", { prompt: ["a", ...ids], ...cut }),
+      await chat({ messages: [{ role: "user", content: text }], ...cut }),
+      await post("/v1/responses", { model: MODEL_ID, input: text, ...cut }),
+    ].map(({ status }) => status);
+    expect(statuses).toEqual(statuses.map(() => 200));
+    const asIds = [{ tokens: [LO, HEL] }];
+    const asText = [{ tokens: idsOf("bc") }];
+    const most = [{ tokens: ids.slice(1 - CONTEXT) }];
+    expect(engine.submits.map(({ prompt }) => prompt)).toEqual([asIds, most, asText, asIds, asText, asText]);
+  });
+
+  it("does not make up for what is too long even so", async () => {
+    const { ask, chat } = createCompletions();
+    const ids = [...Array<number>(2 * CONTEXT).fill(HEL), 99_999];
+    expect((await errorOf(await ask({ prompt: ids, ...cut }))).slice(0, 3)).toEqual([
+      400,
+      `prompt[${2 * CONTEXT}]`,
+      "invalid_value",
+    ]);
+    expect(
+      (await errorOf(await ask({ prompt: ids, truncate_prompt_tokens: CONTEXT + 1 }))).slice(0, 3),
+    ).toEqual([400, "prompt", "context_length_exceeded"]);
+    const text = "a".repeat(128 * 1024 + 1);
+    const tooLong = expect.stringContaining("--max-tokenize-bytes");
+    expect(await errorOf(await ask({ prompt: text, ...cut }))).toEqual([
+      400,
+      "prompt",
+      "string_above_max_length",
+      tooLong,
+    ]);
+    const messages = [{ role: "user", content: text }];
+    expect(await errorOf(await chat({ messages, ...cut }))).toEqual([
+      400,
+      "messages",
+      "string_above_max_length",
+      tooLong,
+    ]);
+  });
+});
