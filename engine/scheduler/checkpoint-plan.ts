@@ -234,7 +234,8 @@ export class CheckpointPlan {
     const last = slot.checkpoints.at(-1)?.length ?? 0;
     const bytes = spillBytes(this.#cost, this.#heldTokens(slot));
     const saveMs = transferMs(this.#cost.save, bytes);
-    const chance = branched ? 1 : reuseChance({ lastUseMs: this.#nowMs, hits: 0 }, this.#nowMs);
+    const { keepUntilMs } = slot;
+    const chance = branched ? 1 : reuseChance({ lastUseMs: this.#nowMs, hits: 0, keepUntilMs }, this.#nowMs);
     const worthMs = chance * this.#computeMs(length - last, last);
     if (saveMs > this.#time.leftMs || worthMs < WORTH_TAKING * saveMs) return undefined;
     return this.#isKept(slot) ? undefined : { slot, bytes, saveMs, worthMs };

@@ -139,8 +139,11 @@ export class SpillPlan {
     const worthMs =
       chance * (this.#computeMs(lost, slot.length - lost) - transferMs(this.#cost.restore, bytes));
     if (worthMs < WORTH_SAVING * transferMs(this.#cost.save, bytes)) return undefined;
-    if (!this.#makeRoom(slot, bytes, worthMs)) return undefined;
-    const { length, cacheKey, gridEnd, tailEnd, lastUseMs, hits, keepUntilMs } = slot;
+    const superseded = this.#mayGo().filter((prefix) => this.#isWithin(prefix, slot));
+    if (!this.#makeRoom(superseded, bytes, worthMs)) return undefined;
+    const { length, cacheKey, gridEnd, tailEnd, lastUseMs, hits } = slot;
+    // What a client wants kept is in this file now.
+    const keepUntilMs = Math.max(slot.keepUntilMs, ...superseded.map((prefix) => prefix.keepUntilMs ?? 0));
     const tokens = slot.tokens.slice(0, length);
     const id = this.#spill.nextId + this.#saves.length;
     const firstCell = this.#firstSaved(slot);
@@ -204,10 +207,8 @@ export class SpillPlan {
    * Lets files go until there is room for one more: first those of which it has all, then what is worth least for its
    * bytes, unless that is worth more than the new one. @returns Whether there is room.
    */
-  #makeRoom(slot: Slot, bytes: number, worthMs: number): boolean {
-    const kept = [...this.#kept()].filter(({ id }) => !this.#restores.some(({ prefix }) => prefix.id === id));
-    const superseded = kept.filter((prefix) => this.#isWithin(prefix, slot));
-    const others = kept
+  #makeRoom(superseded: readonly SpilledPrefix[], bytes: number, worthMs: number): boolean {
+    const others = this.#mayGo()
       .filter((prefix) => !superseded.includes(prefix))
       .map((prefix) => ({ prefix, worthMs: this.#worthMs(prefix) }))
       .sort((a, b) => a.worthMs / a.prefix.bytes - b.worthMs / b.prefix.bytes);
@@ -225,6 +226,10 @@ export class SpillPlan {
     if (room < bytes || lostMs > worthMs) return false;
     for (const { id } of going) this.#dropped.add(id);
     return true;
+  }
+
+  #mayGo(): SpilledPrefix[] {
+    return [...this.#kept()].filter(({ id }) => !this.#restores.some(({ prefix }) => prefix.id === id));
   }
 
   /** Where what is saved can be cut to it, it is of no further use. */

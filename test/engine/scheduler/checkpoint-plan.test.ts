@@ -108,3 +108,20 @@ test("they are never more than a plan can look at, and what is worth least goes"
   addRequest(state, "again", { prompt: text(1, 150), maxTokens: 1 }, nowMs);
   expect(runStep(state, nowMs).assignments[0]?.reuse).toBeGreaterThanOrEqual(120);
 });
+
+test("of a prompt that is to be kept they are taken also where they would not pay otherwise", () => {
+  for (const [keepMs, taken] of [
+    [0, 1],
+    [86_400_000, 3],
+  ] as const) {
+    const state = schedulerState({ ...memory("none", 10_000), slots: 1 });
+    const slow = { callMs: 5, byteMs: 0, scale: 1 };
+    state.cost = {
+      ...state.cost,
+      checkpoint: { fileBytes: 20, tokenBytes: 0, save: slow, restore: slow },
+    };
+    addRequest(state, "r", { prompt: text(1, 31), maxTokens: 1, keepMs });
+    for (let step = 0; step < 8; step++) runStep(state, step);
+    expect(state.checkpoints?.kept.size).toBe(taken);
+  }
+});

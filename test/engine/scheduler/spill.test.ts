@@ -365,6 +365,19 @@ describe("a prompt that is to be kept", () => {
     expect(state.slots.map(({ keepUntilMs }) => keepUntilMs)).toContain(60_000);
   });
 
+  test("is kept on in the longer file that takes the place of its own", () => {
+    const state = withFiles();
+    addRequest(state, "kept", { prompt: text(1000, 50), maxTokens: 1, keepMs: 60_000 }, 0);
+    finish(state);
+    answer(state, 2000, 50, 100);
+    expect(filesOf(state)).toEqual([[1000, 50]]);
+    addRequest(state, "longer", { prompt: text(1000, 120), maxTokens: 1, reusePrefix: false }, 200);
+    finish(state, 200);
+    answer(state, 3000, 50, 300);
+    const files = [...(state.spill?.prefixes.values() ?? [])].filter(({ tokens }) => tokens[0] === 1000);
+    expect(files.map(({ length, keepUntilMs }) => [length, keepUntilMs])).toEqual([[120, 60_000]]);
+  });
+
   test("keeps its slot where another one will do", () => {
     const state = schedulerState({ slots: 2 });
     addRequest(state, "kept", { prompt: text(1000, 30), maxTokens: 1, keepMs: 60_000 }, 0);
