@@ -7,7 +7,7 @@ import { prepareBody } from "../openai/generation-fields.ts";
 import type { RequestLimits } from "../openai/generation-fields.ts";
 import type { MixedInput } from "../openai/text-inputs.ts";
 import { unreadFields } from "../openai/unsupported.ts";
-import { checkLength, integer, missing, parseWith } from "../openai/validation.ts";
+import { checkLength, exclusive, integer, missing, parseWith } from "../openai/validation.ts";
 import { NATIVE_BIAS_JSON, NATIVE_PROMPT_JSON } from "../openai/wire-schemas.ts";
 import { splitBiases } from "./native-bias.ts";
 import type { TextBiases } from "./native-bias.ts";
@@ -122,9 +122,13 @@ export function readInfillRequest(body: Body, limits: RequestLimits): InfillRequ
   );
   if (fields.input_prefix === undefined) throw missing("input_prefix");
   if (fields.input_suffix === undefined) throw missing("input_suffix");
+  const native = readNative(rest, limits);
+  // The tokens that make it a gap are in front.
+  if (native.completion.generation.truncatePrompt !== undefined)
+    throw exclusive("truncate_prompt_tokens", "input_suffix");
   return {
     // What is really asked comes from the fields above.
-    ...readNative(rest, limits),
+    ...native,
     prompts: [],
     textBiases: texts,
     prefix: fields.input_prefix,

@@ -16,7 +16,7 @@ import { logprobShape, readProbs, readPromptLogprobs } from "./logprob-fields.ts
 import { readTextInputs, textInputs } from "./text-inputs.ts";
 import type { TextInput } from "./text-inputs.ts";
 import { ignoredFields, refuseUnsupported } from "./unsupported.ts";
-import { checkLength, checkMaximum, integer, parseWith } from "./validation.ts";
+import { checkLength, checkMaximum, exclusive, integer, parseWith } from "./validation.ts";
 
 /** OpenAI's default of this endpoint alone. */
 const DEFAULT_MAX_TOKENS = 16;
@@ -139,8 +139,4 @@ function readBestOf({ best_of, stream }: CompletionFields, choices: number, limi
   }
   if (best_of > choices && stream === true) throw exclusive("best_of", "stream");
   return best_of;
-}
-
-function exclusive(param: string, other: string): ApiError {
-  return new ApiError("invalid_value", `'${param}' cannot be combined with '${other}'.`, param);
 }

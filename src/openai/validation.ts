@@ -95,6 +95,10 @@ export function missing(param: string): ApiError {
   return new ApiError("missing_required_parameter", `Missing required parameter: '${param}'.`, param);
 }
 
+export function exclusive(param: string, other: string): ApiError {
+  return new ApiError("invalid_value", `'${param}' cannot be combined with '${other}'.`, param);
+}
+
 /** @param expected With its article, such as "a string". */
 export function wrongType(param: string, expected: string, value: unknown): ApiError {
   return new ApiError(

@@ -356,6 +356,7 @@ describe("/infill", () => {
     [{ input_extra: [{ filename: 123, text: "abc" }] }, "input_extra[0].filename"],
     [{ input_extra: {} }, "input_extra"],
     [{ prompt: 5 }, "prompt"],
+    [{ truncate_prompt_tokens: 8 }, "truncate_prompt_tokens"],
   ])("refuses %j", async (fields, param) => {
     const { refusal } = createNative({ facts: { fim: FIM } });
     expect(await refusal("/infill", { ...GAP, ...fields })).toEqual([400, param]);
