@@ -51,7 +51,7 @@ async function withCutPrompt(
 }
 
 /**
- * At the beginning of a text and behind a space, as the model's tokenizer writes them. Other tokens can spell the same
+ * At the beginning of a text and behind a space, as the model's tokenizer writes them; white space as it is. Other tokens can spell the same
  * word; those a model seldom draws.
  * @throws {EngineError} When the engine is gone.
  */
@@ -60,7 +60,10 @@ async function tokensOfWords(
   words: readonly string[],
   signal: AbortSignal,
 ): Promise<readonly (readonly TokenId[])[]> {
-  const spelled = words.flatMap((word) => [word.trimStart(), ` ${word.trimStart()}`]);
+  const spelled = words.flatMap((word) => {
+    const bare = word.trimStart();
+    return bare === "" ? [word] : [bare, ` ${bare}`];
+  });
   const parts = spelled.map((text) => [{ text, special: false }]);
   return (await engine.tokenizeEach(parts, false, signal)).filter(({ length }) => length > 0);
 }

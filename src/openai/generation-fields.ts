@@ -7,7 +7,7 @@ import type { RequestDefaults } from "../config/request-defaults.ts";
 import { MAX_CACHE_SALT, MAX_DRY_BREAKERS, MAX_LORAS, MAX_MODEL_NAME } from "../http/limits.ts";
 import { isObject } from "../http/json.ts";
 import type { PriorityClass } from "../../engine/sharing.ts";
-import { ApiError } from "./api-error.ts";
+import { ApiError, emptyPrompt } from "./api-error.ts";
 import { extraSamplersShape, readExtraSamplers } from "./extra-samplers.ts";
 import { loraField } from "./lora-field.ts";
 import type { RequestedAdapters } from "./lora-field.ts";
@@ -328,10 +328,12 @@ function readAllowedTokens(ids: GenerationFields["allowed_token_ids"]): TokenId[
 }
 
 function readBadWords(words: readonly string[] = [], limits: Limits): readonly string[] | undefined {
-  for (const [i, word] of words.entries())
-    checkTextLength(Buffer.byteLength(word), limits["max-stop-bytes"], `bad_words[${i}]`, "max-stop-bytes");
-  const given = words.filter((word) => word.trim() !== "");
-  return given.length === 0 ? undefined : given;
+  for (const [i, word] of words.entries()) {
+    const param = `bad_words[${i}]`;
+    if (word === "") throw emptyPrompt(param);
+    checkTextLength(Buffer.byteLength(word), limits["max-stop-bytes"], param, "max-stop-bytes");
+  }
+  return words.length === 0 ? undefined : words;
 }
 
 function readStops(stop: GenerationFields["stop"], limits: Limits): string[] {

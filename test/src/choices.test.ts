@@ -42,7 +42,7 @@ describe("what the tokenizer says of an answer", () => {
   it("is asked once for all bad words and choices, and once for each prompt that is cut", async () => {
     const { engine, post } = createTestApp();
     engine.script = sayThenStop("Hel", EOS);
-    const fields = { bad_words: ["cat", " dog"], truncate_prompt_tokens: 1, n: 3 };
+    const fields = { bad_words: ["cat", " dog", "\n"], truncate_prompt_tokens: 1, n: 3 };
     const answer = await post("/v1/completions", { model: MODEL_ID, prompt: ["one", "two"], ...fields });
     expect(answer.status).toBe(200);
     expect(tokenizes(engine)).toBe(3);
@@ -50,7 +50,9 @@ describe("what the tokenizer says of an answer", () => {
     for (const [i, { prompt, addBos, params }] of engine.submits.entries()) {
       expect(prompt).toEqual([{ tokens: idsOf(i < 3 ? "one" : "two").slice(-1) }]);
       expect(addBos).toBe(false);
-      expect(params.sampling.badSequences).toEqual(["cat", " cat", "dog", " dog"].map((text) => idsOf(text)));
+      expect(params.sampling.badSequences).toEqual(
+        ["cat", " cat", "dog", " dog", "\n"].map((text) => idsOf(text)),
+      );
     }
   });
 

@@ -234,6 +234,7 @@ describe("a refused field", () => {
     [{ lora: [{ id: 0 }] }, "lora[0]", "invalid_value"],
     [{ chat_template: "x" }, "chat_template", "unsupported_parameter"],
     [{ bad_words: "x" }, "bad_words", "invalid_type"],
+    [{ bad_words: ["x", ""] }, "bad_words[1]", "empty_string"],
     [{ bad_words: ["x".repeat(300)] }, "bad_words[0]", "string_above_max_length"],
     [{ allowed_token_ids: [] }, "allowed_token_ids", "empty_array"],
     [{ allowed_token_ids: [99999] }, "allowed_token_ids[0]", "invalid_value"],
