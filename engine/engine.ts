@@ -35,6 +35,8 @@ import { visitorOf } from "./visitor.ts";
 const MIN_PREFILL_SHARE = 0.3;
 /** A minute or more of a CPU's steps, in about a megabyte. */
 const DEFAULT_TIMELINE_STEPS = 2000;
+/** An engine that takes the place of a dead one is given what was open at once. */
+const CALM_MS = 100;
 /** Of the memory that is free once the model is loaded. */
 const UNASKED_CHECKPOINTS = { share: 1 / 16, mostBytes: 4 * 1024 ** 3 };
 
@@ -133,14 +135,24 @@ export function createEngine(
       const maxPromptTokens = options.maxPromptTokens ?? Infinity;
       loaded = { maxPromptTokens, backend, embeddings, loop, recorder, drafter, spill };
       emit({ type: "loaded", facts: { ...facts, loadMs: performance.now() - startMs } });
-      if (startWorker !== undefined && mayOffload(options, backend)) employ(startWorker, options, loaded);
+      if (startWorker !== undefined && mayOffload(options, backend, cost))
+        employWhenCalm(startWorker, options, loaded);
     } catch (error) {
       await close({ drafter, backend, spill });
       emit({ type: "load_failed", ...describe(error) });
     }
   }
 
-  /** Loads the model while the engine serves already. */
+  /** It loads the model beside what is asked already, but not beside streams that stand still since an engine died. */
+  function employWhenCalm(start: WorkerStarter, options: LoadOptions, of: Loaded): void {
+    setTimeout(() => {
+      if (loaded !== of) return;
+      const calm = [...of.loop.state.requests.values()].every(({ interrupted }) => !interrupted);
+      if (calm) employ(start, options, of);
+      else employWhenCalm(start, options, of);
+    }, CALM_MS).unref();
+  }
+
   function employ(start: WorkerStarter, options: LoadOptions, { loop, backend, spill }: Loaded): void {
     if (spill === undefined) return;
     let offloads: Offloads | undefined;
@@ -326,9 +338,16 @@ export function createEngine(
  * On a CPU whose cores compute, and where there is memory for the cells of one more slot twice, for those that are in
  * transit, and for the weights once more: the runtime may keep them in another form than the file, which is not shared.
  */
-function mayOffload({ prefillWorker, deterministic }: LoadOptions, { facts, canRewind }: Backend): boolean {
-  if (prefillWorker !== true || deterministic || process.platform === "win32") return false;
-  if (facts.gpuLayers > 0 || facts.threads < 2 || !canRewind || !facts.generates) return false;
+function mayOffload(
+  { prefillWorker, deterministic }: LoadOptions,
+  { facts, canRewind, windowTokens }: Backend,
+  cost: CostModel,
+): boolean {
+  // Elsewhere nobody tells whose process one is, and one that stands still might be left behind.
+  if (prefillWorker !== true || deterministic || process.platform !== "linux") return false;
+  if (facts.gpuLayers > 0 || facts.threads < 2 || !facts.generates || cost.spill === undefined) return false;
+  // A window's cells are in files of another form.
+  if (!canRewind || windowTokens !== undefined) return false;
   const slotBytes = facts.contextBytes / facts.slots;
   const bytes = facts.sizeBytes + 3 * slotBytes;
   return shareOfFree({ share: 0.5, mostBytes: bytes }) === bytes;

@@ -15,8 +15,12 @@ export class LoopSleep {
     this.#wake?.();
   }
 
-  /** @param ms `Infinity`: until something changes. */
-  sleep(ms: number): Promise<void> {
+  /**
+   * @param ms `Infinity`: until something changes.
+   * @param firm Whether it goes on for all of that time, whatever changes; absent is no.
+   */
+  sleep(ms: number, firm = false): Promise<void> {
+    if (firm) return new Promise((resolve) => setTimeout(resolve, Math.max(1, ms)));
     if (this.#changed) return Promise.resolve();
     return new Promise((resolve) => {
       const timer = ms < Infinity ? setTimeout(() => this.#wake?.(), Math.max(1, ms)) : undefined;

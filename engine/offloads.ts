@@ -2,6 +2,7 @@
  * Carries out what a plan gives to the prefill worker: starts it, shares the time between it and the engine's own steps, and
  * puts what it has computed into the slot. What goes wrong with it costs a prompt the time, never its request.
  */
+import { statSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { isWanted, landOffload } from "./scheduler/offload.ts";
 import { truncateSlot } from "./scheduler/transitions.ts";
@@ -13,10 +14,18 @@ import type { SpillStore } from "./spill-store.ts";
 import type { StepRecord } from "./step-record.ts";
 
 /**
- * Time of the worker between two steps, relative to the first of them, within half of the inter-token target: a step of
- * three streams takes 25 ms on 2 cores (135M model), so that each has a token every 175.
+ * Time of the worker behind a step that brought streams their tokens, relative to it, within half of the inter-token
+ * target: a step of three streams takes 25 ms on 2 cores (135M model), so that each has a token every 175.
  */
 const TIMES_STEP = 6;
+/** Changes cut rests short; so many of the last rests are owed at most before one is not cut. */
+const MOST_OWED_RESTS = 3;
+/** Of one that is not cut. */
+const MOST_FIRM_MS = 500;
+/** A worker that says nothing for so long, of which it has had a quarter and more, has failed. */
+const SILENT_MS = 120_000;
+/** So many failures in a row are no accident. */
+const MOST_FAILURES = 2;
 
 interface Parts {
   readonly state: SchedulerState;
@@ -29,8 +38,14 @@ interface Parts {
   readonly wake: () => void;
 }
 
-/** What the worker has come to. */
-type Outcome = "computed" | "failed";
+/** Bytes of the file, or that there is none. */
+type Outcome = { readonly bytes: number } | "failed";
+
+/** A rest of the engine. `firm`: whatever changes. */
+interface Rest {
+  readonly ms: number;
+  readonly firm: boolean;
+}
 
 export class Offloads {
   readonly #parts: Parts;
@@ -38,7 +53,12 @@ export class Offloads {
   #current: Offload | undefined;
   #startMs = 0;
   #outcome: Outcome | undefined;
+  #failures = 0;
   #gone = false;
+  #silence: NodeJS.Timeout | undefined;
+  /** What rests that were cut short have left to it, and since when it has the device; undefined: it stands still. */
+  #owedMs = 0;
+  #goingSinceMs: number | undefined;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -51,50 +71,28 @@ export class Offloads {
 
   /** From now on it can be given prompts. */
   noteReady(): void {
-    this.#parts.state.offload.ready = true;
+    Object.assign(this.#parts.state.offload, { employed: true, ready: true });
     this.#parts.wake();
   }
 
   /** What it computes has failed, and it will be given nothing more. */
   noteGone(): void {
     this.#gone = true;
-    this.#parts.state.offload.ready = false;
+    Object.assign(this.#parts.state.offload, { employed: false, ready: false });
     this.#parts.wake();
   }
 
   begin(offload: Offload): void {
-    const { state, computer, store, prefills, wake } = this.#parts;
-    const { request, slot, tokens } = offload;
-    const entry = { request, slot, position: 0, sample: false };
-    const onProgress = (length: number): void => {
-      if (this.#current !== offload) return;
-      prefills.advance({ entries: [{ ...entry, tokens: tokens.subarray(0, length) }] }, performance.now());
-      wake();
-    };
+    const { state, prefills } = this.#parts;
     state.offload.ready = false;
     this.#current = offload;
     this.#startMs = performance.now();
-    prefills.begin({ entries: [{ ...entry, tokens }] }, this.#startMs);
     this.#outcome = undefined;
-    let computed: Promise<void>;
-    try {
-      computed = computer.compute(tokens, store.createTransfer(), onProgress);
-    } catch (error) {
-      computed = Promise.reject(error);
-    }
-    void this.#await(offload, computed);
-  }
-
-  async #await(offload: Offload, computed: Promise<void>): Promise<void> {
-    try {
-      await computed;
-      this.#outcome = "computed";
-    } catch (error) {
-      this.#outcome = "failed";
-      if (isWanted(this.#parts.state, offload))
-        report("A prompt could not be computed by the prefill worker", error);
-    }
-    this.#parts.wake();
+    this.#owedMs = 0;
+    const { request, slot, tokens } = offload;
+    prefills.begin({ entries: [{ request, slot, tokens, position: 0, sample: false }] }, this.#startMs);
+    this.#listen();
+    void this.#await(offload);
   }
 
   /**
@@ -103,23 +101,28 @@ export class Offloads {
    */
   async settle(onWait: () => void): Promise<void> {
     const offload = this.#current;
-    if (offload === undefined) return;
-    const { state, computer, store, record } = this.#parts;
+    const { state, computer, store } = this.#parts;
     const { offload: offered } = state;
+    if (offload === undefined) {
+      // A step that failed before it was begun.
+      offered.current = undefined;
+      return;
+    }
     const wanted = offered.current === offload && isWanted(state, offload);
     if (!wanted && offered.current === offload) {
       offered.current = undefined;
       computer.cancel();
     }
-    if (this.#outcome === undefined) return;
-    // A queued copy would be of what the slot has now.
-    const copied = state.inCopies.has(offload.slot);
-    if (wanted && this.#outcome === "computed" && !copied) {
+    const outcome = this.#outcome;
+    if (outcome === undefined) return;
+    if (wanted) {
       onWait();
-      await this.#land(offload);
-    } else if (wanted) {
-      offered.current = undefined;
-      record.offload.failures += 1;
+      // A queued copy would be of what the slot has now.
+      const landed =
+        outcome !== "failed" &&
+        !state.inCopies.has(offload.slot) &&
+        (await this.#land(offload, outcome.bytes));
+      this.#count(offload, landed);
     }
     this.#current = undefined;
     offered.ready = !this.#gone;
@@ -128,44 +131,122 @@ export class Offloads {
 
   /** The engine computes: the worker stands still. */
   hold(): void {
-    if (this.busy) this.#parts.computer.hold();
+    if (!this.busy) return;
+    this.#parts.computer.hold();
+    const nowMs = performance.now();
+    this.#owedMs = Math.max(0, this.#owedMs - (nowMs - (this.#goingSinceMs ?? nowMs)));
+    this.#goingSinceMs = undefined;
   }
 
   go(): void {
     this.#parts.computer.go();
+    this.#goingSinceMs ??= performance.now();
   }
 
-  /** How long the worker has the device behind a step that took so long, in ms. */
-  restMs(stepMs: number): number {
-    if (!this.busy) return 0;
-    const { itlTargetMs, minPrefillShare } = this.#parts.state.config;
-    return Math.max(Math.min(TIMES_STEP * stepMs, itlTargetMs / 2 - stepMs), minPrefillShare * stepMs);
+  /** How long the worker has the device behind a step that took so long, in ms; undefined where it needs none. */
+  rest(stepMs: number): Rest | undefined {
+    if (!this.busy) return undefined;
+    const ms = this.#shareMs(stepMs);
+    this.#owedMs += ms;
+    const firm = this.#owedMs > MOST_OWED_RESTS * ms;
+    return { ms: firm ? Math.min(this.#owedMs, MOST_FIRM_MS) : ms, firm };
   }
 
   close(): void {
+    clearTimeout(this.#silence);
     this.#parts.computer.close();
     this.#parts.store.dropTransfer();
   }
 
-  async #land(offload: Offload): Promise<void> {
-    const { state, backend, store, record } = this.#parts;
+  #shareMs(stepMs: number): number {
+    const { config, offload, requests, justDecoded } = this.#parts.state;
+    const leastMs = config.minPrefillShare * stepMs;
+    const away = requests.get(offload.current?.request ?? "");
+    // What nobody wants any more, or not now, need not be quick, and whoever is of a higher class goes before.
+    if (away === undefined || away.paused) return leastMs;
+    for (const { phase, priority } of requests.values())
+      if (phase === "prefill" && priority < away.priority) return leastMs;
+    const times = justDecoded === undefined ? 1 : TIMES_STEP;
+    const roomMs = Math.max(config.itlTargetMs / 2 - stepMs, Math.min(stepMs, config.itlTargetMs - stepMs));
+    return Math.max(Math.min(times * stepMs, roomMs), leastMs);
+  }
+
+  async #await(offload: Offload): Promise<void> {
+    const { state, computer, store, wake } = this.#parts;
+    const { tokens } = offload;
+    try {
+      const onProgress = (length: number): void => this.#noteProgress(offload, length);
+      const bytes = await computer.compute(tokens, store.createTransfer(), onProgress);
+      this.#outcome = { bytes };
+    } catch (error) {
+      this.#outcome = "failed";
+      if (isWanted(state, offload)) report("A prompt could not be computed by the prefill worker", error);
+    }
+    clearTimeout(this.#silence);
+    wake();
+  }
+
+  #noteProgress(offload: Offload, length: number): void {
+    if (this.#current !== offload) return;
+    const { record, prefills, wake } = this.#parts;
+    const { request, slot, tokens } = offload;
+    const entry = { request, slot, tokens: tokens.subarray(0, length), position: 0, sample: false };
+    prefills.advance({ entries: [entry] }, performance.now());
+    // Where there are no streams, the server hears nothing else, and would take the engine for stuck.
+    record.alive = true;
+    this.#listen();
+    wake();
+  }
+
+  #listen(): void {
+    clearTimeout(this.#silence);
+    this.#silence = setTimeout(() => this.#giveUp("it says nothing"), SILENT_MS).unref();
+  }
+
+  #giveUp(reason: string): void {
+    report("The prefill worker is given up", reason);
+    this.#parts.computer.close();
+    if (this.busy) this.#outcome = "failed";
+    this.noteGone();
+  }
+
+  async #land(offload: Offload, bytes: number): Promise<boolean> {
+    const { state, backend, store } = this.#parts;
     const { slot: id, tokens } = offload;
     const slot = state.slots[id];
-    if (slot === undefined) return;
+    if (slot === undefined) return false;
+    const { hits, keepUntilMs } = slot;
     truncateSlot(slot, 0);
     backend.truncate(id, 0);
     try {
-      await backend.loadCells(id, store.transferPath, tokens);
+      const path = store.transferPath;
+      // Native code ends the process for a file that is cut short.
+      if (statSync(path).size !== bytes) throw new Error("the file is not what was written");
+      await backend.loadCells(id, path, tokens);
       landOffload(state, offload);
-      record.offload.prompts += 1;
-      record.offload.tokens += tokens.length;
-      record.offload.ms += performance.now() - this.#startMs;
+      Object.assign(slot, { hits, keepUntilMs });
+      return true;
     } catch (error) {
       backend.truncate(id, 0);
-      state.offload.current = undefined;
-      record.offload.failures += 1;
       report(`The cells of ${tokens.length} tokens could not be read`, error);
+      return false;
     }
+  }
+
+  #count(offload: Offload, landed: boolean): void {
+    const { state, record } = this.#parts;
+    if (landed) {
+      this.#failures = 0;
+      record.offload.prompts += 1;
+      record.offload.tokens += offload.tokens.length;
+      record.offload.ms += performance.now() - this.#startMs;
+      return;
+    }
+    state.offload.current = undefined;
+    state.offload.failed = offload.request;
+    record.offload.failures += 1;
+    this.#failures += 1;
+    if (this.#failures === MOST_FAILURES && !this.#gone) this.#giveUp("it fails again and again");
   }
 }
 

@@ -56,9 +56,8 @@ function spillStats({ spill }: SchedulerState): { readonly spill?: SpillStats } 
   };
 }
 
-function workerStats({ offload: { ready, current } }: SchedulerState): Pick<EngineStats, "prefillWorker"> {
-  if (current !== undefined) return { prefillWorker: "busy" };
-  return ready ? { prefillWorker: "idle" } : {};
+function workerStats({ offload }: SchedulerState): Pick<EngineStats, "prefillWorker"> {
+  return offload.employed ? { prefillWorker: offload.ready ? "idle" : "busy" } : {};
 }
 
 function checkpointStats({ checkpoints }: SchedulerState): Pick<EngineStats, "checkpoints"> {

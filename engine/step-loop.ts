@@ -219,6 +219,7 @@ export class StepLoop {
   /** @returns False when there was nothing to do. */
   async #runSideWork(): Promise<boolean> {
     if (this.#stopping || !this.#links.sideWork.pending) return false;
+    this.#offloads?.hold();
     const piece = this.#links.sideWork.runPiece();
     this.#send();
     await piece;
@@ -465,10 +466,11 @@ export class StepLoop {
 
   /** The prefill worker's turn behind a step that took so long, and else a sleep where there was none. */
   async #pause(worked: boolean, stepMs: number): Promise<void> {
-    const ms = worked ? (this.#offloads?.restMs(stepMs) ?? 0) : Infinity;
-    if (ms === 0 || this.#stopping) return;
+    const rest = worked ? this.#offloads?.rest(stepMs) : undefined;
+    if ((worked && rest === undefined) || this.#stopping) return;
     // What has been computed travels meanwhile.
     this.#send();
-    await this.#sleep.sleep(Math.min(ms, nextDeadlineMs(this.state) - performance.now()));
+    const leftMs = nextDeadlineMs(this.state) - performance.now();
+    await this.#sleep.sleep(Math.min(rest?.ms ?? Infinity, leftMs), rest?.firm);
   }
 }

@@ -54,6 +54,8 @@ export class StepRecord {
   spill = noSpill();
   checkpoints = noCheckpoints();
   offload = noOffloads();
+  /** Whether something goes on of which nothing else tells. */
+  alive = false;
   /** Since the last message, in ms. */
   planMs = 0;
   sampleMs = 0;
@@ -127,7 +129,8 @@ export class StepRecord {
 
   /** The message for everything since the last one; undefined when nothing was done. */
   takeStep(): EngineEvent | undefined {
-    if (this.#passes === 0 && this.#outputs.length === 0) return undefined;
+    if (this.#passes === 0 && this.#outputs.length === 0 && !this.alive) return undefined;
+    this.alive = false;
     this.#messages += 1;
     const [decodeRatio, prefillRatio] = [ratioOf(this.#compared.decode), ratioOf(this.#compared.prefill)];
     const event: EngineEvent = {

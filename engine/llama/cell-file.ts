@@ -15,9 +15,10 @@ const HEADER = 3 * NUMBER;
 /**
  * Makes the file of a context with one sequence one of a context with so many: the others have no cells.
  * @param tokens How many the file was written with.
- * @throws {EngineError} `internal` for a file that is not of one sequence.
+ * @returns The bytes of the file.
+ * @throws {EngineError} `internal` where there is no room, and for a file that is not of one sequence.
  */
-export function spreadCellFile(path: string, tokens: number, sequences: number): void {
+export function spreadCellFile(path: string, tokens: number, sequences: number): number {
   const file = openSync(path, "r+");
   try {
     const at = HEADER + tokens * NUMBER;
@@ -25,9 +26,14 @@ export function spreadCellFile(path: string, tokens: number, sequences: number):
     const read = readSync(file, streams, 0, NUMBER, at);
     if (read !== NUMBER || streams[0] !== 1)
       throw new EngineError("internal", "The runtime has written another form of cells than is known.");
-    writeSync(file, Uint32Array.of(sequences), 0, NUMBER, at);
     const none = new Uint32Array(sequences - 1);
-    if (none.byteLength > 0) writeSync(file, none, 0, none.byteLength, fstatSync(file).size);
+    const end = fstatSync(file).size;
+    const written =
+      writeSync(file, Uint32Array.of(sequences), 0, NUMBER, at) +
+      writeSync(file, none, 0, none.byteLength, end);
+    if (written !== NUMBER + none.byteLength)
+      throw new EngineError("internal", "There is no room for all cells.");
+    return end + none.byteLength;
   } finally {
     closeSync(file);
   }

@@ -17,9 +17,10 @@ export interface PrefillComputer {
   /**
    * Computes the tokens and writes their cells into a file that is there.
    * @param onProgress Called when so many, but not all, are computed.
+   * @returns The bytes of the file.
    * @throws {EngineError} `decode_failed` when there will be none; so it is, a little later, after `cancel`.
    */
-  compute(tokens: Uint32Array, file: string, onProgress: (computed: number) => void): Promise<void>;
+  compute(tokens: Uint32Array, file: string, onProgress: (computed: number) => void): Promise<number>;
   /** What is computed is not wanted any more. */
   cancel(): void;
   /** It stands still until `go`. */
@@ -72,6 +73,7 @@ function workerOptions(options: LoadOptions, facts: Omit<ModelFacts, "loadMs">):
     gpuLayers: 0,
     flashAttention: facts.flashAttention ? "on" : "off",
     kvCacheType: options.kvCacheType,
+    swaFull: options.swaFull ?? false,
     prefillChunk: facts.prefillChunk,
     itlTargetMs: facts.itlTargetMs,
     maxQueued: 1,
@@ -83,7 +85,7 @@ function workerOptions(options: LoadOptions, facts: Omit<ModelFacts, "loadMs">):
 interface Job {
   readonly id: JobId;
   readonly onProgress: (computed: number) => void;
-  readonly resolve: () => void;
+  readonly resolve: (bytes: number) => void;
   readonly reject: (error: EngineError) => void;
 }
 
@@ -109,7 +111,7 @@ class PrefillWorker implements PrefillComputer {
     this.#send(load);
   }
 
-  compute(tokens: Uint32Array, file: string, onProgress: (computed: number) => void): Promise<void> {
+  compute(tokens: Uint32Array, file: string, onProgress: (computed: number) => void): Promise<number> {
     if (this.#gone || this.#job !== undefined)
       return Promise.reject(new EngineError("internal", "The prefill worker cannot be given a prompt now."));
     const id = this.#nextJob++;
@@ -157,7 +159,7 @@ class PrefillWorker implements PrefillComputer {
         if (this.#job?.id === event.job) this.#job.onProgress(event.tokens);
         return undefined;
       case "computed":
-        return this.#settle(event.job)?.resolve();
+        return this.#settle(event.job)?.resolve(event.bytes);
       case "failed":
         return this.#settle(event.job)?.reject(new EngineError("decode_failed", event.reason));
     }

@@ -23,7 +23,7 @@ export type WorkerEvent =
   | { readonly type: "unfit"; readonly reason: string }
   /** So many tokens are computed, but not all. */
   | { readonly type: "progress"; readonly job: JobId; readonly tokens: number }
-  | { readonly type: "computed"; readonly job: JobId }
+  | { readonly type: "computed"; readonly job: JobId; readonly bytes: number }
   | { readonly type: "failed"; readonly job: JobId; readonly reason: string };
 
 /** What the prefill worker has brought since the last message. */

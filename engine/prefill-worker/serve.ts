@@ -8,8 +8,8 @@ import type { JobId, WorkerCommand, WorkerEvent } from "./messages.ts";
 /** What a terminal or a service manager sends to the whole process group; the engine decides when its worker ends. */
 const GROUP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP"] as const;
 
-/** Makes a file of one sequence one that a context of more can read. */
-export type SpreadFile = (path: string, tokens: number, sequences: number) => void;
+/** Makes a file of one sequence one that a context of more can read. Returns its bytes. */
+export type SpreadFile = (path: string, tokens: number, sequences: number) => number;
 
 type Prefill = Extract<WorkerCommand, { type: "prefill" }>;
 
@@ -69,15 +69,14 @@ class Worker {
   async #answer(command: Prefill): Promise<void> {
     const { job } = command;
     try {
-      await this.#compute(command);
-      this.#emit({ type: "computed", job });
+      this.#emit({ type: "computed", job, bytes: await this.#compute(command) });
     } catch (error) {
       this.#emit({ type: "failed", job, reason: asEngineError(error).message });
     }
   }
 
   /** In the calls that the engine would make with the device for itself. */
-  async #compute({ job, tokens, file }: Prefill): Promise<void> {
+  async #compute({ job, tokens, file }: Prefill): Promise<number> {
     const backend = this.#backend;
     if (backend === undefined) throw new Error("no model is loaded");
     try {
@@ -96,7 +95,7 @@ class Worker {
       const bytes = await backend.saveCells(0, file, tokens);
       // Native code does not see when the last of it finds no room, and ends the process that reads such a file.
       if (statSync(file).size !== bytes) throw new Error("there is no room for its cells");
-      this.#spread(file, tokens.length, this.#slots);
+      return this.#spread(file, tokens.length, this.#slots);
     } finally {
       backend.truncate(0, 0);
     }

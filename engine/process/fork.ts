@@ -96,6 +96,9 @@ class ForkedEngine implements EnginePort {
 
   kill(): void {
     this.#endRequested = true;
+    // Before its engine, and not when that is gone: this process may not be there any more to hear of it.
+    if (this.#companion !== undefined && parentOf(this.#companion) === this.#child.pid)
+      killNow(this.#companion);
     this.#child.kill("SIGKILL");
   }
 

@@ -10,6 +10,7 @@ import { CheckpointPlan, isStop } from "./checkpoint-plan.ts";
 import { promptTokenMs } from "./cost-model.ts";
 import { chooseEviction } from "./eviction.ts";
 import { KeepingTime } from "./keeping-time.ts";
+import { isAway } from "./offload.ts";
 import { bestPrefix, mayBePassed, MOST_AHEAD } from "./prefix-first.ts";
 import { commonPrefixLength } from "./prefix-reuse.ts";
 import { followersOf, keptFor } from "./returns.ts";
@@ -324,6 +325,8 @@ class AdmissionRound {
       const common = commonPrefixLength(request.prompt, leader.prompt, most);
       // What is there already can be copied now.
       if (common <= length) continue;
+      // What is computed elsewhere comes as a whole: too late for who needs little of it.
+      if (isAway(this.#state, leader) && common * 2 < prefillEnd) continue;
       const whole = common === most && leader.prompt.length === request.prompt.length;
       const tokens = whole ? common : Math.floor(common / config.prefillChunk) * config.prefillChunk;
       // Else the leader's state goes past it: it stops there, and is copied when the next step begins.

@@ -5,13 +5,12 @@
  * then it takes part in no call.
  */
 import { EngineError } from "../errors.ts";
-import { releaseCheckpoints } from "./checkpoint-transitions.ts";
-import { prefillTokensMs } from "./cost-model.ts";
+import { prefillTokensMs, spillBytes, transferMs } from "./cost-model.ts";
 import type { Running } from "./admission.ts";
 import type { Offload, OffloadState, ScheduledRequest, SchedulerState } from "./types.ts";
 
 export function noOffload(): OffloadState {
-  return { ready: false, current: undefined };
+  return { employed: false, ready: false, failed: undefined, current: undefined };
 }
 
 /** Whether the worker computes its prompt. */
@@ -20,7 +19,8 @@ export function isAway({ offload }: SchedulerState, { id }: ScheduledRequest): b
 }
 
 /**
- * A prompt that streams would wait for in more than one step, and of which little is there: what is, is computed again.
+ * A prompt that streams would wait for in more than one step, and of which little is there: what is, is computed again. Its
+ * cells have to find room in a file, which is not read for longer than the target, since it cannot be in pieces.
  * @param prefilling In the order in which they would be computed here.
  * @param streams Whether anybody waits for a token: else it is computed here, with all there is.
  */
@@ -29,18 +29,30 @@ export function chooseOffload(
   prefilling: readonly Running[],
   streams: boolean,
 ): Offload | undefined {
-  const { offload, config, cost } = state;
+  const { offload, config, cost, spill } = state;
   if (!offload.ready || offload.current !== undefined || !streams) return undefined;
+  if (spill === undefined || cost.spill === undefined) return undefined;
   for (const { request, slot, length } of prefilling) {
     const { prompt, output, adapters, readsPrompt, interrupted } = request;
     const end = prompt.length - 1;
     const rest = end - length;
     if (adapters !== undefined || readsPrompt || interrupted || output.length > 0 || rest < 2 * length)
       continue;
+    const bytes = spillBytes(cost.spill, end);
+    if (request.id === offload.failed || bytes > spill.limitBytes) continue;
+    if (transferMs(cost.spill.restore, bytes) > config.itlTargetMs) continue;
     if (prefillTokensMs(cost, config.prefillChunk, rest, length) > config.itlTargetMs)
       return { request: request.id, slot, tokens: prompt.slice(0, end) };
   }
   return undefined;
+}
+
+/** What the slot has already is computed again, so that nothing of the prompt was there. */
+export function beginOffload(state: SchedulerState, offload: Offload | undefined): void {
+  const request = offload && state.requests.get(offload.request);
+  if (request === undefined) return;
+  state.offload.current = offload;
+  request.cachedTokens = 0;
 }
 
 /** Whether somebody still wants what the worker computes, in the slot that it is for. */
@@ -56,7 +68,6 @@ export function landOffload(state: SchedulerState, { request: id, slot: slotId, 
   if (request === undefined || slot?.owner !== id || request.phase !== "prefill")
     throw new EngineError("internal", `Slot ${slotId} does not wait for the prompt of "${id}".`);
   const { prefillChunk } = state.config;
-  releaseCheckpoints(slot, 0);
   slot.tokens.set(tokens);
   slot.length = tokens.length;
   slot.firstCell = 0;

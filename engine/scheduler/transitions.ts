@@ -35,7 +35,7 @@ import { noGuesses } from "./guess-record.ts";
 import { adjacentRuns } from "./passes.ts";
 import { knownTokens } from "./plan-step.ts";
 import { noteAsked, noteEnded, noteTaken } from "./returns.ts";
-import { noOffload } from "./offload.ts";
+import { beginOffload, noOffload } from "./offload.ts";
 import { beginSpill, spillState } from "./spill-transitions.ts";
 import type { AdapterSet } from "../adapters.ts";
 import type { DecodeShape } from "./cost-model.ts";
@@ -285,7 +285,6 @@ function evict(state: SchedulerState, request: ScheduledRequest, nowMs: number):
 export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number): void {
   state.prefillCreditMs = plan.prefillCreditMs;
   state.turns = plan.turns;
-  if (plan.offload !== undefined) state.offload.current = plan.offload;
   for (const { request: id } of plan.evictions) {
     const request = state.requests.get(id);
     if (request !== undefined) evict(state, request, nowMs);
@@ -329,6 +328,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     request.phase = reuse === knownTokens(request) - 1 ? "decode" : "prefill";
   }
   forgetOrphans(state);
+  beginOffload(state, plan.offload);
 }
 
 /** Whether the entry still belongs to a request that wants it. Plugs belong to nobody. */

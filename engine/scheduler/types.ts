@@ -257,8 +257,12 @@ export interface Offload {
 }
 
 export interface OffloadState {
-  /** Whether there is a worker that can be given a prompt. */
+  /** Whether there is a worker. */
+  employed: boolean;
+  /** Whether it can be given a prompt. */
   ready: boolean;
+  /** Whose prompt it could not compute last; not given to it again. */
+  failed: RequestId | undefined;
   /** What it computes; undefined: nothing that anybody wants. */
   current: Offload | undefined;
 }

@@ -118,7 +118,7 @@ export const serveOptions = {
   "prefill-worker": option(
     choice("auto", "off"),
     "auto",
-    "on a CPU, compute long prompts beside running streams in a process of their own, which maps the model a second time, where there is memory for it",
+    "on a CPU under Linux, compute long prompts beside running streams in a process of their own, which maps the model a second time, where there is memory for it",
   ),
   plugs: option(
     flag,
