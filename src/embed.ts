@@ -11,12 +11,18 @@ import { checkToken } from "./openai/generation-fields.ts";
 import type { RerankRequest } from "./openai/rerank-request.ts";
 import type { NamedInput } from "./openai/text-inputs.ts";
 
-type InputField = "input" | "documents";
+type InputField = "input" | "content" | "documents";
 
 /** The field that the inputs came in, and what errors call each of them. */
 interface InputNames {
   readonly field: InputField;
   readonly params: readonly string[];
+}
+
+export interface EmbeddingInputs {
+  /** That they came in. */
+  readonly field: "input" | "content";
+  readonly inputs: readonly NamedInput[];
 }
 
 /**
@@ -26,7 +32,7 @@ interface InputNames {
  */
 export async function embed(
   model: LoadedModel,
-  inputs: readonly NamedInput[],
+  { field, inputs }: EmbeddingInputs,
   signal: AbortSignal,
 ): Promise<Embeddings> {
   const { embeddings: facts, vocabSize } = model.facts;
@@ -34,20 +40,23 @@ export async function embed(
   if (facts === undefined || model.applied.length > 0) {
     throw new ApiError("unsupported_value", `The model '${model.id}' makes no embeddings.`, "model");
   }
-  const parts = inputs.map(({ param, pieces }) =>
-    pieces.map((piece): PromptPart => {
-      if (piece.kind === "text") {
-        checkBytes(piece.text, { field: "input", param }, facts.contextTokens);
-        return { text: piece.text, special: false };
-      }
+  const parts = inputs.map(({ param, pieces }) => {
+    let [bytes, ids] = [0, 0];
+    for (const piece of pieces) {
+      if (piece.kind === "text") bytes += Buffer.byteLength(piece.text);
+      else ids += piece.tokens.length;
+    }
+    checkBytes(bytes, { field, param }, facts.contextTokens);
+    if (ids > facts.contextTokens)
+      throw contextExceeded(field, facts.contextTokens, bytes === 0 ? ids : undefined, param);
+    return pieces.map((piece): PromptPart => {
+      if (piece.kind === "text") return { text: piece.text, special: false };
       const { tokens, start = 0 } = piece;
-      if (tokens.length > facts.contextTokens)
-        throw contextExceeded("input", facts.contextTokens, tokens.length, param);
       for (const [i, token] of tokens.entries()) checkToken(token, vocabSize, `${piece.param}[${start + i}]`);
       return { tokens };
-    }),
-  );
-  const names = { field: "input", params: inputs.map(({ param }) => param) } as const;
+    });
+  });
+  const names = { field, params: inputs.map(({ param }) => param) };
   return asked(model.engine.embed(parts, signal), names, signal);
 }
 
@@ -65,10 +74,10 @@ export async function rank(
     throw new ApiError("unsupported_value", `The model '${model.id}' cannot rank documents.`, "model");
   }
   const longest = facts?.contextTokens ?? contextTokens;
-  checkBytes(query, { field: "documents", param: "query" }, longest);
+  checkBytes(Buffer.byteLength(query), { field: "documents", param: "query" }, longest);
   const params = documents.map((_, i) => `${listedAs}[${i}]`);
   const parts = documents.map((text, i): PromptPart[] => {
-    checkBytes(text, { field: "documents", param: params[i] ?? "documents" }, longest);
+    checkBytes(Buffer.byteLength(text), { field: "documents", param: params[i] ?? "documents" }, longest);
     return [{ text, special: false }];
   });
   const answer = model.engine.rank([{ text: query, special: false }], parts, signal);
@@ -77,11 +86,11 @@ export async function rank(
 
 /** @throws {ApiError} 400 for a text so long that counting its tokens would only take time. */
 function checkBytes(
-  text: string,
+  bytes: number,
   { field, param }: { readonly field: InputField; readonly param: string },
   contextTokens: number,
 ): void {
-  if (Buffer.byteLength(text) > contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES)
+  if (bytes > contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES)
     throw contextExceeded(field, contextTokens, undefined, param);
 }
 

@@ -21,8 +21,12 @@ export const nativeEmbeddingSchema = z.object({
 
 const KNOWN: ReadonlySet<string> = new Set(Object.keys(nativeEmbeddingSchema.shape));
 
+/** Only one of the two is read. */
+const BESIDE_INPUT: ReadonlySet<string> = new Set([...KNOWN].filter((field) => field !== "content"));
+
 export interface NativeEmbeddingRequest {
   readonly model: string | undefined;
+  readonly field: "input" | "content";
   /** None of them is only empty texts. */
   readonly inputs: readonly NamedInput[];
   readonly ignoredFields: readonly string[];
@@ -42,11 +46,11 @@ export function readNativeEmbeddingRequest(
       "embd_normalize",
     );
   }
-  const ignored = unreadFields(present, KNOWN, strictParams);
   const field = present["input"] === undefined ? "content" : "input";
+  const ignored = unreadFields(present, field === "input" ? BESIDE_INPUT : KNOWN, strictParams);
   const inputs = readNamedInputs(present[field], field, MOST_INPUTS);
   for (const input of inputs) if (isEmptyInput(input)) throw emptyPrompt(input.param);
-  return { model, inputs, ignoredFields: ignored };
+  return { model, field, inputs, ignoredFields: ignored };
 }
 
 /** An input has several vectors where its tokens are not pooled into one, which they are here. */

@@ -151,7 +151,7 @@ export class ApiError extends Error {
 }
 
 /** What the prompt is called in OpenAI's sentences, and the field it came in. */
-export type PromptField = "messages" | "prompt" | "input" | "documents" | "logit_bias";
+export type PromptField = "messages" | "prompt" | "input" | "content" | "documents" | "logit_bias";
 
 /**
  * OpenAI's sentence, which clients look for word by word. `promptTokens` is undefined for a text that was too

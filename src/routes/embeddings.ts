@@ -2,12 +2,12 @@
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import type { AppDeps } from "../deps.ts";
 import { embed } from "../embed.ts";
+import type { EmbeddingInputs } from "../embed.ts";
 import { readJsonObject } from "../http/body.ts";
 import { jsonReply } from "../http/reply.ts";
 import { nativeEmbeddingBody, readNativeEmbeddingRequest } from "../llama-cpp/native-embedding.ts";
 import { readEmbeddingRequest } from "../openai/embedding-request.ts";
 import { embeddingBody } from "../openai/embedding-response.ts";
-import type { NamedInput } from "../openai/text-inputs.ts";
 import { checkMaximum } from "../openai/validation.ts";
 import { ignoredHeader } from "./answer.ts";
 import type { AppContext } from "./env.ts";
@@ -22,7 +22,10 @@ export async function embeddings(c: AppContext, deps: AppDeps): Promise<Response
   const { dimensions, base64 } = request;
   const own = model.facts.embeddings?.dimensions ?? Number.POSITIVE_INFINITY;
   checkMaximum(dimensions ?? 1, own, "dimensions");
-  const { vectors, promptTokens } = await vectorsOf(c, deps, model, request.inputs);
+  const { vectors, promptTokens } = await vectorsOf(c, deps, model, {
+    field: "input",
+    inputs: request.inputs,
+  });
   return jsonReply(
     embeddingBody(vectors, { model: model.id, base64, dimensions, promptTokens }),
     200,
@@ -37,7 +40,7 @@ export async function nativeEmbedding(c: AppContext, deps: AppDeps): Promise<Res
   assertOpen(deps);
   // llama.cpp's clients name no model.
   const model = findModel(deps, request.model ?? deps.models.served[0]?.id);
-  const { vectors } = await vectorsOf(c, deps, model, request.inputs);
+  const { vectors } = await vectorsOf(c, deps, model, request);
   return jsonReply(nativeEmbeddingBody(vectors), 200, ignoredHeader(request.ignoredFields));
 }
 
@@ -45,7 +48,7 @@ async function vectorsOf(
   c: AppContext,
   deps: AppDeps,
   model: LoadedModel,
-  inputs: readonly NamedInput[],
+  inputs: EmbeddingInputs,
 ): Promise<{ readonly vectors: readonly Float32Array[]; readonly promptTokens: number }> {
   const notes = c.get("notes");
   notes.model = model.id;

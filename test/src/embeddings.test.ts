@@ -143,6 +143,12 @@ describe("embeddings", () => {
     [{ input: Array.from({ length: 2049 }, () => "a") }, "input", "array_above_max_length"],
     [{ input: Array.from({ length: 65 }, () => 2) }, "input", "context_length_exceeded"],
     [{ input: ["a", "a".repeat(100_000)] }, "input[1]", "context_length_exceeded"],
+    [{ input: ["a", ["a".repeat(4000), 1, "a".repeat(4000)]] }, "input[1]", "context_length_exceeded"],
+    [
+      { input: [...Array<number>(40).fill(2), "a", ...Array<number>(40).fill(2)] },
+      "input",
+      "context_length_exceeded",
+    ],
     [{ encoding_format: "hex" }, "encoding_format", "invalid_value"],
     [{ dimensions: 0 }, "dimensions", "integer_below_min_value"],
   ])("of %j are a 400", async (fields, param, code) => {
@@ -267,6 +273,31 @@ describe("embeddings in llama.cpp's dialect", () => {
     expect(response.status).toBe(400);
     expect(await response.json()).toMatchObject({ error: { param, code } });
     expect(engine.commands).toEqual([]);
+  });
+
+  it("are those of `input` where both are there, and `content` is listed", async () => {
+    const { post } = createEmbeddings();
+    const both = { input: "lo", content: "Hel" };
+    const answer = await post("/embedding", both);
+    expect(await answer.json()).toMatchObject([{ embedding: [[1, idsOf("lo")[0], 0, 0]] }]);
+    expect(answer.headers.get("x-weft-ignored-params")).toBe("content");
+    const strict = createEmbeddings({ config: { strictParams: true } });
+    expect((await strict.post("/embedding", both)).status).toBe(400);
+  });
+
+  it("of a text that is too long are refused in the words of the field that it came in", async () => {
+    const { post, engine } = createEmbeddings();
+    const refused = await post("/embedding", { content: "a".repeat(100_000) });
+    const error = {
+      param: "content",
+      message: expect.stringContaining("Please reduce the length of the content."),
+    };
+    expect(await refused.json()).toMatchObject({ error });
+    engine.vectorOf = undefined;
+    const counted = post("/embedding", { content: "a" });
+    const details = { index: 0, promptTokens: 90, contextTokens: 64 };
+    engine.failCall((await embedCommand(engine)).call, "context_exceeded", details);
+    expect(await (await counted).json()).toMatchObject({ error });
   });
 
   it("of too many tokens are named as they were sent", async () => {
