@@ -5,6 +5,9 @@ import type { ScheduledRequest, Slot } from "./types.ts";
 const DECAY_MS = 10 * 60_000;
 /** Chance that a prefix nobody has come back to yet is not wanted again: most requests are asked once. */
 const NOT_WANTED_AGAIN = 0.8;
+/** Of a prefix that its client has just asked to keep: more than of most, less than of what is used all the time. */
+const MOST_KEPT = 0.5;
+const DAY_MS = 86_400_000;
 
 interface Used {
   readonly lastUseMs: number;
@@ -15,9 +18,9 @@ interface Used {
 
 /** Chance that a prefix is wanted again, 0-1. */
 export function reuseChance({ lastUseMs, hits, keepUntilMs = 0 }: Used, nowMs: number): number {
-  if (nowMs < keepUntilMs) return 1;
   const ageMs = Math.max(0, nowMs - lastUseMs);
-  return Math.exp(-ageMs / DECAY_MS) * (1 - NOT_WANTED_AGAIN ** (hits + 1));
+  const usual = Math.exp(-ageMs / DECAY_MS) * (1 - NOT_WANTED_AGAIN ** (hits + 1));
+  return Math.max(usual, MOST_KEPT * Math.min(1, (keepUntilMs - nowMs) / DAY_MS));
 }
 
 /** Whether most of a prompt, of which so many tokens were copied from this slot, is kept there already: once is enough. */

@@ -82,7 +82,7 @@ test("a prompt that is to be kept is read back behind any number of dearer ones"
   // Room for two of them.
   const engine = await fakeEngine({ slots: 1 }, { spill: { directory, bytes: 600 } });
   const kept = prompt(0, 60, 0);
-  engine.send({ ...submitCommand("kept", kept, { maxTokens: 4, keepMs: 60_000 }), cacheScope: "s" });
+  engine.send({ ...submitCommand("kept", kept, { maxTokens: 4, keepMs: 86_400_000 }), cacheScope: "s" });
   for (let family = 1; family < 8; family++) await ask(engine, `${family}`, prompt(family, 70, 0));
   await ask(engine, "again", kept);
   expect(cachedOf(engine, "again")).toBe(59);

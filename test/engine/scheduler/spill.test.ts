@@ -331,6 +331,8 @@ describe("a slot with a queued copy", () => {
 });
 
 describe("a prompt that is to be kept", () => {
+  const DAY_MS = 86_400_000;
+
   /** Keeps one of four prompts, when there is room for two of them in files, and tells which are there in the end. */
   function left(keepMs: number, nowMs: number): number[] {
     const state = withFiles({ spillBytes: 500 });
@@ -342,15 +344,15 @@ describe("a prompt that is to be kept", () => {
 
   test("stays when later ones as dear take each other's place, for as long as was asked", () => {
     expect(left(0, 1000)).not.toContain(1000);
-    expect(left(86_400_000, 1000)).toContain(1000);
+    expect(left(DAY_MS, 1000)).toContain(1000);
     // As dear as any by then.
     expect(left(500, 1000)).not.toContain(1000);
   });
 
   test("comes back with its file, goes on with its slot, and is kept once among copies", () => {
     const state = withFiles({ slots: 2 });
-    addRequest(state, "kept", { prompt: text(1000, 50), maxTokens: 1, keepMs: 60_000 }, 0);
-    addRequest(state, "twin", { prompt: text(1000, 50), maxTokens: 1, keepMs: 60_000 }, 0);
+    addRequest(state, "kept", { prompt: text(1000, 50), maxTokens: 1, keepMs: DAY_MS }, 0);
+    addRequest(state, "twin", { prompt: text(1000, 50), maxTokens: 1, keepMs: DAY_MS }, 0);
     finish(state);
     expect(state.slots.filter(({ keepUntilMs }) => keepUntilMs > 0)).toHaveLength(1);
     addRequest(state, "b", { prompt: text(2000, 50), maxTokens: 1 }, 50);
@@ -358,16 +360,16 @@ describe("a prompt that is to be kept", () => {
     finish(state, 50);
     expect(state.slots.map(({ keepUntilMs }) => keepUntilMs)).toEqual([0, 0]);
     expect([...(state.spill?.prefixes.values() ?? [])].map(({ keepUntilMs }) => keepUntilMs)).toEqual([
-      60_000,
+      DAY_MS,
     ]);
     addRequest(state, "again", { prompt: text(1000, 70), maxTokens: 1 }, 100);
     finish(state, 100);
-    expect(state.slots.map(({ keepUntilMs }) => keepUntilMs)).toContain(60_000);
+    expect(state.slots.map(({ keepUntilMs }) => keepUntilMs)).toContain(DAY_MS);
   });
 
   test("is kept on in the longer file that takes the place of its own", () => {
     const state = withFiles();
-    addRequest(state, "kept", { prompt: text(1000, 50), maxTokens: 1, keepMs: 60_000 }, 0);
+    addRequest(state, "kept", { prompt: text(1000, 50), maxTokens: 1, keepMs: DAY_MS }, 0);
     finish(state);
     answer(state, 2000, 50, 100);
     expect(filesOf(state)).toEqual([[1000, 50]]);
@@ -375,12 +377,12 @@ describe("a prompt that is to be kept", () => {
     finish(state, 200);
     answer(state, 3000, 50, 300);
     const files = [...(state.spill?.prefixes.values() ?? [])].filter(({ tokens }) => tokens[0] === 1000);
-    expect(files.map(({ length, keepUntilMs }) => [length, keepUntilMs])).toEqual([[120, 60_000]]);
+    expect(files.map(({ length, keepUntilMs }) => [length, keepUntilMs])).toEqual([[120, DAY_MS]]);
   });
 
   test("keeps its slot where another one will do", () => {
     const state = schedulerState({ slots: 2 });
-    addRequest(state, "kept", { prompt: text(1000, 30), maxTokens: 1, keepMs: 60_000 }, 0);
+    addRequest(state, "kept", { prompt: text(1000, 50), maxTokens: 1, keepMs: DAY_MS }, 0);
     finish(state);
     answer(state, 2000, 50, 100);
     answer(state, 2000, 50, 200);
