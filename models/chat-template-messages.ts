@@ -95,10 +95,19 @@ export function joinNeighbours(messages: readonly TemplateMessage[]): TemplateMe
   for (const message of messages) {
     const previous = joined.at(-1);
     if (previous !== undefined && previous.role === message.role && [previous, message].every(isPlain)) {
-      joined[joined.length - 1] = { ...previous, content: joinTexts([previous, message]) };
+      joined[joined.length - 1] = join(previous, message);
     } else joined.push(message);
   }
   return joined;
+}
+
+function join(previous: TemplateMessage, message: TemplateMessage): TemplateMessage {
+  const both = [previous, message];
+  const joined = { ...previous, content: joinTexts(both) };
+  const thoughts = both
+    .map(({ reasoning_content: thought }) => thought)
+    .filter((thought) => typeof thought === "string" && thought !== "");
+  return thoughts.length === 0 ? joined : { ...joined, reasoning_content: thoughts.join("\n\n") };
 }
 
 function isPlain({ role, tool_calls: calls }: TemplateMessage): boolean {

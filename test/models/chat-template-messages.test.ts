@@ -1,5 +1,6 @@
 import { describe, expect, it } from "vitest";
 import {
+  joinNeighbours,
   shapeMessages,
   textOf,
   withOneSystemMessage,
@@ -93,6 +94,23 @@ describe("withOneSystemMessage", () => {
   it("has nothing to change in a conversation with one leading system message", () => {
     expect(withOneSystemMessage([message("system", "S"), message("user", "U")])).toBeUndefined();
     expect(withOneSystemMessage([])).toBeUndefined();
+  });
+});
+
+describe("joinNeighbours", () => {
+  it("joins what one of them has thought as well", () => {
+    const thought = (content: string, reasoning: unknown): TemplateMessage => ({
+      ...message("assistant", content),
+      reasoning_content: reasoning,
+    });
+    const join = (...messages: TemplateMessage[]): TemplateMessage[] =>
+      joinNeighbours([message("user", "U"), ...messages]).slice(1);
+    expect(join(thought("1", "A"), thought("2", "B"))).toEqual([thought("1\n\n2", "A\n\nB")]);
+    expect(join(message("assistant", "1"), thought("2", "B"))).toEqual([thought("1\n\n2", "B")]);
+    expect(join(thought("1", "A"), thought("2", ""))).toEqual([thought("1\n\n2", "A")]);
+    expect(join(message("assistant", "1"), message("assistant", "2"))).toEqual([
+      message("assistant", "1\n\n2"),
+    ]);
   });
 });
 
