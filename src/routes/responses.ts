@@ -6,6 +6,7 @@ import { clientClosed } from "../client-words.ts";
 import type { Generation } from "../generate.ts";
 import { jsonReply } from "../http/reply.ts";
 import { ApiError } from "../openai/api-error.ts";
+import { keptTokens } from "../openai/prompt-cut.ts";
 import { assertSomething, readInput } from "../openai/responses/input.ts";
 import { itemPage, readFlag, readPageQuery, readWhole } from "../openai/responses/item-page.ts";
 import { inputItemId, newResponseId } from "../openai/responses/items.ts";
@@ -55,8 +56,9 @@ export async function countInputTokens(c: AppContext, deps: AppDeps): Promise<Re
   const context = readContext(deps, request, { id, owner: c.get("owner") });
   const { prompt, relaxed } = await prepareResponse(model, request, context);
   const tokens = await countedTokens(model, prompt.parts, true, deps.config.limits);
+  const most = keptTokens(request.turn.generation.truncatePrompt, model.facts.contextTokens);
   return jsonReply(
-    { object: "response.input_tokens", input_tokens: tokens.length },
+    { object: "response.input_tokens", input_tokens: Math.min(tokens.length, most) },
     200,
     ignoredHeader(reportedFields(request.ignoredFields, relaxed)),
   );

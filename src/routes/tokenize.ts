@@ -12,6 +12,7 @@ import { ApiError, fromEngineError } from "../openai/api-error.ts";
 import { readChatRequest } from "../openai/chat-request.ts";
 import { checkToken } from "../openai/generation-fields.ts";
 import type { RequestLimits } from "../openai/generation-fields.ts";
+import { keptTokens } from "../openai/prompt-cut.ts";
 import { checkLength, missing, parseWith, withoutNulls, wrongType } from "../openai/validation.ts";
 import { reportedFields, unreadFields } from "../openai/unsupported.ts";
 import { ignoredHeader } from "./answer.ts";
@@ -111,8 +112,9 @@ export async function countChatTokens(c: AppContext, deps: AppDeps): Promise<Res
   const model = modelFor(deps, request.model);
   const { prompt, relaxed } = await prepareChatTurn(model, request.turn);
   const tokens = await countedTokens(model, prompt.parts, true, deps.config.limits);
+  const most = keptTokens(request.turn.generation.truncatePrompt, model.facts.contextTokens);
   const ignored = ignoredHeader(reportedFields(request.ignoredFields, relaxed));
-  return jsonReply({ input_tokens: tokens.length }, 200, ignored);
+  return jsonReply({ input_tokens: Math.min(tokens.length, most) }, 200, ignored);
 }
 
 /** llama.cpp's clients name no model here. */

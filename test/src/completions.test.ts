@@ -22,7 +22,9 @@ function createCompletions(options: TestAppOptions = {}) {
     app.post("/v1/completions", { model: MODEL_ID, prompt: "hi", ...fields });
   const answer = async (fields: object): Promise<OpenAI.Completion> =>
     (await (await ask(fields)).json()) as OpenAI.Completion;
-  return { ...app, ask, answer };
+  const json = async (path: string, fields: object): Promise<unknown> =>
+    (await app.post(path, { model: MODEL_ID, ...fields })).json();
+  return { ...app, ask, answer, json };
 }
 
 async function errorOf(response: Response) {
@@ -388,6 +390,17 @@ describe("truncate_prompt_tokens", () => {
     const asText = [{ tokens: idsOf("bc") }];
     const most = [{ tokens: ids.slice(1 - CONTEXT) }];
     expect(engine.submits.map(({ prompt }) => prompt)).toEqual([asIds, most, asText, asIds, asText, asText]);
+  });
+
+  it("counts as many as it reads where a chat is counted alone", async () => {
+    const { json } = createCompletions();
+    const messages = [{ role: "user", content: "Hello" }];
+    const chat = { messages, ...cut };
+    expect(await json("/v1/chat/completions/input_tokens", chat)).toEqual({ input_tokens: 2 });
+    const one = { input: "Hello", truncate_prompt_tokens: 1 };
+    expect(await json("/v1/responses/input_tokens", one)).toMatchObject({ input_tokens: 1 });
+    const all = { messages, truncate_prompt_tokens: -1 };
+    expect(await json("/v1/chat/completions/input_tokens", all)).toEqual({ input_tokens: 3 });
   });
 
   it("does not make up for what is too long even so", async () => {
