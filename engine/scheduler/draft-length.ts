@@ -5,7 +5,7 @@
  * A slot's guesses come from what was said before where that has been right as often as the draft model, which costs
  * time. A slot whose tokens the draft model has not followed catches up a cell a step, where that is worth it.
  */
-import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
+import { decodeCallMs } from "./cost-model.ts";
 import { slotLayout } from "./decode-layout.ts";
 import { MOST_FED, catchingUpMs, guessingMs, missingTokens } from "./draft-model.ts";
 import { mayFollow, worthOf } from "./guess-record.ts";
@@ -268,8 +268,13 @@ function worthCatchingUp(
   for (const { running, most } of guessers)
     tokens += Math.min(most, Math.max(LEAST_HORIZON, running.request.output.length));
   const savedMs = tokens / chosen.rate - tokens / caughtUp.rate;
-  const costMs = late.reduce((ms, { missing }) => ms + catchingUpMs(draft, missing), 0);
+  const costMs = late.reduce((ms, guesser) => ms + catchingUpMs(draft, fedFrom(guesser), guesser.missing), 0);
   return savedMs > costMs;
+}
+
+/** First position that the draft model lacks. */
+function fedFrom({ running: { request }, missing }: Guesser): number {
+  return request.prompt.length + request.output.length - missing;
 }
 
 /** A cell of the slot that lacks least. It takes no longer than the step, or streams would stutter. */
@@ -281,11 +286,12 @@ function catchUpFeed(
 ): DraftFeed {
   const next = late.reduce((least, guesser) => (guesser.missing < least.missing ? guesser : least));
   const { request, slot } = next.running;
-  const start = request.prompt.length + request.output.length - next.missing;
+  const start = fedFrom(next);
   const roomMs = decodeCallMs(state.cost, layout.passWidths, drafts);
   const most = Math.min(draft.config.prefillChunk, next.missing - 1);
   let tokens = most;
-  while (tokens > LEAST_CATCH_UP && catchingUpMs(draft, tokens) > roomMs) tokens = Math.ceil(tokens / 2);
+  while (tokens > LEAST_CATCH_UP && catchingUpMs(draft, start, tokens) > roomMs)
+    tokens = Math.ceil(tokens / 2);
   return feedOf(request, slot, start, tokens);
 }
 
@@ -304,8 +310,9 @@ function draftingOf(
   const unscaledMs = slots.length === 0 ? 0 : guessingMs(draft, slots, fed, drafts);
   let predictedMs = draft.cost.decodeScale * unscaledMs;
   if (catchUp === undefined) return { catchUp, feeds, predictedMs, unscaledMs };
-  predictedMs += catchingUpMs(draft, catchUp.tokens.length);
-  const cellMs = prefillCallMs(draft.cost, catchUp.tokens.length, catchUp.position) / draft.cost.prefillScale;
+  const catchUpMs = catchingUpMs(draft, catchUp.position, catchUp.tokens.length);
+  predictedMs += catchUpMs;
+  const cellMs = catchUpMs / draft.cost.prefillScale;
   return { catchUp: { ...catchUp, unscaledMs: cellMs }, feeds, predictedMs, unscaledMs };
 }
 

@@ -121,9 +121,13 @@ export function guessingMs(
   return ms;
 }
 
-/** In ms, for a slot that lacks so many tokens, in calls of at most a cell each. */
-export function catchingUpMs({ cost, config: { prefillChunk } }: DraftModel, tokens: number): number {
-  return prefillTokensMs(cost, prefillChunk, tokens, 0);
+/** In ms, for a slot that lacks so many tokens from that position on, in calls of at most a cell each. */
+export function catchingUpMs(
+  { cost, config: { prefillChunk } }: DraftModel,
+  position: number,
+  tokens: number,
+): number {
+  return prefillTokensMs(cost, prefillChunk, tokens, position);
 }
 
 /** The guesses of a step, or a cell of catching up, took `observedMs`. */
