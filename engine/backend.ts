@@ -78,6 +78,11 @@ export interface Embedder {
   /** The input with the begin and end tokens that the model wants. */
   prepare(tokens: Uint32Array): Uint32Array;
   /**
+   * Makes what `embed` computes in, unless it is there: before it, since it may take longer than an input.
+   * @throws {EngineError} `out_of_memory`.
+   */
+  open(): Promise<void>;
+  /**
    * Computes the input in bounded pieces and yields between them.
    * @returns The vector as the model gives it.
    * @throws {EngineError} `out_of_memory`, `decode_failed`.

@@ -44,6 +44,8 @@ async function* embedJob({ call, inputs }: EmbedCommand, backend: Backend): Job 
     checkLength(whole.length, embedder.contextTokens, index);
     return whole;
   });
+  // No part of what the inputs take.
+  await embedder.open();
   const vectors: Float32Array[] = [];
   const work = { calls: 0, ms: 0 };
   for (const index of byLength(prepared.map(({ length }) => length))) {

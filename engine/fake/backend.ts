@@ -218,10 +218,16 @@ export class FakeBackend implements Backend {
         this.#running = false;
       }
     };
+    let opened = false;
     return {
       contextTokens,
       prepare: (tokens) => tokens,
+      open: () => {
+        opened = true;
+        return Promise.resolve();
+      },
       embed: async function* (tokens) {
+        if (!opened) throw new EngineError("internal", "A context would be made within what is measured.");
         for (let start = 0; start < tokens.length; start += prefillChunk) {
           if (start > 0) yield;
           await work();

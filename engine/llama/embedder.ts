@@ -52,7 +52,7 @@ export class LlamaEmbedder implements Embedder {
     this.#endToken = endTokenOf(model);
   }
 
-  /** Makes the context now rather than with the first input, for models that are made for nothing else. */
+  /** At load, too, for models that are made for nothing else. */
   async open(): Promise<void> {
     await this.#vectorContext();
   }
