@@ -53,7 +53,7 @@ const NOTES: Readonly<Record<string, string>> = {
   post_sampling_probs: "`/completion` and `/infill` know it",
   presence_penalty: PENALTIES,
   prompt_cache_retention:
-    "`24h` keeps the computed prompt for a day before others that are as dear to compute, in its slot or in `--spill-size`; `in_memory` like any",
+    "`24h` keeps the computed prompt before others that are as dear to compute and not used all the time, less so as its day goes by, in its slot or in `--spill-size`; `in_memory` like any",
   priority: "`high`, `normal`, `low`, `background`, or vLLM's numbers: lower goes first, 0 is normal",
   prompt_logprobs: "of each token of the prompt, in vLLM's shape; not with `stream`",
   reasoning_format: "`<think>` blocks become `reasoning_content`",
