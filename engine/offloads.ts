@@ -18,9 +18,10 @@ import type { StepRecord } from "./step-record.ts";
  * target: a step of three streams takes 25 ms on 2 cores (135M model), so that each has a token every 175.
  */
 const TIMES_STEP = 6;
-/** Changes cut rests short; so many of the last rests are owed at most before one is not cut. */
+/** Changes cut rests short; so many of the last rests are owed at most before they are not cut any more. */
 const MOST_OWED_RESTS = 3;
-/** Of one that is not cut. */
+/** Those are so much longer, and no longer than that, whoever wants to be heard. */
+const FIRM_FACTOR = 1.25;
 const MOST_FIRM_MS = 500;
 /** A worker that says nothing for so long, of which it has had a quarter and more, has failed. */
 const SILENT_MS = 120_000;
@@ -149,7 +150,7 @@ export class Offloads {
     const ms = this.#shareMs(stepMs);
     this.#owedMs += ms;
     const firm = this.#owedMs > MOST_OWED_RESTS * ms;
-    return { ms: firm ? Math.min(this.#owedMs, MOST_FIRM_MS) : ms, firm };
+    return { ms: firm ? Math.min(FIRM_FACTOR * ms, MOST_FIRM_MS) : ms, firm };
   }
 
   close(): void {
@@ -188,14 +189,15 @@ export class Offloads {
 
   #noteProgress(offload: Offload, length: number): void {
     if (this.#current !== offload) return;
-    const { record, prefills, wake } = this.#parts;
+    const { state, record, prefills, wake } = this.#parts;
     const { request, slot, tokens } = offload;
     const entry = { request, slot, tokens: tokens.subarray(0, length), position: 0, sample: false };
     prefills.advance({ entries: [entry] }, performance.now());
     // Where there are no streams, the server hears nothing else, and would take the engine for stuck.
     record.alive = true;
     this.#listen();
-    wake();
+    // Else the next step tells of it, for which no rest is cut short.
+    if (![...state.requests.values()].some(({ phase }) => phase === "decode")) wake();
   }
 
   #listen(): void {
