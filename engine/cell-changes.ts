@@ -21,6 +21,7 @@ import {
   noteSaved,
 } from "./scheduler/spill-transitions.ts";
 import { truncateSlot } from "./scheduler/transitions.ts";
+import { warn } from "./warn.ts";
 import type { Backend, SlotCheckpoint } from "./backend.ts";
 import type {
   BoundaryOperation,
@@ -154,7 +155,7 @@ export class CellChanges {
     } catch (error) {
       checkpoints.failures += 1;
       noteTakeFailed(this.#state);
-      report(`No checkpoint of ${checkpoint.length} tokens could be taken`, error);
+      warn(`No checkpoint of ${checkpoint.length} tokens could be taken`, error);
     }
   }
 
@@ -171,7 +172,7 @@ export class CellChanges {
       return true;
     } catch (error) {
       checkpoints.failures += 1;
-      report(`A slot could not come back to ${length} tokens`, error);
+      warn(`A slot could not come back to ${length} tokens`, error);
       this.#backend.truncate(slot, 0);
       noteComeBackFailed(this.#state, checkpoint, slot);
       return false;
@@ -194,7 +195,7 @@ export class CellChanges {
     } catch (error) {
       spill.saveFailures += 1;
       noteSaveFailed(this.#state);
-      report(`A prefix of ${prefix.length} tokens could not be saved`, error);
+      warn(`A prefix of ${prefix.length} tokens could not be saved`, error);
     }
     this.#store?.drop(prefix.id);
   }
@@ -214,7 +215,7 @@ export class CellChanges {
       return true;
     } catch (error) {
       spill.restoreFailures += 1;
-      report(`A prefix of ${prefix.length} tokens could not be restored`, error);
+      warn(`A prefix of ${prefix.length} tokens could not be restored`, error);
       this.#backend.truncate(slot, 0);
       this.#store?.drop(prefix.id);
       noteRestoreFailed(this.#state, prefix, slot);
@@ -224,8 +225,3 @@ export class CellChanges {
 }
 
 type Comeback = Extract<BoundaryOperation, { type: "rewind" }>;
-
-/** For the log of the server, which reads the standard error of its engines. */
-function report(what: string, error: unknown): void {
-  process.stderr.write(`warn: ${what}: ${error instanceof Error ? error.message : String(error)}\n`);
-}

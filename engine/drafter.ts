@@ -6,6 +6,7 @@
 import { performance } from "node:perf_hooks";
 import { EngineError } from "./errors.ts";
 import { learnDraftCost, noteFed, noteGuesses } from "./scheduler/draft-model.ts";
+import { warn } from "./warn.ts";
 import type { Backend, BatchEntry, LogitsHandle, Sampler } from "./backend.ts";
 import type { Draws } from "./draws.ts";
 import type { ModelFacts, TokenId } from "./protocol.ts";
@@ -170,11 +171,6 @@ export class Drafter {
     const end = tokens.findIndex((token) => this.#endTokens.has(token) || token >= this.#targetVocabulary);
     return end < 0 ? tokens : tokens.slice(0, end);
   }
-}
-
-/** For the log of the server, which reads the standard error of its engines. */
-function warn(what: string, cause: unknown): void {
-  process.stderr.write(`warn: ${what}: ${cause instanceof Error ? cause.message : String(cause)}\n`);
 }
 
 /** The guesses in place of those that were still to be made; where all of them are short, so is the call. */

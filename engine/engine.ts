@@ -29,6 +29,7 @@ import { PriorityClass } from "./sharing.ts";
 import type { RequestChange } from "./sharing.ts";
 import type { EngineCommand, EngineEvent, LoadOptions, ModelFacts, SubmitCommand } from "./protocol.ts";
 import type { CostModel, SchedulerConfig } from "./scheduler/types.ts";
+import { warn } from "./warn.ts";
 import { visitorOf } from "./visitor.ts";
 
 /** A third of decode's time: a waiting prompt is slowed down fourfold at the worst, not stopped. */
@@ -159,7 +160,7 @@ export function createEngine(
     const computer = start(options, backend.facts, {
       onReady: () => offloads?.noteReady(),
       onGone: (reason) => {
-        process.stderr.write(`warn: There is no prefill worker: ${reason}\n`);
+        warn("There is no prefill worker", reason);
         offloads?.noteGone();
       },
       onProcess: (pid) => {

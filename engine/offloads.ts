@@ -6,6 +6,7 @@ import { statSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { isWanted, landOffload } from "./scheduler/offload.ts";
 import { truncateSlot } from "./scheduler/transitions.ts";
+import { warn } from "./warn.ts";
 import type { Backend } from "./backend.ts";
 import type { PrefillReports } from "./prefill-reports.ts";
 import type { PrefillComputer } from "./prefill-worker/client.ts";
@@ -66,7 +67,7 @@ export class Offloads {
   }
 
   /** Whether the worker computes. */
-  get busy(): boolean {
+  get #busy(): boolean {
     return this.#current !== undefined && this.#outcome === undefined;
   }
 
@@ -118,12 +119,10 @@ export class Offloads {
     if (outcome === undefined) return;
     if (wanted) {
       onWait();
-      // A queued copy would be of what the slot has now.
-      const landed =
-        outcome !== "failed" &&
-        !state.inCopies.has(offload.slot) &&
-        (await this.#land(offload, outcome.bytes));
-      this.#count(offload, landed);
+      if (outcome !== "failed" && state.inCopies.has(offload.slot)) {
+        // A queued copy would be of what the slot has now, which is not the worker's fault.
+        this.#noteFailed(offload);
+      } else this.#count(offload, outcome !== "failed" && (await this.#land(offload, outcome.bytes)));
     }
     this.#current = undefined;
     offered.ready = !this.#gone;
@@ -132,7 +131,7 @@ export class Offloads {
 
   /** The engine computes: the worker stands still. */
   hold(): void {
-    if (!this.busy) return;
+    if (!this.#busy) return;
     this.#parts.computer.hold();
     const nowMs = performance.now();
     this.#owedMs = Math.max(0, this.#owedMs - (nowMs - (this.#goingSinceMs ?? nowMs)));
@@ -146,7 +145,7 @@ export class Offloads {
 
   /** How long the worker has the device behind a step that took so long, in ms; undefined where it needs none. */
   rest(stepMs: number): Rest | undefined {
-    if (!this.busy) return undefined;
+    if (!this.#busy) return undefined;
     const ms = this.#shareMs(stepMs);
     this.#owedMs += ms;
     const firm = this.#owedMs > MOST_OWED_RESTS * ms;
@@ -160,13 +159,15 @@ export class Offloads {
   }
 
   #shareMs(stepMs: number): number {
-    const { config, offload, requests, justDecoded } = this.#parts.state;
+    const { config, offload, requests, slots, justDecoded } = this.#parts.state;
     const leastMs = config.minPrefillShare * stepMs;
     const away = requests.get(offload.current?.request ?? "");
     // What nobody wants any more, or not now, need not be quick, and whoever is of a higher class goes before.
     if (away === undefined || away.paused) return leastMs;
-    for (const { phase, priority } of requests.values())
-      if (phase === "prefill" && priority < away.priority) return leastMs;
+    for (const { owner = "" } of slots) {
+      const other = requests.get(owner);
+      if (other?.phase === "prefill" && other.priority < away.priority) return leastMs;
+    }
     const times = justDecoded === undefined ? 1 : TIMES_STEP;
     const roomMs = Math.max(config.itlTargetMs / 2 - stepMs, Math.min(stepMs, config.itlTargetMs - stepMs));
     return Math.max(Math.min(times * stepMs, roomMs), leastMs);
@@ -181,7 +182,7 @@ export class Offloads {
       this.#outcome = { bytes };
     } catch (error) {
       this.#outcome = "failed";
-      if (isWanted(state, offload)) report("A prompt could not be computed by the prefill worker", error);
+      if (isWanted(state, offload)) warn("A prompt could not be computed by the prefill worker", error);
     }
     clearTimeout(this.#silence);
     wake();
@@ -197,7 +198,7 @@ export class Offloads {
     record.alive = true;
     this.#listen();
     // Else the next step tells of it, for which no rest is cut short.
-    if (![...state.requests.values()].some(({ phase }) => phase === "decode")) wake();
+    if (!state.slots.some(({ owner = "" }) => state.requests.get(owner)?.phase === "decode")) wake();
   }
 
   #listen(): void {
@@ -206,9 +207,9 @@ export class Offloads {
   }
 
   #giveUp(reason: string): void {
-    report("The prefill worker is given up", reason);
+    warn("The prefill worker is given up", reason);
     this.#parts.computer.close();
-    if (this.busy) this.#outcome = "failed";
+    if (this.#busy) this.#outcome = "failed";
     this.noteGone();
   }
 
@@ -230,13 +231,13 @@ export class Offloads {
       return true;
     } catch (error) {
       backend.truncate(id, 0);
-      report(`The cells of ${tokens.length} tokens could not be read`, error);
+      warn(`The cells of ${tokens.length} tokens could not be read`, error);
       return false;
     }
   }
 
   #count(offload: Offload, landed: boolean): void {
-    const { state, record } = this.#parts;
+    const { record } = this.#parts;
     if (landed) {
       this.#failures = 0;
       record.offload.prompts += 1;
@@ -244,15 +245,16 @@ export class Offloads {
       record.offload.ms += performance.now() - this.#startMs;
       return;
     }
-    state.offload.current = undefined;
-    state.offload.failed = offload.request;
-    record.offload.failures += 1;
+    this.#noteFailed(offload);
     this.#failures += 1;
     if (this.#failures === MOST_FAILURES && !this.#gone) this.#giveUp("it fails again and again");
   }
-}
 
-/** For the log of the server, which reads the standard error of its engines. */
-function report(what: string, error: unknown): void {
-  process.stderr.write(`warn: ${what}: ${error instanceof Error ? error.message : String(error)}\n`);
+  /** The engine computes it after all. */
+  #noteFailed({ request }: Offload): void {
+    const { state, record } = this.#parts;
+    state.offload.current = undefined;
+    state.offload.failed = request;
+    record.offload.failures += 1;
+  }
 }
