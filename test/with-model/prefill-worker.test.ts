@@ -1,8 +1,9 @@
 /** A process of its own for long prompts: what it computes is what the engine would, and nothing of it outlives anybody. */
 import { expect, test } from "vitest";
+import { begunStream } from "../support/begun-stream.ts";
 import { childrenOf, processesGone, retry, startServer } from "../support/server.ts";
 import type { RunningServer } from "../support/server.ts";
-import { eventsOf, readStream } from "../support/sse-reader.ts";
+import { readStream } from "../support/sse-reader.ts";
 
 /** Any prompt of some cells is a long one. */
 const FLAGS = ["--threads", "2", "--itl-target", "20", "--slots", "4"];
@@ -32,19 +33,9 @@ async function withWorker(): Promise<{ server: RunningServer; engine: number; wo
   return { server, engine, worker };
 }
 
-/** A stream that has begun, and what reads it to its end. */
+/** What reads a stream that has begun to its end. */
 async function stream(server: RunningServer): Promise<() => Promise<unknown>> {
-  const events = eventsOf(
-    await server.post("/v1/completions", {
-      model: "pocket",
-      prompt: "1, 2, 3,",
-      max_tokens: 200,
-      ignore_eos: true,
-      stream: true,
-      stream_options: { include_usage: true },
-    }),
-  );
-  expect((await events.next()).done).toBe(false);
+  const events = await begunStream(server, 200);
   return () => readStream(events);
 }
 

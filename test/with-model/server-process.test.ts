@@ -4,27 +4,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
 import { childrenOf, processesGone, retry, runServer, startServer } from "../support/server.ts";
-import type { RunningServer } from "../support/server.ts";
-import { eventsOf, readStream } from "../support/sse-reader.ts";
+import { begunStream } from "../support/begun-stream.ts";
+import { readStream } from "../support/sse-reader.ts";
 
 const directory = mkdtempSync(join(tmpdir(), "weft-server-"));
 afterAll(() => rmSync(directory, { recursive: true }));
-
-/** A stream whose first event has been read. */
-async function begunStream(server: RunningServer): Promise<AsyncGenerator<string, void, void>> {
-  const events = eventsOf(
-    await server.post("/v1/completions", {
-      model: "pocket",
-      prompt: "1, 2, 3,",
-      max_tokens: 800,
-      ignore_eos: true,
-      stream: true,
-      stream_options: { include_usage: true },
-    }),
-  );
-  expect((await events.next()).done).toBe(false);
-  return events;
-}
 
 /** The status, or "refused" when nobody listens any more. */
 async function statusOf(call: Promise<Response>): Promise<number | "refused"> {
