@@ -4,7 +4,16 @@ import type { LoadOptions } from "./protocol.ts";
 export type PresetName = "latency" | "balanced" | "throughput" | "strict";
 
 export type PresetKnobs = Partial<
-  Pick<LoadOptions, "itlTargetMs" | "minPrefillShare" | "evenSteps" | "deterministic" | "speculate">
+  Pick<
+    LoadOptions,
+    | "itlTargetMs"
+    | "minPrefillShare"
+    | "evenSteps"
+    | "deterministic"
+    | "speculate"
+    | "prefixFirst"
+    | "keepSlots"
+  >
 >;
 
 /** Longer than any step: prompts are never held back. */
@@ -17,8 +26,8 @@ export const PRESETS: Readonly<Record<PresetName, PresetKnobs>> = {
   balanced: {},
   /** Most tokens: prompts are computed at once, so that slots fill up, and streams wait for them. */
   throughput: { itlTargetMs: NO_ITL_TARGET_MS },
-  /** The same bits whatever is cached and whoever else is served. */
-  strict: { deterministic: true, speculate: false },
+  /** The same bits whatever is cached and whoever else is served, and of a key first come, first served. */
+  strict: { deterministic: true, speculate: false, prefixFirst: false, keepSlots: false },
 };
 
 export const PRESET_NAMES = Object.keys(PRESETS) as readonly PresetName[];

@@ -53,11 +53,13 @@ export function readPolicy(label: string): Policy | string {
   if (preset === undefined && base !== "baseline") return `there is no policy "${base}"`;
   let knobs: Partial<SchedulerConfig> = BASELINE;
   if (preset !== undefined) {
-    const { itlTargetMs, minPrefillShare, deterministic } = PRESETS[preset];
+    const { itlTargetMs, minPrefillShare, deterministic, prefixFirst, keepSlots } = PRESETS[preset];
     knobs = {
       ...(itlTargetMs === undefined ? {} : { itlTargetMs }),
       ...(minPrefillShare === undefined ? {} : { minPrefillShare }),
       ...(deterministic === undefined ? {} : { deterministic }),
+      ...(prefixFirst === undefined ? {} : { prefixFirst }),
+      ...(keepSlots === undefined ? {} : { keepSlots }),
     };
   }
   for (const change of changes) {

@@ -95,7 +95,10 @@ test("policies are presets with knobs, and what is none is said", () => {
     label: "latency,slots=16,plugs=off",
     knobs: { itlTargetMs: 50, minPrefillShare: 0.2, slots: 16, plugGaps: false },
   });
-  expect(readPolicy("strict")).toEqual({ label: "strict", knobs: { deterministic: true } });
+  expect(readPolicy("strict")).toEqual({
+    label: "strict",
+    knobs: { deterministic: true, prefixFirst: false, keepSlots: false },
+  });
   expect(readPolicy("fastest")).toBe('there is no policy "fastest"');
   expect(readPolicy("balanced,slots=0")).toContain('"slots=0"');
   expect(readPolicy("balanced,constructor=1")).toContain("constructor");

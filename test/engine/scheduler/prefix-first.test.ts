@@ -1,5 +1,6 @@
 /** Requests whose prefix is computed go before others of their owner: which, and what keeps the others from starving. */
 import { describe, expect, test } from "vitest";
+import { PRESETS } from "../../../engine/presets.ts";
 import { cancel } from "../../../engine/scheduler/transitions.ts";
 import type { SchedulerConfig, SchedulerState } from "../../../engine/scheduler/types.ts";
 import { addRequest, runStep, schedulerState } from "../../support/scheduler.ts";
@@ -85,4 +86,26 @@ test("several slots that come free at once go to those in line as well", () => {
   addRequest(state, "cold", { ...short, prompt: promptOn(2, 1) });
   for (let i = 0; i < 4; i++) addRequest(state, `warm${i}`, { ...short, prompt: promptOn(1, 2 + i) });
   expect(runStep(state, 100).assignments.map(({ request }) => request)).toEqual(["warm0", "cold", "warm1"]);
+});
+
+describe("a preset", () => {
+  const order = (preset: "balanced" | "strict"): string[] => {
+    const { prefixFirst, keepSlots, deterministic = false } = PRESETS[preset];
+    const state = busyWithText1({
+      deterministic,
+      ...(prefixFirst === undefined ? {} : { prefixFirst }),
+      ...(keepSlots === undefined ? {} : { keepSlots }),
+    });
+    for (let i = 0; i < 9; i++)
+      addRequest(state, `${i}`, { ...short, prompt: promptOn(i % 3 === 2 ? 1 : 2 + i, i) });
+    return free(state);
+  };
+
+  test("that is strict gives slots in the order of arrival", () => {
+    expect(order("strict")).toEqual(["0", "1", "2", "3", "4", "5", "6", "7", "8"]);
+  });
+
+  test("that is balanced lets those go first whose prefix is there", () => {
+    expect(order("balanced")).toEqual(["2", "0", "1", "3", "4", "5", "8", "6", "7"]);
+  });
 });

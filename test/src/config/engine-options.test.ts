@@ -25,7 +25,12 @@ test("a preset sets what nobody has set", () => {
     prefillChunk: undefined,
   });
   expect(options({ preset: "throughput" })).toMatchObject({ itlTargetMs: 60_000 });
-  expect(options({ preset: "strict" })).toMatchObject({ deterministic: true, speculate: false });
+  expect(options({ preset: "strict" })).toMatchObject({
+    deterministic: true,
+    speculate: false,
+    prefixFirst: false,
+    keepSlots: false,
+  });
 });
 
 test("a flag or a variable wins over the preset", () => {
@@ -34,6 +39,11 @@ test("a flag or a variable wins over the preset", () => {
     minPrefillShare: 0.2,
   });
   expect(options({ preset: "strict", deterministic: false })).toMatchObject({ deterministic: false });
+  expect(options({ preset: "strict", "prefix-first": true })).toMatchObject({
+    prefixFirst: true,
+    keepSlots: false,
+  });
+  expect(options({ preset: "strict" }, { WEFT_KEEP_SLOTS: "on" })).toMatchObject({ keepSlots: true });
   expect(options({ preset: "strict" }, { WEFT_SPECULATION: "on" })).toMatchObject({ speculate: true });
   expect(options({ preset: "strict" }, { WEFT_SPECULATION: "auto" })).toMatchObject({ speculate: undefined });
 });
