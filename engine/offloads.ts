@@ -4,7 +4,7 @@
  */
 import { statSync } from "node:fs";
 import { performance } from "node:perf_hooks";
-import { isWanted, landOffload } from "./scheduler/offload.ts";
+import { isWanted, landOffload, noteOffloaded } from "./scheduler/offload.ts";
 import { truncateSlot } from "./scheduler/transitions.ts";
 import { warn } from "./warn.ts";
 import type { Backend } from "./backend.ts";
@@ -191,6 +191,7 @@ export class Offloads {
   #noteProgress(offload: Offload, length: number): void {
     if (this.#current !== offload) return;
     const { state, record, prefills, wake } = this.#parts;
+    if (state.offload.current === offload) noteOffloaded(state, length);
     const { request, slot, tokens } = offload;
     const entry = { request, slot, tokens: tokens.subarray(0, length), position: 0, sample: false };
     prefills.advance({ entries: [entry] }, performance.now());

@@ -3,9 +3,10 @@
  *
  * Only for a strictly higher class, or for an owner that has fewer slots than its share, of an owner that keeps at
  * least as many afterwards: no two requests can take each other's slot in turn. The loser waits with its output
- * kept and computes it again, so it must be cheaper than the wait that is saved.
+ * kept and computes it again, what the prefill worker has of its prompt too, so it must be cheaper than the wait that is saved.
  */
 import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
+import { computedTokens } from "./offload.ts";
 import { fairnessOf } from "./owners.ts";
 import { CLASSES } from "./types.ts";
 import type { Running } from "./admission.ts";
@@ -43,8 +44,8 @@ export function chooseEviction(
     const waiter = order.nextOf(priority);
     if (waiter === undefined) continue;
     const victim =
-      leastWorth(candidates, ({ request }) => request.priority > priority) ??
-      leastWorth(candidates, ({ request }) => hasMore(order, request, waiter));
+      leastWorth(state, candidates, ({ request }) => request.priority > priority) ??
+      leastWorth(state, candidates, ({ request }) => hasMore(order, request, waiter));
     if (victim !== undefined && freeMs > replayMs(state, victim.request)) return { waiter, victim };
   }
   return undefined;
@@ -75,18 +76,20 @@ function mayReplay(request: ScheduledRequest): boolean {
 
 /** Of those that qualify: lowest class, then what is cheapest to compute again, then the latest. */
 function leastWorth(
+  state: SchedulerState,
   candidates: readonly Running[],
   qualifies: (candidate: Running) => boolean,
 ): Running | undefined {
   let least: Running | undefined;
   for (const candidate of candidates)
-    if (qualifies(candidate) && (least === undefined || isLess(candidate, least))) least = candidate;
+    if (qualifies(candidate) && (least === undefined || isLess(state, candidate, least))) least = candidate;
   return least;
 }
 
-function isLess(a: Running, b: Running): boolean {
+function isLess(state: SchedulerState, a: Running, b: Running): boolean {
   if (a.request.priority !== b.request.priority) return a.request.priority > b.request.priority;
-  if (a.length !== b.length) return a.length < b.length;
+  const lostMore = computedTokens(state, a) - computedTokens(state, b);
+  if (lostMore !== 0) return lostMore < 0;
   return a.request.arrival > b.request.arrival;
 }
 

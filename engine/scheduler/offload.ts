@@ -10,12 +10,22 @@ import type { Running } from "./admission.ts";
 import type { Offload, OffloadState, ScheduledRequest, SchedulerState } from "./types.ts";
 
 export function noOffload(): OffloadState {
-  return { employed: false, ready: false, failed: undefined, current: undefined };
+  return { employed: false, ready: false, failed: undefined, current: undefined, computed: 0 };
 }
 
 /** Whether the worker computes its prompt. */
 export function isAway({ offload }: SchedulerState, { id }: ScheduledRequest): boolean {
   return offload.current?.request === id;
+}
+
+/** The worker has so many tokens of what it computes. */
+export function noteOffloaded({ offload }: SchedulerState, tokens: number): void {
+  offload.computed = tokens;
+}
+
+/** Tokens of a running request that would be lost with its slot, wherever they were computed. */
+export function computedTokens(state: SchedulerState, { request, length }: Running): number {
+  return isAway(state, request) ? Math.max(length, state.offload.computed) : length;
 }
 
 /**
@@ -52,6 +62,7 @@ export function beginOffload(state: SchedulerState, offload: Offload | undefined
   const request = offload && state.requests.get(offload.request);
   if (request === undefined) return;
   state.offload.current = offload;
+  state.offload.computed = 0;
   request.cachedTokens = 0;
 }
 

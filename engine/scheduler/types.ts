@@ -265,6 +265,8 @@ export interface OffloadState {
   failed: RequestId | undefined;
   /** What it computes; undefined: nothing that anybody wants. */
   current: Offload | undefined;
+  /** So many tokens of that it has. */
+  computed: number;
 }
 
 /** Writing or reading files of cells, check of their content included. */

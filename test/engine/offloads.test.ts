@@ -242,6 +242,26 @@ test("the server hears of a prompt that is computed elsewhere while nothing is h
   await engine.stop();
 });
 
+test("who needs a slot does not take that of a prompt of which the worker has much", async () => {
+  const worker = new ToldWorker();
+  worker.turns = Infinity;
+  const engine = await engineWith(worker, 2);
+  const low = { priority: PriorityClass.low };
+  engine.send({ ...submitCommand("stream", text(1, 9), { maxTokens: 1900 }), ...low });
+  await firstToken(engine, "stream");
+  engine.send({ ...submitCommand("long", text(3, 200), { maxTokens: 1800 }), ...low });
+  while ((await engine.stats()).prefillWorker !== "busy") await turn();
+  worker.tellProgress(190);
+  engine.send({ ...submitCommand("high", text(5, 9), { maxTokens: 2 }), priority: PriorityClass.high });
+  while (engine.tokens("high").length < 2) await turn();
+  expect(engine.tokens("stream").length).toBeLessThan(1900);
+  expect(worker.cancelled).toBe(0);
+  worker.left = 0;
+  await engine.drained();
+  expect(worker.computed).toEqual([text(3, 199)]);
+  await engine.stop();
+});
+
 test("who shares but the beginning of it does not wait for a prompt that is computed elsewhere", async () => {
   const worker = new ToldWorker();
   worker.turns = Infinity;

@@ -1,6 +1,7 @@
 /** Who of many goes first, and who gives way: owners, classes, pauses, evictions, in literals and for random traffic. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { noteOffloaded } from "../../../engine/scheduler/offload.ts";
 import { planStep } from "../../../engine/scheduler/plan-step.ts";
 import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
 import { cancel, setPaused, setPriority } from "../../../engine/scheduler/transitions.ts";
@@ -276,6 +277,25 @@ describe("eviction", () => {
     cancel(state, "high", 0);
     expect(admitted(state, 0)).toEqual(["normal3"]);
   });
+
+  test.each([
+    [20, "away"],
+    [60, "here"],
+  ])(
+    "a prompt of which the prefill worker has %i tokens is as dear as those: %s loses its slot",
+    (computed, id) => {
+      const state = schedulerState({ slots: 2, contextTokens: 400, spillBytes: 10_000 });
+      const prompt = (tokens: number): Uint32Array => Uint32Array.from({ length: tokens }, (_, i) => 9 * i);
+      addRequest(state, "here", { priority: 3, prompt: prompt(30), maxTokens: 300 });
+      for (let i = 0; state.requests.get("here")?.phase !== "decode"; i++) runStep(state, i);
+      Object.assign(state.offload, { employed: true, ready: true });
+      addRequest(state, "away", { priority: 3, prompt: prompt(100).reverse(), maxTokens: 250 });
+      expect(runStep(state, 10).offload?.request).toBe("away");
+      noteOffloaded(state, computed);
+      addRequest(state, "high", { priority: 0 });
+      expect(runStep(state, 11).evictions).toMatchObject([{ request: id, waiter: "high" }]);
+    },
+  );
 
   test("nobody loses a slot while one is free", () => {
     const state = schedulerState({ slots: 2 });
