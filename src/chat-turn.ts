@@ -10,7 +10,7 @@ import type {
 } from "../models/output-constraint.ts";
 import type { ReasoningMarkers } from "../models/text/reasoning-splitter.ts";
 import { keptControls } from "../models/tools/kept-controls.ts";
-import type { ToolFormat } from "../models/tools/tool-format.ts";
+import type { HeldCalls, ToolFormat } from "../models/tools/tool-format.ts";
 import { compileOutput, endlessConflict, endlessField } from "./constrain.ts";
 import type { GenerateRequest, ThinkingLimit } from "./generate-request.ts";
 import { fromEngineError } from "./openai/api-error.ts";
@@ -89,6 +89,7 @@ export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promi
   const verify = verifierOf(turn, compiled?.relaxed ?? []);
   const split = turn.splitReasoning ? reasoning : undefined;
   const thinking = split && (await thinkingLimit(model, turn, split));
+  const held = constraint && heldCalls(constraint, split !== undefined);
   const parses =
     syntax.answerHeader !== undefined || (format !== undefined && turn.toolChoice.mode !== "none");
   return {
@@ -105,7 +106,7 @@ export async function prepareChatTurn(model: LoadedModel, turn: ChatTurn): Promi
       thinking,
       calls: parses
         ? () => ({
-            parser: syntax.createParser(turn.tools),
+            parser: syntax.createParser(turn.tools, held),
             markers: keptControls(syntax, model.tokens),
             nextId: nextCallId,
           })
@@ -199,6 +200,14 @@ function callConstraint(turn: ChatTurn, format: ToolFormat): CallConstraint {
       return { format, names, mode: callable.length === 0 ? "none" : toolChoice.mode, callable, parallel };
     }
   }
+}
+
+/** What the grammar says of calls; undefined where other text may look like the beginning of one. */
+function heldCalls({ calls, answer, reasoning }: OutputConstraint, splits: boolean): HeldCalls | undefined {
+  if (calls === undefined || calls.mode === "none" || (reasoning !== undefined && !splits)) return undefined;
+  const names = calls.callable.map(({ name }) => name);
+  if (calls.mode === "required") return { names, triggers: undefined };
+  return answer.kind === "text" ? { names, triggers: calls.format.triggersFor(calls.names) } : undefined;
 }
 
 /** Whether the client asked for something that only a grammar can promise. */

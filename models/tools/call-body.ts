@@ -1,4 +1,5 @@
 /** Reads one call: its name and its arguments, in each of the ways that models write them. */
+import { openLength } from "../text/marks.ts";
 import { endOfValue, valueFrame } from "./call-syntax.ts";
 import type { CallBody, LiteralBody, NamedBody, ObjectField, TaggedBody } from "./call-syntax.ts";
 import type { PieceSink } from "./content-sink.ts";
@@ -14,6 +15,8 @@ export interface BodyContext {
   readonly sink: PieceSink;
   /** Nothing but the body says that it is a call, so it has to be one of a tool that exists. */
   readonly bare: boolean;
+  /** A grammar sees to it that what begins like a call is one. */
+  readonly held: boolean;
   readonly tools: ReadonlyMap<string, ParsedTool>;
   /** What stands behind every body. */
   readonly callEnd: string;
@@ -86,7 +89,8 @@ function* readObject(fields: readonly ObjectField[], context: BodyContext): Step
     yield* readFields(keysOf(fields), call, context);
   } catch (error) {
     // After the name, an output that is cut off leaves a call without arguments; all else is no call.
-    if (!call.begun && (call.name === undefined || !context.cutOff() || context.bare)) throw error;
+    const cut = context.cutOff() && (context.held || !context.bare);
+    if (!call.begun && (call.name === undefined || !cut)) throw error;
     if (!call.begun) context.sink.call(call.name ?? "");
     return;
   }
@@ -175,7 +179,7 @@ function* readNamed(body: NamedBody, context: BodyContext): Step<void> {
   // A call that ends after its name has no arguments.
   const ends = next === "" || next === context.callEnd.trimStart().charAt(0);
   if (next !== "{" && !ends) throw NOT_A_CALL;
-  if (context.bare && ends) throw NOT_A_CALL;
+  if (context.bare && ends && !(context.held && context.cutOff())) throw NOT_A_CALL;
   sink.call(name);
   if (next === "{") yield* streamObject(context);
   else if (next !== "" || !context.cutOff()) sink.arguments("{}");
@@ -230,8 +234,8 @@ function* readTagged(body: TaggedBody, context: BodyContext): Step<void> {
     const value = yield* reader.until(endOfValue(body));
     const text = withoutFrame(value.text, body);
     if (!value.found && context.cutOff()) {
-      const open = JSON.stringify(text.trimEnd()).slice(0, -1);
-      if (text.trim() !== "") add(key, open);
+      const written = text.slice(0, text.length - openLength(text, [{ text: endOfValue(body) }])).trimEnd();
+      if (written !== "") add(key, JSON.stringify(written).slice(0, -1));
       return;
     }
     add(key, jsonOfText(text, told ?? propertyTypes(parameters, key)));

@@ -58,7 +58,8 @@ export class SyntaxParser implements ToolCallParser {
   readonly #run: Step<void>;
   #complete = true;
 
-  constructor(syntax: CallSyntax, tools: readonly ParsedTool[]) {
+  /** @param held Whether a grammar sees to it that what begins like a call is one. */
+  constructor(syntax: CallSyntax, tools: readonly ParsedTool[], held: boolean) {
     this.#syntax = syntax;
     this.#ends = callEnds(syntax);
     this.#starts = callStarts(syntax);
@@ -67,6 +68,7 @@ export class SyntaxParser implements ToolCallParser {
       reader: this.#reader,
       sink: this.#sink,
       bare: this.#bare,
+      held,
       tools: new Map(tools.map((tool) => [tool.name, tool])),
       callEnd: this.#ends.call,
       cutOff: () => this.#reader.ended && !this.#complete,

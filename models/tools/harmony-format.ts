@@ -6,6 +6,7 @@ import { literal, oneOf, optional, sequence } from "../grammar/grammar.ts";
 import type { Expr, GrammarBuilder } from "../grammar/grammar.ts";
 import { findMark, openLength } from "../text/marks.ts";
 import { PieceSink } from "./content-sink.ts";
+import { HeldCallParser } from "./cut-calls.ts";
 import { copyNested } from "./read-json.ts";
 import { TextReader } from "./text-reader.ts";
 import type { Step } from "./text-reader.ts";
@@ -60,7 +61,10 @@ export function harmonyFormat(shows: ShownTools): ToolFormat {
     answerHeader: ANSWER_HEADER,
     shows,
     callsGrammar: callGrammar,
-    createParser: () => new HarmonyParser(),
+    createParser: (_tools, held) => {
+      const parser = new HarmonyParser();
+      return held === undefined ? parser : new HeldCallParser(parser, held);
+    },
     print,
   };
 }

@@ -3,6 +3,7 @@ import { SyntaxParser, callStarts, isBare } from "./call-parser.ts";
 import { markupOf, printCalls } from "./call-syntax.ts";
 import type { CallSyntax } from "./call-syntax.ts";
 import { callsGrammar } from "./calls-grammar.ts";
+import { HeldCallParser } from "./cut-calls.ts";
 import type { ShownTools, ToolFormat } from "./tool-format.ts";
 
 export function formatOf(syntax: CallSyntax, shows: ShownTools): ToolFormat {
@@ -14,7 +15,10 @@ export function formatOf(syntax: CallSyntax, shows: ShownTools): ToolFormat {
     answerHeader: undefined,
     shows,
     callsGrammar: (builder, tools, options) => callsGrammar(builder, syntax, tools, options),
-    createParser: (tools = []) => new SyntaxParser(syntax, tools),
+    createParser: (tools = [], held) => {
+      const parser = new SyntaxParser(syntax, tools, held !== undefined);
+      return held === undefined ? parser : new HeldCallParser(parser, held);
+    },
     print: (calls) => printCalls(syntax, calls),
   };
 }

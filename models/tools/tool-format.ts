@@ -25,6 +25,14 @@ export interface ParsedTool {
   readonly parameters?: ToolDefinition["parameters"];
 }
 
+/** What the grammar of an output says of its calls. */
+export interface HeldCalls {
+  /** Names of those that may be called. */
+  readonly names: readonly string[];
+  /** Texts with which calls begin, and that nothing else contains; undefined where there is nothing but calls. */
+  readonly triggers: readonly string[] | undefined;
+}
+
 export type ToolPiece =
   | { readonly kind: "content"; readonly text: string }
   /** A call begins; its arguments follow before the next one begins. `index` counts from 0. */
@@ -67,8 +75,11 @@ export interface ToolFormat {
     tools: readonly CallableTool[],
     options: { readonly parallel: boolean },
   ): Expr;
-  /** @param tools Names that a call without any markup must have, and types of parameters that are not JSON. */
-  createParser(tools?: readonly ParsedTool[]): ToolCallParser;
+  /**
+   * @param tools Names that a call without any markup must have, and types of parameters that are not JSON.
+   * @param held What a grammar holds the output to; absent: anything may come.
+   */
+  createParser(tools?: readonly ParsedTool[], held?: HeldCalls): ToolCallParser;
   /** Calls as the model writes them. */
   print(calls: readonly PrintedCall[]): string;
 }

@@ -219,6 +219,39 @@ describe("calls in a whole answer", () => {
     });
   });
 
+  it("are cut off before their name, which is known where there is one tool to call", async () => {
+    const begun = '<tool_call>\n{"na';
+    const script: Script = { kind: "answer", steps: [{ tokens: idsOf(begun) }, CUT] };
+    const named = { tool_choice: { type: "function", function: { name: "get_weather" } } };
+    expect(await choiceOf(script, named)).toMatchObject({
+      message: { content: null, tool_calls: [toolCall("call_3", "get_weather", "")] },
+      finish_reason: "length",
+    });
+    const { deltas, finish } = await streamOf(script, named);
+    expect(deltas).toEqual([
+      { role: "assistant", content: null, refusal: null },
+      start(0, "call_3", "get_weather"),
+      {},
+    ]);
+    expect(finish).toBe("length");
+    for (const tool_choice of ["required", "auto"]) {
+      const answer = await choiceOf(script, { tool_choice });
+      expect(answer).toMatchObject({ message: { content: "" }, finish_reason: "length" });
+      expect(answer).not.toHaveProperty("message.tool_calls");
+    }
+  });
+
+  it("are no calls before the thinking has ended", async () => {
+    const script: Script = { kind: "answer", steps: [{ tokens: idsOf("<think>hm") }, CUT] };
+    const answer = await choiceOf(script, {
+      tool_choice: "required",
+      tools: [WEATHER],
+      chat_template_kwargs: { enable_thinking: true },
+    });
+    expect(answer).toMatchObject({ message: { content: "", reasoning_content: "hm" } });
+    expect(answer).not.toHaveProperty("message.tool_calls");
+  });
+
   it("are content when they are none", async () => {
     const text = "<tool_call>\nnothing of the kind\n</tool_call>";
     const answer = await choiceOf(say(text));

@@ -391,6 +391,63 @@ describe("an output that is cut off", () => {
   });
 });
 
+describe("an output that a grammar holds to calls, cut off anywhere", () => {
+  const known = { name: PARIS.name, arguments: expect.any(String) as string };
+  /** Every beginning of a text, its end left out too. */
+  const beginnings = (text: string): string[] =>
+    Array.from(text, (_, length) => text.slice(0, length + 1)).filter((part) => part.trim() !== "");
+
+  it.each(TEMPLATE_NAMES)("%s leaves a call and no content where it has to be that call", (name) => {
+    const held = { names: [PARIS.name], triggers: undefined };
+    for (const text of beginnings(format(name).print([PARIS]))) {
+      const found = bothCuts(name, text, { complete: false, tools: TOOLS, held });
+      expect([text, found]).toEqual([text, { content: "", calls: [known] }]);
+      expect(PARIS.arguments.replaceAll(" ", "")).toContain(found.calls[0]?.arguments.replaceAll(" ", ""));
+    }
+  });
+
+  it.each(TEMPLATE_NAMES)("%s leaves no content of several calls", (name) => {
+    const held = { names: [PARIS.name, "get_time"], triggers: undefined };
+    const time = { name: "get_time", arguments: "{}" };
+    const calls = name === "harmony" ? [time] : [time, PARIS];
+    for (const text of beginnings(format(name).print(calls))) {
+      const found = bothCuts(name, text, { complete: false, tools: TOOLS, held });
+      expect([text, found.content]).toEqual([text, ""]);
+      expect([[], ["get_time"], ["get_time", "get_weather"]]).toContainEqual(
+        found.calls.map((call) => call.name),
+      );
+    }
+  });
+
+  it.each(TEMPLATE_NAMES.filter((name) => name !== "harmony"))(
+    "%s leaves the text before a call, and nothing of its markup once it is one",
+    (name) => {
+      const names = [PARIS.name, "get_time"];
+      const held = { names, triggers: format(name).triggersFor(names) };
+      const opens = (text: string): boolean => held.triggers.some((trigger) => text.includes(trigger));
+      for (const text of beginnings(`Well: ${format(name).print([PARIS])}`)) {
+        const { content, calls } = bothCuts(name, text, { complete: false, tools: TOOLS, held });
+        if (opens(text)) expect([text, content]).toEqual([text, "Well:"]);
+        else expect([text, calls, text.startsWith(content)]).toEqual([text, [], true]);
+      }
+    },
+  );
+
+  it("leaves no call where the output ends before it", () => {
+    const held = { names: [PARIS.name], triggers: undefined };
+    expect(bothCuts("hermes", "\n\n", { complete: false, held })).toEqual({ content: "", calls: [] });
+  });
+
+  it("knows the name that is written, also without markup", () => {
+    const held = { names: [PARIS.name, "get_time"], triggers: undefined };
+    const text = '{"name": "get_weather", "par';
+    expect(bothCuts("llama3", text, { complete: false, tools: TOOLS, held }).calls).toEqual([
+      { name: "get_weather", arguments: "" },
+    ]);
+    expect(bothCuts("llama3", text, { complete: false, tools: TOOLS })).toEqual({ content: text, calls: [] });
+  });
+});
+
 describe("any cut", () => {
   it.each(TEMPLATE_NAMES)("%s gives the same pieces", (name) => {
     const { markup } = format(name);

@@ -1,5 +1,5 @@
 /** Runs a tool call parser over chunks, for tests. */
-import type { ParsedTool, ToolFormat, ToolPiece } from "../../../models/tools/tool-format.ts";
+import type { HeldCalls, ParsedTool, ToolFormat, ToolPiece } from "../../../models/tools/tool-format.ts";
 
 export interface ReadCalls {
   readonly content: string;
@@ -11,9 +11,13 @@ export interface ReadCalls {
 export function read(
   format: ToolFormat,
   chunks: readonly string[],
-  options: { readonly complete?: boolean; readonly tools?: readonly ParsedTool[] } = {},
+  options: {
+    readonly complete?: boolean;
+    readonly tools?: readonly ParsedTool[];
+    readonly held?: HeldCalls;
+  } = {},
 ): ReadCalls {
-  const parser = format.createParser(options.tools);
+  const parser = format.createParser(options.tools, options.held);
   const pieces = [
     ...chunks.flatMap((chunk) => parser.push(chunk)),
     ...parser.flush(options.complete ?? true),
