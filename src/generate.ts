@@ -283,7 +283,7 @@ export class Generation {
     if (output.finish === undefined) return false;
     const { reason, stopToken } = output.finish;
     for (const delta of this.#pipeline.flush(reason !== "length")) this.#emitDelta(delta);
-    const asked = stopToken !== undefined && this.#request.settings.stopTokenIds.includes(stopToken);
+    const asked = this.#request.settings.stopTokens.some(({ token }) => token === stopToken);
     const endToken = cut ? { token: ending, logprobs: output.logprobs?.at(-1) } : undefined;
     this.#emitFinish(reason === "length" ? "length" : "stop", asked ? stopToken : undefined, endToken);
     return true;

@@ -95,13 +95,19 @@ export type RequestedSampling = Omit<SamplingParams, "temperature" | "topP"> & {
   readonly topP: number | undefined;
 };
 
+/** A token id, and where in the request it stands. */
+export interface NamedToken {
+  readonly token: TokenId;
+  readonly param: string;
+}
+
 export interface GenerationSettings {
   readonly sampling: RequestedSampling;
   /** 0 computes the prompt alone. */
   readonly maxTokens: number | undefined;
   readonly minTokens: number;
   readonly ignoreEos: boolean;
-  readonly stopTokenIds: readonly TokenId[];
+  readonly stopTokens: readonly NamedToken[];
   readonly stops: readonly string[];
   /** Absent: all of the prompt is read. */
   readonly truncatePrompt?: PromptCut | undefined;
@@ -188,7 +194,7 @@ export function readGeneration(
     maxTokens: readMaxTokens(fields, requestDefaults.max_tokens ?? defaultMaxTokens),
     minTokens: fields.min_tokens ?? 0,
     ignoreEos: fields.ignore_eos ?? false,
-    stopTokenIds: readStopTokens(fields),
+    stopTokens: readStopTokens(fields),
     stops: readStops(fields.stop, limits),
     truncatePrompt: readPromptCut(fields.truncate_prompt_tokens, limits),
     badWords: readBadWords(fields.bad_words, limits),
@@ -227,12 +233,11 @@ export function toEngineParams(
   vocabSize: number,
   defaults: SamplingDefaults,
 ): GenerationParams {
-  for (const [i, token] of settings.stopTokenIds.entries())
-    checkToken(token, vocabSize, `stop_token_ids[${i}]`);
+  for (const { token, param } of settings.stopTokens) checkToken(token, vocabSize, param);
   for (const [token] of settings.sampling.logitBias) checkToken(token, vocabSize, "logit_bias");
   for (const [i, token] of (settings.sampling.allowedTokens ?? []).entries())
     checkToken(token, vocabSize, `allowed_token_ids[${i}]`);
-  const { maxTokens, minTokens, ignoreEos, stopTokenIds, topLogprobs, reusePrefix } = settings;
+  const { maxTokens, minTokens, ignoreEos, stopTokens, topLogprobs, reusePrefix } = settings;
   const { temperature = defaults.temperature, topP = defaults.topP } = settings.sampling;
   const sampling = { ...settings.sampling, temperature, topP };
   return {
@@ -240,7 +245,7 @@ export function toEngineParams(
     maxTokens,
     minTokens,
     ignoreEos,
-    stopTokenIds,
+    stopTokenIds: stopTokens.map(({ token }) => token),
     grammar: undefined,
     topLogprobs,
     ...(settings.logprobsOfDraws === true ? { logprobsOfDraws: true } : {}),
@@ -347,7 +352,10 @@ function readStops(stop: GenerationFields["stop"], limits: Limits): string[] {
 }
 
 /** Tokens are stops too, some clients list them among the texts. */
-function readStopTokens({ stop, stop_token_ids: ids = [] }: GenerationFields): TokenId[] {
-  const listed = Array.isArray(stop) ? stop.filter((item) => typeof item === "number") : [];
-  return [...ids, ...listed];
+function readStopTokens({ stop, stop_token_ids: ids = [] }: GenerationFields): NamedToken[] {
+  const listed = Array.isArray(stop) ? stop : [];
+  return [
+    ...ids.map((token, i) => ({ token, param: `stop_token_ids[${i}]` })),
+    ...listed.flatMap((token, i) => (typeof token === "number" ? [{ token, param: `stop[${i}]` }] : [])),
+  ];
 }

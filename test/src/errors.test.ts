@@ -132,6 +132,12 @@ const REFUSED: readonly (readonly [object, string, string, string])[] = [
     "invalid_value",
   ],
   [
+    { stop: ["a", 264], stop_token_ids: [1] },
+    "Invalid 'stop[1]': token 264 is not in the vocabulary, which has 264 tokens.",
+    "stop[1]",
+    "invalid_value",
+  ],
+  [
     { repeat_last_n: 64, frequency_penalty: 1 },
     "'repeat_last_n' cannot be combined with 'frequency_penalty' or 'presence_penalty', which count every generated token.",
     "repeat_last_n",
