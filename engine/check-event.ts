@@ -186,6 +186,7 @@ export class EventChecker {
       finish: optional(record({ reason: oneOf("stop", "length", "abort"), stopToken: optional(token) })),
       prefill: optional(record({ ...shared("cachedTokens computedTokens", count), ms: number })),
       guessed: optional(count),
+      ofPrediction: optional(flag),
     });
     const wholeOutput: Check = (value) =>
       output(value) &&

@@ -471,6 +471,8 @@ export interface StepOutput {
    * guessed right.
    */
   readonly guessed?: number;
+  /** Whether they were what the client predicted; absent is no. */
+  readonly ofPrediction?: boolean;
 }
 
 /** What a step cost, for metrics. Times in ms. */

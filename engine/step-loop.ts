@@ -349,6 +349,7 @@ export class StepLoop {
       start,
       finish,
       guessed: entry?.guesses ?? 0,
+      ofPrediction: entry?.ofPrediction ?? false,
     };
     this.record.addOutput(output, entry?.byModel);
     if (start !== undefined) this.record.addPrompt(request);

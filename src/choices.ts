@@ -134,6 +134,8 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
       reasoningTokens: 0,
       guessesRight: 0,
       guessesWrong: 0,
+      predictionsRight: 0,
+      predictionsWrong: 0,
     }));
     // At once, so that the order is that of the engine however slowly the client reads.
     for (const [index, generation] of generations.entries()) this.#follow(index, generation);
@@ -229,7 +231,7 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
     const [first] = this.#usages;
     if (first !== undefined && this.#usages.length === 1) return first;
     let [promptTokens, cachedTokens, completionTokens, reasoningTokens] = [0, 0, 0, 0];
-    let [guessesRight, guessesWrong] = [0, 0];
+    let [guessesRight, guessesWrong, predictionsRight, predictionsWrong] = [0, 0, 0, 0];
     for (const [index, usage] of this.#usages.entries()) {
       if (index % this.#perPrompt === 0) {
         promptTokens += usage.promptTokens;
@@ -239,8 +241,19 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
       reasoningTokens += usage.reasoningTokens;
       guessesRight += usage.guessesRight;
       guessesWrong += usage.guessesWrong;
+      predictionsRight += usage.predictionsRight;
+      predictionsWrong += usage.predictionsWrong;
     }
-    return { promptTokens, cachedTokens, completionTokens, reasoningTokens, guessesRight, guessesWrong };
+    return {
+      promptTokens,
+      cachedTokens,
+      completionTokens,
+      reasoningTokens,
+      guessesRight,
+      guessesWrong,
+      predictionsRight,
+      predictionsWrong,
+    };
   }
 
   #notify(): void {

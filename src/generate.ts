@@ -111,6 +111,8 @@ export class Generation {
   #completionTokens = 0;
   #guessesRight = 0;
   #guessesWrong = 0;
+  #predictionsRight = 0;
+  #predictionsWrong = 0;
   #firstMs: number | undefined;
   #lastMs = 0;
   #callCount = 0;
@@ -310,7 +312,7 @@ export class Generation {
   }
 
   /** Times what a step brought. */
-  #observe({ tokens, start, guessed = 0 }: StepOutput): void {
+  #observe({ tokens, start, guessed = 0, ofPrediction = false }: StepOutput): void {
     const { metrics, clock, trace } = this.#run;
     const nowMs = clock.nowMs();
     if (start !== undefined) {
@@ -329,6 +331,10 @@ export class Generation {
     const right = Math.min(guessed, tokens.length - 1);
     this.#guessesRight += right;
     this.#guessesWrong += guessed - right;
+    if (ofPrediction) {
+      this.#predictionsRight += right;
+      this.#predictionsWrong += guessed - right;
+    }
     const gapMs = this.#firstMs === undefined ? undefined : nowMs - this.#lastMs;
     metrics.observeTokens(this.#model.id, tokens.length, gapMs);
     this.#firstMs ??= nowMs;
@@ -430,6 +436,8 @@ export class Generation {
         completionTokens: this.#completionTokens,
         guessesRight: this.#guessesRight,
         guessesWrong: this.#guessesWrong,
+        predictionsRight: this.#predictionsRight,
+        predictionsWrong: this.#predictionsWrong,
         reasoningTokens: this.#pipeline.reasoningTokens,
       },
       timings: {

@@ -11,6 +11,9 @@ export interface GenerationUsage {
   /** Tokens that were guessed and checked in the step of another one: right ones came with it. */
   readonly guessesRight: number;
   readonly guessesWrong: number;
+  /** Of these, what the client itself predicted. */
+  readonly predictionsRight: number;
+  readonly predictionsWrong: number;
   readonly reasoningTokens: number;
 }
 

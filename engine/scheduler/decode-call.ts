@@ -51,5 +51,6 @@ function decodeEntry({ request, slot, length }: Running, { drafts, byModel }: Dr
   if (byModel.has(slot)) return { ...entry, everyLogit: true, guesses: 0, byModel: true };
   const guesses = request.drafts?.propose(drafts) ?? [];
   tokens.set(guesses, 1);
-  return { ...entry, everyLogit: true, guesses: guesses.length };
+  const ofPrediction = request.drafts?.followsPrediction ?? false;
+  return { ...entry, everyLogit: true, guesses: guesses.length, ofPrediction };
 }

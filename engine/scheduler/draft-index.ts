@@ -93,6 +93,11 @@ export class DraftIndex {
     return this.#place !== NOWHERE;
   }
 
+  /** Whether what it proposes is the client's prediction. */
+  get followsPrediction(): boolean {
+    return this.#place !== NOWHERE && this.#place < this.#predictedEnd;
+  }
+
   /** Chance that the first token of a guess is right, as seen lately; 0 to 1. */
   get hitRate(): number {
     return this.expectedHits(1);

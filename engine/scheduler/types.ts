@@ -433,6 +433,8 @@ export interface PlannedEntry {
   readonly everyLogit?: boolean;
   /** How many of the tokens behind the first are guesses for this request; absent is none. */
   readonly guesses?: number;
+  /** Whether they are what the client predicted; absent is no. */
+  readonly ofPrediction?: boolean;
   /** Whether they are the draft model's; in a plan they are still to be made. Absent is no. */
   readonly byModel?: boolean;
 }

@@ -7,7 +7,7 @@ import type {
 } from "../generation-events.ts";
 
 export function usageJson(usage: GenerationUsage): object {
-  const { promptTokens, completionTokens, cachedTokens, reasoningTokens, guessesRight, guessesWrong } = usage;
+  const { promptTokens, completionTokens, cachedTokens, reasoningTokens } = usage;
   return {
     prompt_tokens: promptTokens,
     completion_tokens: completionTokens,
@@ -16,8 +16,8 @@ export function usageJson(usage: GenerationUsage): object {
     completion_tokens_details: {
       reasoning_tokens: reasoningTokens,
       audio_tokens: 0,
-      accepted_prediction_tokens: guessesRight,
-      rejected_prediction_tokens: guessesWrong,
+      accepted_prediction_tokens: usage.predictionsRight,
+      rejected_prediction_tokens: usage.predictionsWrong,
     },
   };
 }

@@ -7,6 +7,7 @@ describe("guesses", () => {
   test("go on as the text did after the latest occurrence of its last two tokens", () => {
     const index = new DraftIndex([], [1, 2, 3, 4, 1, 2, 9, 8, 7, 1, 2]);
     expect(index.propose(3)).toEqual([9, 8, 7]);
+    expect(index.followsPrediction).toBe(false);
   });
 
   test("unroll a loop beyond the end of the text", () => {
@@ -24,8 +25,9 @@ describe("guesses", () => {
     for (const token of [10, 11]) index.push(token);
     expect(index.propose(3)).toEqual([12, 13]);
     expect(index.expectedHits(3)).toBe(index.expectedHits(2));
+    expect(index.followsPrediction).toBe(true);
     for (const token of [12, 13]) index.push(token);
-    expect(index.guesses).toBe(false);
+    expect([index.guesses, index.followsPrediction]).toEqual([false, false]);
   });
 
   test("come back to a prediction at once where one token was replaced, else with the next two of it", () => {

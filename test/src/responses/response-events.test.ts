@@ -139,6 +139,8 @@ describe("reading a generation", () => {
       reasoningTokens: 0,
       guessesRight: 0,
       guessesWrong: 0,
+      predictionsRight: 0,
+      predictionsWrong: 0,
     },
     timings: { prefillMs: 0, decodeMs: 0 },
   };
