@@ -37,6 +37,14 @@ interface HeldText {
   logprobs: ChatTokenJson[];
 }
 
+/**
+ * What clients need of a response that goes on: they put it in the place of the one before. Its instructions and tools
+ * are as long as the prompt may be, and they have them.
+ */
+function shortResponse({ id, object, created_at, status, model, output, usage }: ResponseJson): object {
+  return { id, object, created_at, status, model, output, usage };
+}
+
 export class ResponseEvents {
   readonly #head: ResponseHead;
   #sequence = 0;
@@ -102,7 +110,7 @@ export class ResponseEvents {
       case "progress":
         return [
           ...started,
-          this.#event("response.in_progress", { response: this.response, ...event.prompt }),
+          this.#event("response.in_progress", { response: shortResponse(this.response), ...event.prompt }),
         ];
       case "end":
       case "failed":

@@ -37,6 +37,8 @@ export interface ResponseJson {
   readonly object: "response";
   readonly status: ResponseStatus;
   readonly output: readonly OutputItem[];
+  readonly created_at: number;
+  readonly usage: ResponseUsageJson | null;
   readonly [key: string]: unknown;
 }
 

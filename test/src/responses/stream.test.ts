@@ -66,7 +66,8 @@ describe("a response stream", () => {
   it("tells how far the prompt is, and the times so far, in events of its own, and again when it is replayed", async () => {
     const { app, engine, post } = createTestApp();
     engine.script = { kind: "accept" };
-    const reply = await post("/v1/responses", { ...ask, return_progress: true, timings_per_token: true });
+    const long = { ...ask, metadata: { note: "x".repeat(500) } };
+    const reply = await post("/v1/responses", { ...long, return_progress: true, timings_per_token: true });
     const [submit] = engine.submits;
     if (submit === undefined) throw new Error("nothing was submitted");
     engine.reportPrefill(submit, 1, 0);
@@ -85,6 +86,16 @@ describe("a response stream", () => {
       timings: { cache_n: 1, prompt_n, predicted_n },
     });
     const began = "response.in_progress";
+    const short = {
+      id: "resp_2",
+      object: "response",
+      created_at: expect.any(Number) as number,
+      status: "in_progress",
+      model: "org/tiny",
+      output: [],
+      usage: null,
+    };
+    expect(events.slice(2, 4).map(({ response }) => response)).toEqual([short, short]);
     expect(events).toMatchObject([
       { type: "response.created" },
       { type: began },
