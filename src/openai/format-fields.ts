@@ -154,6 +154,9 @@ const STRUCTURED: Readonly<Record<string, Reader>> = {
   },
 };
 
+/** What is known of `structured_outputs`; the last is refused by name. */
+export const STRUCTURED_FIELDS: ReadonlySet<string> = new Set([...Object.keys(STRUCTURED), "structural_tag"]);
+
 function readStructuredOutputs(value: unknown, param: string, limits: Limits): OutputFormat {
   if (!isObject(value)) throw wrongType(param, "an object", value);
   if (value["structural_tag"] != null) {

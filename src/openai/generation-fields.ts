@@ -33,6 +33,11 @@ const REPEAT_PENALTY_RANGE = [0.01, 100] as const;
 
 const repeatPenaltyField = decimal(...REPEAT_PENALTY_RANGE).optional();
 
+export const streamOptions = z.object({
+  include_usage: z.boolean().nullish(),
+  continuous_usage_stats: z.boolean().nullish(),
+});
+
 export const generationShape = {
   model: z.string().optional(),
   temperature: decimal(0, 2).optional(),
@@ -63,12 +68,7 @@ export const generationShape = {
   max_completion_tokens: integer(-(2 ** 31)).optional(),
   n_predict: integer(-(2 ** 31)).optional(),
   stream: z.boolean().optional(),
-  stream_options: z
-    .object({
-      include_usage: z.boolean().nullish(),
-      continuous_usage_stats: z.boolean().nullish(),
-    })
-    .optional(),
+  stream_options: streamOptions.optional(),
   include_stop_str_in_output: z.boolean().optional(),
   skip_special_tokens: z.boolean().optional(),
   cache_prompt: z.boolean().optional(),

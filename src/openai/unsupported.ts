@@ -2,6 +2,8 @@
 import { isObject } from "../http/json.ts";
 import { MAX_REPORTED_FIELDS } from "../http/limits.ts";
 import { ApiError } from "./api-error.ts";
+import { STRUCTURED_FIELDS } from "./format-fields.ts";
+import { streamOptions } from "./generation-fields.ts";
 
 type Body = Readonly<Record<string, unknown>>;
 export type RequestEndpoint = "chat" | "completions" | "embeddings" | "rerank";
@@ -82,8 +84,8 @@ const WITHOUT_EFFECT: ReadonlySet<string> = new Set([
 
 /** Of fields that are objects, what is read of them; the rest has no effect either. */
 const READ_WITHIN: Readonly<Record<string, ReadonlySet<string>>> = {
-  stream_options: new Set(["include_usage", "continuous_usage_stats"]),
-  structured_outputs: new Set(["json", "json_object", "regex", "choice", "grammar", "structural_tag"]),
+  stream_options: new Set(Object.keys(streamOptions.shape)),
+  structured_outputs: STRUCTURED_FIELDS,
 };
 
 /** Padding of the chunks, which OpenAI sends and no client needs. */
@@ -139,30 +141,30 @@ export function ignoredFields(
 ): string[] {
   const ignored: string[] = [];
   for (const field of Object.keys(body)) {
-    if (known.has(field)) ignored.push(...unreadWithin(body, field, strict));
+    if (known.has(field)) reportUnreadWithin(body, field, { strict, ignored });
     if (known.has(field) || has(REFUSED_BY[endpoint], field) || has(REFUSED_VALUES_BY[endpoint], field))
       continue;
-    if (strict && !WITHOUT_EFFECT.has(field)) {
-      const name = printable(field);
-      throw new ApiError("unknown_parameter", `Unknown parameter: '${name}'.`, name);
-    }
-    ignored.push(printable(field));
+    if (strict && !WITHOUT_EFFECT.has(field)) throw unknownParameter(field);
+    reportField(ignored, field);
   }
-  return ignored.slice(0, MAX_REPORTED_FIELDS);
+  return ignored;
 }
 
 /** @throws {ApiError} 400 for the first that OpenAI does not know either when `strict`. */
-function unreadWithin(body: Body, field: string, strict: boolean): string[] {
+function reportUnreadWithin(
+  body: Body,
+  field: string,
+  { strict, ignored }: { readonly strict: boolean; readonly ignored: string[] },
+): void {
   const read = has(READ_WITHIN, field) ? READ_WITHIN[field] : undefined;
   const value = body[field];
-  if (read === undefined || !isObject(value)) return [];
-  const unread = Object.keys(value)
-    .filter((key) => !read.has(key) && value[key] !== null && value[key] !== false)
-    .map((key) => printable(`${field}.${key}`));
-  const unknown = unread.find((path) => path !== KNOWN_WITHIN);
-  if (strict && unknown !== undefined)
-    throw new ApiError("unknown_parameter", `Unknown parameter: '${unknown}'.`, unknown);
-  return unread.slice(0, MAX_REPORTED_FIELDS);
+  if (read === undefined || !isObject(value)) return;
+  for (const [key, given] of Object.entries(value)) {
+    if (read.has(key) || given === null || given === false) continue;
+    const path = `${field}.${key}`;
+    if (strict && path !== KNOWN_WITHIN) throw unknownParameter(path);
+    reportField(ignored, path);
+  }
 }
 
 /**
@@ -170,26 +172,35 @@ function unreadWithin(body: Body, field: string, strict: boolean): string[] {
  * @throws {ApiError} 400 for the first of them when `strict`.
  */
 export function unreadFields(body: Body, known: ReadonlySet<string>, strict: boolean): string[] {
-  const unread = Object.keys(body)
-    .filter((field) => !known.has(field))
-    .map(printable);
-  const [first] = unread;
-  if (strict && first !== undefined)
-    throw new ApiError("unknown_parameter", `Unknown parameter: '${first}'.`, first);
-  return unread.slice(0, MAX_REPORTED_FIELDS);
+  const unread: string[] = [];
+  for (const field of Object.keys(body)) {
+    if (known.has(field)) continue;
+    if (strict) throw unknownParameter(field);
+    reportField(unread, field);
+  }
+  return unread;
+}
+
+/** Adds a field to the list of those that had no effect, while it has room: a body may have thousands. */
+export function reportField(ignored: string[], field: string): void {
+  if (ignored.length < MAX_REPORTED_FIELDS) ignored.push(printable(field));
+}
+
+export function unknownParameter(field: string): ApiError {
+  const name = printable(field);
+  return new ApiError("unknown_parameter", `Unknown parameter: '${name}'.`, name);
 }
 
 /** The names of what had no effect as a header may hold them: keywords of schemas follow the fields. */
 export function reportedFields(fields: readonly string[], keywords: readonly string[]): string[] {
-  return [...fields, ...keywords.map((path) => path.replace(/[^\w.$[\]-]/g, "?").slice(0, 128))].slice(
-    0,
-    MAX_REPORTED_FIELDS,
-  );
+  const reported = fields.slice(0, MAX_REPORTED_FIELDS);
+  const others = keywords.slice(0, MAX_REPORTED_FIELDS - reported.length);
+  return [...reported, ...others.map((path) => path.slice(0, 128).replace(/[^\w.$[\]-]/g, "?"))];
 }
 
 /** Field names are the client's text and end up in a header. */
-export function printable(field: string): string {
-  return field.replace(/[^\w.-]/g, "?").slice(0, 64);
+function printable(field: string): string {
+  return field.slice(0, 64).replace(/[^\w.-]/g, "?");
 }
 
 function has(table: object, field: string): boolean {

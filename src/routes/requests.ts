@@ -9,7 +9,7 @@ import { control } from "../live-requests.ts";
 import type { LiveRequest } from "../live-requests.ts";
 import { ApiError } from "../openai/api-error.ts";
 import { priorityField, priorityName, readPriority } from "../openai/priority-field.ts";
-import { printable } from "../openai/unsupported.ts";
+import { unknownParameter } from "../openai/unsupported.ts";
 import { missing, parseWith, withoutNulls } from "../openai/validation.ts";
 import { bestClass } from "../scheduling.ts";
 import type { AppContext } from "./env.ts";
@@ -46,9 +46,7 @@ export function cancelRequest(c: AppContext, deps: AppDeps): Response {
 function readChange(body: Readonly<Record<string, unknown>>, best: PriorityClass): RequestChange {
   const present = withoutNulls(body);
   for (const field of Object.keys(present)) {
-    if (field in requestChangeSchema.shape) continue;
-    const name = printable(field);
-    throw new ApiError("unknown_parameter", `Unknown parameter: '${name}'.`, name);
+    if (!Object.hasOwn(requestChangeSchema.shape, field)) throw unknownParameter(field);
   }
   const { paused, priority: field } = parseWith(requestChangeSchema, present);
   const asked = readPriority(field);

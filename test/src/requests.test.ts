@@ -340,6 +340,30 @@ describe("fields without effect", () => {
     });
   });
 
+  it("are listed up to 32 of them, each cut to 64 characters, wherever they stand", async () => {
+    const many = Object.fromEntries(
+      Array.from({ length: 200 }, (_, i) => [`f${i}${"é".repeat(i === 0 ? 100 : 0)}`, 1]),
+    );
+    const first = `f0${"?".repeat(62)}`;
+    const listed = Array.from({ length: 31 }, (_, i) => `f${i + 1}`);
+    const { chat, post, engine } = createTestApp();
+    engine.script = ANSWER;
+    const header = async (reply: Response | Promise<Response>): Promise<unknown> => {
+      const answer = await reply;
+      expect([answer.status, await answer.text()]).toEqual([200, expect.any(String)]);
+      return answer.headers.get("x-weft-ignored-params")?.split(",");
+    };
+    expect(await header(chat({ ...many, user: "u" }))).toEqual([first, ...listed]);
+    expect(await header(post("/tokenize", { content: "a", ...many }))).toEqual([first, ...listed]);
+    expect(await header(post("/v1/responses", { model: "tiny", input: "a", ...many }))).toEqual([
+      first,
+      ...listed,
+    ]);
+    const within = [first, ...listed].map((name) => `stream_options.${name}`.slice(0, 64));
+    const streamed = chat({ stream: true, user: "u", stream_options: many });
+    expect(await header(streamed)).toEqual(["user", ...within.slice(0, 31)]);
+  });
+
   it("are refused with strictParams when OpenAI does not know them", async () => {
     const { chat, engine } = createTestApp({ config: { strictParams: true } });
     engine.script = ANSWER;

@@ -1,7 +1,6 @@
 /** The fields of a response request that are refused, by name, and those that have no effect, for the client to see. */
-import { MAX_REPORTED_FIELDS } from "../../http/limits.ts";
 import { ApiError } from "../api-error.ts";
-import { printable } from "../unsupported.ts";
+import { reportField, unknownParameter } from "../unsupported.ts";
 import type { FieldRules } from "../unsupported.ts";
 
 type Body = Readonly<Record<string, unknown>>;
@@ -69,11 +68,8 @@ export function withoutEffect(body: Body, known: ReadonlySet<string>, strict: bo
   for (const field of Object.keys(body)) {
     const understood = WITHOUT_EFFECT.has(field);
     if (known.has(field) && !understood) continue;
-    if (strict && !understood) {
-      const name = printable(field);
-      throw new ApiError("unknown_parameter", `Unknown parameter: '${name}'.`, name);
-    }
-    if (ignored.length < MAX_REPORTED_FIELDS) ignored.push(printable(field));
+    if (strict && !understood) throw unknownParameter(field);
+    reportField(ignored, field);
   }
   return ignored;
 }
