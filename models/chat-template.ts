@@ -1,4 +1,5 @@
 /** Turns a conversation into the prompt that a model was trained on, with the Jinja template of its file. */
+import { isDeepStrictEqual } from "node:util";
 import type { PromptPart } from "../engine/protocol.ts";
 import { TemplateError } from "./chat-template-error.ts";
 import { RESERVED_VARIABLES } from "./chat-template-globals.ts";
@@ -113,9 +114,13 @@ export class ChatTemplate implements ProbedTemplate {
       return await this.#attempt(first);
     } catch (error) {
       if (!mayBeCured(error)) throw error;
+      const tried = [first];
       for (const other of others) {
         const form = other();
-        const prompt = form && (await this.#attempt(form).catch(unlessHopeless));
+        // Different changes come to the same, such as to one system message in front and to turns.
+        if (form === undefined || tried.some((before) => isDeepStrictEqual(before, form))) continue;
+        tried.push(form);
+        const prompt = await this.#attempt(form).catch(unlessHopeless);
         if (prompt !== undefined) return prompt;
       }
       throw error;

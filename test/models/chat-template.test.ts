@@ -235,6 +235,28 @@ describe("ChatTemplate", () => {
     );
   });
 
+  it("is not shown the same twice when it refuses", async () => {
+    const seen: string[] = [];
+    class Refusing extends TemplateRenderer {
+      override render({ variables }: Parameters<TemplateRenderer["render"]>[0]): Promise<string> {
+        seen.push(JSON.stringify([variables["messages"], variables["tools"]]));
+        return Promise.reject(new TemplateError("template_rejected", "No."));
+      }
+    }
+    const options = { table, bosText: "", eosText: "", renderer: new Refusing() };
+    const refusing = new ChatTemplate({ ...options, source: "{{ raise_exception('No.') }}" });
+    const formsOf = async (...messages: TemplateMessage[]): Promise<number> => {
+      seen.length = 0;
+      expect(await codeOf(refusing.render(request(messages)))).toBe("template_rejected: No.");
+      expect(new Set(seen).size).toBe(seen.length);
+      return seen.length;
+    };
+    expect(await formsOf(user("Q"))).toBe(2);
+    // As they are, with one system message (which is all that turns change), without one; each with and without tools.
+    expect(await formsOf(system("A"), system("B"), user("Q"))).toBe(6);
+    expect(await formsOf(system("A"), user("Q"), user("R"))).toBe(8);
+  });
+
   it("gives arguments as JSON text to a template that adds strings", async () => {
     const adding = templateOf(
       "{% for m in messages %}{{ m.content }}{% for c in m.tool_calls or [] %}{{ '!' + c.function.name + c.function.arguments }}{% endfor %}{% endfor %}",
