@@ -95,7 +95,7 @@ describe("a response stream", () => {
       output: [],
       usage: null,
     };
-    expect(events.slice(2, 4).map(({ response }) => response)).toEqual([short, short]);
+    expect(events.slice(2, 4).map((event) => event["response"])).toEqual([short, short]);
     expect(events).toMatchObject([
       { type: "response.created" },
       { type: began },
