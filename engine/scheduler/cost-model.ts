@@ -157,15 +157,36 @@ export function refinedCostModel(
 ): CostModel {
   if (!(unscaledMs > 0)) return cost;
   const next = (scale: number): number => smoothed(scale, observedMs / unscaledMs);
+  const after = copyOf(cost);
   if (kind === "decode") {
-    const decodeScale = next(cost.decodeScale);
-    return { ...cost, decodeScale, draftScale: forgotten(cost.draftScale, decodeScale) };
-  }
-  if (kind === "draft") {
+    after.decodeScale = next(cost.decodeScale);
+    after.draftScale = forgotten(cost.draftScale, after.decodeScale);
+  } else if (kind === "draft") {
     const mostMs = STALLED * cost.draftScale * unscaledMs;
-    return { ...cost, draftScale: smoothed(cost.draftScale, Math.min(observedMs, mostMs) / unscaledMs) };
-  }
-  return { ...cost, prefillScale: next(cost.prefillScale) };
+    after.draftScale = smoothed(cost.draftScale, Math.min(observedMs, mostMs) / unscaledMs);
+  } else after.prefillScale = next(cost.prefillScale);
+  return after;
+}
+
+/** Field by field: of an object that begins as a copy V8 keeps most fields elsewhere, and every step reads and copies them. */
+function copyOf(cost: CostModel): { -readonly [Field in keyof CostModel]: CostModel[Field] } {
+  return {
+    decodePassMs: cost.decodePassMs,
+    checkPassMs: cost.checkPassMs,
+    prefillCallMs: cost.prefillCallMs,
+    prefillTokenMs: cost.prefillTokenMs,
+    prefillCellsMs: cost.prefillCellsMs,
+    depths: cost.depths,
+    copyMs: cost.copyMs,
+    switchMs: cost.switchMs,
+    decodeScale: cost.decodeScale,
+    draftScale: cost.draftScale,
+    prefillScale: cost.prefillScale,
+    last: cost.last,
+    drawMs: cost.drawMs,
+    spill: cost.spill,
+    checkpoint: cost.checkpoint,
+  };
 }
 
 /** The model after a prefill call took `observedMs`. */
@@ -192,10 +213,13 @@ export function refinedByDecode(cost: CostModel, shape: DecodeShape, observedMs:
   // One that stalled is compared with one other call, not with those on both sides of it.
   const last = shaped === cost ? now : { ...now, width: SEVERAL };
   const kind = drafts > 0 ? "draft" : "decode";
-  const after = refinedCostModel(shaped, kind, observedMs, unscaledDecodeMs(shaped, shape));
-  if (drafts > 0) return { ...after, last };
-  const draftScale = bounded(after.draftScale * speedChange(shaped, after), MIN_SCALE, MAX_SCALE);
-  return { ...after, draftScale, checkPassMs: healed(after), last };
+  const after = copyOf(refinedCostModel(shaped, kind, observedMs, unscaledDecodeMs(shaped, shape)));
+  if (drafts === 0) {
+    after.draftScale = bounded(after.draftScale * speedChange(shaped, after), MIN_SCALE, MAX_SCALE);
+    after.checkPassMs = healed(after);
+  }
+  after.last = last;
+  return after;
 }
 
 /**
@@ -220,7 +244,9 @@ export function speedChange(before: CostModel, after: CostModel): number {
 
 /** In ms and without the scale. */
 function unscaledDecodeMs(cost: CostModel, { passWidths, drafts }: DecodeShape): number {
-  return passWidths.reduce((ms, width) => ms + decodePassMs(cost, width, drafts), 0);
+  let ms = 0;
+  for (const width of passWidths) ms += decodePassMs(cost, width, drafts);
+  return ms;
 }
 
 /**
@@ -242,10 +268,12 @@ function reshaped(cost: CostModel, now: NonNullable<CostModel["last"]>): CostMod
 
 /** Changes one entry by a factor, its neighbours by less the further off they are; a wider pass is never cheaper. */
 function bent(table: readonly number[], width: number, logFactor: number): number[] {
-  const next = table.map((ms, at) => {
-    const near = at === 0 ? 0 : Math.max(0, 1 - Math.abs(Math.log2(at / width)));
-    return ms * Math.exp(logFactor * near);
-  });
+  const next = [...table];
+  // Nothing is near beyond half and twice the width.
+  for (let at = Math.ceil(width / 2); at <= Math.min(2 * width, table.length - 1); at++) {
+    const near = Math.max(0, 1 - Math.abs(Math.log2(at / width)));
+    next[at] = (table[at] ?? 0) * Math.exp(logFactor * near);
+  }
   for (let at = width + 1; at < next.length; at++) next[at] = Math.max(next[at] ?? 0, next[at - 1] ?? 0);
   for (let at = width - 1; at > 0; at--) next[at] = Math.min(next[at] ?? 0, next[at + 1] ?? 0);
   return next;
@@ -264,7 +292,9 @@ function extended(table: readonly number[], width: number): readonly number[] {
 export function withDrawMs(cost: CostModel, ms: number): CostModel {
   const before = cost.drawMs ?? ms;
   const mostMs = MAX_SCALE * Math.max(before, LEAST_DRAW_MS);
-  return { ...cost, drawMs: before + DRAW_SMOOTHING * (Math.min(ms, mostMs) - before) };
+  const after = copyOf(cost);
+  after.drawMs = before + DRAW_SMOOTHING * (Math.min(ms, mostMs) - before);
+  return after;
 }
 
 /** A scale that has not been observed, after one more call that goes by another one. */
