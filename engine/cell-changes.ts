@@ -126,6 +126,7 @@ export class CellChanges {
   drop(): void {
     for (const slot of this.#state.slots) {
       slot.owner = undefined;
+      slot.holder = undefined;
       truncateSlot(slot, 0);
       this.#backend.truncate(slot.id, 0);
     }

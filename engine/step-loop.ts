@@ -338,7 +338,7 @@ export class StepLoop {
     const start = request.output.length === 0 ? this.#startOf(request, nowMs) : undefined;
     let finish: Finish | undefined;
     for (const { token } of draws) {
-      appendToken(this.state, id, token);
+      appendToken(this.state, request, token);
       finish = this.#finishOf(request, token);
     }
     const logprobs = draws.flatMap((drawn) => drawn.logprobs ?? []);

@@ -40,11 +40,8 @@ export interface Running {
 
 export function runningRequests(state: SchedulerState): Running[] {
   const running: Running[] = [];
-  for (const slot of state.slots) {
-    const request = slot.owner === undefined ? undefined : state.requests.get(slot.owner);
-    if (request !== undefined && !request.cancelled)
-      running.push({ request, slot: slot.id, length: slot.length });
-  }
+  for (const { id, holder: request, length } of state.slots)
+    if (request !== undefined && !request.cancelled) running.push({ request, slot: id, length });
   return running;
 }
 
@@ -77,10 +74,21 @@ const MOST_EVICTIONS_PER_STEP = 4;
  */
 export function admit(state: SchedulerState, running: Running[], nowMs: number, why: string[]): Admission {
   if (state.queue.size === 0) return admitNobody(state, running, nowMs, why);
+  if (mustWait(state, running)) return NO_ADMISSION;
   const round = new AdmissionRound(state, running, nowMs, why);
   while (round.hasFree && round.admitNext()) continue;
   while (!round.hasFree && round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeNext()) continue;
   return round.result;
+}
+
+/** Whether no slot is free and nobody who runs could lose one to who waits, in which case nothing is to be kept either. */
+function mustWait(
+  { slots, lines, busyOwners, checkpoints }: SchedulerState,
+  running: readonly Running[],
+): boolean {
+  if (running.length < slots.length || busyOwners.size > 1 || checkpoints !== undefined) return false;
+  const highest = lines.findIndex(({ waiting }) => waiting > 0);
+  return running.every(({ request }) => !request.paused && (highest < 0 || request.priority <= highest));
 }
 
 function admitNobody(
@@ -235,7 +243,7 @@ class AdmissionRound {
   #followerOf({ tenant, priority }: ScheduledRequest): ScheduledRequest | undefined {
     let first: ScheduledRequest | undefined;
     for (const slot of this.#state.slots) {
-      if (this.#busy.includes(slot.id) || slot.followers.length === 0) continue;
+      if (slot.followers.length === 0 || this.#busy.includes(slot.id)) continue;
       for (const request of followersOf(this.#state, slot)) {
         const mayGo = request.tenant === tenant && request.priority === priority;
         if (

@@ -20,15 +20,18 @@ export function decodeCall(
   decoding: readonly Running[],
   running: readonly Running[],
 ): PlannedCall {
-  const lengthOf = new Map(running.map(({ slot, length }) => [slot, length]));
-  const length = (slot: SlotId): number => lengthOf.get(slot) ?? state.slots[slot]?.length ?? 0;
+  let lengths: number[] | undefined;
+  // Only gaps between decoding slots ask.
+  const length = (slot: SlotId): number => (lengths ??= slotLengths(state, running))[slot] ?? 0;
   const plan = planDrafts(state, decoding, length);
   const { layout, drafts, drafting, promise } = plan;
   const entries = decoding.map((r) => decodeEntry(r, plan));
-  const plug = new Uint32Array(1 + drafts).fill(PLUG_TOKEN);
-  for (const slot of layout.plugs)
-    entries.push({ slot, request: undefined, position: length(slot), tokens: plug, sample: false });
-  if (layout.plugs.length > 0) entries.sort((a, b) => a.slot - b.slot);
+  if (layout.plugs.length > 0) {
+    const plug = new Uint32Array(1 + drafts).fill(PLUG_TOKEN);
+    for (const slot of layout.plugs)
+      entries.push({ slot, request: undefined, position: length(slot), tokens: plug, sample: false });
+    entries.sort((a, b) => a.slot - b.slot);
+  }
   const callMs = decodeCallMs(state.cost, layout.passWidths, drafts);
   return {
     kind: "decode",
@@ -43,8 +46,16 @@ export function decodeCall(
   };
 }
 
+/** In this step, whoever has the slot. */
+function slotLengths({ slots }: SchedulerState, running: readonly Running[]): number[] {
+  const lengths = slots.map((slot) => slot.length);
+  for (const { slot, length } of running) lengths[slot] = length;
+  return lengths;
+}
+
 function decodeEntry({ request, slot, length }: Running, { drafts, byModel }: DraftPlan): PlannedEntry {
-  const tokens = new Uint32Array(1 + drafts).fill(PLUG_TOKEN);
+  const tokens = new Uint32Array(1 + drafts);
+  if (drafts > 0) tokens.fill(PLUG_TOKEN);
   tokens[0] = knownToken(request, length);
   const entry = { slot, request: request.id, position: length, tokens, sample: isLastKnown(request, length) };
   if (drafts === 0) return entry;

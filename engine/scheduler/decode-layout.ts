@@ -32,7 +32,8 @@ export function slotLayout(
   drafts: number,
 ): DecodeLayout {
   // A pass reads as many cells of each slot as its longest one has: a longer slot would slow the others down.
-  const longest = Math.max(...decoding.map((r) => r.length));
+  let longest = 0;
+  for (const { length: cells } of decoding) longest = Math.max(longest, cells);
   const slots = decoding.map((r) => r.slot);
   const canPlug = (slot: SlotId): boolean => mayPlug(config) && length(slot) <= longest;
   const cheapest = decodeLayout(slots, canPlug, (width) => decodePassMs(cost, width, drafts));
@@ -75,8 +76,10 @@ export function decodeLayout(
   canPlug: (slot: SlotId) => boolean,
   passMs: (width: number) => number,
 ): DecodeLayout {
+  // Nearly always, and every step asks.
+  if (slots.length === 0 || (slots.at(-1) ?? 0) - (slots[0] ?? 0) === slots.length - 1)
+    return { plugs: [], passWidths: slots.length === 0 ? [] : [slots.length] };
   const runs = adjacentRuns(slots);
-  if (runs.length <= 1) return { plugs: [], passWidths: slots.length === 0 ? [] : [slots.length] };
   /** Cheapest cover of the first `i` runs, and the first run of its last pass. */
   const best: { ms: number; from: number }[] = [{ ms: 0, from: 0 }];
   runs.forEach(({ last }, i) => {

@@ -27,6 +27,7 @@ export function checkState(state: SchedulerState): void {
     expect(slot.length >= 0 && slot.length <= state.config.contextTokens, "a slot's length fits its context");
     expect(slot.firstCell <= slot.length, "the first cell is one of the slot's");
     expect(slot.gridEnd <= slot.tailEnd && slot.tailEnd <= slot.length, "shape marks lie within the slot");
+    expect((slot.owner === undefined) === (slot.holder === undefined), "a slot is held by its owner");
     if (slot.owner === undefined) continue;
     expect(!owned.has(slot.owner), "no request has two slots");
     owned.add(slot.owner);
@@ -81,6 +82,10 @@ function checkLines(state: SchedulerState, { byTurn, byAge, waiting }: ClassLine
 function checkOwnerAccount(state: SchedulerState, owner: OwnerState): void {
   const own = [...state.requests.values()].filter(({ tenant }) => tenant === owner.name);
   const waiting = own.filter(({ phase }) => phase === "queued");
+  expect(
+    own.every((request) => request.owner === owner),
+    "a request knows its owner",
+  );
   expect(owner.waiting === waiting.length, "an owner's waiting requests are counted");
   expect(owner.running === own.length - waiting.length, "an owner's slots are counted");
   expect(owner.running <= owner.policy.maxRunning, "no owner has more slots than it may");
@@ -104,7 +109,10 @@ function checkOwnerAccount(state: SchedulerState, owner: OwnerState): void {
 
 function checkOwner(state: SchedulerState, slot: Slot): void {
   const request = state.requests.get(slot.owner ?? "");
-  expect(request !== undefined && request.slot === slot.id, "slot and owner agree");
+  expect(
+    request !== undefined && request.slot === slot.id && slot.holder === request,
+    "slot and owner agree",
+  );
   if (request === undefined) return;
   const { prompt, output } = request;
   expect(slot.length < knownTokens(request), "the last known token is never in the cells");

@@ -12,8 +12,8 @@ export class KeepingTime {
   plannedMs = 0;
   readonly #mostMs: number;
 
-  constructor({ slots, requests, config }: SchedulerState) {
-    const decoding = slots.some(({ owner }) => requests.get(owner ?? "")?.phase === "decode");
+  constructor({ slots, config }: SchedulerState) {
+    const decoding = slots.some(({ holder }) => holder?.phase === "decode");
     this.#mostMs = decoding ? config.itlTargetMs : LONGEST_MS;
   }
 

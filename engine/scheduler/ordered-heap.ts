@@ -27,6 +27,8 @@ export class OrderedHeap<T> {
       index = this.#items.length;
       this.#put(index, item);
     }
+    // Most servers have one owner, who is placed anew with each of its tokens.
+    if (this.#items.length === 1) return;
     this.#siftDown(this.#siftUp(index));
   }
 

@@ -120,7 +120,7 @@ export function ownerOf(state: SchedulerState, name: string): OwnerState {
 
 /** Puts a request among those that wait. */
 export function startWaiting(state: SchedulerState, request: ScheduledRequest): void {
-  const owner = ownerOf(state, request.tenant);
+  const { owner } = request;
   if (isIdle(owner)) {
     owner.served = Math.max(owner.served, leastServed(state));
     state.idleOwners.delete(owner);
@@ -136,7 +136,7 @@ export function startWaiting(state: SchedulerState, request: ScheduledRequest): 
 export function stopWaiting(state: SchedulerState, request: ScheduledRequest): void {
   if (!state.queue.delete(request.id)) return;
   makeIneligible(state, request);
-  const owner = ownerOf(state, request.tenant);
+  const { owner } = request;
   owner.waiting -= 1;
   owner.waitingTokens -= request.prompt.length;
   noteIdle(state, owner);
@@ -144,7 +144,7 @@ export function stopWaiting(state: SchedulerState, request: ScheduledRequest): v
 
 /** Lets a waiting request compete for slots. */
 export function makeEligible(state: SchedulerState, request: ScheduledRequest): void {
-  const owner = ownerOf(state, request.tenant);
+  const { owner } = request;
   const heap = owner.heaps[request.priority];
   const lines = state.lines[request.priority];
   if (heap === undefined || lines === undefined || request.heapIndex >= 0) return;
@@ -155,7 +155,7 @@ export function makeEligible(state: SchedulerState, request: ScheduledRequest): 
 
 /** Leaves a waiting request where it is and out of the competition. */
 export function makeIneligible(state: SchedulerState, request: ScheduledRequest): void {
-  const owner = ownerOf(state, request.tenant);
+  const { owner } = request;
   const heap = owner.heaps[request.priority];
   const lines = state.lines[request.priority];
   if (heap === undefined || lines === undefined || request.heapIndex < 0) return;
@@ -184,7 +184,7 @@ function placeByTurn({ busyOwners, lines }: SchedulerState, owner: OwnerState): 
 
 /** Notes that a request got a slot, with so many tokens of its prompt found computed. */
 export function startRunning(state: SchedulerState, request: ScheduledRequest, reuse: number): void {
-  const owner = ownerOf(state, request.tenant);
+  const { owner } = request;
   owner.running += 1;
   owner.served += admissionCost(request, reuse, owner);
   request.charged = true;
@@ -193,7 +193,7 @@ export function startRunning(state: SchedulerState, request: ScheduledRequest, r
 
 /** Takes back that tokens of its prompt were found computed, of a request that has just got its slot. */
 export function chargeWholePrompt(state: SchedulerState, request: ScheduledRequest): void {
-  const owner = ownerOf(state, request.tenant);
+  const { owner } = request;
   // What is computed once more has been charged before.
   if (request.output.length === 0 && request.evictions === 0)
     owner.served +=
@@ -203,14 +203,14 @@ export function chargeWholePrompt(state: SchedulerState, request: ScheduledReque
 }
 
 export function stopRunning(state: SchedulerState, request: ScheduledRequest): void {
-  const owner = ownerOf(state, request.tenant);
+  const { owner } = request;
   owner.running -= 1;
   placeByTurn(state, owner);
   noteIdle(state, owner);
 }
 
 export function chargeOutput(state: SchedulerState, request: ScheduledRequest): void {
-  const owner = ownerOf(state, request.tenant);
+  const { owner } = request;
   owner.served += OUTPUT_TOKEN_COST / owner.policy.weight;
   placeByTurn(state, owner);
 }
@@ -223,14 +223,14 @@ function isIdle({ running, waiting }: OwnerState): boolean {
  * The least service that any of those has had who have requests, without what they have been charged ahead; what it
  * was when the last of them left, while nobody has.
  */
-function leastServed({ busyOwners, virtualFloor, slots, requests, owners }: SchedulerState): number {
+function leastServed({ busyOwners, virtualFloor, slots }: SchedulerState): number {
   if (busyOwners.first === undefined) return virtualFloor;
   let least = busyOwners.first.served;
   const ahead = new Map<OwnerState, number>();
   for (const slot of slots) {
-    const request = slot.owner === undefined ? undefined : requests.get(slot.owner);
-    const owner = request && owners.get(request.tenant);
-    if (request === undefined || owner === undefined) continue;
+    const request = slot.holder;
+    if (request === undefined) continue;
+    const { owner } = request;
     const charged = (ahead.get(owner) ?? 0) + chargedAhead(request, owner);
     ahead.set(owner, charged);
     least = Math.min(least, owner.served - charged);

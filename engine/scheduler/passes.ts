@@ -38,6 +38,18 @@ export function devicePasses(entries: readonly PassEntry[], batchTokens: number)
   return passes;
 }
 
+/** The width of each run of adjacent slots, which are given in ascending order. */
+export function adjacentWidths(ascending: readonly { readonly slot: number }[]): number[] {
+  const widths: number[] = [];
+  let from = 0;
+  for (let i = 1; i <= ascending.length; i++) {
+    if (i < ascending.length && ascending[i]?.slot === (ascending[i - 1]?.slot ?? 0) + 1) continue;
+    widths.push(i - from);
+    from = i;
+  }
+  return widths;
+}
+
 /** Runs of adjacent slots, given in ascending order: each is one device pass when every slot feeds one token. */
 export function adjacentRuns(slots: readonly number[]): { first: number; last: number }[] {
   const runs: { first: number; last: number }[] = [];

@@ -35,8 +35,8 @@ const READING_COST = 2;
 export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const why: string[] = [];
   const running = runningRequests(state);
-  const { expected, ...admission } = admit(state, running, nowMs, why);
-  const { keepingMs } = admission;
+  const admission = admit(state, running, nowMs, why);
+  const { expected, keepingMs } = admission;
   if (admission.assignments.length > 0) running.sort((a, b) => a.slot - b.slot);
 
   const calls: PlannedCall[] = [];
@@ -46,7 +46,9 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
     running.filter(({ request }) => !request.paused && !isAway(state, request)),
     why,
   );
-  const decoding = turn.running.filter(decodes);
+  const decoding: Running[] = [];
+  const prompts: Running[] = [];
+  for (const one of turn.running) (decodes(one) ? decoding : prompts).push(one);
   if (decoding.length > 0) calls.push(decodeCall(state, decoding, running));
 
   // Who is expected in a moment, and has had less, does not wait for a cell that others begin just now.
@@ -54,7 +56,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
     expected.size > 0 && decoding.length > 0 && !expected.has(request.tenant);
   const ordered = inPrefillOrder(
     state,
-    turn.running.filter((r) => !decodes(r) && !waits(r)),
+    prompts.filter((r) => !waits(r)),
   );
   const offload = chooseOffload(state, ordered, decoding.length > 0);
   if (offload !== undefined) why.push(`the prefill worker computes ${offload.request}`);
@@ -69,14 +71,22 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
     why.push(`decode rests once for the prompt of ${newcomer}`);
   }
   calls.push(...joined(state, prefill.calls));
-  return {
-    ...admission,
+  // Field by field: most steps admit nobody, and copying what is empty takes longer than finding that out.
+  const plan: StepPlan = {
+    evictions: admission.evictions,
+    assignments: admission.assignments,
+    held: admission.held,
+    kept: admission.kept,
+    passedOver: admission.passedOver,
+    branches: admission.branches,
+    boundary: admission.boundary,
+    keepingMs,
     calls: withAdapters(calls, turn),
-    ...(offload === undefined ? {} : { offload }),
     turns: turn.turns,
     prefillCreditMs: prefill.creditMs,
     why,
   };
+  return offload === undefined ? plan : { ...plan, offload };
 }
 
 /**
@@ -90,8 +100,9 @@ function newOwnersPrompt(
   cells: readonly PlannedCall[],
   besideMs: number,
 ): RequestId | undefined {
+  if (cells.length === 0 || state.justDecoded !== turns.current) return undefined;
   const next = state.requests.get(cells[0]?.entries[0]?.request ?? "");
-  if (next === undefined || state.justDecoded !== turns.current) return undefined;
+  if (next === undefined) return undefined;
   // Who waits for a first token is no better off than the newcomer.
   const mustDecode = running.some(
     ({ request, length }) =>
@@ -103,8 +114,9 @@ function newOwnersPrompt(
 }
 
 /** What changing the adapters takes is in the first call; nothing is learnt of such a call. */
-function withAdapters(calls: readonly PlannedCall[], { running, switchMs }: Turn): PlannedCall[] {
+function withAdapters(calls: readonly PlannedCall[], { running, switchMs }: Turn): readonly PlannedCall[] {
   const adapters = running[0]?.request.adapters;
+  if (adapters === undefined && switchMs === 0) return calls;
   return calls.map((call, i) => {
     const applied = adapters === undefined ? call : { ...call, adapters };
     if (i > 0 || switchMs === 0) return applied;

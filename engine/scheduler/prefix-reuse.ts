@@ -24,7 +24,9 @@ const WORTH_KEEPING = 1 / 4;
 export function reusableTokens(request: Reuser, slot: Holder, config: SchedulerConfig): number {
   if (!request.reusePrefix || slot.length === 0 || slot.cacheKey !== request.cacheKey) return 0;
   const most = Math.min(request.prompt.length - 1, slot.length);
-  return reusableOf(request, slot, commonPrefixLength(request.prompt, slot.tokens, most), config);
+  const common = commonPrefixLength(request.prompt, slot.tokens, most);
+  // Nearly always, and every waiting request is compared with every slot.
+  return common === 0 ? 0 : reusableOf(request, slot, common, config);
 }
 
 type Reuser = Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">;

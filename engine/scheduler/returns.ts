@@ -155,8 +155,9 @@ export function keptFor(
   next: Pick<OwnerState, "name" | "served" | "running" | "policy">,
   nowMs: number,
 ): KeptFor | undefined {
-  const last = state.owners.get(slot.ended?.tenant ?? "");
-  if (slot.owner !== undefined || slot.ended === undefined || last === undefined) return undefined;
+  if (slot.owner !== undefined || slot.ended === undefined) return undefined;
+  const last = state.owners.get(slot.ended.tenant);
+  if (last === undefined) return undefined;
   const { askedShare, continuedShare, gapMs } = last.returns;
   const keptMs = Math.min(LONGEST_KEPT_MS, GAPS * gapMs);
   if (nowMs - slot.ended.atMs >= keptMs) return undefined;
@@ -172,7 +173,8 @@ export function keptFor(
  * will ask again in a moment. The next plan decodes without it.
  */
 export function givesWay(state: SchedulerState, call: PlannedCall, nowMs: number): boolean {
+  if (call.kind !== "prefill" || state.queue.size === 0) return false;
   const owner = state.owners.get(state.requests.get(call.entries[0]?.request ?? "")?.tenant ?? "");
-  if (call.kind !== "prefill" || owner === undefined || state.queue.size === 0) return false;
+  if (owner === undefined) return false;
   return state.slots.some((slot) => keptFor(state, slot, owner, nowMs) === "owner");
 }

@@ -26,13 +26,14 @@ import {
   makeEligible,
   makeIneligible,
   noOwners,
+  ownerOf,
   startRunning,
   startWaiting,
   stopRunning,
   stopWaiting,
 } from "./owners.ts";
 import { noGuesses } from "./guess-record.ts";
-import { adjacentRuns } from "./passes.ts";
+import { adjacentWidths } from "./passes.ts";
 import { knownTokens } from "./plan-step.ts";
 import { noteAsked, noteEnded, noteTaken } from "./returns.ts";
 import { beginOffload, noOffload } from "./offload.ts";
@@ -56,6 +57,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
   const slots = Array.from({ length: config.slots }, (_, id): Slot => ({
     id,
     owner: undefined,
+    holder: undefined,
     tokens: new Uint32Array(config.contextTokens),
     length: 0,
     firstCell: 0,
@@ -160,6 +162,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
   const scheduled: ScheduledRequest = {
     id,
     tenant,
+    owner: ownerOf(state, tenant),
     priority,
     prompt: request.prompt,
     cacheKey: request.cacheKey,
@@ -238,8 +241,7 @@ export function setPriority(state: SchedulerState, id: RequestId, priority: numb
 /** Releases what was cancelled while a native call ran. Only between calls. */
 export function releaseCancelled(state: SchedulerState, nowMs: number): RequestId[] {
   const released: RequestId[] = [];
-  for (const slot of state.slots) {
-    const request = slot.owner === undefined ? undefined : state.requests.get(slot.owner);
+  for (const { holder: request } of state.slots) {
     if (request?.cancelled !== true) continue;
     release(state, request, nowMs);
     released.push(request.id);
@@ -260,6 +262,7 @@ export function release(state: SchedulerState, request: ScheduledRequest, nowMs:
   request.drafts = undefined;
   if (slot?.owner !== request.id) return;
   slot.owner = undefined;
+  slot.holder = undefined;
   slot.lastUseMs = nowMs;
   if (!request.cancelled && request.output.length > 0) noteEnded(state, request, slot, nowMs);
 }
@@ -270,6 +273,7 @@ function evict(state: SchedulerState, request: ScheduledRequest, nowMs: number):
   if (slot === undefined || slot.owner !== request.id)
     throw new EngineError("internal", `Request "${request.id}" has no slot to lose.`);
   slot.owner = undefined;
+  slot.holder = undefined;
   slot.lastUseMs = nowMs;
   request.slot = undefined;
   request.drafts = undefined;
@@ -315,6 +319,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     const keepUntilMs = Math.max(reused ? slot.keepUntilMs : 0, wanted > 0 ? nowMs + wanted : 0);
     truncateSlot(slot, reuse);
     slot.owner = id;
+    slot.holder = request;
     slot.cacheKey = request.cacheKey;
     slot.hits = hits;
     slot.keepUntilMs = keepUntilMs;
@@ -333,9 +338,8 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
 
 /** Whether the entry still belongs to a request that wants it. Plugs belong to nobody. */
 export function isCurrent(state: SchedulerState, entry: PlannedEntry): boolean {
-  if (entry.request === undefined) return false;
-  const request = state.requests.get(entry.request);
-  return request !== undefined && !request.cancelled && request.slot === entry.slot;
+  const holder = state.slots[entry.slot]?.holder;
+  return holder !== undefined && holder.id === entry.request && !holder.cancelled;
 }
 
 /** Records that a call has run, so that the slots' tokens say what the cells hold. */
@@ -359,20 +363,17 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
     else slot.tokens.set(entry.tokens, entry.position);
     slot.length += entry.tokens.length;
     if (call.kind === "prefill") notePrefillShape(slot, entry, state.config.prefillChunk);
-    const request = state.requests.get(entry.request);
+    const request = slot.holder;
     if (request?.phase === "prefill" && slot.length === knownTokens(request) - 1) request.phase = "decode";
   }
 }
 
 function shapeOf({ entries, drafts, adapters }: PlannedCall): DecodeShape {
-  const runs = adjacentRuns(entries.map(({ slot }) => slot));
-  return { passWidths: runs.map(({ first, last }) => last - first + 1), drafts, adapters: adapters?.key };
+  return { passWidths: adjacentWidths(entries), drafts, adapters: adapters?.key };
 }
 
 /** Adds a sampled token. The caller decides whether it ends the request. */
-export function appendToken(state: SchedulerState, id: RequestId, token: TokenId): void {
-  const request = state.requests.get(id);
-  if (request === undefined) return;
+export function appendToken(state: SchedulerState, request: ScheduledRequest, token: TokenId): void {
   if (state.draft !== undefined && request.slot !== undefined)
     followToken(state.draft, request.slot, knownTokens(request), token);
   request.interrupted = false;

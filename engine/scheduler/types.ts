@@ -89,6 +89,8 @@ export interface ScheduledRequest {
   readonly id: RequestId;
   /** Who asked: an API key's name. */
   readonly tenant: string;
+  /** The same, with what it has. */
+  readonly owner: OwnerState;
   /** Class, 0 to `CLASSES - 1`; 0 is the highest. */
   priority: number;
   readonly prompt: Uint32Array;
@@ -176,6 +178,8 @@ export interface Slot {
   readonly id: SlotId;
   /** Undefined when idle; the slot may still hold a resident prefix then. */
   owner: RequestId | undefined;
+  /** The owner's request: every step needs it, and looking it up takes longer than what is done with it. */
+  holder: ScheduledRequest | undefined;
   /** The slot's cells hold exactly `tokens[0 .. length)`. Capacity `contextTokens`. */
   readonly tokens: Uint32Array;
   length: number;
@@ -309,32 +313,34 @@ export interface CostModel {
   readonly prefillCallMs: number;
   readonly prefillTokenMs: number;
   /** What each prompt token adds for every 1000 cells before its call; absent is nothing. */
-  readonly prefillCellsMs?: number;
+  readonly prefillCellsMs?: number | undefined;
   /** Of the prefill calls so far; absent: none has been learned from. See prefill-depth.ts. */
-  readonly depths?: PrefillDepths;
+  readonly depths?: PrefillDepths | undefined;
   /** Copying all cells of a slot to another one. */
   readonly copyMs: number;
   /** What the first call with other adapters than the one before takes longer; absent is nothing. */
-  readonly switchMs?: number;
+  readonly switchMs?: number | undefined;
   /** Observed over predicted, smoothed; covers what the model leaves out (attention length, other load). */
   readonly decodeScale: number;
   /** The same for decode calls with guessed tokens. */
   readonly draftScale: number;
   readonly prefillScale: number;
   /** The last decode call: tokens in its device pass, or 0 where it had several, and observed over predicted time without the scale. */
-  readonly last?: {
-    readonly guesses: boolean;
-    readonly width: number;
-    readonly ratio: number;
-    /** What it computed with. */
-    readonly adapters: string;
-  };
+  readonly last?:
+    | {
+        readonly guesses: boolean;
+        readonly width: number;
+        readonly ratio: number;
+        /** What it computed with. */
+        readonly adapters: string;
+      }
+    | undefined;
   /** Drawing a token and all that follows from it; absent: nothing has been drawn. */
-  readonly drawMs?: number;
+  readonly drawMs?: number | undefined;
   /** Where prefixes may be kept in files. */
-  readonly spill?: SpillCost;
+  readonly spill?: SpillCost | undefined;
   /** Where checkpoints are taken. */
-  readonly checkpoint?: SpillCost;
+  readonly checkpoint?: SpillCost | undefined;
 }
 
 /** The draft model's cells of one slot: exactly `tokens[0 .. length)`. */

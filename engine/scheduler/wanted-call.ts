@@ -7,10 +7,17 @@ import type { PlannedCall, SchedulerState } from "./types.ts";
  * @returns Undefined when nobody wants any of it.
  */
 export function wantedCall(state: SchedulerState, call: PlannedCall): PlannedCall | undefined {
+  let real = 0;
+  let current = 0;
+  for (const entry of call.entries) {
+    if (entry.request === undefined) continue;
+    real += 1;
+    if (isCurrent(state, entry)) current += 1;
+  }
+  if (current === 0) return undefined;
+  // Nearly always, and every call asks.
+  if (current === real) return call;
   const wanted = call.entries.filter((entry) => isCurrent(state, entry));
-  if (wanted.length === 0) return undefined;
-  const real = call.entries.filter((entry) => entry.request !== undefined);
-  if (wanted.length === real.length) return call;
   const tokens = wanted.reduce((sum, entry) => sum + entry.tokens.length, 0);
   return { ...call, entries: wanted, tokens, unscaledMs: 0 };
 }

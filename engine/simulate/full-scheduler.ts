@@ -170,10 +170,10 @@ export class FullScheduler {
         // No guess is ever right here.
         const cells = call.drafts > 0 ? state.slots[slot] : undefined;
         if (cells !== undefined) truncateSlot(cells, position + 1);
-        appendToken(state, id, below(OUTPUT_VOCABULARY));
         const request = state.requests.get(id);
-        if (request !== undefined && request.output.length >= request.maxNew)
-          release(state, request, this.#deviceMs);
+        if (request === undefined) continue;
+        appendToken(state, request, below(OUTPUT_VOCABULARY));
+        if (request.output.length >= request.maxNew) release(state, request, this.#deviceMs);
       }
     }
   }

@@ -129,6 +129,8 @@ class Simulation {
   /** What follows from earlier requests, and clients that lose their patience. */
   readonly #events = new EventHeap<SimulatedRequest | LiveRequest>();
   readonly #live = new Map<string, LiveRequest>();
+  /** Who got each slot last. */
+  readonly #holders: (LiveRequest | undefined)[] = [];
   #nowMs = 0;
   #steps = 0;
   #serial = 0;
@@ -162,7 +164,7 @@ class Simulation {
     if (this.#steps - this.#lastEndStep > MOST_IDLE_STEPS)
       throw new EngineError("internal", "The simulation makes steps and no request ends.");
     beginStep(this.#state, plan, this.#nowMs);
-    for (const { request } of plan.assignments) this.#admitted(request);
+    for (const { request, slot } of plan.assignments) this.#admitted(request, slot);
     this.#nowMs += device.stepMs;
     let copies = 0;
     for (const { type } of plan.boundary) if (type === "copy") copies += 1;
@@ -188,12 +190,12 @@ class Simulation {
     let drawn = 0;
     for (const entry of call.entries) if (entry.sample) drawn += 1;
     this.#nowMs += device.sampleCallMs + drawn * device.sampleTokenMs;
-    for (const { request: id = "", sample } of call.entries) {
-      const live = sample ? this.#live.get(id) : undefined;
+    for (const { request: id, slot, sample } of call.entries) {
+      const live = sample ? this.#holders[slot] : undefined;
       const scheduled = live?.scheduled;
-      if (live === undefined || scheduled === undefined || scheduled.cancelled) continue;
+      if (live === undefined || scheduled === undefined || live.id !== id || scheduled.cancelled) continue;
       const { output } = live.spec;
-      appendToken(this.#state, id, output.first + scheduled.output.length);
+      appendToken(this.#state, scheduled, output.first + scheduled.output.length);
       live.outputTokens += 1;
       this.#observer.token(live, this.#nowMs - (live.lastTokenMs ?? live.spec.arrivalMs));
       live.firstTokenMs ??= this.#nowMs;
@@ -205,8 +207,9 @@ class Simulation {
     }
   }
 
-  #admitted(id: string): void {
+  #admitted(id: string, slot: number): void {
     const live = this.#live.get(id);
+    this.#holders[slot] = live;
     if (live === undefined || live.admittedMs !== undefined) return;
     live.admittedMs = this.#nowMs;
     live.cachedTokens = live.scheduled?.cachedTokens ?? 0;

@@ -148,7 +148,7 @@ function draw(state: SchedulerState, { request: id = "", slot, position, tokens 
   let drawn = 1;
   while (drawn < Math.min(most, tokens.length) && tokens[drawn] === DRAWN) drawn++;
   if (drawn < tokens.length) truncateSlot(cells, position + drawn);
-  for (let i = 0; i < drawn; i++) appendToken(state, id, DRAWN);
+  for (let i = 0; i < drawn; i++) appendToken(state, request, DRAWN);
 }
 
 export function planMs(plan: StepPlan): number {

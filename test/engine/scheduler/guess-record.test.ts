@@ -144,7 +144,8 @@ function decodeMs(
       const drawn = Math.min(right + 1, tokens - (state.requests.get("a")?.output.length ?? 0));
       const slot = state.slots[0];
       if (slot !== undefined && entry !== undefined) truncateSlot(slot, entry.position + drawn);
-      for (const token of upcoming.splice(0, drawn)) appendToken(state, "a", token);
+      if (slot?.holder === undefined) break;
+      for (const token of upcoming.splice(0, drawn)) appendToken(state, slot.holder, token);
       while (upcoming.length < 64) upcoming.push(text.next().value ?? 0);
       noteDecodeStep(state, made, { tokens: drawn, drawMs: 0.2 * drawn, ms: ms + 0.2 * drawn });
       totalMs += ms + 0.2 * drawn;

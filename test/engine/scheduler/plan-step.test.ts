@@ -85,8 +85,10 @@ function step(state: SchedulerState, nowMs = 0): StepPlan {
   for (const call of plan.calls) {
     completeCall(state, call, call.predictedMs);
     if (call.kind === "decode")
-      for (const { request, sample } of call.entries)
+      for (const { slot, sample } of call.entries) {
+        const request = state.slots[slot]?.holder;
         if (request !== undefined && sample) appendToken(state, request, 7);
+      }
   }
   checkState(state);
   return plan;
@@ -287,8 +289,9 @@ describe("guesses", () => {
       const right = entry.tokens.slice(1).findIndex((token, i) => token !== tokens[i]);
       const taken = right === -1 ? entry.tokens.length : right + 1;
       const slot = state.slots[entry.slot];
-      if (slot !== undefined) truncateSlot(slot, entry.position + taken);
-      for (const token of tokens.slice(0, taken)) appendToken(state, entry.request ?? "", token);
+      if (slot?.holder === undefined) continue;
+      truncateSlot(slot, entry.position + taken);
+      for (const token of tokens.slice(0, taken)) appendToken(state, slot.holder, token);
     }
     checkState(state);
     return plan;
