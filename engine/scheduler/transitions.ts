@@ -36,6 +36,7 @@ import { noGuesses } from "./guess-record.ts";
 import { adjacentWidths } from "./passes.ts";
 import { knownTokens } from "./plan-step.ts";
 import { noteAsked, noteEnded, noteTaken } from "./returns.ts";
+import { keptCells, passMarksOn } from "./kept-marks.ts";
 import { beginOffload, noOffload } from "./offload.ts";
 import { beginSpill, spillState } from "./spill-transitions.ts";
 import type { AdapterSet } from "../adapters.ts";
@@ -298,6 +299,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     if (request !== undefined) request.skips += 1;
   }
   for (const { request: id, position } of plan.branches) state.requests.get(id)?.branches.push(position);
+  const kept = keptCells(state, plan, nowMs);
   for (const operation of plan.boundary) {
     if (operation.type === "copy") copySlot(state, operation.from, operation.to);
     beginSpill(state, operation, nowMs);
@@ -332,6 +334,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     if (state.draft !== undefined) takeDraftSlot(state.draft, slotId, request);
     request.phase = reuse === knownTokens(request) - 1 ? "decode" : "prefill";
   }
+  passMarksOn(state, plan, kept);
   forgetOrphans(state);
   beginOffload(state, plan.offload);
 }

@@ -219,7 +219,7 @@ interface KeptPrefix {
   lastUseMs: number;
   hits: number;
   /** As of the slot that it was taken from; absent is 0. */
-  readonly keepUntilMs?: number;
+  keepUntilMs?: number;
 }
 
 /** A prefix whose cells lie in a file, to be read back into a slot. */

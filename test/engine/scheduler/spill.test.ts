@@ -1,10 +1,18 @@
 /** Which prefixes are written to files, which go, and which come back, plan by plan. */
+import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { computedTokens } from "../../../engine/scheduler/entry.ts";
 import { planStep } from "../../../engine/scheduler/plan-step.ts";
+import { commonPrefixLength } from "../../../engine/scheduler/prefix-reuse.ts";
 import { noteRestoreFailed, noteSaveFailed, noteSaved } from "../../../engine/scheduler/spill-transitions.ts";
 import { beginStep, cancel } from "../../../engine/scheduler/transitions.ts";
-import type { SchedulerConfig, SchedulerState, StepPlan } from "../../../engine/scheduler/types.ts";
+import type {
+  SchedulerConfig,
+  SchedulerState,
+  Slot,
+  SpilledPrefix,
+  StepPlan,
+} from "../../../engine/scheduler/types.ts";
 import { SPILL_COST, addRequest, runStep, schedulerState } from "../../support/scheduler.ts";
 
 const text = (first: number, tokens: number): Uint32Array =>
@@ -378,6 +386,94 @@ describe("a prompt that is to be kept", () => {
     answer(state, 3000, 50, 300);
     const files = [...(state.spill?.prefixes.values() ?? [])].filter(({ tokens }) => tokens[0] === 1000);
     expect(files.map(({ length, keepUntilMs }) => [length, keepUntilMs])).toEqual([[120, DAY_MS]]);
+  });
+
+  test("is kept on in the copy that another request goes on with, when its own slot is given away", () => {
+    const state = schedulerState({ slots: 2 });
+    addRequest(state, "kept", { prompt: text(1000, 50), maxTokens: 1, keepMs: DAY_MS }, 0);
+    addRequest(state, "twin", { prompt: text(1000, 60), maxTokens: 100 }, 0);
+    for (let i = 0; state.requests.has("kept"); i++) runStep(state, i);
+    for (let i = 0; state.requests.get("twin")?.phase !== "decode"; i++) runStep(state, 20 + i);
+    expect(state.slots.map(({ keepUntilMs }) => keepUntilMs)).toEqual([DAY_MS, 0]);
+    addRequest(state, "other", { prompt: text(2000, 50), maxTokens: 1 }, 50);
+    expect(runStep(state, 50).assignments).toMatchObject([{ request: "other", slot: 0, reuse: 0 }]);
+    expect(state.slots.map(({ keepUntilMs }) => keepUntilMs)).toEqual([0, DAY_MS]);
+  });
+
+  test("is kept on in a file of it that nobody has asked to keep", () => {
+    const state = withFiles();
+    answer(state, 1000, 50, 0);
+    answer(state, 2000, 50, 100);
+    // Not read back: its cells are computed again beside the file.
+    addRequest(
+      state,
+      "kept",
+      { prompt: text(1000, 50), maxTokens: 1, keepMs: DAY_MS, reusePrefix: false },
+      200,
+    );
+    finish(state, 200);
+    expect(state.slots[0]?.keepUntilMs).toBeGreaterThan(DAY_MS);
+    answer(state, 2000, 50, 300);
+    const marks = [...(state.spill?.prefixes.values() ?? [])].filter(
+      ({ keepUntilMs = 0 }) => keepUntilMs > 0,
+    );
+    expect(marks.map(({ tokens, length }) => [tokens[0], length])).toEqual([[1000, 50]]);
+    expect(state.slots[0]?.keepUntilMs).toBe(0);
+  });
+
+  test("whatever comes, is marked in some place as long as most of it is somewhere", () => {
+    const request = fc.record({
+      text: fc.nat(3),
+      tokens: fc.integer({ min: 5, max: 70 }),
+      maxTokens: fc.integer({ min: 1, max: 30 }),
+      keepMs: fc.constantFrom(0, 0, DAY_MS),
+      reusePrefix: fc.constantFrom(true, true, true, false),
+      steps: fc.nat(12),
+    });
+    let passedOn = 0;
+    fc.assert(
+      fc.property(
+        fc.record({ slots: fc.integer({ min: 1, max: 4 }), spillBytes: fc.constantFrom(0, 700) }),
+        fc.array(request, { minLength: 4, maxLength: 25 }),
+        (config, requests) => {
+          const state = schedulerState(config);
+          const holders = (): (Slot | SpilledPrefix)[] => [
+            ...state.slots,
+            ...(state.spill?.prefixes.values() ?? []),
+          ];
+          let nowMs = 0;
+          const step = (): void => {
+            const marked = state.slots.filter(({ keepUntilMs }) => keepUntilMs > nowMs);
+            const before = marked.map(({ id, tokens, length, keepUntilMs }) => ({
+              id,
+              tokens: tokens.slice(0, length),
+              keepUntilMs,
+            }));
+            const { calls } = runStep(state, (nowMs += 5));
+            // What this very step computes was not there when the slot was given away.
+            const computed = new Map<Slot | SpilledPrefix | undefined, number>();
+            for (const { slot, position } of calls.flatMap(({ entries }) => entries).reverse())
+              computed.set(state.slots[slot], position);
+            for (const { id, tokens, keepUntilMs } of before) {
+              const most = holders().filter((holder) => {
+                const there = Math.min(tokens.length, computed.get(holder) ?? holder.length);
+                return 2 * commonPrefixLength(tokens, holder.tokens, there) >= tokens.length;
+              });
+              const kept = most.filter((holder) => (holder.keepUntilMs ?? 0) >= keepUntilMs);
+              expect(kept.length).toBeGreaterThanOrEqual(Math.min(1, most.length));
+              if (kept.length > 0 && kept.every((holder) => holder !== state.slots[id])) passedOn += 1;
+            }
+          };
+          for (const [i, { text: which, tokens, steps, ...rest }] of requests.entries()) {
+            addRequest(state, `${i}`, { ...rest, prompt: text(1000 * which, tokens) }, nowMs);
+            for (let left = steps; left > 0; left--) step();
+          }
+          while (state.requests.size > 0) step();
+        },
+      ),
+      { numRuns: 60 },
+    );
+    expect(passedOn).toBeGreaterThan(50);
   });
 
   test("keeps its slot where another one will do", () => {
