@@ -464,9 +464,9 @@ describe("a prompt that is to be kept", () => {
               if (kept.length > 0 && kept.every((holder) => holder !== state.slots[id])) passedOn += 1;
             }
           };
-          for (const [i, { text: which, tokens, steps, ...rest }] of requests.entries()) {
-            addRequest(state, `${i}`, { ...rest, prompt: text(1000 * which, tokens) }, nowMs);
-            for (let left = steps; left > 0; left--) step();
+          for (const [i, { text: which, tokens, steps, ...asked }] of requests.entries()) {
+            addRequest(state, `${i}`, { ...asked, prompt: text(1000 * which, tokens) }, nowMs);
+            for (let rest = steps; rest > 0; rest--) step();
           }
           while (state.requests.size > 0) step();
         },
