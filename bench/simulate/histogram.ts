@@ -7,16 +7,26 @@ const LOG_GROWTH = Math.log(GROWTH);
 /** Times beyond 10^8 ms share the last bucket. */
 const BUCKETS = Math.ceil(Math.log(1e8 / LEAST_MS) / LOG_GROWTH) + 2;
 
+function bucketOf(ms: number): number {
+  const place = ms <= LEAST_MS ? 0 : 1 + Math.floor(Math.log(ms / LEAST_MS) / LOG_GROWTH);
+  return Math.min(BUCKETS - 1, place);
+}
+
 export class Histogram {
   readonly #counts = new Float64Array(BUCKETS);
   #count = 0;
   #sum = 0;
   #max = 0;
+  #lastMs = 0;
+  #lastBucket = 0;
 
   add(ms: number): void {
-    const place = ms <= LEAST_MS ? 0 : 1 + Math.floor(Math.log(ms / LEAST_MS) / LOG_GROWTH);
-    const bucket = Math.min(BUCKETS - 1, place);
-    this.#counts[bucket] = (this.#counts[bucket] ?? 0) + 1;
+    // Tokens that are drawn together have mostly waited as long.
+    if (ms !== this.#lastMs) {
+      this.#lastMs = ms;
+      this.#lastBucket = bucketOf(ms);
+    }
+    this.#counts[this.#lastBucket] = (this.#counts[this.#lastBucket] ?? 0) + 1;
     this.#count += 1;
     this.#sum += ms;
     if (ms > this.#max) this.#max = ms;

@@ -15,7 +15,7 @@ import { bestPrefix, mayBePassed, MOST_AHEAD } from "./prefix-first.ts";
 import { commonPrefixLength } from "./prefix-reuse.ts";
 import { followersOf, keptFor } from "./returns.ts";
 import type { KeptFor } from "./returns.ts";
-import { chooseSlot } from "./slot-choice.ts";
+import { chooseSlot, placeOf } from "./slot-choice.ts";
 import type { SlotChoice } from "./slot-choice.ts";
 import { SpillPlan } from "./spill-plan.ts";
 import { WaitingOrder } from "./waiting-order.ts";
@@ -154,7 +154,8 @@ class AdmissionRound {
     this.#keepingTime = new KeepingTime(state);
     this.#spill = simple ? undefined : SpillPlan.of(state, nowMs, this.#keepingTime);
     this.#checkpoints = simple ? undefined : CheckpointPlan.of(state, nowMs, this.#keepingTime);
-    this.#busy = state.slots.filter((slot) => slot.owner !== undefined).map((slot) => slot.id);
+    this.#busy = [];
+    for (const { id, owner } of state.slots) if (owner !== undefined) this.#busy.push(id);
     this.#kept = this.#keptSlots();
   }
 
@@ -305,8 +306,7 @@ class AdmissionRound {
       if (this.#checkpoints?.goesWithCopies === false) this.#overwritten.add(slot);
     } else if (length > reuse) this.#cuts.push({ type: "truncate", slot, length: reuse });
     this.#running.push({ request, slot, length: reuse });
-    this.#busy.push(slot);
-    this.#busy.sort((a, b) => a - b);
+    this.#busy.splice(placeOf(slot, this.#busy), 0, slot);
     this.#order.take(request, reuse);
     const from = restore === undefined ? "" : ` read as prefix ${restore.prefix.id}`;
     const source = copyFrom === undefined ? from : ` copied from slot ${copyFrom}`;

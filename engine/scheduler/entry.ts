@@ -39,7 +39,8 @@ const ANY_REQUEST = { computedTokens: 1, maxNew: Infinity };
 export function checkRoom(state: SchedulerState, who: Visitor, nowMs: number): number {
   const { config, queue, slots } = state;
   const { tenant } = who;
-  const free = slots.filter((slot) => slot.owner === undefined).length;
+  let free = 0;
+  for (const { owner } of slots) if (owner === undefined) free += 1;
   // What a free slot will take at the next step does not wait.
   const waiting = Math.max(0, queue.size + 1 - free);
   dropLapsed(state, nowMs);
@@ -133,8 +134,8 @@ export function computedTokens(
   request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">,
 ): number {
   let reuse = 0;
-  const kept = [...(spill?.prefixes.values() ?? []), ...(checkpoints?.kept.values() ?? [])];
-  for (const prefix of [...slots, ...kept]) reuse = Math.max(reuse, reusableTokens(request, prefix, config));
+  for (const holders of [slots, spill?.prefixes.values() ?? [], checkpoints?.kept.values() ?? []])
+    for (const holder of holders) reuse = Math.max(reuse, reusableTokens(request, holder, config));
   return request.prompt.length - reuse;
 }
 

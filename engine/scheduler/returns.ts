@@ -95,12 +95,17 @@ function forgetOld(returns: Returns, nowMs: number): void {
 /** Of the first so many tokens; NaN where there are fewer. */
 function hashes(tokens: Uint32Array, lengths: readonly number[]): number[] {
   const found = lengths.map(() => Number.NaN);
-  const most = Math.min(tokens.length, Math.max(...lengths));
+  const ascending = [...found.keys()].sort((a, b) => (lengths[a] ?? 0) - (lengths[b] ?? 0));
   let hash = 0x811c9dc5;
-  for (let i = 0; i < most; i++) {
-    hash = Math.imul(hash ^ (tokens[i] ?? 0), 0x01000193);
-    hash ^= hash >>> 15;
-    for (let at = lengths.indexOf(i + 1); at >= 0; at = lengths.indexOf(i + 1, at + 1)) found[at] = hash;
+  let i = 0;
+  for (const at of ascending) {
+    const length = lengths[at] ?? 0;
+    if (length > tokens.length) break;
+    for (; i < length; i++) {
+      hash = Math.imul(hash ^ (tokens[i] ?? 0), 0x01000193);
+      hash ^= hash >>> 15;
+    }
+    found[at] = hash;
   }
   return found;
 }

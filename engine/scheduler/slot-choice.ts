@@ -33,6 +33,8 @@ interface Found {
   readonly comeback?: Comeback;
 }
 
+const NOTHING: Found = { reuse: 0 };
+
 /** What is decided of the slots already, in the step that is being planned. */
 export interface TakenSlots {
   /** In use, ascending. */
@@ -56,13 +58,14 @@ export function chooseSlot(
   { busy, overwritten, kept, spill, checkpoints }: TakenSlots,
   nowMs: number,
 ): SlotChoice | undefined {
-  const taken = new Set(busy);
+  const taken = takenOf(state, busy);
   const reuseOf = state.slots.map((slot) => reusableTokens(request, slot, state.config));
   if (state.config.slotChoice === "oldest") return oldestSlot(state, reuseOf, taken);
   const comebackIn = checkpoints?.bestFor(request);
   const foundIn = state.slots.map((slot, i): Found => {
     const reuse = reuseOf[i] ?? 0;
-    const comeback = comebackIn?.(slot);
+    if (comebackIn === undefined) return reuse === 0 ? NOTHING : { reuse };
+    const comeback = comebackIn(slot);
     if (comeback === undefined || comeback.reuse <= reuse) return { reuse };
     return { reuse: comeback.reuse, comeback };
   });
@@ -76,8 +79,8 @@ export function chooseSlot(
     if (best === undefined || choice.costMs < best.costMs) best = choice;
   };
   for (const slot of state.slots) {
-    if (taken.has(slot.id) || !mayHave(request, slot, kept.get(slot.id), state)) continue;
-    const { reuse, comeback }: Found = foundIn[slot.id] ?? { reuse: 0 };
+    if (taken[slot.id] === true || !mayHave(request, slot, kept.get(slot.id), state)) continue;
+    const { reuse, comeback } = foundIn[slot.id] ?? NOTHING;
     const staying = checkpoints?.outlivesSlots === true ? (slot.checkpoints.at(-1)?.length ?? 0) : 0;
     const lossMs = (keep: number): number =>
       residentLossMs(state, slot, Math.max(keep, staying), { request, spill, nowMs });
@@ -106,15 +109,33 @@ export function chooseSlot(
   return best;
 }
 
+/** By slot, whether it is in use. */
+function takenOf({ slots }: SchedulerState, busy: readonly SlotId[]): boolean[] {
+  const taken = slots.map(() => false);
+  for (const slot of busy) taken[slot] = true;
+  return taken;
+}
+
+/** Where a slot belongs among others, which are ascending. */
+export function placeOf(slot: SlotId, ascending: readonly SlotId[]): number {
+  let [from, to] = [0, ascending.length];
+  while (from < to) {
+    const middle = (from + to) >> 1;
+    if ((ascending[middle] ?? 0) < slot) from = middle + 1;
+    else to = middle;
+  }
+  return from;
+}
+
 /** The longest prefix wins, then the longest rest. */
 function oldestSlot(
   { slots }: SchedulerState,
   reuseOf: readonly number[],
-  taken: ReadonlySet<SlotId>,
+  taken: readonly boolean[],
 ): SlotChoice | undefined {
   let best: Slot | undefined;
   for (const slot of slots) {
-    if (taken.has(slot.id)) continue;
+    if (taken[slot.id] === true) continue;
     const gain = best === undefined ? 1 : (reuseOf[slot.id] ?? 0) - (reuseOf[best.id] ?? 0);
     if (gain > 0 || (gain === 0 && slot.lastUseMs < (best?.lastUseMs ?? 0))) best = slot;
   }
@@ -128,9 +149,8 @@ function bestSource(
   overwritten: ReadonlySet<SlotId>,
 ): (Found & { readonly slot: SlotId }) | undefined {
   let best: (Found & { slot: SlotId }) | undefined;
-  foundIn.forEach((found, slot) => {
+  for (const [slot, found] of foundIn.entries())
     if (found.reuse > (best?.reuse ?? 0) && !overwritten.has(slot)) best = { ...found, slot };
-  });
   return best;
 }
 
@@ -149,7 +169,8 @@ function residentLossMs(
 ): number {
   const lost = slot.length - keep;
   if (lost <= 0) return 0;
-  const isWanted = followersOf(state, slot).some((follower) => follower !== request);
+  const isWanted =
+    slot.followers.length > 0 && followersOf(state, slot).some((follower) => follower !== request);
   const chance = isWanted ? 1 : reuseChance(slot, nowMs);
   const valueMs = chance * prefillTokensMs(state.cost, state.config.prefillChunk, lost, keep);
   return spill === undefined ? valueMs : Math.min(valueMs, spill.savedLossMs(slot, keep, chance));
@@ -165,8 +186,7 @@ function gapMs(
   slot: SlotId,
   busy: readonly SlotId[],
 ): number {
-  const before = busy.findIndex((other) => other > slot);
-  const withSlot = busy.toSpliced(before === -1 ? busy.length : before, 0, slot);
+  const withSlot = busy.toSpliced(placeOf(slot, busy), 0, slot);
   const { passWidths } = decodeLayout(
     withSlot,
     () => mayPlug(state.config),

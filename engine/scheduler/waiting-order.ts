@@ -186,8 +186,10 @@ export class WaitingOrder {
 
 type Candidate = Pick<Line, "account" | "head">;
 
+const NOBODY: Iterator<OwnerState, void> = { next: () => ({ done: true, value: undefined }) };
+
 function others(owners: OrderedHeap<OwnerState>): Others {
-  const rest = owners.inOrder();
+  const rest = owners.size === 0 ? NOBODY : owners.inOrder();
   return { rest, first: rest.next().value ?? undefined };
 }
 
