@@ -51,13 +51,14 @@ function findServed({ models, config }: AppDeps, name: string | undefined): Serv
   const served = named ?? (config.anyModel ? models.served[0] : undefined);
   if (served !== undefined) return served;
   if (name === undefined) throw missing("model");
-  throw unknownModel(name);
+  throw new ApiError(
+    "model_not_found",
+    `The model \`${name.slice(0, SHOWN_NAME)}\` does not exist or you do not have access to it.`,
+  );
 }
 
-export function unknownModel(name: string): ApiError {
-  return new ApiError(
-    "model_not_found",
-    `The model '${name.slice(0, SHOWN_NAME)}' does not exist or you do not have access to it.`,
-    "model",
-  );
+/** What the list of models says of one that it does not have, in OpenAI's words, which are others there. */
+export function unlistedModel(name: string): ApiError {
+  const message = `The model '${name.slice(0, SHOWN_NAME)}' does not exist`;
+  return new ApiError("model_not_found", message, "model");
 }

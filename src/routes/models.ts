@@ -3,7 +3,7 @@ import type { AppDeps } from "../deps.ts";
 import { jsonReply } from "../http/reply.ts";
 import type { ServedModel } from "../model-directory.ts";
 import type { AppContext } from "./env.ts";
-import { unknownModel } from "./find-model.ts";
+import { unlistedModel } from "./find-model.ts";
 
 export function listModels(_c: AppContext, deps: AppDeps): Response {
   const all = deps.models.served.flatMap((model) => [model, ...model.adapted]);
@@ -13,7 +13,7 @@ export function listModels(_c: AppContext, deps: AppDeps): Response {
 export function getModel(c: AppContext, deps: AppDeps): Response {
   const name = c.req.param("id") ?? "";
   const served = deps.models.find(name);
-  if (served === undefined) throw unknownModel(name);
+  if (served === undefined) throw unlistedModel(name);
   return jsonReply(modelJson(served));
 }
 

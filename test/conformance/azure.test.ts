@@ -68,7 +68,7 @@ describe.each(majors)("AzureOpenAI of $name", ({ AzureOpenAI }) => {
       });
     expect((await ask("org/tiny")).model).toBe("org/tiny");
     expect(app.engine.submits[0]?.owner).toBe("ann");
-    await expect(ask("none")).rejects.toMatchObject({ status: 404, code: "model_not_found", param: "model" });
+    await expect(ask("none")).rejects.toMatchObject({ status: 404, code: "model_not_found", param: null });
     await expect(ask("org/tiny", "other")).rejects.toMatchObject({ status: 401, code: "invalid_api_key" });
     await app.close();
   });

@@ -113,7 +113,9 @@ describe("models", () => {
     }
     const response = await app.request("/v1/models/no/such");
     expect(response.status).toBe(404);
-    expect(await response.json()).toMatchObject({ error: { code: "model_not_found" } });
+    expect(await response.json()).toMatchObject({
+      error: { message: "The model 'no/such' does not exist", param: "model", code: "model_not_found" },
+    });
   });
 });
 

@@ -498,9 +498,9 @@ describe("a model", () => {
     const response = await chat({ model: "gpt-9" });
     expect(response.status).toBe(404);
     expect(await errorOf(response)).toEqual({
-      message: "The model 'gpt-9' does not exist or you do not have access to it.",
+      message: "The model `gpt-9` does not exist or you do not have access to it.",
       type: "invalid_request_error",
-      param: "model",
+      param: null,
       code: "model_not_found",
     });
   });

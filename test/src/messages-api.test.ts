@@ -347,7 +347,7 @@ describe("what is wrong", () => {
       request_id: refused.headers.get("request-id"),
     });
     const open = createMessages();
-    expect(await open.refusal({ model: "other" })).toEqual([404, "not_found_error", "model"]);
+    expect(await open.refusal({ model: "other" })).toEqual([404, "not_found_error", null]);
     const wrong = await open.app.request("/v1/messages", { headers: { host: "localhost" } });
     expect([wrong.status, await wrong.json()]).toMatchObject([405, { type: "error" }]);
   });

@@ -319,7 +319,7 @@ describe("what a client gets wrong", () => {
       path,
       { ...post, body: chat({ model: "nosuch" }) },
       404,
-      { param: "model", code: "model_not_found" },
+      { param: null, code: "model_not_found" },
     ],
     [
       "a chat that is too long",
