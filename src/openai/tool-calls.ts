@@ -1,10 +1,10 @@
 /** Tool calls of an answer on the wire: the deltas of a stream, and the keys of a whole message. */
 import type { FinishReason, GenerationEvent } from "../generation-events.ts";
-import { isObject } from "../http/json.ts";
+import { CustomInput } from "./custom-input.ts";
 
 /** How the client wants to be told of calls. */
 export interface CallStyle {
-  /** Names of custom tools, whose one argument `input` is delivered as plain text. */
+  /** Names of custom tools, whose one argument `input` is delivered as plain text, as far as there is of it. */
   readonly custom: ReadonlySet<string>;
   /** The deprecated `function_call` instead of `tool_calls`. */
   readonly legacy: boolean;
@@ -21,8 +21,8 @@ interface Call {
 /** Writes the call events of one choice as `delta` objects: mostly one, none for other events. */
 export class CallDeltas {
   readonly #style: CallStyle;
-  /** The custom call that is being read: its input can be unpacked when it is whole. */
-  #custom: { readonly index: number; arguments: string } | undefined;
+  /** Of the call that is being read, if its tool is a custom one. */
+  #custom: CustomInput | undefined;
 
   constructor(style: CallStyle) {
     this.#style = style;
@@ -31,36 +31,30 @@ export class CallDeltas {
   next(event: GenerationEvent): object[] {
     switch (event.kind) {
       case "tool_call": {
-        const ended = this.#endCustom();
         const { index, id, name } = event;
-        if (this.#style.legacy) return [...ended, { function_call: { name, arguments: "" } }];
-        if (!this.#style.custom.has(name)) {
-          return [...ended, callDelta({ index, id, type: "function", function: { name, arguments: "" } })];
-        }
-        this.#custom = { index, arguments: "" };
-        return [...ended, callDelta({ index, id, type: "custom", custom: { name, input: "" } })];
+        if (this.#style.legacy) return [{ function_call: { name, arguments: "" } }];
+        this.#custom = this.#style.custom.has(name) ? new CustomInput() : undefined;
+        return [
+          callDelta(
+            this.#custom === undefined
+              ? { index, id, type: "function", function: { name, arguments: "" } }
+              : { index, id, type: "custom", custom: { name, input: "" } },
+          ),
+        ];
       }
       case "tool_arguments":
         if (this.#custom !== undefined) {
-          this.#custom.arguments += event.text;
-          return [];
+          const input = this.#custom.push(event.text);
+          return input === "" ? [] : [callDelta({ index: event.index, custom: { input } })];
         }
         if (this.#style.legacy) return [{ function_call: { arguments: event.text } }];
         return [callDelta({ index: event.index, function: { arguments: event.text } })];
       case "finish":
-        return this.#endCustom();
       case "prefill":
       case "content":
       case "reasoning":
         return [];
     }
-  }
-
-  #endCustom(): object[] {
-    const custom = this.#custom;
-    this.#custom = undefined;
-    if (custom === undefined) return [];
-    return [callDelta({ index: custom.index, custom: { input: customInput(custom.arguments) } })];
   }
 }
 
@@ -78,7 +72,7 @@ export function callsJson(events: readonly GenerationEvent[], style: CallStyle):
   return {
     tool_calls: calls.map(({ id, name, arguments: text }) =>
       style.custom.has(name)
-        ? { id, type: "custom", custom: { name, input: customInput(text) } }
+        ? { id, type: "custom", custom: { name, input: new CustomInput().push(text) } }
         : { id, type: "function", function: { name, arguments: text } },
     ),
   };
@@ -88,17 +82,6 @@ export function finishReasonJson(reason: FinishReason, style: CallStyle): string
   if (reason !== "tool_calls") return reason;
   if (style.named) return "stop";
   return style.legacy ? "function_call" : reason;
-}
-
-/** The text inside `{"input": …}`; arguments that a limit cut off are given as they are. */
-export function customInput(text: string): string {
-  try {
-    const parsed: unknown = JSON.parse(text);
-    if (isObject(parsed) && typeof parsed["input"] === "string") return parsed["input"];
-  } catch {
-    // Cut off.
-  }
-  return text;
 }
 
 function callDelta(call: object): object {

@@ -153,7 +153,7 @@ describe("a call in a stream", () => {
     expect(deltas).toEqual([
       { role: "assistant", content: null, refusal: null },
       { tool_calls: [{ index: 0, id: "call_3", type: "custom", custom: { name: "note", input: "" } }] },
-      { tool_calls: [{ index: 0, custom: { input: 'a "b"\n' } }] },
+      ...["a", " ", '"', "b", '"', "\n"].map((input) => ({ tool_calls: [{ index: 0, custom: { input } }] })),
       start(1, "call_4", "get_time"),
       more(1, "{}"),
       {},
@@ -238,6 +238,24 @@ describe("calls in a whole answer", () => {
       const answer = await choiceOf(script, { tool_choice });
       expect(answer).toMatchObject({ message: { content: "" }, finish_reason: "length" });
       expect(answer).not.toHaveProperty("message.tool_calls");
+    }
+  });
+
+  it("of custom tools have what there is of the input when they are cut off", async () => {
+    const tools = [{ type: "custom", custom: { name: "note" } }];
+    for (const [written, input] of [
+      ['{"input": "a \\"b\\', 'a "b'],
+      ['{"inp', ""],
+    ] as const) {
+      const begun = `<tool_call>\n{"name": "note", "arguments": ${written}`;
+      const script: Script = { kind: "answer", steps: [{ tokens: idsOf(begun) }, CUT] };
+      expect(await choiceOf(script, { tools })).toMatchObject({
+        message: { tool_calls: [{ type: "custom", custom: { name: "note", input } }] },
+        finish_reason: "length",
+      });
+      const { raw } = await streamOf(script, { tools });
+      const parts = [...raw.matchAll(/"custom":\{"input":("(?:[^"\\]|\\.)*")/g)];
+      expect(parts.map(([, text = ""]) => String(JSON.parse(text))).join("")).toBe(input);
     }
   });
 

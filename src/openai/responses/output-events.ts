@@ -4,7 +4,7 @@
  */
 import type { TokenTable } from "../../../models/text/token-table.ts";
 import type { GenerationEvent, GenerationUsage } from "../../generation-events.ts";
-import { CustomInput } from "./custom-input.ts";
+import { CustomInput } from "../custom-input.ts";
 import { eventTimingsJson, promptProgressJson } from "../usage.ts";
 import { chatLogprobs } from "../logprobs.ts";
 import type { ChatTokenJson } from "../logprobs.ts";
@@ -69,8 +69,7 @@ export class OutputReader {
   }
 
   read(event: GenerationEvent): OutputEvent[] {
-    const ended = event.kind === "tool_arguments" ? [] : this.#endCustom();
-    const outputs = [...ended, ...this.#read(event)];
+    const outputs = this.#read(event);
     const last = this.#options.timed ? outputs.pop() : undefined;
     return last === undefined ? outputs : [...outputs, { ...last, timings: eventTimingsJson(event) }];
   }
@@ -108,12 +107,6 @@ export class OutputReader {
           },
         ];
     }
-  }
-
-  #endCustom(): OutputEvent[] {
-    const rest = this.#custom?.flush() ?? "";
-    this.#custom = undefined;
-    return argumentsEvents(rest);
   }
 }
 

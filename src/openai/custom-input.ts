@@ -11,7 +11,7 @@ export class CustomInput {
   #state: "opening" | "inside" | "raw" | "done" = "opening";
   #pending = "";
 
-  /** @returns The further text of the input; "" while it cannot be told yet. */
+  /** @returns The further text of the input; "" while it cannot be told yet: half an escape or opening says nothing. */
   push(text: string): string {
     if (this.#state === "done") return "";
     if (this.#state === "raw") return text;
@@ -28,15 +28,6 @@ export class CustomInput {
       this.#pending = this.#pending.slice(opening.length);
     }
     return this.#inside();
-  }
-
-  /** The rest, for arguments that were cut off. */
-  flush(): string {
-    if (this.#state === "done") return "";
-    const rest = this.#pending;
-    this.#pending = "";
-    // Half an escape, or white space before the input, says nothing.
-    return this.#state === "opening" && /\w/.test(rest) ? rest : "";
   }
 
   #inside(): string {
