@@ -1,6 +1,6 @@
 /** What a response request asks for, read from its JSON body. */
 import { z } from "zod";
-import type { ChatTurn, OutputFormat } from "../../chat-turn.ts";
+import type { ChatTurn, OutputFormat, ToolChoice } from "../../chat-turn.ts";
 import type { Limits } from "../../config/limits.ts";
 import { ApiError } from "../api-error.ts";
 import { formatShape, readFormat } from "../format-fields.ts";
@@ -15,7 +15,7 @@ import { RESPONSE_INPUT_JSON, responseToolsJson, TOOL_CHOICE_JSON } from "../wir
 import { isObject } from "../../http/json.ts";
 import { refuseFields, withoutEffect } from "./fields.ts";
 import type { OutputStyle } from "./response-object.ts";
-import { HOSTED_TOOLS, readResponseTools, refuseHostedChoice } from "./tools.ts";
+import { choiceJson, HOSTED_TOOLS, readResponseTools, refuseHostedChoice } from "./tools.ts";
 import type { ReadTools } from "./tools.ts";
 
 const {
@@ -145,6 +145,7 @@ export function readResponseRequest(
   checkMetadata(fields.metadata);
   const tools = readResponseTools(fields.tools, limits);
   refuseHostedChoice(fields.tool_choice);
+  const toolChoice = readChoice(fields.tool_choice, tools.tools, limits.limits);
   const format = readOneFormat(fields, present, limits.limits);
   const reasoning = readReasoning(fields, limits);
   const store = fields.store ?? true;
@@ -172,7 +173,7 @@ export function readResponseRequest(
     truncate: fields.truncation === "auto",
     turn: {
       tools: tools.tools,
-      toolChoice: readChoice(fields.tool_choice, tools.tools, limits.limits),
+      toolChoice,
       parallelToolCalls: fields.parallel_tool_calls ?? true,
       format,
       splitReasoning: true,
@@ -187,7 +188,7 @@ export function readResponseRequest(
     echo: {
       temperature: fields.temperature ?? limits.requestDefaults?.temperature,
       topP: fields.top_p ?? limits.requestDefaults?.top_p,
-      fields: echoOf(fields, tools, { format, store }),
+      fields: echoOf(fields, tools, { format, store, toolChoice }),
     },
   };
 }
@@ -270,8 +271,9 @@ function checkMetadata(metadata: Fields["metadata"]): void {
 function echoOf(
   fields: Fields,
   tools: ReadTools,
-  { format, store }: { readonly format: OutputFormat; readonly store: boolean },
+  given: { readonly format: OutputFormat; readonly store: boolean; readonly toolChoice: ToolChoice },
 ): Record<string, unknown> {
+  const { format, store, toolChoice } = given;
   return {
     instructions: fields.instructions ?? null,
     max_output_tokens: fields.max_output_tokens ?? null,
@@ -285,7 +287,7 @@ function echoOf(
     service_tier: "default",
     store,
     text: { format: formatJson(fields, format), verbosity: fields.text?.verbosity ?? "medium" },
-    tool_choice: fields.tool_choice ?? "auto",
+    tool_choice: choiceJson(fields.tool_choice, toolChoice, tools.tools),
     tools: tools.echo,
     top_logprobs: fields.top_logprobs ?? 0,
     truncation: fields.truncation ?? "disabled",

@@ -1,5 +1,5 @@
 /** Reads `tools` in the flat form of the Responses API, where some are not for this server to run. */
-import type { TurnTool } from "../../chat-turn.ts";
+import type { ToolChoice, TurnTool } from "../../chat-turn.ts";
 import type { RequestLimits } from "../generation-fields.ts";
 import { isObject } from "../../http/json.ts";
 import { ApiError } from "../api-error.ts";
@@ -80,6 +80,24 @@ export function readResponseTools(
 export function refuseHostedChoice(choice: unknown): void {
   const type = isObject(choice) ? choice["type"] : undefined;
   if (typeof type === "string" && HOSTED_TOOLS.has(type)) throw unsupportedTool("tool_choice.type", type);
+}
+
+/**
+ * The choice as this API writes it, whatever form it was given in.
+ * @param given Of the request.
+ * @param choice What was read in it.
+ */
+export function choiceJson(given: unknown, choice: ToolChoice, tools: readonly TurnTool[]): unknown {
+  if (typeof given === "string" || given === undefined) {
+    return choice.mode === "required" ? choice.mode : (given ?? "auto");
+  }
+  const toolJson = (name: string): object => {
+    const isCustom = tools.some((tool) => tool.name === name && tool.custom);
+    return { type: isCustom ? "custom" : "function", name };
+  };
+  if (choice.mode === "named") return toolJson(choice.name);
+  if (choice.mode === "none") return choice.mode;
+  return { type: "allowed_tools", mode: choice.mode, tools: choice.allowed?.map(toolJson) ?? [] };
 }
 
 function typeOf(tool: Json, at: string): string {

@@ -43,6 +43,28 @@ describe("the fields of a request", () => {
     });
   });
 
+  it("are repeated in the API's own form where they came in another one", async () => {
+    const { answer } = createResponsesApp();
+    const tools = [
+      { type: "function", name: "f" },
+      { type: "custom", name: "c" },
+    ];
+    const [f, c] = tools;
+    const allowed = { type: "allowed_tools", mode: "auto", tools: [f, c] };
+    for (const [given, repeated] of [
+      ["any", "required"],
+      ["required", "required"],
+      ["none", "none"],
+      [null, "auto"],
+      [f, f],
+      [{ type: "function", function: { name: "f" } }, f],
+      [{ type: "custom", custom: { name: "c" } }, c],
+      [allowed, allowed],
+      [{ type: "allowed_tools", allowed_tools: { mode: "auto", tools: [f, c] } }, allowed],
+    ])
+      expect(await answer({ tools, tool_choice: given })).toMatchObject({ tool_choice: repeated });
+  });
+
   it("tell the effort to the template", async () => {
     const { answer, template } = createResponsesApp();
     await answer({ reasoning: { effort: "low" } });
