@@ -186,7 +186,8 @@ export class ResponseEvents {
     }
     const cut = event.kind !== "end" || event.reason === "length";
     events.push(...this.#close(cut ? "incomplete" : "completed"));
-    this.#completedAt = event.at;
+    // Of one that ended in another way OpenAI has no time.
+    if (!cut) this.#completedAt = event.at;
     if (event.kind === "failed") return [...events, ...this.#fail(event.error)];
     if (event.kind === "end") this.#usage = event.usage;
     this.#cutOff = event.kind === "end" && cut;

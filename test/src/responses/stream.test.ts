@@ -238,7 +238,6 @@ describe("a response stream", () => {
       `event: response.incomplete\ndata: {"type":"response.incomplete",${response("incomplete", {
         output: `[${cut}]`,
         usage: usage(1),
-        at: "1730000000",
         details: '{"reason":"max_output_tokens"}',
         echo: ECHO.replace('"max_output_tokens":null', '"max_output_tokens":1'),
       })},"sequence_number":8}`,
@@ -261,7 +260,6 @@ describe("a response stream", () => {
       `event: error\ndata: {"type":"error","code":"engine_error","message":"${said}","param":null,"error":{"type":"server_error","code":"engine_error","message":"${said}","param":null},"sequence_number":8}`,
       `event: response.failed\ndata: {"type":"response.failed",${response("failed", {
         output: `[${cut}]`,
-        at: "1730000000",
         error: `{"code":"server_error","message":"${said}"}`,
       })},"sequence_number":9}`,
     ]);
