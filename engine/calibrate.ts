@@ -9,6 +9,7 @@ import { adapterSet } from "./adapters.ts";
 import type { AdapterSet } from "./adapters.ts";
 import type { Backend, BatchEntry, Sampler } from "./backend.ts";
 import type { MeasuredCost } from "./protocol.ts";
+import type { Calibration } from "./scheduler/cost-model.ts";
 import type { CostModel, SpillCost } from "./scheduler/types.ts";
 import type { SpillStore } from "./spill-store.ts";
 
@@ -76,7 +77,7 @@ export async function calibrate(
   const prefill: { tokens: number; ms: number }[] = [];
   for (const tokens of [Math.ceil(longest / 4), longest])
     prefill.push({ tokens, ms: await measure(backend, [prefillEntry(tokens)]) });
-  const deep = await measureDeep(backend, token, longest);
+  const deep = await measureDeep(backend, { token, longest, sampler });
   const check: { tokens: number; ms: number }[] = [];
   for (const tokens of CHECKED_TOKENS.filter((count) => count <= Math.min(batchTokens, longest)))
     check.push({ tokens, ms: await measure(backend, [checkEntry(tokens)]) });
@@ -84,7 +85,7 @@ export async function calibrate(
   const cost = calibratedCostModel({
     decode,
     prefill,
-    ...(deep === undefined ? {} : { deep }),
+    ...deep,
     copyMs,
     check,
   });
@@ -97,31 +98,40 @@ export async function calibrate(
   };
 }
 
-/** A whole prompt cell behind others, in ms; undefined where a slot has no room for more than two of them. */
+/** A whole prompt cell behind others, and a token behind as many; nothing where a slot has no room for more than two of them. */
 async function measureDeep(
   backend: Backend,
-  token: number,
-  longest: number,
-): Promise<{ readonly cells: number; readonly ms: number } | undefined> {
+  { token, longest, sampler }: { token: number; longest: number; sampler: Sampler | undefined },
+): Promise<Pick<Calibration, "deep" | "deepDecode">> {
   const { contextTokens, batchTokens } = backend.facts;
   const cells = Math.min(DEEP_CELLS * longest, contextTokens - 1 - longest);
-  if (cells < longest) return undefined;
-  const run = (position: number, tokens: number): Promise<void> => {
-    const entry = { slot: 0, position, tokens: new Uint32Array(tokens).fill(token), sample: false };
-    return backend.run([entry]).done;
-  };
+  if (cells < longest) return {};
+  const entry = (position: number, tokens: number): BatchEntry => ({
+    slot: 0,
+    position,
+    tokens: new Uint32Array(tokens).fill(token),
+    sample: tokens === 1,
+  });
   for (let position = 0; position < cells; position += batchTokens)
-    await run(position, Math.min(batchTokens, cells - position));
-  let ms = Infinity;
+    await backend.run([entry(position, Math.min(batchTokens, cells - position))]).done;
+  let position = cells;
+  const least = async (tokens: number, runs: number): Promise<number> => {
+    let ms = Infinity;
+    for (let i = 0; i < runs; i++) {
+      ms = Math.min(ms, await ranMs(backend, [entry(position, tokens)], { sampler }));
+      if (backend.canRewind) backend.truncate(0, position);
+      else position += tokens;
+    }
+    return ms;
+  };
   // Calls tell it better than more runs at a start would, once there are prompts.
-  for (let i = 0; i < (backend.canRewind ? 2 : 1); i++) {
-    const startMs = performance.now();
-    await run(cells, longest);
-    ms = Math.min(ms, performance.now() - startMs);
-    if (backend.canRewind) backend.truncate(0, cells);
-  }
+  const decodeMs = await least(1, MEASURED_RUNS);
+  const ms = position + longest < contextTokens ? await least(longest, backend.canRewind ? 2 : 1) : undefined;
   backend.truncate(0, 0);
-  return { cells, ms };
+  return {
+    deepDecode: { cells, ms: decodeMs },
+    ...(ms === undefined ? {} : { deep: { cells: position, ms } }),
+  };
 }
 
 /**
@@ -271,20 +281,28 @@ async function measure(backend: Backend, entries: readonly BatchEntry[], sampler
   return bestMs;
 }
 
+/** What a call is computed with, and drawn with where draws are measured. */
+interface With {
+  readonly adapters?: AdapterSet | undefined;
+  readonly sampler?: Sampler | undefined;
+}
+
 /** Of one call over empty slots, in ms, and of its draws where there is a sampler. */
-async function timed(
+async function timed(backend: Backend, entries: readonly BatchEntry[], given: With = {}): Promise<number> {
+  const ms = await ranMs(backend, entries, given);
+  for (const { slot } of entries) backend.truncate(slot, 0);
+  return ms;
+}
+
+/** The same over whatever slots; they keep what they got. */
+async function ranMs(
   backend: Backend,
   entries: readonly BatchEntry[],
-  {
-    adapters,
-    sampler,
-  }: { readonly adapters?: AdapterSet | undefined; readonly sampler?: Sampler | undefined } = {},
+  { adapters, sampler }: With,
 ): Promise<number> {
   const startMs = performance.now();
   const { logits, done } = backend.run(entries, adapters);
   await done;
   if (sampler !== undefined) for (const handle of logits) await sampler.sample(handle, 0, []);
-  const ms = performance.now() - startMs;
-  for (const { slot } of entries) backend.truncate(slot, 0);
-  return ms;
+  return performance.now() - startMs;
 }

@@ -72,8 +72,8 @@ const cost = record({
   ...shared("decodePassMs checkPassMs", list(number)),
   ...shared("prefillCallMs prefillTokenMs copyMs decodeScale draftScale prefillScale", number),
   switchMs: optional(number),
-  prefillCellsMs: optional(number),
-  depths: optional(record(shared("calls x y xx xy yy", number))),
+  ...shared("prefillCellsMs decodeCellsMs", optional(number)),
+  ...shared("prefillDepths decodeDepths", optional(record(shared("calls x y xx xy yy", number)))),
   spill: optional(isRecord),
   checkpoint: optional(isRecord),
 });

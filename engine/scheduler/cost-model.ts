@@ -6,7 +6,7 @@
  * The tables themselves are refined by calls of different widths that follow each other: what was measured beside
  * other load may be wrong for one width and right for the next.
  */
-import { refinedByDepth } from "./prefill-depth.ts";
+import { learnedDepth } from "./depth-cost.ts";
 import type { CostModel, PlannedCall, SpillCost, TransferCost } from "./types.ts";
 
 /** Weight of the newest observation: a long prompt's cells grow slowly, so a few calls are enough to follow. */
@@ -44,6 +44,8 @@ export const DEEP_CELLS = 4;
 export interface DecodeShape {
   readonly passWidths: readonly number[];
   readonly drafts: number;
+  /** Its tokens times the cells before them; absent is 0. */
+  readonly tokenCells?: number | undefined;
   /** Key of the adapters; absent is the model alone. */
   readonly adapters?: string | undefined;
 }
@@ -55,12 +57,15 @@ export interface Calibration {
   readonly prefill: readonly { readonly tokens: number; readonly ms: number }[];
   /** One as long as the longer of them, behind so many cells; absent: depth is taken to cost nothing. */
   readonly deep?: { readonly cells: number; readonly ms: number };
+  /** A decode pass over one slot of so many cells; absent: they are taken to cost nothing. */
+  readonly deepDecode?: { readonly cells: number; readonly ms: number };
   readonly copyMs: number;
   /** Decode passes over one slot with several tokens, all their logits wanted, by ascending number of tokens. */
   readonly check: readonly { readonly tokens: number; readonly ms: number }[];
 }
 
-export function calibratedCostModel({ decode, prefill, deep, copyMs, check }: Calibration): CostModel {
+export function calibratedCostModel(measured: Calibration): CostModel {
+  const { decode, prefill, deep, deepDecode, copyMs, check } = measured;
   const [short, long] = [prefill[0], prefill.at(-1)];
   const shortMs = short?.ms ?? 0;
   const longMs = Math.max(long?.ms ?? 0, shortMs);
@@ -82,6 +87,9 @@ export function calibratedCostModel({ decode, prefill, deep, copyMs, check }: Ca
     prefillCallMs: Math.max(0, longMs - prefillTokenMs * (long?.tokens ?? 0)),
     prefillTokenMs,
     ...(deepTokens > 0 ? { prefillCellsMs: (1000 * deeperMs) / deepTokens } : {}),
+    ...(deepDecode === undefined
+      ? {}
+      : { decodeCellsMs: (1000 * Math.max(0, deepDecode.ms - oneMs)) / deepDecode.cells }),
     copyMs,
     decodeScale: 1,
     draftScale: 1,
@@ -95,9 +103,18 @@ export function undisturbed(cost: CostModel): CostModel {
   return { ...cost, decodeScale: Math.min(1, decodeScale), prefillScale: Math.min(1, prefillScale) };
 }
 
-/** In ms, for device passes over so many adjacent slots each, with `drafts` guessed tokens in every slot. */
-export function decodeCallMs(cost: CostModel, passWidths: readonly number[], drafts: number): number {
-  let ms = 0;
+/**
+ * In ms, for device passes over so many adjacent slots each, with `drafts` guessed tokens in every slot.
+ * @param cells Of all of these slots.
+ */
+export function decodeCallMs(
+  cost: CostModel,
+  passWidths: readonly number[],
+  drafts: number,
+  cells: number,
+): number {
+  // Guesses look at the cells as often as the tokens before them.
+  let ms = (((1 + drafts) * cells) / 1000) * (cost.decodeCellsMs ?? 0);
   for (const width of passWidths) ms += decodePassMs(cost, width, drafts);
   return (drafts > 0 ? cost.draftScale : cost.decodeScale) * ms;
 }
@@ -176,7 +193,9 @@ function copyOf(cost: CostModel): { -readonly [Field in keyof CostModel]: CostMo
     prefillCallMs: cost.prefillCallMs,
     prefillTokenMs: cost.prefillTokenMs,
     prefillCellsMs: cost.prefillCellsMs,
-    depths: cost.depths,
+    decodeCellsMs: cost.decodeCellsMs,
+    prefillDepths: cost.prefillDepths,
+    decodeDepths: cost.decodeDepths,
     copyMs: cost.copyMs,
     switchMs: cost.switchMs,
     decodeScale: cost.decodeScale,
@@ -195,9 +214,15 @@ export function refinedByPrefill(
   { unscaledMs, tokenCells = 0 }: Pick<PlannedCall, "unscaledMs" | "tokenCells">,
   observedMs: number,
 ): CostModel {
-  const after = refinedByDepth(cost, { unscaledMs, tokenCells }, observedMs);
-  const deeperMs = (((after.prefillCellsMs ?? 0) - (cost.prefillCellsMs ?? 0)) * tokenCells) / 1000;
-  return refinedCostModel(after, "prefill", observedMs, unscaledMs + (unscaledMs > 0 ? deeperMs : 0));
+  const { prefillCellsMs: cellsMs, prefillDepths: depths, prefillScale: scale } = cost;
+  const learned = learnedDepth({ cellsMs, depths, scale }, { unscaledMs, tokenCells }, observedMs);
+  const deeperMs = learned === undefined ? 0 : ((learned.cellsMs - (cellsMs ?? 0)) * tokenCells) / 1000;
+  const after = copyOf(refinedCostModel(cost, "prefill", observedMs, unscaledMs + deeperMs));
+  if (learned !== undefined) {
+    after.prefillCellsMs = learned.cellsMs;
+    after.prefillDepths = learned.depths;
+  }
+  return after;
 }
 
 /**
@@ -205,15 +230,21 @@ export function refinedByPrefill(
  * width than the one before. Calls of one width tell how fast the machine is now, and nothing of the others.
  */
 export function refinedByDecode(cost: CostModel, shape: DecodeShape, observedMs: number): CostModel {
-  const { passWidths, drafts, adapters = "" } = shape;
+  const { passWidths, drafts, tokenCells = 0, adapters = "" } = shape;
   const width = passWidths.length === 1 ? (passWidths[0] ?? 0) * (1 + drafts) : SEVERAL;
-  const ratio = observedMs / unscaledDecodeMs(cost, shape);
+  const learned = drafts > 0 ? undefined : learnedDecodeDepth(cost, shape, observedMs);
+  const depthMs = (tokenCells / 1000) * (learned?.cellsMs ?? cost.decodeCellsMs ?? 0);
+  const ratio = observedMs / (tableMs(cost, shape) + depthMs);
   const now = { guesses: drafts > 0, width, ratio, adapters };
   const shaped = reshaped(cost, now);
   // One that stalled is compared with one other call, not with those on both sides of it.
   const last = shaped === cost ? now : { ...now, width: SEVERAL };
   const kind = drafts > 0 ? "draft" : "decode";
-  const after = copyOf(refinedCostModel(shaped, kind, observedMs, unscaledDecodeMs(shaped, shape)));
+  const after = copyOf(refinedCostModel(shaped, kind, observedMs, tableMs(shaped, shape) + depthMs));
+  if (learned !== undefined) {
+    after.decodeCellsMs = learned.cellsMs;
+    after.decodeDepths = learned.depths;
+  }
   if (drafts === 0) {
     after.draftScale = bounded(after.draftScale * speedChange(shaped, after), MIN_SCALE, MAX_SCALE);
     after.checkPassMs = healed(after);
@@ -242,8 +273,20 @@ export function speedChange(before: CostModel, after: CostModel): number {
   return before.last?.guesses === false ? after.decodeScale / before.decodeScale : 1;
 }
 
-/** In ms and without the scale. */
-function unscaledDecodeMs(cost: CostModel, { passWidths, drafts }: DecodeShape): number {
+function learnedDecodeDepth(
+  cost: CostModel,
+  shape: DecodeShape,
+  observedMs: number,
+): ReturnType<typeof learnedDepth> {
+  const { decodeCellsMs: cellsMs, decodeDepths: depths, decodeScale: scale } = cost;
+  if (cellsMs === undefined) return undefined;
+  const { tokenCells = 0 } = shape;
+  const unscaledMs = tableMs(cost, shape) + (tokenCells / 1000) * cellsMs;
+  return learnedDepth({ cellsMs, depths, scale }, { unscaledMs, tokenCells }, observedMs);
+}
+
+/** In ms and without the scale, over empty slots. */
+function tableMs(cost: CostModel, { passWidths, drafts }: DecodeShape): number {
   let ms = 0;
   for (const width of passWidths) ms += decodePassMs(cost, width, drafts);
   return ms;

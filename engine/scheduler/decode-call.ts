@@ -32,12 +32,14 @@ export function decodeCall(
       entries.push({ slot, request: undefined, position: length(slot), tokens: plug, sample: false });
     entries.sort((a, b) => a.slot - b.slot);
   }
-  const callMs = decodeCallMs(state.cost, layout.passWidths, drafts);
+  const cells = cellsOf(entries);
+  const callMs = decodeCallMs(state.cost, layout.passWidths, drafts, cells);
   return {
     kind: "decode",
     entries,
     tokens: entries.length * (1 + drafts),
     drafts,
+    tokenCells: cells * (1 + drafts),
     ...(drafting === undefined ? {} : { drafting }),
     ...(promise === undefined ? {} : { promise }),
     passes: layout.passWidths.length,
@@ -51,6 +53,12 @@ function slotLengths({ slots }: SchedulerState, running: readonly Running[]): nu
   const lengths = slots.map((slot) => slot.length);
   for (const { slot, length } of running) lengths[slot] = length;
   return lengths;
+}
+
+function cellsOf(entries: readonly PlannedEntry[]): number {
+  let cells = 0;
+  for (const { position } of entries) cells += position;
+  return cells;
 }
 
 function decodeEntry({ request, slot, length }: Running, { drafts, byModel }: DraftPlan): PlannedEntry {

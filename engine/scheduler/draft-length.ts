@@ -77,6 +77,8 @@ interface Weighing {
   readonly guessers: readonly Guesser[];
   /** What a step without guesses takes. */
   readonly singleMs: number;
+  /** Of the decoding slots. */
+  readonly cells: number;
   /** Those that fit. */
   readonly lengths: readonly { readonly drafts: number; readonly layout: DecodeLayout }[];
 }
@@ -90,11 +92,13 @@ export function planDrafts(
   const layout = slotLayout(state, decoding, length, 0);
   const none = { layout, drafts: 0, byModel: new Set<SlotId>(), drafting: undefined, promise: undefined };
   if (!mayGuess(state, decoding, layout)) return none;
-  const singleMs = decodeCallMs(state.cost, layout.passWidths, 0);
+  const cells = cellsOf(decoding);
+  const singleMs = decodeCallMs(state.cost, layout.passWidths, 0, cells);
   const weighing: Weighing = {
     state,
     guessers: decoding.map((running) => guesserOf(state, running)),
     singleMs,
+    cells,
     lengths: fittingLengths(state, decoding, length),
   };
   const rate = decoding.length / (singleMs + drawingMs(state, decoding.length));
@@ -110,7 +114,7 @@ export function planDrafts(
   const late = preferring.filter(({ missing }) => missing > mostFed);
   const chosen = ready.length === 0 ? without : bestChoice(weighing, without, ready);
   const catchUp = worthCatchingUp(weighing, chosen, [ready, late])
-    ? catchUpFeed(state, draft, late, chosen)
+    ? catchUpFeed(weighing, draft, late, chosen)
     : undefined;
   return {
     layout: chosen.layout,
@@ -171,6 +175,12 @@ function fittingLengths(
   return fitting;
 }
 
+function cellsOf(decoding: readonly Running[]): number {
+  let cells = 0;
+  for (const { length } of decoding) cells += length;
+  return cells;
+}
+
 function longestOf(decoding: readonly Running[]): number {
   return Math.max(...decoding.map((r) => r.length));
 }
@@ -201,7 +211,7 @@ function prefersModel({ fromText, fromModel, most }: Guesser): boolean {
 
 /** The best choice with the draft model guessing for `modelled`, or the one there is. */
 function bestChoice(
-  { state, guessers, lengths, singleMs }: Weighing,
+  { state, guessers, lengths, singleMs, cells }: Weighing,
   atLeast: Choice,
   modelled: readonly Guesser[],
 ): Choice {
@@ -220,7 +230,7 @@ function bestChoice(
   for (const { drafts, layout } of lengths) {
     let tokens = guessers.length;
     for (const guesser of guessers) tokens += expectedHits(guesser, drafts, byModel.has(guesser));
-    let ms = decodeCallMs(cost, layout.passWidths, drafts);
+    let ms = decodeCallMs(cost, layout.passWidths, drafts, cells);
     if (draft !== undefined && slots.length > 0)
       ms += draft.cost.decodeScale * guessingMs(draft, slots, fed, drafts);
     if (ms > mostMs) break;
@@ -279,7 +289,7 @@ function fedFrom({ running: { request }, missing }: Guesser): number {
 
 /** A cell of the slot that lacks least. It takes no longer than the step, or streams would stutter. */
 function catchUpFeed(
-  state: SchedulerState,
+  { state, cells }: Weighing,
   draft: DraftModel,
   late: readonly Guesser[],
   { layout, drafts }: Choice,
@@ -287,7 +297,7 @@ function catchUpFeed(
   const next = late.reduce((least, guesser) => (guesser.missing < least.missing ? guesser : least));
   const { request, slot } = next.running;
   const start = fedFrom(next);
-  const roomMs = decodeCallMs(state.cost, layout.passWidths, drafts);
+  const roomMs = decodeCallMs(state.cost, layout.passWidths, drafts, cells);
   const most = Math.min(draft.config.prefillChunk, next.missing - 1);
   let tokens = most;
   while (tokens > LEAST_CATCH_UP && catchingUpMs(draft, start, tokens) > roomMs)

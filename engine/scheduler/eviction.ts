@@ -96,8 +96,12 @@ function isLess(state: SchedulerState, a: Running, b: Running): boolean {
 /** How long at most until a slot comes free by itself, in ms. */
 function soonestFreeMs(state: SchedulerState, running: readonly Running[]): number {
   let tokens = Infinity;
-  for (const { request } of running) tokens = Math.min(tokens, request.maxNew - request.output.length);
-  return tokens * decodeCallMs(state.cost, [running.length], 0);
+  let cells = 0;
+  for (const { request, length } of running) {
+    tokens = Math.min(tokens, request.maxNew - request.output.length);
+    cells += length;
+  }
+  return tokens * decodeCallMs(state.cost, [running.length], 0, cells);
 }
 
 function replayMs({ cost }: SchedulerState, { prompt, output }: ScheduledRequest): number {

@@ -61,7 +61,8 @@ export function noteResidence(state: SchedulerState, request: ScheduledRequest, 
 export function residenceMs(state: SchedulerState, { computedTokens, maxNew }: Newcomer): number {
   const { config, cost, slots, residenceMs: measured } = state;
   if (measured !== undefined) return Math.max(1, measured);
-  const decodeMs = Math.min(maxNew, ASSUMED_OUTPUT) * decodeCallMs(cost, [slots.length], 0);
+  const decodeMs =
+    Math.min(maxNew, ASSUMED_OUTPUT) * decodeCallMs(cost, [slots.length], 0, slots.length * computedTokens);
   const cells = Math.ceil(computedTokens / config.prefillChunk);
   const cellMs = prefillCallMs(cost, computedTokens / Math.max(1, cells), computedTokens / 2);
   return Math.max(1, slots.length * cells * cellMs + decodeMs);
@@ -138,34 +139,51 @@ export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs
     // What those who are away will ask for is not known; most requests are like others.
     return { fromMs, take: () => void (computedMs = fromMs + ownMs) };
   });
-  return startMs + ownMs + firstTokenMs(state, beside);
+  return startMs + ownMs + firstTokenMs(state, newcomer, beside);
 }
 
 /** From slot to first token at best, in ms: alone, and as fast as at warm-up. */
 export function leastPromptMs(state: SchedulerState, prompt: Prompt): number {
   const alone = { ...state, cost: undisturbed(state.cost) };
-  return promptMs(alone, prompt, 0) + firstTokenMs(alone, 0);
+  return promptMs(alone, prompt, 0) + firstTokenMs(alone, prompt, 0);
 }
 
 /** From slot to first token, in ms, while every other slot decodes. */
 export function promptBesideMs(state: SchedulerState, prompt: Prompt): number {
   const beside = state.slots.length - 1;
-  return promptMs(state, prompt, beside) + firstTokenMs(state, beside);
+  return promptMs(state, prompt, beside) + firstTokenMs(state, prompt, beside);
 }
 
 /** The decode call behind a prompt, in ms. */
-function firstTokenMs({ cost, slots }: SchedulerState, beside: number): number {
-  return decodeCallMs(cost, [Math.min(slots.length, beside + 1)], 0);
+function firstTokenMs(
+  state: SchedulerState,
+  { computedTokens, reusedTokens = 0 }: Prompt,
+  beside: number,
+): number {
+  const cells = cellsOf(state, beside) + computedTokens + reusedTokens;
+  return decodeCallMs(state.cost, [Math.min(state.slots.length, beside + 1)], 0, cells);
+}
+
+/** Of so many slots, if they were like those in use. */
+function cellsOf({ slots }: SchedulerState, count: number): number {
+  let [busy, cells] = [0, 0];
+  for (const { owner, length } of slots) {
+    if (owner === undefined) continue;
+    busy += 1;
+    cells += length;
+  }
+  return busy === 0 ? 0 : (count * cells) / busy;
 }
 
 /** So many prompt tokens in the cells and steps in which they are computed beside so many slots that decode, in ms. */
 function promptMs(
-  { config, cost }: SchedulerState,
+  state: SchedulerState,
   { computedTokens: tokens, reusedTokens: before = 0 }: Prompt,
   beside: number,
 ): number {
+  const { config, cost } = state;
   const { prefillChunk, itlTargetMs, minPrefillShare } = config;
-  const decodeMs = beside === 0 ? 0 : decodeCallMs(cost, [beside], 0);
+  const decodeMs = beside === 0 ? 0 : decodeCallMs(cost, [beside], 0, cellsOf(state, beside));
   const stepMs = decodeMs === 0 ? Infinity : itlTargetMs - decodeMs;
   const whole = Math.floor(tokens / prefillChunk);
   const cellMs = prefillCallMs(cost, prefillChunk, before + tokens / 2);
@@ -216,7 +234,8 @@ function releaseTimes(state: SchedulerState, newcomer: Newcomer, nowMs: number):
 
 /** When each slot is expected to come free, ascending; a paused request does not keep its slot from others. */
 function releasesMs(state: SchedulerState, heldMs: number, nowMs: number): number[] {
-  const tokenMs = state.tokenMs ?? decodeCallMs(state.cost, [state.slots.length], 0);
+  const count = state.slots.length;
+  const tokenMs = state.tokenMs ?? decodeCallMs(state.cost, [count], 0, cellsOf(state, count));
   const times = state.slots.map(({ owner, length }) => {
     const request = owner === undefined ? undefined : state.requests.get(owner);
     if (request === undefined || request.paused || request.cancelled) return 0;

@@ -192,6 +192,8 @@ function gapMs(
     () => mayPlug(state.config),
     (width) => decodePassMs(state.cost, width, 0),
   );
-  const stepMs = decodeCallMs(state.cost, passWidths, 0) - decodeCallMs(state.cost, [withSlot.length], 0);
+  // They look at the same cells in whatever passes.
+  const onePassMs = decodeCallMs(state.cost, [withSlot.length], 0, 0);
+  const stepMs = decodeCallMs(state.cost, passWidths, 0, 0) - onePassMs;
   return Math.max(0, stepMs) * Math.min(request.maxNew, MOST_GAP_STEPS);
 }

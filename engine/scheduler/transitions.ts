@@ -371,8 +371,8 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
   }
 }
 
-function shapeOf({ entries, drafts, adapters }: PlannedCall): DecodeShape {
-  return { passWidths: adjacentWidths(entries), drafts, adapters: adapters?.key };
+function shapeOf({ entries, drafts, tokenCells, adapters }: PlannedCall): DecodeShape {
+  return { passWidths: adjacentWidths(entries), drafts, tokenCells, adapters: adapters?.key };
 }
 
 /** Adds a sampled token. The caller decides whether it ends the request. */

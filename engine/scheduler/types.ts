@@ -291,10 +291,10 @@ export interface SpillCost {
 }
 
 /**
- * Sums over prefill calls, the older ones counting for less: x is what depth adds to a call for each ms that a token adds for
+ * Sums over calls of one kind, the older ones counting for less: x is what depth adds to a call for each ms that a token adds for
  * 1000 cells, y its time, both relative to what it would take without cells before it.
  */
-export interface PrefillDepths {
+export interface CallDepths {
   readonly calls: number;
   readonly x: number;
   readonly y: number;
@@ -314,13 +314,16 @@ export interface CostModel {
   readonly prefillTokenMs: number;
   /** What each prompt token adds for every 1000 cells before its call; absent is nothing. */
   readonly prefillCellsMs?: number | undefined;
-  /** Of the prefill calls so far; absent: none has been learned from. See prefill-depth.ts. */
-  readonly depths?: PrefillDepths | undefined;
+  /** What each decoded token adds for every 1000 cells before it; absent is nothing. */
+  readonly decodeCellsMs?: number | undefined;
+  /** Of the calls so far; absent: none has been learned from. See depth-cost.ts. */
+  readonly prefillDepths?: CallDepths | undefined;
+  readonly decodeDepths?: CallDepths | undefined;
   /** Copying all cells of a slot to another one. */
   readonly copyMs: number;
   /** What the first call with other adapters than the one before takes longer; absent is nothing. */
   readonly switchMs?: number | undefined;
-  /** Observed over predicted, smoothed; covers what the model leaves out (attention length, other load). */
+  /** Observed over predicted, smoothed; covers what the model leaves out, such as other load. */
   readonly decodeScale: number;
   /** The same for decode calls with guessed tokens. */
   readonly draftScale: number;
@@ -476,7 +479,7 @@ export interface PlannedCall {
   readonly tokens: number;
   /** Guessed tokens behind the one of each slot; 0 in prefill. */
   readonly drafts: number;
-  /** Of prefill: its tokens times the cells before them, as far as that counts; absent is 0. */
+  /** Its tokens times the cells before them, as far as that counts; absent is 0. */
   readonly tokenCells?: number;
   /** What comes before it, in `predictedMs` as well; absent is nothing. */
   readonly drafting?: PlannedDrafting;

@@ -99,10 +99,13 @@ export function measuredCosts(
     tokens * device.prefillTokenMs +
     prefillCells(before, tokens) * device.prefillCellsMs;
   const decodeMs = (width: number): number => passMs(device, width) + width * device.decodeCellsMs;
+  const deepBlocks = Math.ceil((DEEP_CELLS * prefillChunk + 1) / CELL_BLOCK);
+  const deepDecodeMs = passMs(device, 1) + deepBlocks * device.decodeCellsMs;
   return calibratedCostModel({
     decode: [...widths, slots].map((width) => ({ width, ms: decodeMs(width) })),
     prefill: [Math.ceil(prefillChunk / 4), prefillChunk].map((tokens) => ({ tokens, ms: prefillMs(tokens) })),
     deep: { cells: DEEP_CELLS * prefillChunk, ms: prefillMs(prefillChunk, DEEP_CELLS * prefillChunk) },
+    deepDecode: { cells: DEEP_CELLS * prefillChunk, ms: deepDecodeMs },
     check: [2, 4, 8, 16].map((tokens) => ({ tokens, ms: decodeMs(tokens) })),
     copyMs: device.copyMs,
   });

@@ -53,7 +53,7 @@ describe("calls of different widths", () => {
           cost = refinedByDecode(cost, plain(width), speed * trueMs(width));
         }
         for (const width of WIDTHS) {
-          const error = decodeCallMs(cost, [width], 0) / (speed * trueMs(width));
+          const error = decodeCallMs(cost, [width], 0, 0) / (speed * trueMs(width));
           expect(Math.abs(error - 1)).toBeLessThan(0.08);
         }
       }),
@@ -107,10 +107,10 @@ describe("calls of different widths", () => {
       if (i % 3 === 0) cost = refinedByDecode(cost, plain(1), trueMs(1));
     }
     for (const drafts of [1, 3, 8, 24, 32]) {
-      const error = decodeCallMs(cost, [1], drafts) / checkedMs(1 + drafts);
+      const error = decodeCallMs(cost, [1], drafts, 0) / checkedMs(1 + drafts);
       expect(Math.abs(error - 1)).toBeLessThan(0.1);
     }
-    expect(decodeCallMs(cost, [1], 0)).toBeCloseTo(trueMs(1), 0);
+    expect(decodeCallMs(cost, [1], 0, 0)).toBeCloseTo(trueMs(1), 0);
   });
 });
 
@@ -122,8 +122,8 @@ test("checks that were measured beside other load come to what prompts say, whil
   };
   for (let i = 0; i < 800; i++) cost = refinedByDecode(cost, plain(1), 12);
   // A prompt token takes 1.9 ms here.
-  expect(decodeCallMs(cost, [1], 8)).toBeLessThan(12 + 8 * 3);
-  expect(decodeCallMs(cost, [1], 8)).toBeGreaterThan(12 + 8 * 1.9);
+  expect(decodeCallMs(cost, [1], 8, 0)).toBeLessThan(12 + 8 * 3);
+  expect(decodeCallMs(cost, [1], 8, 0)).toBeGreaterThan(12 + 8 * 1.9);
   let unharmed = before;
   for (let i = 0; i < 800; i++) unharmed = refinedByDecode(unharmed, plain(1), 12);
   expect(unharmed.checkPassMs).toEqual(before.checkPassMs);
@@ -160,7 +160,7 @@ test("calls of one width say how fast the machine is, and nothing of other width
   let cost = before;
   for (let i = 0; i < 50; i++) cost = refinedByDecode(cost, plain(4), 30);
   expect(cost.decodePassMs).toEqual(before.decodePassMs);
-  expect(decodeCallMs(cost, [4], 0)).toBeCloseTo(30, 2);
+  expect(decodeCallMs(cost, [4], 0, 0)).toBeCloseTo(30, 2);
 });
 
 test("calls of several passes leave the table alone, and those after them", () => {

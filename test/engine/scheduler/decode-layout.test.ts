@@ -32,6 +32,7 @@ function cheapestMs(slots: readonly number[], pluggable: readonly number[], cost
         cost,
         runs.map(({ first, last }) => last - first + 1),
         0,
+        0,
       ),
     );
   }
@@ -54,7 +55,7 @@ test("no other choice of plugs is cheaper, and the layout is what its plugs make
         expect(plugs.every((slot) => pluggable.includes(slot))).toBe(true);
         const runs = adjacentRuns([...slots, ...plugs].sort((a, b) => a - b));
         expect(passWidths).toEqual(runs.map(({ first, last }) => last - first + 1));
-        expect(decodeCallMs(cost, passWidths, 0)).toBeCloseTo(cheapestMs(slots, pluggable, cost), 9);
+        expect(decodeCallMs(cost, passWidths, 0, 0)).toBeCloseTo(cheapestMs(slots, pluggable, cost), 9);
       },
     ),
   );

@@ -59,7 +59,8 @@ function plainChoice(
       () => mayPlug(state.config),
       (width) => decodePassMs(state.cost, width, 0),
     );
-    const extraMs = decodeCallMs(state.cost, passWidths, 0) - decodeCallMs(state.cost, [together.length], 0);
+    const extraMs =
+      decodeCallMs(state.cost, passWidths, 0, 0) - decodeCallMs(state.cost, [together.length], 0, 0);
     return Math.max(0, extraMs) * Math.min(request.maxNew, 128);
   };
   const left = request.prompt.length - 1;

@@ -1,12 +1,15 @@
-/** What prompt tokens cost behind many others: measured at warm-up, refined by calls, and what is planned by it. */
+/** What tokens cost behind many others, of prompts and decoded ones: measured at warm-up, refined by calls, and what is planned by it. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import {
   calibratedCostModel,
+  decodeCallMs,
   prefillCallMs,
   prefillTokensMs,
+  refinedByDecode,
   refinedByPrefill,
 } from "../../../engine/scheduler/cost-model.ts";
+import { createRng } from "../../../bench/rng.ts";
 import { predictedTtftMs } from "../../../engine/scheduler/forecast.ts";
 import type { CostModel } from "../../../engine/scheduler/types.ts";
 import { addRequest, runStep, schedulerState } from "../../support/scheduler.ts";
@@ -96,7 +99,7 @@ describe("what depth costs", () => {
   test("is not learned where warm-up did not measure it", () => {
     const { prefillCellsMs: _none, ...flat } = measured();
     const { cost } = afterCall(flat, GRID, 1000, 500);
-    expect([cost.prefillCellsMs, cost.depths]).toEqual([undefined, undefined]);
+    expect([cost.prefillCellsMs, cost.prefillDepths]).toEqual([undefined, undefined]);
   });
 });
 
@@ -121,5 +124,86 @@ describe("a long prompt", () => {
       const [call] = runStep(state, cells).calls;
       expect(call?.predictedMs).toBeCloseTo(trueMs(Math.min(GRID, 3000 - cells), cells), 3);
     }
+  });
+});
+
+describe("a token of a stream", () => {
+  /** About that of 135M parameters on 2 cores: 7 ms a pass, 5 ms a slot, and 5 ms for every 1000 cells. */
+  const passMs = (width: number, cells: number): number => 7 + 5 * width + (5 * cells) / 1000;
+  const warmedUp = (deepMs: number): CostModel =>
+    calibratedCostModel({
+      decode: [1, 2, 4].map((width) => ({ width, ms: passMs(width, 0) })),
+      prefill: [16, GRID].map((tokens) => ({ tokens, ms: trueMs(tokens, 0) })),
+      deepDecode: { cells: 256, ms: deepMs },
+      copyMs: 5,
+      check: [],
+    });
+
+  /** Streams of prompts of all lengths come and go; how far predictions are off on average, once some have. */
+  function meanError(start: CostModel, speed: number, random: () => number): number {
+    let cost = start;
+    const streams = [1, 2, 3].map(() => ({ cells: 0, left: 0 }));
+    let [sum, count] = [0, 0];
+    for (let call = 0; call < 1500; call++) {
+      for (const stream of streams) {
+        if (stream.left <= 0)
+          Object.assign(stream, { cells: Math.round(50 * 70 ** random()), left: 10 + 60 * random() });
+        stream.cells += 1;
+        stream.left -= 1;
+      }
+      const width = 1 + (Math.floor(call / 25) % streams.length);
+      const cells = streams.slice(0, width).reduce((all, stream) => all + stream.cells, 0);
+      const usualMs = speed * passMs(width, cells);
+      if (call >= 200) {
+        sum += Math.abs(decodeCallMs(cost, [width], 0, cells) / usualMs - 1);
+        count += 1;
+      }
+      const observedMs = usualMs * (0.97 + 0.06 * random());
+      cost = refinedByDecode(cost, { passWidths: [width], drafts: 0, tokenCells: cells }, observedMs);
+    }
+    return sum / count;
+  }
+
+  test("costs what the cells before it do, whatever warm-up has said of them and however fast the machine is", () => {
+    const speed = fc.double({ min: 0.5, max: 3, noNaN: true });
+    fc.assert(
+      fc.property(fc.double({ min: 0, max: 3, noNaN: true }), speed, fc.nat(), (deeperMs, factor, seed) => {
+        const rng = createRng(seed);
+        const random = (): number => rng.next();
+        const known = warmedUp(passMs(1, 0) + deeperMs);
+        const { decodeCellsMs: _none, ...flat } = known;
+        const [before, after] = [meanError(flat, factor, random), meanError(known, factor, random)];
+        expect(after).toBeLessThan(0.015);
+        expect(after).toBeLessThan(before / 3);
+      }),
+      { numRuns: 20 },
+    );
+  });
+
+  test("is not taken for deeper than it is on a machine that gets slower while streams go on", () => {
+    let cost = warmedUp(passMs(1, 256));
+    for (let call = 0; call < 1000; call++) {
+      const cells = 2000 + 4 * call;
+      const observedMs = passMs(4, cells) * (1 + call / 1000);
+      cost = refinedByDecode(cost, { passWidths: [4], drafts: 0, tokenCells: cells }, observedMs);
+    }
+    expect(cost.decodeCellsMs).toBeCloseTo(5, 6);
+  });
+
+  test("is planned for with the cells of all slots in the call", () => {
+    const state = schedulerState({ slots: 2, contextTokens: 4096, batchTokens: GRID, prefillChunk: GRID });
+    state.cost = warmedUp(passMs(1, 256));
+    const prompt = Uint32Array.from({ length: 3001 }, (_, i) => i);
+    addRequest(state, "long", { prompt, maxTokens: 50 }, 0);
+    addRequest(state, "short", { prompt: prompt.slice(2000, 2101), maxTokens: 50 }, 0);
+    let nowMs = 0;
+    while (state.slots.some(({ owner }) => state.requests.get(owner ?? "")?.phase !== "decode"))
+      runStep(state, nowMs++);
+    const cells = (state.slots[0]?.length ?? 0) + (state.slots[1]?.length ?? 0);
+    expect(cells).toBeGreaterThan(3100);
+    const scale = state.cost.decodeScale;
+    const [call] = runStep(state, nowMs).calls;
+    expect(call).toMatchObject({ kind: "decode", tokenCells: cells });
+    expect(call?.predictedMs).toBeCloseTo(scale * passMs(2, cells), 6);
   });
 });
