@@ -79,7 +79,6 @@ function readResponseFormat(value: unknown, param: string, limits: Limits): Outp
         ? schemaFormat(value["schema"], { at: `${param}.schema`, param }, limits)
         : readJsonSchema(value["json_schema"], param, limits);
     default:
-      if (type === undefined) throw missing(`${param}.type`);
       throw notOneOf(`${param}.type`, ["text", "json_object", "json_schema"], type);
   }
 }

@@ -217,7 +217,8 @@ function readChoiceObject(value: unknown, limits: Limits): ToolChoice {
       const [allowed, at] = isObject(value["allowed_tools"])
         ? [value["allowed_tools"], "tool_choice.allowed_tools"]
         : [value, "tool_choice"];
-      const { mode = "auto", tools } = allowed;
+      const { tools } = allowed;
+      const mode = allowed["mode"] ?? "auto";
       if (mode !== "auto" && mode !== "required") throw notOneOf(`${at}.mode`, ["auto", "required"], mode);
       if (tools === undefined || tools === null) throw missing(`${at}.tools`);
       if (!Array.isArray(tools)) throw wrongType(`${at}.tools`, "an array of objects", tools);

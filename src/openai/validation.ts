@@ -119,7 +119,7 @@ function toApiError(issue: Issue, body: unknown, base: Path = []): ApiError {
     case "too_small":
       return sizeError(issue, param, value);
     case "invalid_value":
-      return value === undefined ? missing(param) : notOneOf(param, issue.values.map(String), value);
+      return notOneOf(param, issue.values.map(String), value);
     case "invalid_union": {
       const nested = deepest(issue.errors);
       if (nested !== undefined) return toApiError(nested, body, path);
@@ -184,8 +184,9 @@ function outOfRange(
   );
 }
 
-/** OpenAI's sentence for a value outside an enumeration. */
+/** OpenAI's sentence for a value outside an enumeration, and for none. */
 export function notOneOf(param: string, allowed: readonly string[], value: unknown): ApiError {
+  if (value === undefined || value === null) return missing(param);
   const list = allowed.map((name) => `'${name}'`);
   const last = list.pop() ?? "";
   const names = list.length === 0 ? last : `${list.join(", ")}${list.length > 1 ? "," : ""} and ${last}`;

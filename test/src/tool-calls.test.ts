@@ -344,6 +344,12 @@ describe("what the engine is held to", () => {
     expect([call("get_time", "{}"), "Hello", PARIS].map(required.takes)).toEqual([true, false, false]);
   });
 
+  it("is what null leaves open as if it were not there", async () => {
+    const tool_choice = { type: "allowed_tools", allowed_tools: { mode: null, tools: [WEATHER] } };
+    const { takes } = await asked({ tool_choice });
+    expect([takes("Hello"), takes(PARIS)]).toEqual([true, true]);
+  });
+
   it("is text without the beginning of a call when the client wants none, and no tool is shown", async () => {
     const { takes, shown } = await asked({ tool_choice: "none" });
     expect(shown).toBeUndefined();
@@ -411,6 +417,7 @@ describe("wrong tools and choices", () => {
     [{ tool_choice: "always" }, "tool_choice", "invalid_value"],
     [{ tool_choice: 1 }, "tool_choice", "invalid_type"],
     [{ tool_choice: { type: "web_search" } }, "tool_choice.type", "invalid_value"],
+    [{ tool_choice: {} }, "tool_choice.type", "missing_required_parameter"],
     [{ tool_choice: { type: "function" } }, "tool_choice.name", "missing_required_parameter"],
     [{ tool_choice: named("get_rain") }, "tool_choice", "invalid_value"],
     [

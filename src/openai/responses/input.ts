@@ -119,7 +119,7 @@ function readMessage(
 ): MessageItem {
   const role = ROLES.find((name) => name === item["role"]);
   if (role === undefined) {
-    throw item["role"] == null ? missing(`${at}.role`) : notOneOf(`${at}.role`, ROLES, item["role"]);
+    throw notOneOf(`${at}.role`, ROLES, item["role"]);
   }
   return {
     id,
@@ -167,9 +167,6 @@ function readPart(part: unknown, at: string, role: MessageItem["role"]): Content
         `Unsupported value: content of type '${part["type"]}' is not supported by this model, which reads text only.`,
         `${at}.type`,
       );
-    case null:
-    case undefined:
-      throw missing(`${at}.type`);
     default:
       throw notOneOf(`${at}.type`, PART_TYPES, part["type"]);
   }

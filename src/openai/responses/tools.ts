@@ -4,7 +4,7 @@ import type { RequestLimits } from "../generation-fields.ts";
 import { isObject } from "../../http/json.ts";
 import { ApiError } from "../api-error.ts";
 import { readCustom, readFunction, refuseDuplicates } from "../tool-fields.ts";
-import { checkLength, missing, notOneOf, wrongType } from "../validation.ts";
+import { checkLength, notOneOf, wrongType } from "../validation.ts";
 
 type Json = Readonly<Record<string, unknown>>;
 
@@ -103,7 +103,6 @@ export function choiceJson(given: unknown, choice: ToolChoice, tools: readonly T
 function typeOf(tool: Json, at: string): string {
   const { type } = tool;
   if (type === "function" || type === "custom") return type;
-  if (type === undefined || type === null) throw missing(`${at}.type`);
   if (typeof type === "string" && HOSTED_TOOLS.has(type)) return type;
   throw notOneOf(`${at}.type`, ["function", "custom"], type);
 }
