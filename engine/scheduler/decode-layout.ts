@@ -80,22 +80,31 @@ export function decodeLayout(
   if (slots.length === 0 || (slots.at(-1) ?? 0) - (slots[0] ?? 0) === slots.length - 1)
     return { plugs: [], passWidths: slots.length === 0 ? [] : [slots.length] };
   const runs = adjacentRuns(slots);
+  /** By width, as far as they have been asked for: the same ones are needed again and again. */
+  const known = new Float64Array((slots.at(-1) ?? 0) - (slots[0] ?? 0) + 2);
   /** Cheapest cover of the first `i` runs, and the first run of its last pass. */
-  const best: { ms: number; from: number }[] = [{ ms: 0, from: 0 }];
-  runs.forEach(({ last }, i) => {
-    let choice = { ms: Infinity, from: i };
-    for (let from = i; from >= 0; from--) {
-      const first = runs[from]?.first ?? 0;
-      if (from < i && !gapIsOpen(runs[from]?.last ?? 0, runs[from + 1]?.first ?? 0, canPlug)) break;
-      const ms = (best[from]?.ms ?? 0) + passMs(last - first + 1);
-      if (ms < choice.ms) choice = { ms, from };
+  const bestMs = [0];
+  const bestFrom = [0];
+  /** The first run from which all gaps up to here may be closed. */
+  let open = 0;
+  for (const [i, { first: start, last }] of runs.entries()) {
+    if (i > 0 && !gapIsOpen(runs[i - 1]?.last ?? 0, start, canPlug)) open = i;
+    let leastMs = Infinity;
+    let leastFrom = i;
+    for (let from = i; from >= open; from--) {
+      const width = last - (runs[from]?.first ?? 0) + 1;
+      const ms = (bestMs[from] ?? 0) + (known[width] || (known[width] = passMs(width)));
+      if (ms >= leastMs) continue;
+      leastMs = ms;
+      leastFrom = from;
     }
-    best.push(choice);
-  });
+    bestMs.push(leastMs);
+    bestFrom.push(leastFrom);
+  }
   const plugs: SlotId[] = [];
   const passWidths: number[] = [];
-  for (let end = runs.length; end > 0; end = best[end]?.from ?? 0) {
-    const from = best[end]?.from ?? 0;
+  for (let end = runs.length; end > 0; end = bestFrom[end] ?? 0) {
+    const from = bestFrom[end] ?? 0;
     passWidths.unshift((runs[end - 1]?.last ?? 0) - (runs[from]?.first ?? 0) + 1);
     for (let run = end - 1; run > from; run--) {
       for (let slot = (runs[run]?.first ?? 0) - 1; slot > (runs[run - 1]?.last ?? 0); slot--)

@@ -62,6 +62,8 @@ function computedTokens(
   const comebackIn = checkpoints?.bestFor(request);
   let most = 0;
   for (const slot of slots) {
+    // Nearly always, and several requests are compared with every slot.
+    if (comebackIn === undefined && slot.tokens[0] !== request.prompt[0]) continue;
     const isGone = overwritten.has(slot.id);
     if (!isGone) most = Math.max(most, reusableTokens(request, slot, config));
     if (!isGone || checkpoints?.outlivesSlots === true) most = Math.max(most, comebackIn?.(slot)?.reuse ?? 0);

@@ -2,18 +2,15 @@
  * Which idle slot a request should take, with its own cells, with a copy of another slot's or with a file's: what costs
  * least, counting what is kept, lost and scattered.
  */
-import { decodeCallMs, decodePassMs, prefillTokensMs } from "./cost-model.ts";
-import { decodeLayout, mayPlug } from "./decode-layout.ts";
+import { prefillTokensMs } from "./cost-model.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
 import { reuseChance } from "./prefix-value.ts";
 import { followersOf, mayHave } from "./returns.ts";
+import { Places } from "./slot-place.ts";
 import type { KeptFor } from "./returns.ts";
 import type { CheckpointPlan, Comeback } from "./checkpoint-plan.ts";
 import type { Restorable, SpillPlan } from "./spill-plan.ts";
 import type { ScheduledRequest, SchedulerState, Slot, SlotId } from "./types.ts";
-
-/** Steps over which a gap between busy slots is paid for, when the request's own length says less. */
-const MOST_GAP_STEPS = 128;
 
 export interface SlotChoice {
   readonly slot: SlotId;
@@ -34,6 +31,9 @@ interface Found {
 }
 
 const NOTHING: Found = { reuse: 0 };
+
+/** What can be copied. */
+type Source = Found & { readonly slot: SlotId };
 
 /** What is decided of the slots already, in the step that is being planned. */
 export interface TakenSlots {
@@ -74,13 +74,12 @@ export function chooseSlot(
   const file = spill?.bestFor(request);
   const computeMs = (reuse: number): number =>
     prefillTokensMs(state.cost, state.config.prefillChunk, request.prompt.length - 1 - reuse, reuse);
-  let best: SlotChoice | undefined;
-  const consider = (choice: SlotChoice): void => {
-    if (best === undefined || choice.costMs < best.costMs) best = choice;
-  };
+  const places = new Places(state, busy, request);
+  const candidates: Candidate[] = [];
   for (const slot of state.slots) {
     if (taken[slot.id] === true || !mayHave(request, slot, kept.get(slot.id), state)) continue;
-    const { reuse, comeback } = foundIn[slot.id] ?? NOTHING;
+    const found = foundIn[slot.id] ?? NOTHING;
+    const { reuse, comeback } = found;
     const staying = checkpoints?.outlivesSlots === true ? (slot.checkpoints.at(-1)?.length ?? 0) : 0;
     const lossMs = (keep: number): number =>
       residentLossMs(state, slot, Math.max(keep, staying), { request, spill, nowMs });
@@ -94,17 +93,46 @@ export function chooseSlot(
       file === undefined || file.reuse <= reuse || spill?.mayRestoreInto(slot.id) !== true
         ? Infinity
         : file.ms + computeMs(file.reuse) + lossMs(0);
-    // A place costs something or nothing, and working out what takes longer than all the rest.
-    if (best !== undefined && Math.min(keptMs, copiedMs, restoredMs) >= best.costMs) continue;
-    const placeMs = gapMs(state, request, slot.id, busy);
-    const common = { slot: slot.id, copyFrom: undefined };
-    consider({ ...common, ...foundIn[slot.id], reuse, costMs: keptMs + placeMs });
+    const leastMs = Math.min(keptMs, copiedMs, restoredMs) + places.leastMs(slot.id);
+    candidates.push({ slot: slot.id, found, keptMs, copiedMs, restoredMs, leastMs });
+  }
+  return cheapest(candidates, { source, file }, places);
+}
+
+/** An idle slot, and what it costs with its own cells, with a copy's and with a file's, without its place. */
+interface Candidate {
+  readonly slot: SlotId;
+  readonly found: Found;
+  readonly keptMs: number;
+  readonly copiedMs: number;
+  readonly restoredMs: number;
+  /** Of the three and its place: no less than that. */
+  readonly leastMs: number;
+}
+
+/** Works out what as few places as possible cost, which takes longer than all the rest. Sorts the candidates. */
+function cheapest(
+  candidates: Candidate[],
+  { source, file }: { readonly source: Source | undefined; readonly file: Restorable | undefined },
+  places: Places,
+): SlotChoice | undefined {
+  let best: SlotChoice | undefined;
+  const consider = (choice: SlotChoice): void => {
+    const first = best === undefined || choice.costMs < best.costMs;
+    if (first || (choice.costMs === best?.costMs && choice.slot < best.slot)) best = choice;
+  };
+  candidates.sort((a, b) => a.leastMs - b.leastMs || a.slot - b.slot);
+  for (const { slot, found, keptMs, copiedMs, restoredMs, leastMs } of candidates) {
+    if (best !== undefined && leastMs > best.costMs) break;
+    const ms = places.ms(slot);
+    const common = { slot, copyFrom: undefined };
+    consider({ ...common, ...found, costMs: keptMs + ms });
     if (source !== undefined && copiedMs < Infinity) {
-      const { slot: copyFrom, ...found } = source;
-      consider({ ...common, ...found, copyFrom, costMs: copiedMs + placeMs });
+      const { slot: copyFrom, ...copied } = source;
+      consider({ ...common, ...copied, copyFrom, costMs: copiedMs + ms });
     }
     if (file !== undefined && restoredMs < Infinity)
-      consider({ ...common, reuse: file.reuse, restore: file, costMs: restoredMs + placeMs });
+      consider({ ...common, reuse: file.reuse, restore: file, costMs: restoredMs + ms });
   }
   return best;
 }
@@ -114,17 +142,6 @@ function takenOf({ slots }: SchedulerState, busy: readonly SlotId[]): boolean[] 
   const taken = slots.map(() => false);
   for (const slot of busy) taken[slot] = true;
   return taken;
-}
-
-/** Where a slot belongs among others, which are ascending. */
-export function placeOf(slot: SlotId, ascending: readonly SlotId[]): number {
-  let [from, to] = [0, ascending.length];
-  while (from < to) {
-    const middle = (from + to) >> 1;
-    if ((ascending[middle] ?? 0) < slot) from = middle + 1;
-    else to = middle;
-  }
-  return from;
 }
 
 /** The longest prefix wins, then the longest rest. */
@@ -144,10 +161,7 @@ function oldestSlot(
 }
 
 /** The slot whose cells save most when copied: a copy can be cut, or brought back, where the slot itself can. */
-function bestSource(
-  foundIn: readonly Found[],
-  overwritten: ReadonlySet<SlotId>,
-): (Found & { readonly slot: SlotId }) | undefined {
+function bestSource(foundIn: readonly Found[], overwritten: ReadonlySet<SlotId>): Source | undefined {
   let best: (Found & { slot: SlotId }) | undefined;
   for (const [slot, found] of foundIn.entries())
     if (found.reuse > (best?.reuse ?? 0) && !overwritten.has(slot)) best = { ...found, slot };
@@ -174,26 +188,4 @@ function residentLossMs(
   const chance = isWanted ? 1 : reuseChance(slot, nowMs);
   const valueMs = chance * prefillTokensMs(state.cost, state.config.prefillChunk, lost, keep);
   return spill === undefined ? valueMs : Math.min(valueMs, spill.savedLossMs(slot, keep, chance));
-}
-
-/**
- * What the slot's place costs over the request's life: decoding with it beside the busy slots, against decoding
- * one slot more in a single pass with them. Negative never; zero next to the busy ones.
- */
-function gapMs(
-  state: SchedulerState,
-  request: ScheduledRequest,
-  slot: SlotId,
-  busy: readonly SlotId[],
-): number {
-  const withSlot = busy.toSpliced(placeOf(slot, busy), 0, slot);
-  const { passWidths } = decodeLayout(
-    withSlot,
-    () => mayPlug(state.config),
-    (width) => decodePassMs(state.cost, width, 0),
-  );
-  // They look at the same cells in whatever passes.
-  const onePassMs = decodeCallMs(state.cost, [withSlot.length], 0, 0);
-  const stepMs = decodeCallMs(state.cost, passWidths, 0, 0) - onePassMs;
-  return Math.max(0, stepMs) * Math.min(request.maxNew, MOST_GAP_STEPS);
 }
