@@ -202,12 +202,20 @@ function callConstraint(turn: ChatTurn, format: ToolFormat): CallConstraint {
   }
 }
 
+/** What a JSON value, or white space before it, begins with. */
+const JSON_START = /^[\s[{"\-\dtfn]/;
+
 /** What the grammar says of calls; undefined where other text may look like the beginning of one. */
 function heldCalls({ calls, answer, reasoning }: OutputConstraint, splits: boolean): HeldCalls | undefined {
   if (calls === undefined || calls.mode === "none" || (reasoning !== undefined && !splits)) return undefined;
   const names = calls.callable.map(({ name }) => name);
   if (calls.mode === "required") return { names, triggers: undefined };
-  return answer.kind === "text" ? { names, triggers: calls.format.triggersFor(calls.names) } : undefined;
+  const triggers = calls.format.triggersFor(calls.names);
+  if (answer.kind === "text") return { names, triggers };
+  const isJson = answer.kind === "json_object" || answer.kind === "json_schema";
+  return isJson && !triggers.some((trigger) => JSON_START.test(trigger))
+    ? { names, triggers, atStart: true }
+    : undefined;
 }
 
 /** Whether the client asked for something that only a grammar can promise. */

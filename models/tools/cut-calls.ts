@@ -10,6 +10,7 @@ export class HeldCallParser implements ToolCallParser {
   readonly #held: HeldCalls;
   #calls = 0;
   #begun = false;
+  #said = false;
 
   constructor(parser: ToolCallParser, held: HeldCalls) {
     this.#parser = parser;
@@ -24,6 +25,7 @@ export class HeldCallParser implements ToolCallParser {
   flush(complete: boolean): ToolPiece[] {
     const pieces = this.#parser.flush(complete);
     if (complete) return pieces;
+    const said = this.#said;
     const kept: ToolPiece[] = [];
     let isCallDue = this.#held.triggers === undefined && this.#begun;
     for (const piece of this.#count(pieces)) {
@@ -31,7 +33,7 @@ export class HeldCallParser implements ToolCallParser {
         kept.push(piece);
         continue;
       }
-      const text = this.#textBeforeCall(piece.text);
+      const text = this.#textBeforeCall(piece.text, said);
       isCallDue ||= this.#held.triggers !== undefined && text.length < piece.text.length;
       if (text !== "") kept.push({ kind: "content", text });
     }
@@ -42,14 +44,25 @@ export class HeldCallParser implements ToolCallParser {
   }
 
   #count(pieces: ToolPiece[]): ToolPiece[] {
-    for (const { kind } of pieces) if (kind === "call") this.#calls++;
+    for (const { kind } of pieces) {
+      if (kind === "call") this.#calls++;
+      this.#said ||= kind === "content";
+    }
     return pieces;
   }
 
-  /** Behind a call there are only further ones. */
-  #textBeforeCall(text: string): string {
-    const { triggers } = this.#held;
+  /**
+   * Behind a call there are only further ones.
+   * @param said Whether other text came before this one.
+   */
+  #textBeforeCall(text: string, said: boolean): string {
+    const { triggers, atStart = false } = this.#held;
     if (triggers === undefined || this.#calls > 0) return "";
+    if (atStart) {
+      const start = text.trimStart();
+      const isCall = triggers.some((trigger) => start.startsWith(trigger) || trigger.startsWith(start));
+      return isCall && !said ? "" : text;
+    }
     const starts = triggers.map((trigger) => text.indexOf(trigger)).filter((at) => at !== -1);
     return starts.length === 0 ? text : text.slice(0, Math.min(...starts)).trimEnd();
   }

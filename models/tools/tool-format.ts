@@ -31,6 +31,8 @@ export interface HeldCalls {
   readonly names: readonly string[];
   /** Texts with which calls begin, and that nothing else contains; undefined where there is nothing but calls. */
   readonly triggers: readonly string[] | undefined;
+  /** The output is calls from its first character on, or none; absent is no. No other output begins like a trigger. */
+  readonly atStart?: boolean;
 }
 
 export type ToolPiece =

@@ -241,6 +241,26 @@ describe("calls in a whole answer", () => {
     }
   });
 
+  it("are no JSON answer that is cut off, and such an answer is no call", async () => {
+    const schema = { type: "object", properties: { a: { type: "string" } }, required: ["a"] };
+    const response_format = { type: "json_schema", json_schema: { name: "x", schema } };
+    const cutAnswer = async (...texts: string[]): Promise<unknown> => {
+      const steps = [...texts.map((text) => ({ tokens: idsOf(text) })), CUT];
+      return choiceOf({ kind: "answer", steps }, { tools: [WEATHER], response_format });
+    };
+    for (const begun of ["<", "<tool_call>", '<tool_call>\n{"na']) {
+      expect(await cutAnswer(begun)).toMatchObject({
+        message: { content: null, tool_calls: [toolCall("call_3", "get_weather", "")] },
+        finish_reason: "length",
+      });
+    }
+    for (const begun of [['{"a": "', "<"], ['{"a": "<tool_call>', "\\n{"], ["{"]]) {
+      const answer = await cutAnswer(...begun);
+      expect(answer).toMatchObject({ message: { content: begun.join("") }, finish_reason: "length" });
+      expect(answer).not.toHaveProperty("message.tool_calls");
+    }
+  });
+
   it("of custom tools have what there is of the input when they are cut off", async () => {
     const tools = [{ type: "custom", custom: { name: "note" } }];
     for (const [written, input] of [
