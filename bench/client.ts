@@ -57,7 +57,7 @@ export type RequestErrorKind =
   | "malformed_frame"
   /** More frames than the tokens asked for can explain. */
   | "too_many_frames"
-  /** Refused, reset or closed in the middle. */
+  /** Refused, reset, or closed before an answer. */
   | "connection"
   | "timeout"
   /** Given up on purpose. */
@@ -152,9 +152,12 @@ export async function streamRequest(
   }
 }
 
-/** Headers of every call to a server under test. */
+/**
+ * Headers of every call to a server under test. Each has a connection of its own: a server may close one that was idle
+ * while the other server's turn went on, just when it is used again, and that would be counted as a failure.
+ */
 export function requestHeaders(apiKey: string | undefined): Record<string, string> {
-  const headers: Record<string, string> = { "content-type": "application/json" };
+  const headers: Record<string, string> = { "content-type": "application/json", connection: "close" };
   if (apiKey !== undefined) headers["authorization"] = `Bearer ${apiKey}`;
   return headers;
 }

@@ -152,12 +152,16 @@ describe("how a request can end", () => {
     expect(record.error).toEqual({ kind: "malformed_frame", message: "{oops" });
   });
 
-  it("a connection reset in mid-stream is an error", async () => {
-    const record = await ask((response) => {
+  it("a connection closed in mid-stream or before the answer is an error", async () => {
+    const cut = await ask((response) => {
       response.writeHead(200);
       response.write(frame(contentChunk("a")), () => response.destroy());
     });
-    expect(record.error?.kind).toBe("connection");
+    // Where it was to be closed anyway, an end in the middle looks to Node's client like that of the answer.
+    expect(cut.error?.kind).toBe("no_finish");
+    await server?.close();
+    const unanswered = await ask((response) => void response.destroy());
+    expect(unanswered.error?.kind).toBe("connection");
   });
 
   it("a refused connection is an error", async () => {
@@ -168,6 +172,16 @@ describe("how a request can end", () => {
     const record = await streamRequest(targetOf(url), request, createManualClock());
     expect(record.error?.kind).toBe("connection");
     expect(record.error?.message).toMatch(/^ECONNREFUSED/);
+  });
+
+  it("no request takes the connection of another one, which its server may be about to close", async () => {
+    const sockets = new Set<unknown>();
+    server = await startScriptedServer((response, body) => {
+      sockets.add(response.socket);
+      answerWhole(response, body);
+    });
+    for (let i = 0; i < 3; i++) await streamRequest(targetOf(server.url), request, createManualClock());
+    expect(sockets.size).toBe(3);
   });
 
   it("a refusal has the time of the next try, exactly where the server says it so", async () => {
