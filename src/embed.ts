@@ -8,8 +8,13 @@ import { clientClosed } from "./client-words.ts";
 import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
 import { ApiError, contextExceeded, emptyPrompt, fromEngineError } from "./openai/api-error.ts";
 import { checkToken } from "./openai/generation-fields.ts";
+import { assertCuttable } from "./openai/prompt-cut.ts";
+import type { PromptCut } from "./openai/prompt-cut.ts";
 import type { RerankRequest } from "./openai/rerank-request.ts";
 import type { NamedInput } from "./openai/text-inputs.ts";
+
+/** What models have around each input at most: a token that begins it and one that ends it. */
+const TOKENS_AROUND = 2;
 
 type InputField = "input" | "content" | "documents";
 
@@ -23,6 +28,8 @@ export interface EmbeddingInputs {
   /** That they came in. */
   readonly field: "input" | "content";
   readonly inputs: readonly NamedInput[];
+  /** Absent: all of each is read. */
+  readonly cut?: PromptCut | undefined;
 }
 
 /**
@@ -32,7 +39,7 @@ export interface EmbeddingInputs {
  */
 export async function embed(
   model: LoadedModel,
-  { field, inputs }: EmbeddingInputs,
+  { field, inputs, cut }: EmbeddingInputs,
   signal: AbortSignal,
 ): Promise<Embeddings> {
   const { embeddings: facts, vocabSize } = model.facts;
@@ -46,8 +53,9 @@ export async function embed(
       if (piece.kind === "text") bytes += Buffer.byteLength(piece.text);
       else ids += piece.tokens.length;
     }
-    checkBytes(bytes, { field, param }, facts.contextTokens);
-    if (ids > facts.contextTokens)
+    if (cut === undefined) checkBytes(bytes, { field, param }, facts.contextTokens);
+    else assertCuttable(bytes, param, cut);
+    if (cut === undefined && ids > facts.contextTokens)
       throw contextExceeded(field, facts.contextTokens, bytes === 0 ? ids : undefined, param);
     return pieces.map((piece): PromptPart => {
       if (piece.kind === "text") return { text: piece.text, special: false };
@@ -57,7 +65,25 @@ export async function embed(
     });
   });
   const names = { field, params: inputs.map(({ param }) => param) };
-  return asked(model.engine.embed(parts, signal), names, signal);
+  const most = cut?.tokens === -1 ? facts.contextTokens - TOKENS_AROUND : (cut?.tokens ?? Infinity);
+  const answer = async (): Promise<Embeddings> =>
+    model.engine.embed(cut === undefined ? parts : await lastTokens(model, parts, { most, signal }), signal);
+  return asked(answer(), names, signal);
+}
+
+/** The last tokens of each input that has more than so many. */
+async function lastTokens(
+  { engine }: LoadedModel,
+  inputs: readonly (readonly PromptPart[])[],
+  { most, signal }: { readonly most: number; readonly signal: AbortSignal },
+): Promise<(readonly PromptPart[])[]> {
+  const kept: (readonly PromptPart[])[] = [];
+  // One after the other: the engine computes what runs in between.
+  for (const parts of inputs) {
+    const tokens = await engine.tokenize(parts, false, signal);
+    kept.push(tokens.length > most ? [{ tokens: tokens.slice(-most) }] : parts);
+  }
+  return kept;
 }
 
 /**

@@ -4,6 +4,8 @@ import { MOST_INPUTS } from "../../engine/protocol.ts";
 import { emptyPrompt } from "./api-error.ts";
 import { prepareBody } from "./generation-fields.ts";
 import type { RequestLimits } from "./generation-fields.ts";
+import { readPromptCut } from "./prompt-cut.ts";
+import type { PromptCut } from "./prompt-cut.ts";
 import { isEmptyInput, namedInputs, readNamedInputs } from "./text-inputs.ts";
 import type { NamedInput } from "./text-inputs.ts";
 import { ignoredFields } from "./unsupported.ts";
@@ -14,6 +16,7 @@ export const embeddingSchema = z.object({
   input: namedInputs,
   encoding_format: z.enum(["float", "base64"]).optional(),
   dimensions: integer(1).optional(),
+  truncate_prompt_tokens: integer(-1).optional(),
 });
 
 const KNOWN: ReadonlySet<string> = new Set(Object.keys(embeddingSchema.shape));
@@ -25,6 +28,8 @@ export interface EmbeddingRequest {
   readonly base64: boolean;
   /** Length of the vectors; undefined is the model's own. */
   readonly dimensions: number | undefined;
+  /** Undefined: all of each input is read. */
+  readonly cut: PromptCut | undefined;
   readonly ignoredFields: readonly string[];
 }
 
@@ -43,6 +48,7 @@ export function readEmbeddingRequest(
     inputs,
     base64: fields.encoding_format === "base64",
     dimensions: fields.dimensions,
+    cut: readPromptCut(fields.truncate_prompt_tokens, limits),
     ignoredFields: ignored,
   };
 }

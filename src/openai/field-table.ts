@@ -32,7 +32,7 @@ const NOTES: Readonly<Record<string, string>> = {
   guided_grammar: GRAMMAR,
   allowed_token_ids: "nothing else is drawn; the end of the answer neither, unless it is among them",
   truncate_prompt_tokens:
-    "so many of the prompt's last tokens are read, with -1 as many as fit; not with `echo`, `suffix` or `/infill`",
+    "so many of the prompt's, or of each input's, last tokens are read, with -1 as many as fit; not with `echo`, `suffix` or `/infill`",
   bad_words: "as the tokenizer writes them, at the beginning and behind a space",
   guided_json: FORMATS,
   guided_regex: FORMATS,

@@ -37,11 +37,19 @@ export function assertWorthReading(
 ): void {
   if (bytes <= contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES) return;
   if (cut === undefined) throw contextExceeded(field, contextTokens, undefined);
-  if (bytes <= cut.mostBytes) return;
+  assertCuttable(bytes, field, cut);
+}
+
+/**
+ * @param bytes Of a text of which the end is to be read.
+ * @throws {ApiError} 400 for a text so long that counting its tokens would only take time.
+ */
+export function assertCuttable(bytes: number, param: string, { mostBytes }: PromptCut): void {
+  if (bytes <= mostBytes) return;
   throw new ApiError(
     "string_above_max_length",
-    `Invalid '${field}': of more than ${cut.mostBytes} bytes 'truncate_prompt_tokens' cannot read the end ` +
+    `Invalid '${param}': of more than ${mostBytes} bytes 'truncate_prompt_tokens' cannot read the end ` +
       "(--max-tokenize-bytes).",
-    field,
+    param,
   );
 }

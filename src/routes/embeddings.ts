@@ -25,6 +25,7 @@ export async function embeddings(c: AppContext, deps: AppDeps): Promise<Response
   const { vectors, promptTokens } = await vectorsOf(c, deps, model, {
     field: "input",
     inputs: request.inputs,
+    cut: request.cut,
   });
   return jsonReply(
     embeddingBody(vectors, { model: model.id, base64, dimensions, promptTokens }),

@@ -149,6 +149,7 @@ describe("/openapi.json", () => {
       "input",
       "encoding_format",
       "dimensions",
+      "truncate_prompt_tokens",
     ]);
     expect(components.schemas["CompletionRequest"]?.properties["temperature"]).toEqual({
       type: "number",

@@ -113,6 +113,31 @@ describe("embeddings", () => {
     });
   });
 
+  it("are made of the last tokens alone where `truncate_prompt_tokens` says so", async () => {
+    const { ask, answer } = createEmbeddings();
+    const [hel = 0, lo = 0] = idsOf("Hello");
+    const read = async (fields: object): Promise<unknown> =>
+      (await answer(fields)).data.map(({ embedding }) => embedding.slice(0, 2));
+    expect(await read({ input: ["Hello", "Hel"], truncate_prompt_tokens: 1 })).toEqual([
+      [1, lo],
+      [1, hel],
+    ]);
+    expect(await read({ input: [hel, lo, hel], truncate_prompt_tokens: 2 })).toEqual([[2, lo]]);
+    const long = "Hel".repeat(100);
+    expect(await read({ input: long, truncate_prompt_tokens: -1 })).toEqual([[62, hel]]);
+    expect(await read({ input: "Hello", truncate_prompt_tokens: -1 })).toEqual([[2, hel]]);
+    const refusal = async (fields: object): Promise<unknown> =>
+      ((await (await ask(fields)).json()) as { error: object }).error;
+    expect(await refusal({ truncate_prompt_tokens: 0 })).toMatchObject({
+      param: "truncate_prompt_tokens",
+      code: "integer_below_min_value",
+    });
+    expect(await refusal({ input: ["a", "a".repeat(131_073)], truncate_prompt_tokens: 1 })).toMatchObject({
+      param: "input[1]",
+      code: "string_above_max_length",
+    });
+  });
+
   it("report fields without effect", async () => {
     const { ask } = createEmbeddings();
     expect((await ask({ user: "u", task: "x" })).headers.get("x-weft-ignored-params")).toBe("user,task");

@@ -29,6 +29,16 @@ async function vectorsOf(input: string | string[] | number[][], fields: object =
   return data.map(({ embedding }) => embedding);
 }
 
+test("a text of which the end is read has the vector of its last tokens", async () => {
+  const content = "The sky is blue. ".repeat(300);
+  const { tokens } = (await (await server.post("/tokenize", { content })).json()) as { tokens: number[] };
+  const [end] = await vectorsOf([tokens.slice(-5)]);
+  const [cut] = await vectorsOf(content, { truncate_prompt_tokens: 5 });
+  expect(dot(cut, end)).toBeCloseTo(1, 4);
+  expect(await vectorsOf(content, { truncate_prompt_tokens: -1 })).toHaveLength(1);
+  await expect(vectorsOf(content)).rejects.toMatchObject({ code: "context_length_exceeded" });
+});
+
 test("vectors have length one, in the order of the texts, equal for equal texts and only for them", async () => {
   const vectors = await vectorsOf(TEXTS);
   expect(vectors.map((vector) => dot(vector, vector))).toEqual(
