@@ -82,7 +82,10 @@ const report = record({
   ...shared("planMs decodeMs sampleMs prefillMs", number),
   ...shared("decodeSequences prefillTokens passes running queued usedCells", count),
   ...shared("guessesRight guessesWrong modelGuessesRight modelGuessesWrong evictions plugs", optional(count)),
-  ...shared("draftMs decodeRatio prefillRatio", optional(number)),
+  ...shared("draftMs decodeRatio prefillRatio stepMs gapMs", optional(number)),
+  ...shared("copies recomputed", optional(count)),
+  lost: optional(record(shared("prompt copy file checkpoint", optional(count)))),
+  freedMs: optional(list(number)),
   spill: optional(
     record({
       ...shared("saved restored restoredTokens dropped saveFailures restoreFailures", count),
@@ -104,6 +107,7 @@ const slot = record({
 const stats = record({
   ...shared("queued running contextTokens steps passes promptTokens reusedTokens outputTokens", count),
   slots: list(slot),
+  held: optional(count),
   ...shared("queuedTokens serviceGap", optional(number)),
   drafting: optional(flag),
   spill: optional(record(shared("prefixes tokens bytes limitBytes", count))),
@@ -180,6 +184,8 @@ export class EventChecker {
         record({
           ...shared("slot cachedTokens", count),
           ...shared("queueMs prefillMs", number),
+          heldMs: optional(number),
+          cachedFrom: optional(oneOf("slot", "copy", "file", "checkpoint")),
           promptLogprobs: optional(promptLogprobs),
         }),
       ),

@@ -14,10 +14,10 @@ import type {
   ModelFacts,
   PromptPart,
   RequestId,
-  StepReport,
   SubmitCommand,
   TokenId,
 } from "./protocol.ts";
+import type { StepReport } from "./step-report.ts";
 import type { RequestChange } from "./sharing.ts";
 import type { Timeline } from "./timeline.ts";
 

@@ -58,10 +58,13 @@ export class PrefillReports {
 }
 
 export function startInfo(request: ScheduledRequest, nowMs: number): Omit<StartInfo, "promptLogprobs"> {
+  const { cachedTokens, cachedFrom, heldSinceMs } = request;
   const admittedMs = request.admittedMs ?? nowMs;
   return {
     slot: request.slot ?? -1,
-    cachedTokens: request.cachedTokens,
+    cachedTokens,
+    cachedFrom,
+    ...(heldSinceMs === undefined ? {} : { heldMs: admittedMs - heldSinceMs }),
     queueMs: admittedMs - request.arrivalMs,
     prefillMs: nowMs - admittedMs,
   };

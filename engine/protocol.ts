@@ -6,9 +6,9 @@
  */
 import type { AdapterFacts, AdapterUse } from "./adapters.ts";
 import type { EngineErrorCode } from "./errors.ts";
-import type { OffloadReport } from "./prefill-worker/messages.ts";
 import type { CostModel } from "./scheduler/types.ts";
 import type { Allowance, FairnessConfig, PriorityClass, RequestChange } from "./sharing.ts";
+import type { StepReport } from "./step-report.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** Vocabulary index, `0 <= id < vocabSize`. */
@@ -424,11 +424,17 @@ export interface PromptLogprobs {
   readonly topLogprobs: Float32Array;
 }
 
+/** Where the cells of a prompt were that it needs not compute. */
+export type PrefixSource = "slot" | "copy" | "file" | "checkpoint";
+
 /** Sent with a request's first token; a resumed request has had its first token. */
 export interface StartInfo {
   readonly slot: number;
-  /** Prompt tokens whose cells were reused. */
+  /** Prompt tokens whose cells were reused, and where those were; absent: where is not known. */
   readonly cachedTokens: number;
+  readonly cachedFrom?: PrefixSource;
+  /** As long as it was held back for a prefix that others computed, in `queueMs` as well; absent is not at all. */
+  readonly heldMs?: number;
   /** Accepted to slot assigned. */
   readonly queueMs: number;
   /** Slot assigned to first token sampled. */
@@ -475,73 +481,6 @@ export interface StepOutput {
   readonly ofPrediction?: boolean;
 }
 
-/** What a step cost, for metrics. Times in ms. */
-export interface StepReport {
-  readonly planMs: number;
-  readonly decodeMs: number;
-  readonly sampleMs: number;
-  readonly prefillMs: number;
-  readonly decodeSequences: number;
-  readonly prefillTokens: number;
-  /** Device passes of all calls, from the pass model. */
-  readonly passes: number;
-  readonly running: number;
-  readonly queued: number;
-  /** Cells in use over all slots, resident prefixes included. */
-  readonly usedCells: number;
-  /** Throw-away tokens that closed gaps between decoding slots; absent is none. */
-  readonly plugs?: number;
-  /** What its calls took over what was expected of them; absent where none ran as it was planned. */
-  readonly decodeRatio?: number;
-  readonly prefillRatio?: number;
-  /** Guessed tokens that turned out right, and wrong; absent is none. */
-  readonly guessesRight?: number;
-  readonly guessesWrong?: number;
-  /** Those of them that were the draft model's, and the time it took; absent is none. */
-  readonly modelGuessesRight?: number;
-  readonly modelGuessesWrong?: number;
-  readonly draftMs?: number;
-  /** Requests that lost their slot to others; absent is none. */
-  readonly evictions?: number;
-  /** Absent where nothing was done. */
-  readonly spill?: SpillReport;
-  /** Absent where nothing was done. */
-  readonly checkpoints?: CheckpointReport;
-  /** Absent when it has brought nothing. */
-  readonly offload?: OffloadReport;
-  /** What calls cost, as refined by now: in one message of many, for the engine that comes after this one. */
-  readonly cost?: CostModel;
-}
-
-/** What became of checkpoints. */
-export interface CheckpointReport {
-  readonly taken: number;
-  readonly restored: number;
-  /** Prompt tokens that needed not be computed for it. */
-  readonly restoredTokens: number;
-  /** Those that went for others; not those that went with the cells before them. */
-  readonly dropped: number;
-  /** Those that could not be taken, or restored. */
-  readonly failures: number;
-  /** Time that no call could run for it. */
-  readonly ms: number;
-}
-
-/** What became of prefixes in files. */
-export interface SpillReport {
-  readonly saved: number;
-  readonly restored: number;
-  /** Prompt tokens that needed not be computed for it. */
-  readonly restoredTokens: number;
-  /** Files that went: for others, or because a slot has what was in them. */
-  readonly dropped: number;
-  /** Files that could not be written; and those that could not be read, or were not what was written. */
-  readonly saveFailures: number;
-  readonly restoreFailures: number;
-  /** Time that no call could run for it. */
-  readonly ms: number;
-}
-
 export type SlotState = "empty" | "resident" | "prefill" | "decode" | "paused";
 
 export interface SlotStats {
@@ -559,6 +498,8 @@ export interface SlotStats {
 export interface EngineStats {
   readonly slots: readonly SlotStats[];
   readonly queued: number;
+  /** Those of them that wait for a prefix which another request computes; absent where nobody counted. */
+  readonly held?: number;
   /** Those of them that may be given a slot, by `PriorityClass`; absent where nobody counted. */
   readonly queuedByClass?: readonly number[];
   readonly running: number;

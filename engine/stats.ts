@@ -13,6 +13,7 @@ export function engineStats({
   return {
     slots: state.slots.map((slot) => slotStats(state, slot)),
     queued: state.queue.size,
+    held: record.counts.held,
     queuedByClass: state.lines.map(({ waiting }) => waiting),
     running: state.requests.size - state.queue.size,
     contextTokens: state.config.contextTokens,

@@ -9,8 +9,7 @@ import { CellChanges } from "./cell-changes.ts";
 import { countDrawn, drawTokens } from "./draws.ts";
 import type { Draws } from "./draws.ts";
 import { EngineError, asEngineError } from "./errors.ts";
-import type { Drafter, Guessed } from "./drafter.ts";
-import type { FlightRecorder } from "./flight-recorder.ts";
+import type { Guessed } from "./drafter.ts";
 import { LoopSleep } from "./loop-sleep.ts";
 import { Offloads } from "./offloads.ts";
 import { noteDecodeStep } from "./scheduler/guess-record.ts";
@@ -32,11 +31,12 @@ import { wantedCall } from "./scheduler/wanted-call.ts";
 import type { PrefillComputer } from "./prefill-worker/client.ts";
 import type { PromptLogprobCollector } from "./prompt-logprobs.ts";
 import type { SpillStore } from "./spill-store.ts";
+import type { StepLoopLinks } from "./step-loop-links.ts";
 import { PrefillReports, startInfo } from "./prefill-reports.ts";
 import { StepRecord } from "./step-record.ts";
 import type { Backend, BatchRun, LogitsHandle, Sampled, Sampler } from "./backend.ts";
 import type { RequestEnd } from "./timeline.ts";
-import type { EngineEvent, Finish, GenerationParams, RequestId, StartInfo, StepOutput } from "./protocol.ts";
+import type { Finish, GenerationParams, RequestId, StartInfo, StepOutput } from "./protocol.ts";
 import type { PlannedCall, PlannedEntry, ScheduledRequest, SchedulerState } from "./scheduler/types.ts";
 
 /** Set to check every plan and state: tests and debugging. */
@@ -48,25 +48,6 @@ interface Readers {
   readonly promptLogprobs: PromptLogprobCollector | undefined;
   /** Whether the request is told how far its prompt is. */
   readonly reportsPrefill: boolean;
-}
-
-/** Native work outside of slots, in pieces no longer than a step. */
-export interface SideWork {
-  readonly pending: boolean;
-  /** Never rejects. */
-  runPiece(): Promise<void>;
-}
-
-/** Whom a step loop tells of its work. */
-export interface StepLoopLinks {
-  readonly emit: (event: EngineEvent) => void;
-  /** Gets a turn between steps. */
-  readonly sideWork: SideWork;
-  readonly recorder: FlightRecorder;
-  /** Makes the guesses of the draft model, where there is one. */
-  readonly drafter?: Drafter | undefined;
-  /** Absent where no prefixes are kept in files. */
-  readonly spill?: SpillStore | undefined;
 }
 
 interface Generation extends Readers {
@@ -123,7 +104,8 @@ export class StepLoop {
   cancel(id: RequestId): void {
     this.change((state, nowMs) => {
       cancel(state, id, nowMs);
-      if (!state.requests.has(id)) this.#collectReleased([id], nowMs);
+      if (state.requests.has(id)) this.record.counts.cancelled(id, nowMs);
+      else this.#collectReleased([id], nowMs);
     });
   }
 
@@ -175,11 +157,13 @@ export class StepLoop {
     if (this.#offloads !== undefined) await this.#offloads.settle(() => this.#send());
     const plan = planStep(this.state, startMs);
     if (CHECK_INVARIANTS) checkStep(this.state, plan, (slot) => this.#backend.cellCount(slot));
+    this.record.counts.planned(plan, startMs);
     if (plan.calls.length === 0) {
       this.#send();
       if (this.state.requests.size === 0) this.#sleep.notifyIdle();
       return this.#runSideWork();
     }
+    this.record.counts.begins(plan);
     beginStep(this.state, plan, startMs);
     if (plan.offload !== undefined) this.#offloads?.begin(plan.offload);
     this.#offloads?.hold();
@@ -199,7 +183,9 @@ export class StepLoop {
     }
     const sideStartMs = performance.now();
     const worked = await this.#runSideWork();
-    this.#links.recorder.endStep(worked ? performance.now() - sideStartMs : 0);
+    const endMs = performance.now();
+    this.#links.recorder.endStep(worked ? endMs - sideStartMs : 0);
+    this.record.counts.stepEnded(endMs - startMs);
     return true;
   }
 
@@ -223,6 +209,7 @@ export class StepLoop {
     const piece = this.#links.sideWork.runPiece();
     this.#send();
     await piece;
+    this.record.counts.callEnded(performance.now());
     return true;
   }
 
@@ -231,6 +218,7 @@ export class StepLoop {
     const startMs = performance.now();
     this.#links.recorder.beginCall(this.state, call, startMs, draftMs);
     this.#prefills.begin(call, startMs);
+    this.record.counts.callBegins(call, startMs - draftMs);
     const run = this.#backend.run(call.entries, call.adapters);
     const early = this.#backend.drawsInOrder ? this.#startDraws(call, run) : undefined;
     this.#send();
@@ -242,6 +230,7 @@ export class StepLoop {
     }
     const endMs = performance.now();
     this.record.addCall(call, endMs - startMs);
+    this.record.counts.callEnded(endMs);
     this.#links.recorder.endCall(endMs - startMs);
     completeCall(this.state, call, endMs - startMs);
     this.#cells.noteFirst(call);
@@ -448,6 +437,7 @@ export class StepLoop {
   #collectReleased(ids: readonly RequestId[], nowMs: number): void {
     for (const id of ids) {
       this.#links.recorder.ended(id, "cancelled", nowMs);
+      this.record.counts.gone(id, nowMs);
       this.#dropGeneration(id);
     }
   }
@@ -469,6 +459,7 @@ export class StepLoop {
   async #pause(worked: boolean, stepMs: number): Promise<void> {
     const rest = worked ? this.#offloads?.rest(stepMs) : undefined;
     if ((worked && rest === undefined) || this.#stopping) return;
+    this.record.counts.rests();
     // What has been computed travels meanwhile.
     this.#send();
     const leftMs = nextDeadlineMs(this.state) - performance.now();

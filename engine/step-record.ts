@@ -1,5 +1,7 @@
 /** Gathers what steps produced and cost until the next message takes it, and the totals since the start. */
-import type { CheckpointReport, EngineEvent, SpillReport, StepOutput } from "./protocol.ts";
+import { StepCounts } from "./step-counts.ts";
+import type { EngineEvent, StepOutput } from "./protocol.ts";
+import type { CheckpointReport, SpillReport } from "./step-report.ts";
 import type { OffloadReport } from "./prefill-worker/messages.ts";
 import type { PlannedCall, ScheduledRequest, SchedulerState } from "./scheduler/types.ts";
 
@@ -50,6 +52,7 @@ export class StepRecord {
   reusedTokens = 0;
   outputTokens = 0;
   evictions = 0;
+  readonly counts: StepCounts;
   /** Since the last message. */
   spill = noSpill();
   checkpoints = noCheckpoints();
@@ -76,6 +79,7 @@ export class StepRecord {
 
   constructor(state: SchedulerState) {
     this.#state = state;
+    this.counts = new StepCounts(state);
   }
 
   addEvictions(count: number): void {
@@ -156,6 +160,7 @@ export class StepRecord {
         modelGuessesWrong: this.#modelGuessesWrong,
         draftMs: this.#draftMs,
         evictions: this.#evictions,
+        ...this.counts.take(),
         ...(this.spill.ms > 0 ? { spill: this.spill } : {}),
         ...(this.checkpoints.ms > 0 ? { checkpoints: this.checkpoints } : {}),
         ...(this.offload.prompts + this.offload.failures > 0 ? { offload: this.offload } : {}),

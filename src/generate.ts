@@ -9,6 +9,7 @@ import type { DeltaToken, OutputDelta } from "../models/text/text-pipeline.ts";
 import type { AppConfig, Clock, Lifecycle, Log } from "./deps.ts";
 import type { GenerationEvent, GenerationListener, GenerationProgress } from "./generation-events.ts";
 import type { Metrics } from "./metrics/metrics.ts";
+import { ReadingLine } from "./metrics/reading-line.ts";
 import type { Finished } from "./metrics/service-metrics.ts";
 import { asShown, inClientsWords } from "./client-words.ts";
 import { ApiError } from "./openai/api-error.ts";
@@ -115,6 +116,9 @@ export class Generation {
   #predictionsWrong = 0;
   #firstMs: number | undefined;
   #lastMs = 0;
+  readonly #reading = new ReadingLine();
+  /** Since when its client is behind; undefined: it is not. */
+  #behindMs: number | undefined;
   #callCount = 0;
   /** Every token so far, kept while thinking may have to be ended. */
   #output: TokenId[] | undefined;
@@ -173,7 +177,16 @@ export class Generation {
 
   /** A paused choice gets no tokens but those on their way; it loses its slot only to somebody who waits for one. */
   setPaused(paused: boolean): void {
-    if (this.control.hold(paused) && paused) this.#run.metrics.countPause();
+    if (!this.control.hold(paused)) return;
+    if (paused) this.#run.metrics.countPause();
+    this.#endPause();
+    if (paused) this.#behindMs = this.#run.clock.nowMs();
+  }
+
+  #endPause(): void {
+    if (this.#behindMs === undefined) return;
+    this.#run.metrics.observeReaderPause(this.#model.id, this.#run.clock.nowMs() - this.#behindMs);
+    this.#behindMs = undefined;
   }
 
   #follow(stream: TokenStream): void {
@@ -215,6 +228,7 @@ export class Generation {
   #end(): void {
     if (this.#ended) return;
     this.#ended = true;
+    this.#endPause();
     this.control.end();
     this.#listener?.onEnd(this.#error);
   }
@@ -320,10 +334,10 @@ export class Generation {
       if (this.#prefill !== undefined)
         this.#emitPrefill({ ...start, computedTokens: this.promptTokens.length, ms: start.prefillMs });
       this.#promptLogprobs = start.promptLogprobs;
-      const { cachedTokens, queueMs, prefillMs } = start;
+      const { cachedTokens, cachedFrom, queueMs, heldMs, prefillMs } = start;
       const ttftMs = nowMs - this.#acceptedMs;
       const promptTokens = this.promptTokens.length;
-      const prompt = { promptTokens, cachedTokens, queueMs, prefillMs, ttftMs };
+      const prompt = { promptTokens, cachedTokens, cachedFrom, queueMs, heldMs, prefillMs, ttftMs };
       metrics.observePrompt(this.#model.id, prompt);
       trace?.firstToken(prompt);
     }
@@ -338,6 +352,7 @@ export class Generation {
     const gapMs = this.#firstMs === undefined ? undefined : nowMs - this.#lastMs;
     metrics.observeTokens(this.#model.id, tokens.length, gapMs);
     this.#firstMs ??= nowMs;
+    this.#reading.add(tokens.length, nowMs - this.#firstMs);
     this.#lastMs = nowMs;
   }
 
@@ -375,6 +390,7 @@ export class Generation {
       ttftMs: firstMs === undefined ? undefined : firstMs - submittedMs,
       decodeMs: firstMs === undefined ? 0 : this.#lastMs - firstMs,
       outputTokens: this.#completionTokens,
+      quality: this.#reading.quality,
     };
   }
 

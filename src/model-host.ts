@@ -6,7 +6,8 @@
 import { basename } from "node:path";
 import { EngineClient } from "../engine/client.ts";
 import { EngineError } from "../engine/errors.ts";
-import type { EngineExit, EnginePort, LoadOptions, ModelFacts, StepReport } from "../engine/protocol.ts";
+import type { EngineExit, EnginePort, LoadOptions, ModelFacts } from "../engine/protocol.ts";
+import type { StepReport } from "../engine/step-report.ts";
 import { DEFAULT_SAMPLING } from "../models/catalogue.ts";
 import type { ChatTemplate } from "../models/chat-template.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";

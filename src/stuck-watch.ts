@@ -3,7 +3,7 @@
  *
  * Counts ticks instead of reading a clock, so that time in which this process itself stood still is no silence.
  */
-import type { StepReport } from "../engine/protocol.ts";
+import type { StepReport } from "../engine/step-report.ts";
 
 /** Every step is refined from the ones before; one that takes this many times the slowest is none any more. */
 const STEP_FACTOR = 20;

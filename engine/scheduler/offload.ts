@@ -84,6 +84,7 @@ export function landOffload(state: SchedulerState, { request: id, slot: slotId, 
   slot.firstCell = 0;
   slot.gridEnd = Math.floor(tokens.length / prefillChunk) * prefillChunk;
   slot.tailEnd = tokens.length;
+  request.reachedTokens = tokens.length;
   request.phase = "decode";
   state.offload.current = undefined;
 }

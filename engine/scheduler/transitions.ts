@@ -38,6 +38,7 @@ import { knownTokens } from "./plan-step.ts";
 import { noteAsked, noteEnded, noteTaken } from "./returns.ts";
 import { keptCells, passMarksOn } from "./kept-marks.ts";
 import { beginOffload, noOffload } from "./offload.ts";
+import { sourceOf } from "./step-effects.ts";
 import { beginSpill, spillState } from "./spill-transitions.ts";
 import type { AdapterSet } from "../adapters.ts";
 import type { DecodeShape } from "./cost-model.ts";
@@ -181,6 +182,9 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     slot: undefined,
     admittedMs: undefined,
     cachedTokens: 0,
+    cachedFrom: "slot",
+    heldSinceMs: undefined,
+    reachedTokens: resume.length > 0 ? promptTokens + resume.length - 1 : 0,
     cancelled: false,
     paused: request.paused ?? false,
     interrupted: resume.length > 0,
@@ -279,6 +283,7 @@ function evict(state: SchedulerState, request: ScheduledRequest, nowMs: number):
   request.slot = undefined;
   request.drafts = undefined;
   request.phase = "queued";
+  request.heldSinceMs = undefined;
   request.evictions += 1;
   request.evictedMs = nowMs;
   // Waiting first, or its owner would be idle in between.
@@ -305,7 +310,8 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     beginSpill(state, operation, nowMs);
     beginCheckpoint(state, operation, nowMs);
   }
-  for (const { request: id, slot: slotId, reuse, copyFrom } of plan.assignments) {
+  for (const assignment of plan.assignments) {
+    const { request: id, slot: slotId, reuse, copyFrom } = assignment;
     const request = state.requests.get(id);
     const slot = state.slots[slotId];
     if (request === undefined || slot === undefined || slot.owner !== undefined)
@@ -329,6 +335,8 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     request.slot = slotId;
     request.admittedMs = nowMs;
     request.cachedTokens = reuse;
+    request.cachedFrom = sourceOf(assignment);
+    request.reachedTokens = Math.max(request.reachedTokens, reuse);
     if (state.config.speculate)
       request.drafts = new DraftIndex(request.predicted, request.prompt, request.output);
     if (state.draft !== undefined) takeDraftSlot(state.draft, slotId, request);
@@ -367,6 +375,9 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
     slot.length += entry.tokens.length;
     if (call.kind === "prefill") notePrefillShape(slot, entry, state.config.prefillChunk);
     const request = slot.holder;
+    // Guesses are not known tokens yet.
+    const reached = call.kind === "decode" ? entry.position + 1 : slot.length;
+    if (request !== undefined && request.reachedTokens < reached) request.reachedTokens = reached;
     if (request?.phase === "prefill" && slot.length === knownTokens(request) - 1) request.phase = "decode";
   }
 }

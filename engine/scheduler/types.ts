@@ -1,6 +1,6 @@
 /** The scheduler's data: requests, slots, the engine state they form, and the plan of one step. */
 import type { AdapterSet } from "../adapters.ts";
-import type { RequestId, TokenId } from "../protocol.ts";
+import type { PrefixSource, RequestId, TokenId } from "../protocol.ts";
 import type { Appointments } from "./appointments.ts";
 import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
 import type { AdapterTurns } from "./adapter-turns.ts";
@@ -117,8 +117,13 @@ export interface ScheduledRequest {
   phase: RequestPhase;
   slot: SlotId | undefined;
   admittedMs: number | undefined;
-  /** Prompt tokens whose cells were there at admission. */
+  /** Prompt tokens whose cells were there at admission, and where those were. */
   cachedTokens: number;
+  cachedFrom: PrefixSource;
+  /** Since when it has been held for a prefix that another request computes; undefined: it has not been. */
+  heldSinceMs: number | undefined;
+  /** Of so many of its known tokens it has had the cells, in whatever slot. */
+  reachedTokens: number;
   /** Set when nobody wants it any more; it is released at the next boundary between native calls. */
   cancelled: boolean;
   /** Neither computed nor given a slot until it is resumed; keeps the slot it has while nobody needs it. */

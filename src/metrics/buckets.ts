@@ -16,6 +16,12 @@ export const RATIOS = [0.33, 0.5, 0.67, 0.8, 0.9, 0.95, 1, 1.05, 1.1, 1.25, 1.5,
 /** Slots that decode together, up to llama.cpp's bound. */
 export const SEQUENCES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256] as const;
 
+/** Device passes of a call; one where its slots stand side by side. */
+export const PASSES = [1, 2, 3, 4, 6, 8, 16, 32] as const;
+
+/** Of what could be best, 1. */
+export const QUALITIES = [0.1, 0.25, 0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 1] as const;
+
 /** Prompt tokens of a step. */
 export const PROMPT_TOKENS = [1, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096] as const;
 

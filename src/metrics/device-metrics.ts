@@ -1,13 +1,15 @@
 /** What the device's calls consist of, and how near the cost model comes to what they take. */
 import { Histogram } from "prom-client";
 import type { Registry } from "prom-client";
-import type { StepReport } from "../../engine/protocol.ts";
-import { PROMPT_TOKENS, RATIOS, SEQUENCES } from "./buckets.ts";
+import type { StepReport } from "../../engine/step-report.ts";
+import { PASSES, PROMPT_TOKENS, RATIOS, SEQUENCES, STEP_SECONDS } from "./buckets.ts";
 
 export class DeviceMetrics {
   readonly #sequences: Histogram;
   readonly #promptTokens: Histogram;
   readonly #ratio: Histogram;
+  readonly #passes: Histogram;
+  readonly #gap: Histogram;
 
   constructor(registry: Registry) {
     const histogram = (
@@ -31,10 +33,19 @@ export class DeviceMetrics {
       RATIOS,
       "kind",
     );
+    this.#passes = histogram("weft_passes_per_call", "Device passes of each call.", PASSES);
+    this.#gap = histogram(
+      "weft_device_gap_seconds",
+      "From the end of a call to the beginning of the next one, where the engine has not rested between them: draws, planning, changes of cells.",
+      STEP_SECONDS,
+    );
   }
 
   observeStep(model: string, report: StepReport): void {
-    const { decodeSequences, prefillTokens, decodeRatio, prefillRatio } = report;
+    const { decodeSequences, prefillTokens, decodeRatio, prefillRatio, passes, gapMs } = report;
+    // A message tells of one call.
+    if (passes > 0) this.#passes.observe({ model }, passes);
+    if (gapMs !== undefined) this.#gap.observe({ model }, gapMs / 1000);
     if (decodeSequences > 0) this.#sequences.observe({ model }, decodeSequences);
     if (prefillTokens > 0) this.#promptTokens.observe({ model }, prefillTokens);
     if (decodeRatio !== undefined) this.#ratio.observe({ model, kind: "decode" }, decodeRatio);

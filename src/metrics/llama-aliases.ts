@@ -1,7 +1,8 @@
 /** The series that llama-server's dashboards look for, under its names: without labels, of all models together. */
 import { Counter, Gauge } from "prom-client";
 import type { Registry } from "prom-client";
-import type { InputWork, StepReport } from "../../engine/protocol.ts";
+import type { InputWork } from "../../engine/protocol.ts";
+import type { StepReport } from "../../engine/step-report.ts";
 
 const SECONDS_PER_MS = 1e-3;
 

@@ -1,7 +1,8 @@
 /** What the server counts and times, as Prometheus reads it: own names, and those that readers of vLLM's and llama-server's know. */
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { EngineStats, InputWork, SlotState, StepReport } from "../../engine/protocol.ts";
+import type { EngineStats, InputWork, SlotState, PrefixSource } from "../../engine/protocol.ts";
+import type { StepReport } from "../../engine/step-report.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import { STATS_WAIT_MS } from "../http/limits.ts";
 import type { ModelDirectory } from "../model-directory.ts";
@@ -10,6 +11,7 @@ import { PRIORITY_NAMES } from "../openai/priority-field.ts";
 import { ITL_SECONDS, LATENCY_SECONDS, STEP_SECONDS } from "./buckets.ts";
 import { DeviceMetrics } from "./device-metrics.ts";
 import { LlamaAliases } from "./llama-aliases.ts";
+import { CellMetrics } from "./cell-metrics.ts";
 import { CheckpointMetrics } from "./checkpoint-metrics.ts";
 import { ServiceMetrics } from "./service-metrics.ts";
 import type { Finished, Targets } from "./service-metrics.ts";
@@ -34,10 +36,19 @@ export type DisconnectPhase = "admission" | "waiting" | "decode";
 export interface PromptObservation {
   readonly promptTokens: number;
   readonly cachedTokens: number;
+  readonly cachedFrom?: PrefixSource | undefined;
   readonly queueMs: number;
+  /** Part of it; absent is none. */
+  readonly heldMs?: number | undefined;
   readonly prefillMs: number;
   /** From acceptance to the first token, as the server saw it. */
   readonly ttftMs: number;
+}
+
+interface Described {
+  readonly name: string;
+  readonly help: string;
+  readonly labelNames: readonly string[];
 }
 
 export class Metrics {
@@ -50,6 +61,7 @@ export class Metrics {
   readonly #offload = new OffloadMetrics(this.#registry);
   readonly #checkpoints = new CheckpointMetrics(this.#registry);
   readonly #device = new DeviceMetrics(this.#registry);
+  readonly #cells = new CellMetrics(this.#registry);
   readonly #service = new ServiceMetrics(this.#registry);
   readonly #lastSteps = new Map<string, StepReport>();
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_SAMPLE_MS });
@@ -77,7 +89,7 @@ export class Metrics {
 
   readonly #stepSeconds = this.#histogram(
     "weft_step_seconds",
-    "Parts of a step of the engine.",
+    "Parts of a step of the engine, and the whole of it.",
     STEP_SECONDS,
     ["model", "kind"],
   );
@@ -106,7 +118,11 @@ export class Metrics {
     "Tokens guessed and checked together, by what guessed them: what was said before, or the draft model.",
     ["model", "source", "outcome"],
   );
-  readonly #tokens = this.#counter("weft_tokens_total", "Tokens by how they came about.", ["model", "kind"]);
+  readonly #tokens = this.#counter(
+    "weft_tokens_total",
+    "Tokens by how they came about: of prompts computed and reused, of outputs, of inputs for vectors and scores, thrown away to close gaps (plug), and those that were computed once more because their request had lost its slot or its engine (recomputed).",
+    ["model", "kind"],
+  );
   readonly #prefixQueries = this.#counter(
     "weft_prefix_query_tokens_total",
     "Prompt tokens looked up.",
@@ -188,13 +204,17 @@ export class Metrics {
       ["spill", report.spill?.ms ?? 0],
       ["checkpoint", report.checkpoints?.ms ?? 0],
       ["draft", report.draftMs ?? 0],
+      ["whole", report.stepMs ?? 0],
     ] as const) {
       // A part that did not happen is no observation.
       if (ms > 0) this.#stepSeconds.observe({ model, kind }, ms * SECONDS_PER_MS);
     }
     this.#passes.inc({ model }, report.passes);
     this.#device.observeStep(model, report);
+    this.#cells.observeStep(model, report);
+    this.#service.observeStep(model, report);
     this.#tokens.inc({ model, kind: "plug" }, report.plugs ?? 0);
+    this.#tokens.inc({ model, kind: "recomputed" }, report.recomputed ?? 0);
     if (report.spill !== undefined) this.#spill.observeStep(model, report.spill);
     if (report.offload !== undefined) this.#offload.observeStep(model, report.offload);
     if (report.checkpoints !== undefined) this.#checkpoints.observeStep(model, report.checkpoints);
@@ -216,6 +236,8 @@ export class Metrics {
     this.#tokens.inc({ model, kind: "prompt_reused" }, prompt.cachedTokens);
     this.#prefixQueries.inc({ model }, prompt.promptTokens);
     this.#prefixHits.inc({ model }, prompt.cachedTokens);
+    this.#cells.observePrompt(model, prompt.cachedTokens, prompt.cachedFrom ?? "slot");
+    if (prompt.heldMs !== undefined) this.#service.observeHold(model, prompt.heldMs);
     this.#vllm.observePrompt(model, prompt);
     this.#llama.observePrompt(prompt);
   }
@@ -275,6 +297,10 @@ export class Metrics {
     this.#pauses.inc();
   }
 
+  observeReaderPause(model: string, ms: number): void {
+    this.#service.observeReaderPause(model, ms);
+  }
+
   countStall(): void {
     this.#stalls.inc();
   }
@@ -285,6 +311,19 @@ export class Metrics {
 
   countInvalidOutput(model: string): void {
     this.#invalidOutputs.inc({ model });
+  }
+
+  /** Of every metric, in the order of their names. */
+  get families(): readonly {
+    readonly name: string;
+    readonly help: string;
+    readonly labels: readonly string[];
+  }[] {
+    // The library's types leave the labels out.
+    const metrics = this.#registry.getMetricsAsArray() as unknown as readonly Described[];
+    return metrics
+      .map(({ name, help, labelNames }) => ({ name, help, labels: labelNames }))
+      .sort((a, b) => (a.name < b.name ? -1 : 1));
   }
 
   get contentType(): string {
@@ -299,6 +338,7 @@ export class Metrics {
     this.#vllm.resetGauges();
     this.#llama.resetGauges();
     this.#service.resetGauges();
+    this.#cells.resetGauges();
     this.#spill.resetGauges();
     this.#offload.resetGauges();
     this.#checkpoints.resetGauges();
@@ -329,6 +369,7 @@ export class Metrics {
       this.#slots.set({ model: model.id, state }, count);
     }
     if (stats !== undefined) this.#service.setGauges(model.id, stats);
+    if (stats !== undefined) this.#cells.setGauges(model.id, stats);
     if (stats !== undefined) this.#offload.setGauges(model.id, stats);
     if (stats?.spill !== undefined) this.#spill.setGauges(model.id, stats.spill);
     if (stats?.checkpoints !== undefined) this.#checkpoints.setGauges(model.id, stats.checkpoints);

@@ -2,7 +2,9 @@
 import { Counter, Gauge, Histogram } from "prom-client";
 import type { Registry } from "prom-client";
 import type { EngineStats } from "../../engine/protocol.ts";
-import { ITL_SECONDS } from "./buckets.ts";
+import type { StepReport } from "../../engine/step-report.ts";
+import { ITL_SECONDS, LATENCY_SECONDS, QUALITIES } from "./buckets.ts";
+import { READING_TOKENS_PER_SECOND } from "./reading-line.ts";
 
 const MODEL = ["model"] as const;
 const SECONDS_PER_MS = 1e-3;
@@ -15,6 +17,8 @@ export interface Finished {
   /** From the first token to the last. */
   readonly decodeMs: number;
   readonly outputTokens: number;
+  /** See `ReadingLine`. */
+  readonly quality: number | undefined;
 }
 
 /** Longest times of a good answer, in ms; Infinity where there is no target. */
@@ -28,12 +32,17 @@ export class ServiceMetrics {
   readonly #tpot: Histogram;
   readonly #normalized: Histogram;
   readonly #good: Counter;
+  readonly #quality: Histogram;
+  readonly #held: Histogram;
+  readonly #freed: Histogram;
+  readonly #readerPause: Histogram;
   readonly #queuedTokens: Gauge;
   readonly #serviceGap: Gauge;
+  readonly #heldNow: Gauge;
 
   constructor(registry: Registry) {
-    const histogram = (name: string, help: string): Histogram =>
-      new Histogram({ name, help, labelNames: MODEL, buckets: [...ITL_SECONDS], registers: [registry] });
+    const histogram = (name: string, help: string, buckets: readonly number[] = ITL_SECONDS): Histogram =>
+      new Histogram({ name, help, labelNames: MODEL, buckets: [...buckets], registers: [registry] });
     const gauge = (name: string, help: string): Gauge =>
       new Gauge({ name, help, labelNames: MODEL, registers: [registry] });
     this.#gap = histogram(
@@ -54,6 +63,29 @@ export class ServiceMetrics {
       labelNames: MODEL,
       registers: [registry],
     });
+    this.#quality = histogram(
+      "weft_stream_qoe",
+      `How evenly the tokens behind the first one came for who would read ${READING_TOKENS_PER_SECOND} of them a second, per request of two tokens and more, streamed or not: 1 less the area by which the reader is late over the whole area under that line.`,
+      QUALITIES,
+    );
+    this.#held = histogram(
+      "weft_hold_seconds",
+      "Held back for a prefix that another request computed, until the slot was assigned: of requests that were, as part of weft_queue_seconds.",
+      LATENCY_SECONDS,
+    );
+    this.#freed = histogram(
+      "weft_cancel_seconds",
+      "From a request in a slot being cancelled, by its client or at a stop string, to the slot being free.",
+    );
+    this.#readerPause = histogram(
+      "weft_slow_reader_pause_seconds",
+      "How long a generation was held back because its client did not read.",
+      LATENCY_SECONDS,
+    );
+    this.#heldNow = gauge(
+      "weft_requests_held",
+      "Waiting requests that are held back for a prefix which another request computes.",
+    );
     this.#queuedTokens = gauge(
       "weft_queued_prompt_tokens",
       "Prompt tokens of requests that wait for a slot.",
@@ -68,8 +100,21 @@ export class ServiceMetrics {
     this.#gap.observe({ model }, gapMs * SECONDS_PER_MS);
   }
 
+  observeStep(model: string, { freedMs = [] }: StepReport): void {
+    for (const ms of freedMs) this.#freed.observe({ model }, ms * SECONDS_PER_MS);
+  }
+
+  observeHold(model: string, heldMs: number): void {
+    this.#held.observe({ model }, heldMs * SECONDS_PER_MS);
+  }
+
+  observeReaderPause(model: string, ms: number): void {
+    this.#readerPause.observe({ model }, ms * SECONDS_PER_MS);
+  }
+
   observeFinish(model: string, finished: Finished, { ttftMs: latestMs, itlMs }: Targets): void {
-    const { e2eMs, ttftMs, decodeMs, outputTokens } = finished;
+    const { e2eMs, ttftMs, decodeMs, outputTokens, quality } = finished;
+    if (quality !== undefined) this.#quality.observe({ model }, quality);
     const tpotMs = outputTokens > 1 ? decodeMs / (outputTokens - 1) : 0;
     if (outputTokens > 1) this.#tpot.observe({ model }, tpotMs * SECONDS_PER_MS);
     if (outputTokens > 0) this.#normalized.observe({ model }, (e2eMs / outputTokens) * SECONDS_PER_MS);
@@ -80,10 +125,12 @@ export class ServiceMetrics {
   resetGauges(): void {
     this.#queuedTokens.reset();
     this.#serviceGap.reset();
+    this.#heldNow.reset();
   }
 
-  setGauges(model: string, { queuedTokens = 0, serviceGap = 0 }: EngineStats): void {
+  setGauges(model: string, { queuedTokens = 0, serviceGap = 0, held = 0 }: EngineStats): void {
     this.#queuedTokens.set({ model }, queuedTokens);
     this.#serviceGap.set({ model }, serviceGap);
+    this.#heldNow.set({ model }, held);
   }
 }

@@ -6,7 +6,8 @@ import { FakeBackend, fakeContinuation, fakeOutput } from "../../engine/fake/bac
 import type { FakeOptions } from "../../engine/fake/backend.ts";
 import type { SlotCheckpoint } from "../../engine/backend.ts";
 import { adapterSet } from "../../engine/adapters.ts";
-import type { CheckpointReport, EngineStats, SubmitCommand } from "../../engine/protocol.ts";
+import type { EngineStats, SubmitCommand } from "../../engine/protocol.ts";
+import type { CheckpointReport } from "../../engine/step-report.ts";
 import { PriorityClass } from "../../engine/sharing.ts";
 import { fakeEngine, submitCommand } from "../support/engine.ts";
 import type { FakeEngine } from "../support/engine.ts";

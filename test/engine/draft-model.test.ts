@@ -8,7 +8,8 @@ import { createEngine } from "../../engine/engine.ts";
 import { vocabularyDifference } from "../../engine/load-draft.ts";
 import { GREEDY, LOAD_OPTIONS, fakeEngine, submitCommand } from "../support/engine.ts";
 import type { FakeOptions } from "../../engine/fake/backend.ts";
-import type { EngineEvent, LoadOptions, StepReport } from "../../engine/protocol.ts";
+import type { EngineEvent, LoadOptions } from "../../engine/protocol.ts";
+import type { StepReport } from "../../engine/step-report.ts";
 import type { FakeEngine } from "../support/engine.ts";
 
 /** A pass takes ten seconds, so that whatever a draft model of the usual cost really takes is nothing to it. */

@@ -3,7 +3,8 @@ import { expect, test } from "vitest";
 import { engineStats } from "../../engine/stats.ts";
 import { StepRecord } from "../../engine/step-record.ts";
 import { ownerOf } from "../../engine/scheduler/owners.ts";
-import type { EngineEvent, StepReport } from "../../engine/protocol.ts";
+import type { EngineEvent } from "../../engine/protocol.ts";
+import type { StepReport } from "../../engine/step-report.ts";
 import type { PlannedCall } from "../../engine/scheduler/types.ts";
 import { addRequest, runStep, schedulerState } from "../support/scheduler.ts";
 

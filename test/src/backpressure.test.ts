@@ -112,6 +112,9 @@ describe("a client that does not read", () => {
     await expect.poll(() => engine.openRequests).toBe(0);
     const { slots, queued } = await engine.stats();
     expect([slots.map(({ state }) => state), queued]).toEqual([["resident", "resident"], 0]);
+    const timed = await started.deps.metrics.render(started.deps.models);
+    const ended = /^weft_slow_reader_pause_seconds_count\{model="org\/tiny"\} (\d+)$/m.exec(timed)?.[1];
+    expect(Number(ended)).toBe(await pauses());
     await engine.stop();
   });
 

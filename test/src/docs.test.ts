@@ -64,7 +64,7 @@ async function documentOf(): Promise<Document> {
 }
 
 describe("the README", () => {
-  it("has the request fields and the limits as they are; `npm run docs` writes them", () => {
+  it("has the request fields, the limits and the metrics as they are; `npm run docs` writes them", () => {
     const readme = readFileSync("README.md", "utf8");
     expect(readme).toBe(withTables(readme));
   });

@@ -1,10 +1,12 @@
 /** The parts of the README that are generated: from a start marker to its end marker. */
 import { limitsTable } from "../../src/config/limits-table.ts";
+import { metricsTable } from "../../src/metrics/metrics-table.ts";
 import { fieldTable } from "../../src/openai/field-table.ts";
 
 const TABLES = [
   { name: "request fields", make: fieldTable },
   { name: "limits", make: limitsTable },
+  { name: "metrics", make: metricsTable },
 ] as const;
 
 /** @throws {Error} When a marker is missing. */

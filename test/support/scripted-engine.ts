@@ -10,11 +10,11 @@ import type {
   PromptPart,
   RankCommand,
   StepOutput,
-  StepReport,
   SubmitCommand,
   TokenId,
   TokenLogprobs,
 } from "../../engine/protocol.ts";
+import type { StepReport } from "../../engine/step-report.ts";
 import type { EngineErrorCode } from "../../engine/errors.ts";
 import type { Timeline } from "../../engine/timeline.ts";
 import type { Allowance } from "../../engine/sharing.ts";

@@ -1,0 +1,24 @@
+/** What a step loop works with beside its state and its backend, and whom it tells of its work. */
+import type { Drafter } from "./drafter.ts";
+import type { FlightRecorder } from "./flight-recorder.ts";
+import type { EngineEvent } from "./protocol.ts";
+import type { SpillStore } from "./spill-store.ts";
+
+/** Native work outside of slots, in pieces no longer than a step. */
+export interface SideWork {
+  readonly pending: boolean;
+  /** Never rejects. */
+  runPiece(): Promise<void>;
+}
+
+/** Whom a step loop tells of its work. */
+export interface StepLoopLinks {
+  readonly emit: (event: EngineEvent) => void;
+  /** Gets a turn between steps. */
+  readonly sideWork: SideWork;
+  readonly recorder: FlightRecorder;
+  /** Makes the guesses of the draft model, where there is one. */
+  readonly drafter?: Drafter | undefined;
+  /** Absent where no prefixes are kept in files. */
+  readonly spill?: SpillStore | undefined;
+}
