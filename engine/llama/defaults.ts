@@ -28,7 +28,7 @@ export function defaultPrefillChunk(parameters: number, threads: number, gpu: bo
 }
 
 interface CellUse {
-  /** Whether the runtime has one, which long calls may be sent to even where all layers are on the CPU. */
+  /** Whether the runtime has a device, which long calls may be sent to even where all layers are on the CPU. */
   readonly gpu: boolean;
   readonly flashAttention: boolean;
   /** Whether cells can be dropped from the end of a slot; states and windows have not been compared. */

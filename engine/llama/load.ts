@@ -49,7 +49,7 @@ export const loadLlamaBackend: BackendLoader = async (asked, onProgress) => {
   const flashAttention = usesFlashAttention(options, evenSteps);
   const state = keepsState(bindings, model);
   const window = windowOf(model);
-  const hasGpu = llama.gpu !== false;
+  const hasGpu = await hasDevice(llama);
   const keepsAll = !state && (options.swaFull === true || window === undefined);
   const longest = defaultBatchTokens(chunk, { gpu: hasGpu, flashAttention, canRewind: keepsAll });
   const batchTokens = Math.max(options.batchTokens ?? longest, options.slots);
@@ -282,6 +282,11 @@ function exactTogether(
   if (gpu) return { anywhere: true, aloneTokens: Infinity, withAdapters: true, cells: true };
   const anywhere = flashAttention && !UNQUANTIZED.has(fileType);
   return { anywhere, aloneTokens: 256, withAdapters: false, cells: flashAttention };
+}
+
+/** A runtime for GPUs, as `auto` takes where it finds a driver, may have no device to use. */
+async function hasDevice(llama: Llama): Promise<boolean> {
+  return llama.gpu !== false && (await llama.getGpuDeviceNames()).length > 0;
 }
 
 async function deviceName(llama: Llama, model: LlamaModel, threads: number): Promise<string> {

@@ -57,3 +57,13 @@ test.each<[string, Partial<LoadOptions>, number, AdapterSet | undefined]>([
     await backend.close();
   }
 });
+
+test("joined also by a runtime for GPUs that finds a driver but no device", async () => {
+  const backend = await loadLlamaBackend({ ...OPTIONS, gpu: "auto" }, () => undefined);
+  try {
+    // A model this small is on the device whole where there is one.
+    expect(backend.exactTogether.joinedCells).toBe(backend.facts.gpuLayers === 0);
+  } finally {
+    await backend.close();
+  }
+});
