@@ -37,12 +37,19 @@ interface HeldText {
   logprobs: ChatTokenJson[];
 }
 
+/** What OpenAI's schema asks for in any response, and its state. */
+const REQUIRED_KEYS =
+  "id object created_at status error incomplete_details model output parallel_tool_calls temperature tool_choice top_p usage".split(
+    " ",
+  );
+
 /**
- * What clients need of a response that goes on: they put it in the place of the one before. Its instructions and tools
- * are as long as the prompt may be, and they have them.
+ * A response that goes on: typed clients want all keys that it must have, and put it in the place of the one before.
+ * Its instructions and tools are as long as the prompt may be, and they have them.
  */
-function shortResponse({ id, object, created_at, status, model, output, usage }: ResponseJson): object {
-  return { id, object, created_at, status, model, output, usage };
+function shortResponse(response: ResponseJson): object {
+  const required = Object.fromEntries(REQUIRED_KEYS.map((key) => [key, response[key]]));
+  return { ...required, instructions: null, metadata: {}, tools: [] };
 }
 
 export class ResponseEvents {

@@ -37,8 +37,6 @@ export interface ResponseJson {
   readonly object: "response";
   readonly status: ResponseStatus;
   readonly output: readonly OutputItem[];
-  readonly created_at: number;
-  readonly usage: ResponseUsageJson | null;
   readonly [key: string]: unknown;
 }
 
