@@ -40,13 +40,16 @@ test("adapters are part of what was measured", async () => {
   expect(adapted.calls.length).toBeGreaterThan(0);
 });
 
-test("a prompt's cell is measured behind others as well, where a slot has room for them", async () => {
+test("a prompt's cell and a token are measured behind others as well, where a slot has room for them", async () => {
   const deep = unmeasured("one");
-  expect((await costOf(deep)).cost.prefillCellsMs).toBeGreaterThanOrEqual(0);
+  const { prefillCellsMs, decodeCellsMs } = (await costOf(deep)).cost;
+  expect(prefillCellsMs).toBeGreaterThanOrEqual(0);
+  expect(decodeCellsMs).toBeGreaterThanOrEqual(0);
   const short = unmeasured("one");
   Object.defineProperty(short, "facts", {
     value: { ...short.facts, contextTokens: 2 * short.facts.prefillChunk },
   });
-  expect((await costOf(short)).cost.prefillCellsMs).toBeUndefined();
+  const shallow = (await costOf(short)).cost;
+  expect([shallow.prefillCellsMs, shallow.decodeCellsMs]).toEqual([undefined, undefined]);
   expect(short.calls.length).toBeLessThan(deep.calls.length);
 });

@@ -1,5 +1,6 @@
 /** What steps are counted by beside their calls: holds, copies, prefixes that slots lose, tokens computed again, slots that come free. */
 import { expect, test } from "vitest";
+import { StepCounts } from "../../engine/step-counts.ts";
 import { lostPrefixes, tokensAgain } from "../../engine/scheduler/step-effects.ts";
 import { planStep } from "../../engine/scheduler/plan-step.ts";
 import { PriorityClass } from "../../engine/sharing.ts";
@@ -52,7 +53,8 @@ test("between two calls there is a gap, and none behind a rest", async () => {
     ["a", 40],
     ["b", 80],
   ] as const) {
-    engine.send(submitCommand(id, text(first, 3), { maxTokens: 4 }));
+    // So that its first call has something to tell as it begins.
+    engine.send({ ...submitCommand(id, text(first, 3), { maxTokens: 4 }), reportsPrefill: true });
     while (engine.tokens(id).length < 4 || (await engine.stats()).running > 0) await turn();
     for (let i = 0; i < 3; i++) await turn();
   }
@@ -64,6 +66,20 @@ test("between two calls there is a gap, and none behind a rest", async () => {
   expect(gaps.every((ms) => ms >= 0)).toBe(true);
   expect(reportsOf(engine).flatMap(({ stepMs }) => stepMs ?? []).length).toBeGreaterThanOrEqual(8);
   await engine.stop();
+});
+
+test("a gap is told once, and a rest is none", () => {
+  const state = schedulerState();
+  const counts = new StepCounts(state);
+  addRequest(state, "a");
+  const [call] = planStep(state, 0).calls;
+  const gaps = [0, 30, 45, 500].map((atMs) => {
+    if (atMs === 500) counts.rests();
+    if (call !== undefined) counts.callBegins(call, atMs);
+    counts.callEnded(atMs + 10);
+    return counts.take().gapMs;
+  });
+  expect(gaps).toEqual([undefined, 20, 5, undefined]);
 });
 
 test("whose client leaves is told by the time until its slot was free", async () => {
@@ -103,6 +119,30 @@ test("a slot loses its prefix to a copy", () => {
   expect(lostPrefixes(state, planStep(state, 1))).toEqual({ copy: 1 });
 });
 
+test("a slot that comes back to a checkpoint of its own has lost nothing, and another one has", () => {
+  const checkpoints = { needs: "none", bytes: 10_000 } as const;
+  const state = schedulerState({ slots: 2, canRewind: false, checkpoints });
+  for (const [id, first] of [
+    ["a", 100],
+    ["b", 500],
+  ] as const) {
+    const prompt = Uint32Array.from({ length: 60 }, (_, i) => first + i);
+    addRequest(state, id, { prompt, maxTokens: 1 });
+  }
+  while (state.requests.size > 0) runStep(state, 0);
+  const [own] = state.slots[0]?.checkpoints ?? [];
+  const plan = planStep(state, 1);
+  const assignment = {
+    request: "c",
+    reuse: own?.length ?? 0,
+    copyFrom: undefined,
+    checkpoint: own?.id ?? -1,
+  };
+  const lostIn = (slot: number): unknown =>
+    lostPrefixes(state, { ...plan, assignments: [{ ...assignment, slot }] });
+  expect([lostIn(0), lostIn(1)]).toEqual([undefined, { checkpoint: 1 }]);
+});
+
 test("what a request has had is computed again when it has lost its slot", () => {
   const state = schedulerState({ slots: 1, contextTokens: 2000 });
   const prompt = Uint32Array.from({ length: 30 }, (_, i) => i);
@@ -114,9 +154,12 @@ test("what a request has had is computed again when it has lost its slot", () =>
   };
   while ((state.requests.get("low")?.output.length ?? 0) < 6) step(0);
   expect(again).toBe(0);
+  Object.assign(state.requests.get("low") ?? {}, { heldSinceMs: 0 });
   addRequest(state, "high", { priority: PriorityClass.high, maxTokens: 1 });
   step(1);
   expect(state.requests.get("low")?.phase).toBe("queued");
+  // Nor does it count as held any more since before it had its slot.
+  expect(state.requests.get("low")?.heldSinceMs).toBeUndefined();
   while (state.requests.has("high")) step(2);
   while ((state.requests.get("low")?.output.length ?? 0) < 8) step(3);
   // The prompt and the output but its last token, which had never been fed.

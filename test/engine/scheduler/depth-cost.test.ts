@@ -205,5 +205,8 @@ describe("a token of a stream", () => {
     const [call] = runStep(state, nowMs).calls;
     expect(call).toMatchObject({ kind: "decode", tokenCells: cells });
     expect(call?.predictedMs).toBeCloseTo(scale * passMs(2, cells), 6);
+    // It has taken as long, which says nothing new of the machine, and something of depth.
+    expect(state.cost.decodeScale).toBeCloseTo(scale, 6);
+    expect(state.cost.decodeDepths?.x).toBeGreaterThan(0.1);
   });
 });

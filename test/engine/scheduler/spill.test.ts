@@ -400,6 +400,18 @@ describe("a prompt that is to be kept", () => {
     expect(state.slots.map(({ keepUntilMs }) => keepUntilMs)).toEqual([0, DAY_MS]);
   });
 
+  test("is not taken for the little of it that another one has", () => {
+    const state = schedulerState({ slots: 2 });
+    addRequest(state, "kept", { prompt: text(1000, 50), maxTokens: 1, keepMs: DAY_MS }, 0);
+    const other = Uint32Array.from([...text(1000, 20), ...text(7000, 40)]);
+    addRequest(state, "like", { prompt: other, maxTokens: 100 }, 0);
+    for (let i = 0; state.requests.has("kept"); i++) runStep(state, i);
+    for (let i = 0; state.requests.get("like")?.phase !== "decode"; i++) runStep(state, 20 + i);
+    addRequest(state, "third", { prompt: text(2000, 50), maxTokens: 1 }, 50);
+    expect(runStep(state, 50).assignments).toMatchObject([{ request: "third", slot: 0 }]);
+    expect(state.slots.map(({ keepUntilMs }) => keepUntilMs)).toEqual([0, 0]);
+  });
+
   test("is kept on in a file of it that nobody has asked to keep", () => {
     const state = withFiles();
     answer(state, 1000, 50, 0);
