@@ -78,18 +78,23 @@ export function admit(state: SchedulerState, running: Running[], nowMs: number, 
   if (mustWait(state, running)) return NO_ADMISSION;
   const round = new AdmissionRound(state, running, nowMs, why);
   while (round.hasFree && round.admitNext()) continue;
-  while (!round.hasFree && round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeNext()) continue;
+  if (!round.hasFree && mayExchange(state, running))
+    while (!round.hasFree && round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeNext())
+      continue;
   return round.result;
 }
 
-/** Whether no slot is free and nobody who runs could lose one to who waits, in which case nothing is to be kept either. */
-function mustWait(
-  { slots, lines, busyOwners, checkpoints }: SchedulerState,
-  running: readonly Running[],
-): boolean {
-  if (running.length < slots.length || busyOwners.size > 1 || checkpoints !== undefined) return false;
+/** Whether no slot is free and none will be, in which case nothing is to be kept either. */
+function mustWait(state: SchedulerState, running: readonly Running[]): boolean {
+  const isFull = running.length === state.slots.length;
+  return isFull && state.checkpoints === undefined && !mayExchange(state, running);
+}
+
+/** Whether anybody who runs could lose a slot to who waits, as far as that is seen at once. */
+function mayExchange({ lines, busyOwners }: SchedulerState, running: readonly Running[]): boolean {
+  if (busyOwners.size > 1) return true;
   const highest = lines.findIndex(({ waiting }) => waiting > 0);
-  return running.every(({ request }) => !request.paused && (highest < 0 || request.priority <= highest));
+  return running.some(({ request }) => request.paused || (highest >= 0 && request.priority > highest));
 }
 
 function admitNobody(

@@ -173,20 +173,32 @@ export function refinedCostModel(
   unscaledMs: number,
 ): CostModel {
   if (!(unscaledMs > 0)) return cost;
-  const next = (scale: number): number => smoothed(scale, observedMs / unscaledMs);
   const after = copyOf(cost);
-  if (kind === "decode") {
-    after.decodeScale = next(cost.decodeScale);
-    after.draftScale = forgotten(cost.draftScale, after.decodeScale);
-  } else if (kind === "draft") {
-    const mostMs = STALLED * cost.draftScale * unscaledMs;
-    after.draftScale = smoothed(cost.draftScale, Math.min(observedMs, mostMs) / unscaledMs);
-  } else after.prefillScale = next(cost.prefillScale);
+  moveScale(after, kind, observedMs, unscaledMs);
   return after;
 }
 
+/** Of a model that is being made. */
+function moveScale(
+  cost: NewCostModel,
+  kind: "decode" | "draft" | "prefill",
+  observedMs: number,
+  unscaledMs: number,
+): void {
+  if (!(unscaledMs > 0)) return;
+  if (kind === "decode") {
+    cost.decodeScale = smoothed(cost.decodeScale, observedMs / unscaledMs);
+    cost.draftScale = forgotten(cost.draftScale, cost.decodeScale);
+  } else if (kind === "draft") {
+    const mostMs = STALLED * cost.draftScale * unscaledMs;
+    cost.draftScale = smoothed(cost.draftScale, Math.min(observedMs, mostMs) / unscaledMs);
+  } else cost.prefillScale = smoothed(cost.prefillScale, observedMs / unscaledMs);
+}
+
+type NewCostModel = { -readonly [Field in keyof CostModel]: CostModel[Field] };
+
 /** Field by field: of an object that begins as a copy V8 keeps most fields elsewhere, and every step reads and copies them. */
-function copyOf(cost: CostModel): { -readonly [Field in keyof CostModel]: CostModel[Field] } {
+function copyOf(cost: CostModel): NewCostModel {
   return {
     decodePassMs: cost.decodePassMs,
     checkPassMs: cost.checkPassMs,
@@ -217,7 +229,8 @@ export function refinedByPrefill(
   const { prefillCellsMs: cellsMs, prefillDepths: depths, prefillScale: scale } = cost;
   const learned = learnedDepth({ cellsMs, depths, scale }, { unscaledMs, tokenCells }, observedMs);
   const deeperMs = learned === undefined ? 0 : ((learned.cellsMs - (cellsMs ?? 0)) * tokenCells) / 1000;
-  const after = copyOf(refinedCostModel(cost, "prefill", observedMs, unscaledMs + deeperMs));
+  const after = copyOf(cost);
+  moveScale(after, "prefill", observedMs, unscaledMs + deeperMs);
   if (learned !== undefined) {
     after.prefillCellsMs = learned.cellsMs;
     after.prefillDepths = learned.depths;
@@ -240,7 +253,8 @@ export function refinedByDecode(cost: CostModel, shape: DecodeShape, observedMs:
   // One that stalled is compared with one other call, not with those on both sides of it.
   const last = shaped === cost ? now : { ...now, width: SEVERAL };
   const kind = drafts > 0 ? "draft" : "decode";
-  const after = copyOf(refinedCostModel(shaped, kind, observedMs, tableMs(shaped, shape) + depthMs));
+  const after = copyOf(shaped);
+  moveScale(after, kind, observedMs, tableMs(shaped, shape) + depthMs);
   if (learned !== undefined) {
     after.decodeCellsMs = learned.cellsMs;
     after.decodeDepths = learned.depths;

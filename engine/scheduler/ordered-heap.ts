@@ -22,13 +22,13 @@ export class OrderedHeap<T> {
 
   /** Takes it in, or moves it to where it belongs now. */
   place(item: T): void {
+    // Most servers have one owner, who is placed anew with each of its tokens.
+    if (this.#items.length === 1 && this.#items[0] === item) return;
     let index = this.#places.get(item);
     if (index === undefined) {
       index = this.#items.length;
       this.#put(index, item);
     }
-    // Most servers have one owner, who is placed anew with each of its tokens.
-    if (this.#items.length === 1) return;
     this.#siftDown(this.#siftUp(index));
   }
 

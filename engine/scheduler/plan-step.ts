@@ -227,7 +227,7 @@ function* gridCells(
 
 function knownSlice(request: ScheduledRequest, start: number, end: number): Uint32Array {
   const promptLength = request.prompt.length;
-  if (end <= promptLength) return request.prompt.slice(start, end);
+  if (end <= promptLength) return request.prompt.subarray(start, end);
   const tokens = new Uint32Array(end - start);
   for (let i = start; i < end; i++)
     tokens[i - start] = (i < promptLength ? request.prompt[i] : request.output[i - promptLength]) ?? 0;
