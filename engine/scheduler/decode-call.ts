@@ -25,13 +25,15 @@ export function decodeCall(
   const length = (slot: SlotId): number => (lengths ??= slotLengths(state, running))[slot] ?? 0;
   const plan = planDrafts(state, decoding, length);
   const { layout, drafts, drafting, promise } = plan;
-  const entries = decoding.map((r) => decodeEntry(r, plan));
-  if (layout.plugs.length > 0) {
-    const plug = new Uint32Array(1 + drafts).fill(PLUG_TOKEN);
-    for (const slot of layout.plugs)
-      entries.push({ slot, request: undefined, position: length(slot), tokens: plug, sample: false });
-    entries.sort((a, b) => a.slot - b.slot);
+  const plugs = plugEntries(plan, length);
+  const entries: PlannedEntry[] = [];
+  let plugged = 0;
+  for (const one of decoding) {
+    for (let plug = plugs[plugged]; plug !== undefined && plug.slot < one.slot; plug = plugs[++plugged])
+      entries.push(plug);
+    entries.push(decodeEntry(one, plan));
   }
+  if (plugged < plugs.length) entries.push(...plugs.slice(plugged));
   const cells = cellsOf(entries);
   const callMs = decodeCallMs(state.cost, layout.passWidths, drafts, cells);
   return {
@@ -47,6 +49,17 @@ export function decodeCall(
     unscaledMs: callMs / (drafts > 0 ? state.cost.draftScale : state.cost.decodeScale),
   };
 }
+
+function plugEntries(
+  { layout: { plugs }, drafts }: DraftPlan,
+  length: (slot: SlotId) => number,
+): readonly PlannedEntry[] {
+  if (plugs.length === 0) return NO_ENTRIES;
+  const tokens = new Uint32Array(1 + drafts).fill(PLUG_TOKEN);
+  return plugs.map((slot) => ({ slot, request: undefined, position: length(slot), tokens, sample: false }));
+}
+
+const NO_ENTRIES: readonly PlannedEntry[] = [];
 
 /** In this step, whoever has the slot. */
 function slotLengths({ slots }: SchedulerState, running: readonly Running[]): number[] {

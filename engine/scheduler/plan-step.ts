@@ -40,7 +40,9 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   if (admission.assignments.length > 0) running.sort((a, b) => a.slot - b.slot);
 
   const calls: PlannedCall[] = [];
-  const decodes = ({ request, length }: Running): boolean => length >= prefillEnd(request, state.config);
+  // The first is nearly always so and sooner found out; it is no less than the second.
+  const decodes = ({ request, length }: Running): boolean =>
+    length >= knownTokens(request) - 1 || length >= prefillEnd(request, state.config);
   const turn = nextTurn(
     state,
     running.filter(({ request }) => !request.paused && !isAway(state, request)),
@@ -56,7 +58,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
     expected.size > 0 && decoding.length > 0 && !expected.has(request.tenant);
   const ordered = inPrefillOrder(
     state,
-    prompts.filter((r) => !waits(r)),
+    prompts.filter((one) => !waits(one)),
   );
   const offload = chooseOffload(state, ordered, decoding.length > 0);
   if (offload !== undefined) why.push(`the prefill worker computes ${offload.request}`);
