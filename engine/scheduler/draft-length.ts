@@ -141,11 +141,13 @@ function mostChecked({ joinedCells, batchTokens, prefillChunk, slots }: Schedule
 }
 
 function mayGuess(
-  { config, draft }: SchedulerState,
+  { config, draft, offload }: SchedulerState,
   decoding: readonly Running[],
   layout: DecodeLayout,
 ): boolean {
   if (!config.speculate || !config.canRewind || config.deterministic) return false;
+  // A longer step leaves the prefill worker less of the time between two tokens, which both have to share.
+  if (offload.current !== undefined) return false;
   if (config.speculateAdapted === false && decoding[0]?.request.adapters !== undefined) return false;
   if (decoding.some((r) => !isLastKnown(r.request, r.length))) return false;
   if (draft === undefined && !decoding.some(({ request }) => request.drafts?.guesses === true)) return false;

@@ -353,6 +353,21 @@ describe("guesses", () => {
     expect(waited).toEqual([0, 30, 30, 0]);
   });
 
+  test("are not made beside a prefill worker that computes, which would have less time between two tokens", () => {
+    const state = newState({ speculate: true, contextTokens: 400, spillBytes: 10_000 });
+    enqueue(state, "a", loop, 150);
+    while (state.requests.get("a")?.phase === "prefill" || state.queue.size > 0) step(state);
+    decode(state, [1, 0, 1, 0, 1, 0, 1]);
+    const drafts = (): number | undefined => planStep(state, 0).calls[0]?.drafts;
+    expect(drafts()).toBeGreaterThan(0);
+    Object.assign(state.offload, { employed: true, ready: true });
+    enqueue(state, "long", prompt(100, 50), 50);
+    expect(decode(state, [0, 1, 0, 1, 0, 1]).offload?.request).toBe("long");
+    expect(drafts()).toBe(0);
+    state.offload.current = undefined;
+    expect(drafts()).toBeGreaterThan(0);
+  });
+
   test("of a slot alone end where it leaves its kernel for another one", () => {
     const state = newState({ speculate: true, speculateAloneTokens: 24 });
     enqueue(state, "a", loop, 150);
