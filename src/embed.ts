@@ -53,8 +53,7 @@ export async function embed(
       if (piece.kind === "text") bytes += Buffer.byteLength(piece.text);
       else ids += piece.tokens.length;
     }
-    if (cut === undefined) checkBytes(bytes, { field, param }, facts.contextTokens);
-    else assertCuttable(bytes, param, cut);
+    checkBytes(bytes, { field, param, cut }, facts.contextTokens);
     if (cut === undefined && ids > facts.contextTokens)
       throw contextExceeded(field, facts.contextTokens, bytes === 0 ? ids : undefined, param);
     return pieces.map((piece): PromptPart => {
@@ -113,11 +112,16 @@ export async function rank(
 /** @throws {ApiError} 400 for a text so long that counting its tokens would only take time. */
 function checkBytes(
   bytes: number,
-  { field, param }: { readonly field: InputField; readonly param: string },
+  {
+    field,
+    param,
+    cut,
+  }: { readonly field: InputField; readonly param: string; readonly cut?: PromptCut | undefined },
   contextTokens: number,
 ): void {
-  if (bytes > contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES)
-    throw contextExceeded(field, contextTokens, undefined, param);
+  if (bytes <= contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES) return;
+  if (cut === undefined) throw contextExceeded(field, contextTokens, undefined, param);
+  assertCuttable(bytes, param, cut);
 }
 
 async function asked<T>(answer: Promise<T>, names: InputNames, signal: AbortSignal): Promise<T> {

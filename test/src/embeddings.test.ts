@@ -138,6 +138,14 @@ describe("embeddings", () => {
     });
   });
 
+  it("are made of a text that may fit as a whole, however long, where the end of longer ones is read", async () => {
+    const { answer } = createEmbeddings({
+      facts: { embeddings: { ...FACTS.embeddings, contextTokens: 65_536 } },
+    });
+    const { usage } = await answer({ input: "Hel".repeat(45_000), truncate_prompt_tokens: -1 });
+    expect(usage.prompt_tokens).toBe(45_000);
+  });
+
   it("report fields without effect", async () => {
     const { ask } = createEmbeddings();
     expect((await ask({ user: "u", task: "x" })).headers.get("x-weft-ignored-params")).toBe("user,task");
