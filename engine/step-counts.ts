@@ -2,6 +2,7 @@
 import type { RequestId } from "./protocol.ts";
 import type { StepReport } from "./step-report.ts";
 import { lostPrefixes, tokensAgain } from "./scheduler/step-effects.ts";
+import type { LostPrefixes } from "./scheduler/step-effects.ts";
 import type { PlannedCall, SchedulerState, StepPlan } from "./scheduler/types.ts";
 
 type Counted = Pick<StepReport, "stepMs" | "gapMs" | "copies" | "lost" | "recomputed" | "freedMs">;
@@ -34,7 +35,7 @@ export class StepCounts {
   begins(plan: StepPlan): void {
     if (plan.assignments.length === 0) return;
     const lost = lostPrefixes(this.#state, plan);
-    if (lost !== undefined) this.#now.lost = lost;
+    if (lost !== undefined) this.#now.lost = added(this.#now.lost, lost);
     const copies = plan.boundary.filter(({ type }) => type === "copy").length;
     if (copies > 0) this.#now.copies = (this.#now.copies ?? 0) + copies;
   }
@@ -53,7 +54,7 @@ export class StepCounts {
     this.#now.stepMs = ms;
   }
 
-  /** The engine sleeps, or leaves the device to somebody else. */
+  /** The engine sleeps, leaves the device to somebody else, or has lost a call. */
   rests(): void {
     this.#lastCallMs = undefined;
   }
@@ -75,4 +76,10 @@ export class StepCounts {
     this.#now = {};
     return counted;
   }
+}
+
+function added(first: LostPrefixes | undefined, second: LostPrefixes): LostPrefixes {
+  const sum: Record<string, number> = { ...first };
+  for (const [by, count] of Object.entries(second)) sum[by] = (sum[by] ?? 0) + count;
+  return sum;
 }

@@ -226,6 +226,7 @@ export class StepLoop {
       await run.done;
     } catch (error) {
       await early;
+      this.record.counts.rests();
       return this.#recover(call, error);
     }
     const endMs = performance.now();
@@ -430,6 +431,7 @@ export class StepLoop {
     const nowMs = performance.now();
     release(this.state, request, nowMs);
     this.#links.recorder.ended(request.id, end, nowMs);
+    this.record.counts.gone(request.id, nowMs);
     this.#dropGeneration(request.id);
   }
 

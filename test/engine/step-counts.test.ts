@@ -96,6 +96,29 @@ test("whose client leaves is told by the time until its slot was free", async ()
   await engine.stop();
 });
 
+test("also where the call fails in which a leaving client's request was", async () => {
+  let fails = false;
+  const engine = await fakeEngine({
+    slots: 1,
+    onRun: async () => {
+      await turn();
+      await turn();
+      if (fails) throw new Error("On purpose.");
+    },
+  });
+  engine.send({ ...submitCommand("leaves", text(40, 3), { maxTokens: 500 }) });
+  while (engine.tokens("leaves").length === 0) await turn();
+  fails = true;
+  engine.send({ type: "cancel", id: "leaves" });
+  await engine.drained();
+  fails = false;
+  engine.send(submitCommand("next", text(50, 3), { maxTokens: 1 }));
+  await engine.drained();
+  const reports = reportsOf(engine);
+  expect(reports.flatMap(({ freedMs = [] }) => freedMs)).toHaveLength(1);
+  await engine.stop();
+});
+
 test("a slot loses its prefix to another prompt, and not to one that goes on with it", () => {
   const state = schedulerState({ slots: 1 });
   const prompt = (first: number, length: number): Uint32Array => Uint32Array.from(text(first, length));
