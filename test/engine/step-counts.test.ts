@@ -106,11 +106,11 @@ test("also where the call fails in which a leaving client's request was", async 
       if (fails) throw new Error("On purpose.");
     },
   });
-  engine.send({ ...submitCommand("leaves", text(40, 3), { maxTokens: 500 }) });
+  engine.send(submitCommand("leaves", text(40, 3), { maxTokens: 500 }));
   while (engine.tokens("leaves").length === 0) await turn();
   fails = true;
   engine.send({ type: "cancel", id: "leaves" });
-  await engine.drained();
+  while ((await engine.stats()).running > 0) await turn();
   fails = false;
   engine.send(submitCommand("next", text(50, 3), { maxTokens: 1 }));
   await engine.drained();
