@@ -158,11 +158,16 @@ export class EngineClient {
 
   /**
    * Vectors of length 1. Aborting `signal` rejects with its reason and takes the work back.
+   * @param keep As in `EmbedCommand`.
    * @throws {EngineError} `context_exceeded` and `empty_prompt` with the `index` of the input, `invalid_request`,
    * `queue_full`, `draining`, `out_of_memory`, `decode_failed`, `engine_exited`.
    */
-  async embed(inputs: readonly (readonly PromptPart[])[], signal?: AbortSignal): Promise<Embeddings> {
-    const answer = await this.#call((call) => ({ type: "embed", call, inputs }), signal);
+  async embed(
+    inputs: readonly (readonly PromptPart[])[],
+    signal?: AbortSignal,
+    keep?: number,
+  ): Promise<Embeddings> {
+    const answer = await this.#call((call) => ({ type: "embed", call, inputs, keep }), signal);
     return answer.type === "embedded" ? answer : unexpectedAnswer(answer);
   }
 

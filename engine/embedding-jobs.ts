@@ -3,7 +3,7 @@ import { performance } from "node:perf_hooks";
 import { setImmediate } from "node:timers/promises";
 import { EngineError } from "./errors.ts";
 import { MOST_INPUT_TOKENS, MOST_INPUTS } from "./protocol.ts";
-import type { Backend } from "./backend.ts";
+import type { Backend, Embedder } from "./backend.ts";
 import type { EmbedCommand, EngineEvent, PromptPart, RankCommand } from "./protocol.ts";
 
 /** After a piece: whether another job may go on before this one. */
@@ -37,10 +37,10 @@ export function jobOf(command: EmbedCommand | RankCommand, backend: Backend): Jo
   return command.type === "embed" ? embedJob(command, backend) : rankJob(command, backend);
 }
 
-async function* embedJob({ call, inputs }: EmbedCommand, backend: Backend): Job {
+async function* embedJob({ call, inputs, keep }: EmbedCommand, backend: Backend): Job {
   const { embedder } = backend;
   const prepared = yield* tokenized(inputs, backend, async (tokens, index) => {
-    const whole = tokens.length === 0 ? tokens : embedder.prepare(tokens);
+    const whole = tokens.length === 0 ? tokens : preparedEnd(tokens, keep, embedder);
     checkLength(whole.length, embedder.contextTokens, index);
     return whole;
   });
@@ -62,6 +62,19 @@ async function* embedJob({ call, inputs }: EmbedCommand, backend: Backend): Job 
     yield "yields";
   }
   return { type: "embedded", call, vectors, tokenCounts: prepared.map(({ length }) => length), work };
+}
+
+/** The last tokens of an input, with those that the model wants around them. */
+function preparedEnd(tokens: Uint32Array, keep: number | undefined, embedder: Embedder): Uint32Array {
+  if (keep !== -1) return embedder.prepare(keep === undefined ? tokens : tokens.slice(-keep));
+  let kept = tokens.slice(-embedder.contextTokens);
+  for (;;) {
+    const prepared = embedder.prepare(kept);
+    const surplus = prepared.length - embedder.contextTokens;
+    if (surplus <= 0) return prepared;
+    // An input without its own begin token gets one, so once may not be enough.
+    kept = kept.slice(surplus);
+  }
 }
 
 async function* rankJob({ call, query, documents }: RankCommand, backend: Backend): Job {

@@ -237,6 +237,11 @@ export interface EmbedCommand {
   readonly type: "embed";
   readonly call: number;
   readonly inputs: readonly (readonly PromptPart[])[];
+  /**
+   * So many of each input's last tokens are read, begin and end tokens not counted; -1: as many as fit together
+   * with them. Absent: all.
+   */
+  readonly keep?: number | undefined;
 }
 
 /** What the native side did for an `embed` or a `rank`. */

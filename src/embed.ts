@@ -13,9 +13,6 @@ import type { PromptCut } from "./openai/prompt-cut.ts";
 import type { RerankRequest } from "./openai/rerank-request.ts";
 import type { NamedInput } from "./openai/text-inputs.ts";
 
-/** What models have around each input at most: a token that begins it and one that ends it. */
-const TOKENS_AROUND = 2;
-
 type InputField = "input" | "content" | "documents";
 
 /** The field that the inputs came in, and what errors call each of them. */
@@ -64,25 +61,7 @@ export async function embed(
     });
   });
   const names = { field, params: inputs.map(({ param }) => param) };
-  const most = cut?.tokens === -1 ? facts.contextTokens - TOKENS_AROUND : (cut?.tokens ?? Infinity);
-  const answer = async (): Promise<Embeddings> =>
-    model.engine.embed(cut === undefined ? parts : await lastTokens(model, parts, { most, signal }), signal);
-  return asked(answer(), names, signal);
-}
-
-/** The last tokens of each input that has more than so many. */
-async function lastTokens(
-  { engine }: LoadedModel,
-  inputs: readonly (readonly PromptPart[])[],
-  { most, signal }: { readonly most: number; readonly signal: AbortSignal },
-): Promise<(readonly PromptPart[])[]> {
-  const kept: (readonly PromptPart[])[] = [];
-  // One after the other: the engine computes what runs in between.
-  for (const parts of inputs) {
-    const tokens = await engine.tokenize(parts, false, signal);
-    kept.push(tokens.length > most ? [{ tokens: tokens.slice(-most) }] : parts);
-  }
-  return kept;
+  return asked(model.engine.embed(parts, signal, cut?.tokens), names, signal);
 }
 
 /**

@@ -41,6 +41,19 @@ test("vectors have length 1 and the order of their inputs", async () => {
   await client.stop();
 });
 
+test("the last tokens of each input are read, so many or as many as fit", async () => {
+  const { client } = await fakeClient({ contextTokens: 128 });
+  const inputs = [input(200), input(128), input(3)];
+  const end = async (from: readonly PromptPart[][]): Promise<unknown> => (await client.embed(from)).vectors;
+  const fitting = await client.embed(inputs, undefined, -1);
+  expect(fitting.tokenCounts).toEqual([128, 128, 3]);
+  expect(fitting.vectors).toEqual(await end([input(128, 72), input(128), input(3)]));
+  const two = await client.embed(inputs, undefined, 2);
+  expect(two.vectors).toEqual(await end([input(2, 198), input(2, 126), input(2, 1)]));
+  await expect(client.embed(inputs, undefined, 129)).rejects.toMatchObject({ code: "context_exceeded" });
+  await client.stop();
+});
+
 test("scores have the order of their documents, and texts are tokenized", async () => {
   const { client } = await fakeClient();
   const documents = ["long document", "b", "middle"];

@@ -177,10 +177,11 @@ export class ScriptedEngine implements EnginePort {
     for (const [i, step] of script.steps.entries()) this.step(command, step, i === 0);
   }
 
-  #embed({ call, inputs }: EmbedCommand): void {
+  #embed({ call, inputs, keep = -1 }: EmbedCommand): void {
     const { vectorOf } = this;
     if (vectorOf === undefined) return;
-    const tokens = inputs.map(tokensOf);
+    // Whatever fits.
+    const tokens = inputs.map(tokensOf).map((ids) => (keep === -1 ? ids : ids.slice(-keep)));
     this.#answer({
       type: "embedded",
       call,

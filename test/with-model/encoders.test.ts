@@ -77,6 +77,19 @@ describe("a model that gives vectors", () => {
       details: { index: 1, promptTokens: 65, contextTokens: 64 },
     });
   });
+
+  test("reads as many of an input's last tokens as fit with those around them", async () => {
+    const { engine } = encoder();
+    const [begun = []] = await engine.tokenizeEach([[{ text: "[CLS]", special: true }]], false);
+    expect(begun).toHaveLength(1);
+    const most = text("a ".repeat(62));
+    const body = await engine.tokenize(text("a ".repeat(63)), false);
+    const inputs = [most, text("the " + "a ".repeat(62)), [{ tokens: [...begun, ...body] }]];
+    const { vectors, tokenCounts } = await engine.embed(inputs, undefined, -1);
+    expect(tokenCounts).toEqual([64, 64, 64]);
+    const [whole] = (await engine.embed([most])).vectors;
+    expect(vectors).toEqual([whole, whole, whole]);
+  });
 });
 
 describe("a model that gives scores", () => {
