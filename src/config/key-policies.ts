@@ -23,6 +23,11 @@ export class KeyPolicies {
     this.#policies = policies;
   }
 
+  /** Of the keys that have one of their own. */
+  get names(): readonly string[] {
+    return [...this.#policies.keys()].filter((name) => name !== EVERYBODY);
+  }
+
   /** The highest class that this key's requests may have; undefined where nothing is said of it. */
   bestClass(owner: string): PriorityClass | undefined {
     return (this.#policies.get(owner) ?? this.#policies.get(EVERYBODY))?.best;

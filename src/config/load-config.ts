@@ -1,5 +1,6 @@
 /** Settles every option's value: command line over environment over file over default. */
 import { readFileSync } from "node:fs";
+import { checkKeys } from "./check-keys.ts";
 import { ConfigError } from "./config-error.ts";
 import { environmentName, serveOptionNames, serveOptions } from "./options.ts";
 import type { OptionSpec } from "./option-spec.ts";
@@ -106,6 +107,7 @@ function readConfigFile(path: string): Readonly<Record<string, unknown>> {
 }
 
 function checkTogether(values: ServeValues): void {
+  checkKeys(values);
   if (values["spill-dir"] !== undefined && values["spill-size"] === 0)
     throw new ConfigError(
       "--spill-dir says where to keep what --spill-size 0 does not keep: leave one of them out.",

@@ -150,13 +150,13 @@ export const serveOptions = {
   "api-key": option(
     list("key"),
     [],
-    "key that clients must send, repeatable; `name=key` names its owner in logs, `sha256:HEX` stands for a key. Others on this machine can read arguments: prefer the environment",
+    "key that clients must send, repeatable, or separated by commas in the environment; `name=key` names its owner in logs, `sha256:HEX` stands for a key. Others on this machine can read arguments: prefer the environment",
     "WEFT_API_KEYS",
   ),
   "admin-key": option(
     list("key"),
     [],
-    "key for /slots, /metrics, /props and /debug, repeatable, as --api-key; with one, no other key opens them",
+    "key for /slots, /metrics, /props, /debug and POST /lora-adapters, repeatable, as --api-key; with one, no other key opens them",
     "WEFT_ADMIN_KEYS",
   ),
   "isolate-keys": option(
