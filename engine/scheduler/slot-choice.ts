@@ -110,7 +110,10 @@ interface Candidate {
   readonly leastMs: number;
 }
 
-/** Works out what as few places as possible cost, which takes longer than all the rest. Sorts the candidates. */
+/**
+ * Works out what as few places as possible cost, which takes longer than all the rest: behind one that costs as little
+ * as those that are left, none of a higher id could win. Sorts the candidates.
+ */
 function cheapest(
   candidates: Candidate[],
   { source, file }: { readonly source: Source | undefined; readonly file: Restorable | undefined },
@@ -123,7 +126,7 @@ function cheapest(
   };
   candidates.sort((a, b) => a.leastMs - b.leastMs || a.slot - b.slot);
   for (const { slot, found, keptMs, copiedMs, restoredMs, leastMs } of candidates) {
-    if (best !== undefined && leastMs > best.costMs) break;
+    if (best !== undefined && (leastMs > best.costMs || (leastMs === best.costMs && slot > best.slot))) break;
     const ms = places.ms(slot);
     const common = { slot, copyFrom: undefined };
     consider({ ...common, ...found, costMs: keptMs + ms });

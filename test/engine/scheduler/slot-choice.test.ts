@@ -1,5 +1,5 @@
 import * as fc from "fast-check";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import {
   decodeCallMs,
   decodePassMs,
@@ -11,6 +11,7 @@ import { decodeLayout, mayPlug } from "../../../engine/scheduler/decode-layout.t
 import { reusableTokens } from "../../../engine/scheduler/prefix-reuse.ts";
 import { chooseSlot } from "../../../engine/scheduler/slot-choice.ts";
 import { KeepingTime } from "../../../engine/scheduler/keeping-time.ts";
+import { Places } from "../../../engine/scheduler/slot-place.ts";
 import { SpillPlan } from "../../../engine/scheduler/spill-plan.ts";
 import type { SlotChoice } from "../../../engine/scheduler/slot-choice.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "../../../engine/scheduler/types.ts";
@@ -152,4 +153,31 @@ test("the slot that is chosen is the cheapest of all, worked out one by one", ()
     }),
     { numRuns: 1500 },
   );
+});
+
+/** Places that are laid out until a request has a slot beside these busy ones. */
+function placesLaidOut(
+  busy: readonly number[],
+  plugGaps: boolean,
+): { slot: number | undefined; laidOut: number } {
+  const state = schedulerState({ slots: 256, plugGaps });
+  addRequest(state, "r");
+  const request = state.requests.get("r");
+  if (request === undefined) throw new Error("There is no request.");
+  const taken = { busy, overwritten: new Set<number>(), kept: new Map<number, never>() };
+  const ms = vi.spyOn(Places.prototype, "ms");
+  try {
+    const slot = chooseSlot(request, state, taken, NOW_MS)?.slot;
+    return { slot, laidOut: ms.mock.calls.length };
+  } finally {
+    ms.mockRestore();
+  }
+}
+
+test("of many slots that cost the same only the lowest is laid out", () => {
+  const half = Array.from({ length: 128 }, (_, slot) => slot);
+  for (const plugGaps of [true, false]) {
+    expect(placesLaidOut([], plugGaps)).toEqual({ slot: 0, laidOut: 1 });
+    expect(placesLaidOut(half, plugGaps)).toEqual({ slot: 128, laidOut: 1 });
+  }
 });
