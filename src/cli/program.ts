@@ -1,11 +1,17 @@
 /** The commands of `weft`, their arguments and their help. */
+import { existsSync } from "node:fs";
 import { Command } from "commander";
 import { packageVersion } from "../../models/package-root.ts";
-import { addServeFlags, givenFlags } from "./serve-flags.ts";
+import { ConfigError } from "../config/config-error.ts";
 import type { ExitCode } from "./exit-codes.ts";
+import { ServeCommand } from "./serve-flags.ts";
 
 const EXIT_CODES = `
 Exit codes: 0 ok, 1 other failure, 2 wrong usage, 3 no such model or not a model, 4 not enough memory, 5 port in use.`;
+
+const SERVE_NOTES = `
+An option is taken from the flag, else the environment, else the file, else its default.
+An option with [on|off] is on where it stands alone; --no-NAME is NAME off, as of every option that knows off.`;
 
 interface DoctorOptions {
   readonly conformance?: string;
@@ -26,21 +32,21 @@ export function createProgram(setExitCode: (code: ExitCode) => void): Command {
     .exitOverride()
     .addHelpText("after", EXIT_CODES);
 
-  const serve = program
-    .command("serve")
+  const serve = new ServeCommand("serve");
+  serve
+    .copyInheritedSettings(program)
     .description("serve models over HTTP (npm start is the same)")
     .argument("[model...]", "models to serve, as with --model")
-    .addHelpText(
-      "after",
-      "\nAn option is taken from the flag, else the environment, else the file, else its default.",
-    );
-  addServeFlags(serve).action(async (models: readonly string[]) => {
-    const { runServe } = await import("./serve-command.ts");
-    const { flags, file } = givenFlags(serve);
-    const named = Array.isArray(flags["model"]) ? (flags["model"] as string[]) : [];
-    if (models.length + named.length > 0) flags["model"] = [...models, ...named];
-    setExitCode(await runServe({ flags, env: process.env, file }));
-  });
+    .addHelpText("after", SERVE_NOTES)
+    .action(async (models: readonly string[]) => {
+      refuseCommands(models, program);
+      const { runServe } = await import("./serve-command.ts");
+      const { flags, file } = serve.given();
+      const named = Array.isArray(flags["model"]) ? (flags["model"] as string[]) : [];
+      if (models.length + named.length > 0) flags["model"] = [...models, ...named];
+      setExitCode(await runServe({ flags, env: process.env, file }));
+    });
+  program.addCommand(serve);
 
   program
     .command("pull")
@@ -120,4 +126,14 @@ export function createProgram(setExitCode: (code: ExitCode) => void): Command {
     });
 
   return program;
+}
+
+/** `npm start` is `weft serve` already, which is easily forgotten. */
+function refuseCommands([first]: readonly string[], program: Command): void {
+  if (first === undefined || existsSync(first)) return;
+  if (first === "serve") throw new ConfigError('This is "weft serve" already; leave the second "serve" out.');
+  if (program.commands.some((command) => command.name() === first))
+    throw new ConfigError(
+      `"${first}" is a command and no model to serve: npm run weft -- ${first}, or weft ${first}.`,
+    );
 }

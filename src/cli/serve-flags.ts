@@ -1,47 +1,95 @@
 /** The command line's view of the option table: flags for commander, and what was given of them. */
-import { Option } from "commander";
-import type { Command } from "commander";
+import { Command, Option } from "commander";
 import type { OptionSpec } from "../config/option-spec.ts";
 import { environmentName, serveOptionNames, serveOptions } from "../config/options.ts";
 import type { ServeOptionName } from "../config/options.ts";
+import type { ValueKind } from "../config/value-kinds.ts";
 
-/** Adds every option of the table, and `--config`. */
-export function addServeFlags(command: Command): Command {
-  command.option("--config <file>", "JSON file with any of these options, named as here without the dashes");
-  for (const name of serveOptionNames) {
-    const { kind }: OptionSpec<unknown> = serveOptions[name];
-    const placeholder = kind.placeholder === undefined ? "" : ` <${kind.placeholder}>`;
-    const option = new Option(`--${name}${placeholder}`, describe(name));
-    if (kind.repeatable)
-      option.argParser((value, before: string[] | undefined) => [...(before ?? []), value]);
-    command.addOption(option);
-    // So that a flag can take back what the environment or the file says.
-    if (kind.placeholder === undefined) command.addOption(new Option(`--no-${name}`).hideHelp());
+/** What may stand behind a switch as a word of its own; any other word is a model's name. */
+const SWITCH_WORDS: ReadonlySet<string | undefined> = new Set(["on", "off", "true", "false"]);
+
+/** A command with every option of the table, and `--config`; a switch may be said in each way that is usual. */
+export class ServeCommand extends Command {
+  constructor(name: string) {
+    super(name);
+    this.option("--config <file>", "JSON file with any of these options, named as here without the dashes");
+    for (const option of serveOptionNames) this.addOption(flagOf(option));
   }
-  return command;
+
+  override parseOptions(argv: string[]): ReturnType<Command["parseOptions"]> {
+    return super.parseOptions(withValues(argv));
+  }
+
+  /** The options that were given, by name, and the file of `--config`. */
+  given(): { flags: Record<string, unknown>; file: string | undefined } {
+    const options: Record<string, unknown> = this.opts();
+    const flags: Record<string, unknown> = {};
+    for (const name of serveOptionNames) {
+      const attribute = attributeName(name);
+      if (this.getOptionValueSource(attribute) === "cli") flags[name] = options[attribute];
+    }
+    const { config } = options;
+    return { flags, file: typeof config === "string" ? config : undefined };
+  }
 }
 
-/** The options that were given, by name, and the file of `--config`. */
-export function givenFlags(command: Command): {
-  flags: Record<string, unknown>;
-  file: string | undefined;
-} {
-  const options: Record<string, unknown> = command.opts();
-  const flags: Record<string, unknown> = {};
-  for (const name of serveOptionNames) {
-    const attribute = attributeName(name);
-    // Commander fills in `true` for flags that have a negation.
-    if (command.getOptionValueSource(attribute) === "cli") flags[name] = options[attribute];
+function flagOf(name: ServeOptionName): Option {
+  const { kind }: OptionSpec<unknown> = serveOptions[name];
+  const value = kind.placeholder === undefined ? "[on|off]" : `<${kind.placeholder}>`;
+  const option = new Option(`--${name} ${value}`, describe(name));
+  if (kind.repeatable) option.argParser((given, before: string[] | undefined) => [...(before ?? []), given]);
+  return option;
+}
+
+/**
+ * Gives each switch its value: `--plugs`, `--plugs on`, `--plugs=on`, `--no-plugs`. Commander by itself would take
+ * any word behind one for its value, a model's name too.
+ */
+function withValues(argv: readonly string[]): string[] {
+  const written: string[] = [];
+  for (let i = 0; i < argv.length; i++) {
+    const word = argv[i] ?? "";
+    if (word === "--") return [...written, ...argv.slice(i)];
+    const kind = kindOf(word.slice(2));
+    const denied = word.startsWith("--no-") ? kindOf(word.slice("--no-".length)) : undefined;
+    if (denied !== undefined && canBeOff(denied)) written.push(`--${word.slice("--no-".length)}=off`);
+    else if (kind !== undefined && word.startsWith("--") && isSwitch(kind))
+      written.push(SWITCH_WORDS.has(argv[i + 1]) ? `${word}=${argv[++i]}` : `${word}=on`);
+    else {
+      written.push(word);
+      // A value is no option, whatever it looks like.
+      const next = argv[i + 1];
+      if (((kind !== undefined && word.startsWith("--")) || word === "--config") && next !== undefined) {
+        written.push(next);
+        i += 1;
+      }
+    }
   }
-  const { config } = options;
-  return { flags, file: typeof config === "string" ? config : undefined };
+  return written;
+}
+
+function kindOf(name: string): ValueKind<unknown> | undefined {
+  const known = serveOptionNames.find((option) => option === name);
+  return known === undefined ? undefined : serveOptions[known].kind;
+}
+
+function isSwitch({ placeholder }: ValueKind<unknown>): boolean {
+  return placeholder === undefined;
+}
+
+/** Switches, and choices among which is `off`. */
+function canBeOff(kind: ValueKind<unknown>): boolean {
+  return isSwitch(kind) || kind.placeholder?.split("|").includes("off") === true;
 }
 
 function describe(name: ServeOptionName): string {
   const { description, default: fallback }: OptionSpec<unknown> = serveOptions[name];
-  const isPlain = typeof fallback === "string" || typeof fallback === "number";
-  const shown = isPlain ? `, default ${fallback}` : "";
-  return `${description} [${environmentName(name)}${shown}]`;
+  return `${description} [${environmentName(name)}${defaultOf(fallback)}]`;
+}
+
+function defaultOf(value: unknown): string {
+  if (typeof value === "boolean") return `, default ${value ? "on" : "off"}`;
+  return typeof value === "string" || typeof value === "number" ? `, default ${value}` : "";
 }
 
 /** `--max-queued` is `maxQueued` to commander. */

@@ -38,7 +38,7 @@ export function engineOptions(
     fairness: {
       ...(values["key-policy"] ?? NO_POLICIES).fairness,
       agingQuantumMs: values["aging-quantum"] * 1000,
-      evict: values.eviction === "on",
+      evict: values.eviction,
       ttftLimitMs: values["ttft-limit"] ?? Infinity,
     },
     speculate: chosen("speculation", speculation, preset.speculate),

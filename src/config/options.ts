@@ -181,8 +181,8 @@ export const serveOptions = {
     "wait after which requests of a class compete with those of the class above",
   ),
   eviction: option(
-    choice("on", "off"),
-    "on",
+    flag,
+    true,
     "let a running request wait again, its output kept, for a higher class or a key with less than its share",
   ),
   "insecure-no-auth": option(flag, false, "allow a host other than loopback without a key"),

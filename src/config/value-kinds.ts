@@ -4,7 +4,7 @@
 type RawValue = unknown;
 
 export interface ValueKind<T> {
-  /** What stands for the value in `--help`; undefined for a flag without one. */
+  /** What stands for the value in `--help`; undefined for a switch, which needs none. */
   readonly placeholder: string | undefined;
   /** Completes the sentence "expected … to be". */
   readonly expected: string;
@@ -90,7 +90,7 @@ export function list(placeholder: string): ValueKind<readonly string[]> {
 
 export const flag: ValueKind<boolean> = {
   placeholder: undefined,
-  expected: "true or false",
+  expected: "on or off",
   repeatable: false,
   read(raw) {
     if (raw === true || raw === "1" || raw === "true" || raw === "on") return true;

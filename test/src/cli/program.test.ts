@@ -2,22 +2,23 @@ import { spawn } from "node:child_process";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { Command, CommanderError } from "commander";
+import { CommanderError } from "commander";
 import { describe, expect, it } from "vitest";
 import { EngineError } from "../../../engine/errors.ts";
 import { ModelFileError } from "../../../models/model-file-error.ts";
 import { packageRoot } from "../../../models/package-root.ts";
 import { describeFailure, ListenError } from "../../../src/cli/exit-codes.ts";
 import { createProgram } from "../../../src/cli/program.ts";
-import { addServeFlags, givenFlags } from "../../../src/cli/serve-flags.ts";
+import { ServeCommand } from "../../../src/cli/serve-flags.ts";
 import { ConfigError } from "../../../src/config/config-error.ts";
 import { environmentName, serveOptionNames } from "../../../src/config/options.ts";
 
 function parse(...argv: string[]) {
-  const command = addServeFlags(new Command("serve").argument("[model...]").exitOverride());
+  const command = new ServeCommand("serve");
+  command.argument("[model...]").exitOverride();
   command.configureOutput({ writeErr: () => undefined });
   command.parse(argv, { from: "user" });
-  return givenFlags(command);
+  return { ...command.given(), models: command.args };
 }
 
 /** Runs the executable from its sources. */
@@ -36,7 +37,7 @@ function weft(...argv: string[]): Promise<{ code: number | null; stdout: string;
 
 describe("the command line", () => {
   it("hands on what was given and nothing else", () => {
-    expect(parse()).toEqual({ flags: {}, file: undefined });
+    expect(parse()).toEqual({ flags: {}, file: undefined, models: [] });
     expect(
       parse(
         "--port",
@@ -51,13 +52,52 @@ describe("the command line", () => {
         "c.json",
       ),
     ).toEqual({
-      flags: { port: "1", model: ["a", "b"], "strict-params": true, deterministic: false },
+      flags: { port: "1", model: ["a", "b"], "strict-params": "on", deterministic: "off" },
       file: "c.json",
+      models: [],
     });
   });
 
   it("takes models as arguments too", () => {
-    expect(parse("a", "b", "--max-queued", "9").flags).toEqual({ "max-queued": "9" });
+    expect(parse("a", "b", "--max-queued", "9")).toMatchObject({
+      flags: { "max-queued": "9" },
+      models: ["a", "b"],
+    });
+  });
+
+  it.each([
+    ["--plugs", "on"],
+    ["--plugs on", "on"],
+    ["--plugs off", "off"],
+    ["--plugs false", "false"],
+    ["--plugs=off", "off"],
+    ["--no-plugs", "off"],
+    ["--no-plugs --plugs", "on"],
+    // Refused where values are read.
+    ["--plugs=maybe", "maybe"],
+  ])("takes a switch as %s", (line, value) => {
+    expect(parse(...line.split(" "))).toEqual({ flags: { plugs: value }, file: undefined, models: [] });
+  });
+
+  it("leaves a model's name behind a switch alone, and a value that looks like a switch", () => {
+    expect(parse("--strict-params", "my-model")).toMatchObject({
+      flags: { "strict-params": "on" },
+      models: ["my-model"],
+    });
+    expect(parse("--alias", "--plugs", "off")).toMatchObject({
+      flags: { alias: ["--plugs"] },
+      models: ["off"],
+    });
+    expect(parse("--plugs", "--", "off")).toMatchObject({ flags: { plugs: "on" }, models: ["off"] });
+  });
+
+  it("takes --no- of every option that can be off, and of no other", () => {
+    expect(parse("--no-prefill-worker", "--no-eviction", "--no-isolate-keys").flags).toEqual({
+      "prefill-worker": "off",
+      eviction: "off",
+      "isolate-keys": "off",
+    });
+    expect(() => parse("--no-slots")).toThrow("unknown option '--no-slots'");
   });
 
   it("shows every option of the table with its environment variable", () => {
@@ -70,7 +110,9 @@ describe("the command line", () => {
       expect(words).toContain(`[${environmentName(name)}`);
     }
     expect(words).toContain("--port <number> TCP port; 0 takes a free one [WEFT_PORT, default 9338]");
-    expect(words).not.toContain("--no-deterministic");
+    expect(words).toContain("--deterministic [on|off] reuse");
+    expect(words).toContain("[WEFT_PLUGS, default on]");
+    expect(words).toContain("[WEFT_DETERMINISTIC, default off]");
   });
 });
 
@@ -109,6 +151,13 @@ describe("the executable", () => {
   it("knows no option by half its name", async () => {
     const { code, stderr } = await weft("serve", "--prot", "1");
     expect([code, stderr]).toEqual([2, "error: unknown option '--prot'\n(Did you mean --port?)\n"]);
+  });
+
+  it.each([
+    ["serve", 'This is "weft serve" already; leave the second "serve" out.'],
+    ["list", '"list" is a command and no model to serve: npm run weft -- list, or weft list.'],
+  ])("says what %s behind npm start means", async (word, message) => {
+    expect(await weft("serve", word)).toEqual({ code: 2, stdout: "", stderr: `weft: ${message}\n` });
   });
 
   it("says which models there are when there is no such model", async () => {

@@ -75,7 +75,7 @@ describe("an option's value", () => {
       {},
       {},
       { deterministic: "maybe" },
-      `Expected "deterministic" in ${file} to be true or false, but got "maybe".`,
+      `Expected "deterministic" in ${file} to be on or off, but got "maybe".`,
     ],
     [
       {},
