@@ -19,23 +19,23 @@ export class HeldCallParser implements ToolCallParser {
 
   push(text: string): ToolPiece[] {
     this.#begun ||= text.trim() !== "";
-    return this.#count(this.#parser.push(text));
+    const pieces = this.#parser.push(text);
+    for (const piece of pieces) this.#note(piece);
+    return pieces;
   }
 
   flush(complete: boolean): ToolPiece[] {
     const pieces = this.#parser.flush(complete);
     if (complete) return pieces;
-    const said = this.#said;
     const kept: ToolPiece[] = [];
     let isCallDue = this.#held.triggers === undefined && this.#begun;
-    for (const piece of this.#count(pieces)) {
-      if (piece.kind !== "content") {
-        kept.push(piece);
-        continue;
-      }
-      const text = this.#textBeforeCall(piece.text, said);
-      isCallDue ||= this.#held.triggers !== undefined && text.length < piece.text.length;
-      if (text !== "") kept.push({ kind: "content", text });
+    for (const piece of pieces) {
+      if (piece.kind === "content") {
+        const text = this.#textBeforeCall(piece.text);
+        isCallDue ||= this.#held.triggers !== undefined && text.length < piece.text.length;
+        if (text !== "") kept.push({ kind: "content", text });
+      } else kept.push(piece);
+      this.#note(piece);
     }
     const [name, ...others] = this.#held.names;
     if (isCallDue && this.#calls === 0 && name !== undefined && others.length === 0)
@@ -43,25 +43,21 @@ export class HeldCallParser implements ToolCallParser {
     return kept;
   }
 
-  #count(pieces: ToolPiece[]): ToolPiece[] {
-    for (const { kind } of pieces) {
-      if (kind === "call") this.#calls++;
-      this.#said ||= kind === "content";
-    }
-    return pieces;
+  #note(piece: ToolPiece): void {
+    if (piece.kind === "call") this.#calls++;
+    this.#said ||= piece.kind === "content" && piece.text.trim() !== "";
   }
 
-  /**
-   * Behind a call there are only further ones.
-   * @param said Whether other text came before this one.
-   */
-  #textBeforeCall(text: string, said: boolean): string {
+  /** Behind a call there are only further ones. */
+  #textBeforeCall(text: string): string {
     const { triggers, atStart = false } = this.#held;
     if (triggers === undefined || this.#calls > 0) return "";
     if (atStart) {
       const start = text.trimStart();
+      // White space may stand before anything.
+      if (this.#said || start === "") return text;
       const isCall = triggers.some((trigger) => start.startsWith(trigger) || trigger.startsWith(start));
-      return isCall && !said ? "" : text;
+      return isCall ? "" : text;
     }
     const starts = triggers.map((trigger) => text.indexOf(trigger)).filter((at) => at !== -1);
     return starts.length === 0 ? text : text.slice(0, Math.min(...starts)).trimEnd();
