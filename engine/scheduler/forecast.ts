@@ -123,13 +123,15 @@ export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs
   const { decoding, begun } = loadOf(state);
   // Whoever goes before it decodes when its own turn has come, as far as there are slots.
   const most = decoding + begun.length + ahead.requests + expectedOf(places.all);
-  const beside = Math.min(slots.length - 1, most);
+  const companyOf = companies(state);
+  const beside = companyOf(Math.min(slots.length - 1, most));
   const eachTokens = ahead.requests === 0 ? 0 : ahead.tokens / ahead.requests;
   const computedTokens = eachTokens * state.computedShare;
   const eachMs = promptMs(state, { computedTokens, reusedTokens: eachTokens - computedTokens }, beside);
   const ownMs = promptMs(state, newcomer, beside);
   let computedMs = 0;
-  for (const prompt of begun) computedMs += promptMs(state, prompt, Math.min(beside, decoding + 1));
+  const besideBegun = companyOf(Math.min(beside.slots, decoding + 1));
+  for (const prompt of begun) computedMs += promptMs(state, prompt, besideBegun);
   const oneByOne = Math.min(ahead.requests, MOST_ONE_BY_ONE);
   for (let index = 0; index < oneByOne; index++) computedMs = Math.max(computedMs, releaseMs(index)) + eachMs;
   const others = ahead.requests - oneByOne;
@@ -145,12 +147,12 @@ export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs
 /** From slot to first token at best, in ms: alone, and as fast as at warm-up. */
 export function leastPromptMs(state: SchedulerState, prompt: Prompt): number {
   const alone = { ...state, cost: undisturbed(state.cost) };
-  return promptMs(alone, prompt, 0) + firstTokenMs(alone, prompt, 0);
+  return promptMs(alone, prompt, NOBODY) + firstTokenMs(alone, prompt, NOBODY);
 }
 
 /** From slot to first token, in ms, while every other slot decodes. */
 export function promptBesideMs(state: SchedulerState, prompt: Prompt): number {
-  const beside = state.slots.length - 1;
+  const beside = companies(state)(state.slots.length - 1);
   return promptMs(state, prompt, beside) + firstTokenMs(state, prompt, beside);
 }
 
@@ -158,32 +160,45 @@ export function promptBesideMs(state: SchedulerState, prompt: Prompt): number {
 function firstTokenMs(
   state: SchedulerState,
   { computedTokens, reusedTokens = 0 }: Prompt,
-  beside: number,
+  beside: Company,
 ): number {
-  const cells = cellsOf(state, beside) + computedTokens + reusedTokens;
-  return decodeCallMs(state.cost, [Math.min(state.slots.length, beside + 1)], 0, cells);
+  const cells = beside.cells + computedTokens + reusedTokens;
+  return decodeCallMs(state.cost, [Math.min(state.slots.length, beside.slots + 1)], 0, cells);
 }
 
-/** Of so many slots, if they were like those in use. */
-function cellsOf({ slots }: SchedulerState, count: number): number {
-  let [busy, cells] = [0, 0];
-  for (const { owner, length } of slots) {
+/** Slots that decode together. */
+interface Company {
+  readonly slots: number;
+  /** Of all of them. */
+  readonly cells: number;
+  readonly decodeMs: number;
+}
+
+const NOBODY: Company = { slots: 0, cells: 0, decodeMs: 0 };
+
+/** So many slots, if they were like those in use, which are looked at once however often that is asked. */
+function companies({ slots: all, cost }: SchedulerState): (slots: number) => Company {
+  let [busy, busyCells] = [0, 0];
+  for (const { owner, length } of all) {
     if (owner === undefined) continue;
     busy += 1;
-    cells += length;
+    busyCells += length;
   }
-  return busy === 0 ? 0 : (count * cells) / busy;
+  return (slots) => {
+    if (slots === 0) return NOBODY;
+    const cells = busy === 0 ? 0 : (slots * busyCells) / busy;
+    return { slots, cells, decodeMs: decodeCallMs(cost, [slots], 0, cells) };
+  };
 }
 
-/** So many prompt tokens in the cells and steps in which they are computed beside so many slots that decode, in ms. */
+/** So many prompt tokens in the cells and steps in which they are computed beside others that decode, in ms. */
 function promptMs(
   state: SchedulerState,
   { computedTokens: tokens, reusedTokens: before = 0 }: Prompt,
-  beside: number,
+  { decodeMs }: Company,
 ): number {
   const { config, cost } = state;
   const { prefillChunk, itlTargetMs, minPrefillShare } = config;
-  const decodeMs = beside === 0 ? 0 : decodeCallMs(cost, [beside], 0, cellsOf(state, beside));
   const stepMs = decodeMs === 0 ? Infinity : itlTargetMs - decodeMs;
   const whole = Math.floor(tokens / prefillChunk);
   const cellMs = prefillCallMs(cost, prefillChunk, before + tokens / 2);
@@ -235,7 +250,7 @@ function releaseTimes(state: SchedulerState, newcomer: Newcomer, nowMs: number):
 /** When each slot is expected to come free, ascending; a paused request does not keep its slot from others. */
 function releasesMs(state: SchedulerState, heldMs: number, nowMs: number): number[] {
   const count = state.slots.length;
-  const tokenMs = state.tokenMs ?? decodeCallMs(state.cost, [count], 0, cellsOf(state, count));
+  const tokenMs = state.tokenMs ?? companies(state)(count).decodeMs;
   const times = state.slots.map(({ owner, length }) => {
     const request = owner === undefined ? undefined : state.requests.get(owner);
     if (request === undefined || request.paused || request.cancelled) return 0;
