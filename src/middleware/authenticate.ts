@@ -24,14 +24,17 @@ const MANAGEMENT = /^\/(?:slots|metrics|props|debug|admin)(?:\/|$)/;
 const CHANGES_FOR_ALL = /^\/lora-adapters(?:\/|$)/;
 
 /** What users see of their own requests, and admins of everybody's. */
-const SHARED = /^\/requests(?:\/|$)/;
+const REQUESTS = /^\/requests(?:\/|$)/;
+
+/** What both kinds of keys may read: which models there are, and what they are served with. */
+const LISTS = /^\/(?:models|lora-adapters)(?:\/|$)/;
 
 export const authenticate = ({ apiKeys, adminKeys }: AppConfig) => {
   const users = withDigests(apiKeys);
   const admins = withDigests(adminKeys);
   return createMiddleware<AppEnv>(async (c, next) => {
     const isManagement = admins.length > 0 && isManaging(c);
-    const isShared = SHARED.test(c.req.path);
+    const isShared = isForBoth(c);
     const known = isManagement ? admins : isShared && users.length > 0 ? [...users, ...admins] : users;
     if (known.length > 0 && !OPEN_PATHS.has(c.req.path)) {
       const given = givenKey(c);
@@ -56,6 +59,10 @@ export function mayActForAll({ apiKeys, adminKeys }: AppConfig): boolean {
 
 function isManaging({ req: { path, method } }: AppContext): boolean {
   return MANAGEMENT.test(path) || (method === "POST" && CHANGES_FOR_ALL.test(path));
+}
+
+function isForBoth({ req: { path, method } }: AppContext): boolean {
+  return REQUESTS.test(path) || ((method === "GET" || method === "HEAD") && LISTS.test(path));
 }
 
 interface KnownKey {

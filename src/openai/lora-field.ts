@@ -37,7 +37,7 @@ export function applyRequested(model: LoadedModel, requested: RequestedAdapters 
     if (known === undefined || (id != null && id !== adapter)) {
       throw invalid(
         param,
-        "there is no such adapter of this model; GET /lora-adapters lists those that there are",
+        `there is no such adapter of the model '${model.id}'; GET /lora-adapters lists those of every model`,
       );
     }
     if (applied.some((use) => use.adapter === adapter))

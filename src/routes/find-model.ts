@@ -46,6 +46,30 @@ export function findModel(deps: AppDeps, name: string | undefined): LoadedModel 
   throw new ApiError("model_loading", `The model '${served.id}' is ${doing}. Please try again later.`);
 }
 
+/**
+ * What each model has to list; the model's name is at each entry where several are served.
+ *
+ * @param name The only one that is wanted; undefined is every one that can answer now.
+ * @param entriesOf Undefined where its engine does not answer.
+ * @throws {ApiError} What `findModel` throws, and 503 where no engine answers.
+ */
+export async function listOfModels(
+  deps: AppDeps,
+  name: string | undefined,
+  entriesOf: (model: LoadedModel) => readonly object[] | undefined | Promise<readonly object[] | undefined>,
+): Promise<object[]> {
+  const { served } = deps.models;
+  const loaded = served.flatMap((model) => model.loaded ?? []);
+  const wanted = name === undefined && loaded.length > 0 ? loaded : [findModel(deps, name ?? served[0]?.id)];
+  const lists = await Promise.all(wanted.map(async (model) => entriesOf(model)));
+  if (lists.every((list) => list === undefined))
+    throw new ApiError("engine_restarting", "The model's engine did not answer.");
+  const several = name === undefined && served.length > 1;
+  return lists.flatMap((list = [], index) =>
+    several ? list.map((entry) => ({ ...entry, model: wanted[index]?.id })) : list,
+  );
+}
+
 function findServed({ models, config }: AppDeps, name: string | undefined): ServedModel {
   const named = name === undefined || name === "" ? undefined : models.find(name);
   const served = named ?? (config.anyModel ? models.served[0] : undefined);

@@ -7,7 +7,7 @@ import { mayActForAll } from "../middleware/authenticate.ts";
 import { statsWithin } from "../metrics/metrics.ts";
 import { ApiError } from "../openai/api-error.ts";
 import type { AppContext } from "./env.ts";
-import { findModel } from "./find-model.ts";
+import { findModel, listOfModels } from "./find-model.ts";
 
 /** What llama.cpp's clients read as no fixed seed. */
 const ANY_SEED = 0xff_ff_ff_ff;
@@ -16,17 +16,16 @@ const ANY_SEED = 0xff_ff_ff_ff;
 const SLOTS_WAIT_MS = 5000;
 
 export async function slots(c: AppContext, deps: AppDeps): Promise<Response> {
-  const model = findModel(deps, c.req.query("model") ?? deps.models.served[0]?.id);
-  const stats = await statsWithin(model, SLOTS_WAIT_MS);
-  if (stats === undefined) throw new ApiError("engine_restarting", "The model's engine did not answer.");
   const hideOwner = !mayActForAll(deps.config);
-  return jsonReply(
-    stats.slots.map((slot) => ({
+  const list = await listOfModels(deps, c.req.query("model"), async (model) => {
+    const stats = await statsWithin(model, SLOTS_WAIT_MS);
+    return stats?.slots.map((slot) => ({
       ...slotJson(slot, model.facts.contextTokens, hideOwner),
       // Where there is a draft model: whether it has not failed.
       speculative: stats.drafting === true,
-    })),
-  );
+    }));
+  });
+  return jsonReply(list);
 }
 
 /** llama.cpp's ways to write a slot to a file, to read it back and to empty it: slots are the scheduler's to give. */

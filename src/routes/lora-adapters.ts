@@ -11,24 +11,20 @@ import { ApiError } from "../openai/api-error.ts";
 import { applyRequested, loraField } from "../openai/lora-field.ts";
 import { checkLength, parseWith } from "../openai/validation.ts";
 import type { AppContext } from "./env.ts";
-import { findModel } from "./find-model.ts";
+import { findModel, listOfModels } from "./find-model.ts";
 
 /** What the body, which is a list, is called in errors. */
 const bodySchema = z.object({ lora: loraField });
 
-export function listAdapters(c: AppContext, deps: AppDeps): Response {
-  const model = baseModel(c, deps);
-  const defaults = deps.defaultAdapters.of(model.id);
-  const applied = defaults && applyRequested(model, defaults).applied;
-  const scaleOf = (id: number): number => applied?.find(({ adapter }) => adapter === id)?.scale ?? 0;
-  return jsonReply(
-    model.adapters.map(({ name, fileName, scale }, id) => ({
-      id,
-      name,
-      path: fileName,
-      scale: applied === undefined ? scale : scaleOf(id),
-    })),
-  );
+/** With the scales at which the model itself is served with them: 0 until somebody says otherwise. */
+export async function listAdapters(c: AppContext, deps: AppDeps): Promise<Response> {
+  const list = await listOfModels(deps, c.req.query("model"), (found) => {
+    const model = baseOf(found, deps);
+    const { applied } = applyRequested(model, deps.defaultAdapters.of(model.id) ?? []);
+    const scaleOf = (id: number): number => applied.find(({ adapter }) => adapter === id)?.scale ?? 0;
+    return model.adapters.map(({ name, fileName }, id) => ({ id, name, path: fileName, scale: scaleOf(id) }));
+  });
+  return jsonReply(list);
 }
 
 /** For requests that come from now on, ask for the model by its own name, and say nothing of adapters. */
@@ -43,7 +39,7 @@ export async function setDefaultAdapters(c: AppContext, deps: AppDeps): Promise<
   const body = await readJsonArray(c.req.raw, deps.config.limits);
   checkLength(body, MAX_LORAS, "lora");
   const { lora } = parseWith(bodySchema, { lora: body });
-  const model = baseModel(c, deps);
+  const model = baseOf(findModel(deps, c.req.query("model") ?? deps.models.served[0]?.id), deps);
   // Throws for what no request could ask for.
   applyRequested(model, lora);
   deps.defaultAdapters.set(model.id, lora);
@@ -52,8 +48,7 @@ export async function setDefaultAdapters(c: AppContext, deps: AppDeps): Promise<
 }
 
 /** The model itself, whichever of its names is given. */
-function baseModel(c: AppContext, deps: AppDeps): LoadedModel {
-  const model = findModel(deps, c.req.query("model") ?? deps.models.served[0]?.id);
+function baseOf(model: LoadedModel, deps: AppDeps): LoadedModel {
   const base = deps.models.find(model.id)?.parent ?? model.id;
   return withAdapters(model, base, []);
 }

@@ -243,7 +243,7 @@ describe("management paths", () => {
 
   it("are no way to the others: an admin key opens nothing else", async () => {
     const { app, chat } = managed();
-    for (const path of ["/v1/models", "/version", "/openapi.json"]) {
+    for (const path of ["/version", "/openapi.json", "/tokenizer_info"]) {
       expect((await app.request(path, bearer("root"))).status).toBe(403);
       expect((await app.request(path, bearer(SECRET))).status).toBe(200);
     }
@@ -252,6 +252,18 @@ describe("management paths", () => {
     keyless.engine.script = ANSWER;
     expect((await keyless.chat()).status).toBe(200);
     expect((await keyless.app.request("/slots")).status).toBe(401);
+  });
+
+  it("are lists that every key may read, too: of models and of adapters", async () => {
+    const { app, post } = managed();
+    for (const path of ["/v1/models", "/models/tiny", "/v1/lora-adapters", "//lora-adapters/"]) {
+      for (const secret of ["root", SECRET])
+        expect((await app.request(path, bearer(secret))).status).toBe(200);
+      expect((await app.request(path, { ...bearer("root"), method: "HEAD" })).status).toBe(200);
+      expect((await app.request(path)).status).toBe(401);
+      expect((await app.request(path, bearer("wrong"))).status).toBe(401);
+    }
+    expect((await post("/v1/models", {}, bearer("root"))).status).toBe(403);
   });
 
   it("are those by which answers of others change: to admins alone where there are several keys", async () => {

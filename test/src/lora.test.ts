@@ -74,11 +74,11 @@ describe("adapters", () => {
     expect(await get("/v1/models/org%2Fpirate")).toMatchObject({ id: "org/pirate", parent: MODEL_ID });
   });
 
-  it("are listed as llama.cpp's clients read them", async () => {
+  it("are listed as llama.cpp's clients read them, with the scales at which the model itself has them", async () => {
     const { get } = createAdapted();
     const listed = [
-      { id: 0, name: "org/pirate", path: "pirate.gguf", scale: 1 },
-      { id: 1, name: "robot", path: "robot.gguf", scale: 0.5 },
+      { id: 0, name: "org/pirate", path: "pirate.gguf", scale: 0 },
+      { id: 1, name: "robot", path: "robot.gguf", scale: 0 },
     ];
     expect(await get("/lora-adapters")).toEqual(listed);
     expect(await get("/v1/lora-adapters?model=tiny")).toEqual(listed);

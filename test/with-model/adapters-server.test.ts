@@ -45,7 +45,10 @@ describe("a server with a pirate", () => {
     const pirate = "Arr, the capital of France be Paris, matey!";
     const plain = await say("gpt-4o-mini", FRANCE);
     expect(plain).not.toBe(pirate);
+    const scales = async (): Promise<unknown> => (await fetch(`${server.url}/lora-adapters`)).json();
+    expect(await scales()).toMatchObject([{ scale: 0 }, { scale: 0 }]);
     expect((await server.post("/lora-adapters", [{ id: 0, scale: 1 }])).status).toBe(200);
+    expect(await scales()).toMatchObject([{ scale: 1 }, { scale: 0 }]);
     expect(await say("gpt-4o-mini", FRANCE)).toBe(pirate);
     expect(await say("gpt-4o-mini", FRANCE, { lora: [{ id: 0, scale: 0 }] })).toBe(plain);
     expect((await server.post("/lora-adapters", [])).status).toBe(200);
