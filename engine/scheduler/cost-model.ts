@@ -195,7 +195,8 @@ function moveScale(
   } else cost.prefillScale = smoothed(cost.prefillScale, observedMs / unscaledMs);
 }
 
-type NewCostModel = { -readonly [Field in keyof CostModel]: CostModel[Field] };
+/** With all fields, also those that may be absent: a copy that forgets one is an error of types. */
+type NewCostModel = { -readonly [Field in keyof Required<CostModel>]: CostModel[Field] };
 
 /** Field by field: of an object that begins as a copy V8 keeps most fields elsewhere, and every step reads and copies them. */
 function copyOf(cost: CostModel): NewCostModel {
