@@ -46,6 +46,8 @@ export interface ModelHostDeps {
   checkFiles(model: ResolvedModel): void;
   /** Undefined when the model has no chat template. */
   createTemplate(model: ResolvedModel, facts: ModelFacts, tokens: TokenTable): ChatTemplate | undefined;
+  /** Hears of a model that is loaded for the first time, or again after it was given up: 0 as it begins, 1 when its file is read. */
+  onLoading?(modelId: string, ratio: number): void;
   onStep(modelId: string, report: StepReport): void;
   onTrouble(trouble: EngineTrouble): void;
   /** Silence of a busy engine that is never taken for its end, in ms. */
@@ -178,7 +180,10 @@ class HostedModel implements ServedModel {
   }
 
   #newClient(): EngineClient {
-    return new EngineClient(this.#supervisor, { onStep: (report) => this.#observe(report) });
+    return new EngineClient(this.#supervisor, {
+      onLoadProgress: (ratio) => this.#deps.onLoading?.(this.id, ratio),
+      onStep: (report) => this.#observe(report),
+    });
   }
 
   /** A step that cannot be counted is still a step: its tokens must reach their clients. */
@@ -209,6 +214,7 @@ class HostedModel implements ServedModel {
 
   /** @throws {EngineError} Why it does not load; the state is `failed` then. */
   async start(): Promise<void> {
+    this.#deps.onLoading?.(this.id, 0);
     try {
       await this.#launch(() => this.#client.load(this.#deps.loadOptions(this.#model)));
     } catch (cause) {

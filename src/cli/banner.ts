@@ -1,8 +1,7 @@
-/** What the server prints when it is ready: what runs, where, and a line to try it with. */
+/** What the server prints when it is ready, below the lines of its loading: what runs, where, and a line to try it with. */
 import type { LoadedModel } from "../../models/loaded-model.ts";
 
 export interface BannerFacts {
-  readonly version: string;
   readonly models: readonly LoadedModel[];
   /** Base of all URLs, without a slash at the end. */
   readonly url: string;
@@ -11,8 +10,8 @@ export interface BannerFacts {
   readonly embeddedModel: string;
 }
 
-export function banner({ version, models, url, keys, embeddedModel }: BannerFacts): string {
-  const lines = [`Weft ${version}`];
+export function banner({ models, url, keys, embeddedModel }: BannerFacts): string {
+  const lines: string[] = [];
   for (const { id, facts, template, adapters } of models) {
     const size = `${count(facts.parameters)} parameters, ${bytes(facts.sizeBytes)}`;
     lines.push(

@@ -7,7 +7,6 @@ import type { ModelFacts } from "../../engine/protocol.ts";
 import { DEFAULT_MODEL } from "../../models/catalogue.ts";
 import { ChatTemplate } from "../../models/chat-template.ts";
 import { TemplateRenderer } from "../../models/chat-template-renderer.ts";
-import type { LoadedModel } from "../../models/loaded-model.ts";
 import { packageVersion } from "../../models/package-root.ts";
 import type { ResolvedModel } from "../../models/resolve.ts";
 import type { TokenTable } from "../../models/text/token-table.ts";
@@ -32,6 +31,7 @@ import { banner } from "./banner.ts";
 import { ExitCode, ListenError } from "./exit-codes.ts";
 import { checkFiles, findDraftModels, findModels } from "./find-models.ts";
 import { guardProcess } from "./process-guards.ts";
+import { LoadingLines } from "./loading-lines.ts";
 import { openResponses } from "./open-responses.ts";
 import { ServiceManager } from "./service-manager.ts";
 import { shutDown } from "./shutdown.ts";
@@ -68,12 +68,14 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const limits = pickLimits(values);
   const version = packageVersion();
   const metrics = new Metrics(version);
+  const loadingLines = new LoadingLines();
   const renderer = new TemplateRenderer({ deadlineMs: limits["max-template-ms"] });
   const models = new ModelHost(resolved, {
     startEngine: (model) => forkEngine({ onStderr: (line) => log.debug({ model: model.id }, line) }),
     loadOptions: (model) => engineOptions(model, config, drafts.get(model.id)),
     checkFiles: (model) => checkFiles(model, drafts.get(model.id)),
     createTemplate: (model, facts, tokens) => createTemplate(model, facts, tokens, renderer),
+    onLoading: (model, ratio) => loadingLines.progress(model, ratio),
     onStep: (model, report) => metrics.observeStep(model, report),
     onTrouble: (trouble) => metrics.countTrouble(trouble),
     stuckAfterMs: values["stuck-after"] * 1000,
@@ -114,16 +116,21 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   }).start();
   const service = new ServiceManager({ env: process.env, pid: process.pid, log });
   try {
-    const port = await listen(server, values);
+    const url = urlOf(values.host, await listen(server, values));
+    loadingLines.begin(version, url);
     const loading = models.start();
     // A signal while models load ends the wait for them; their failure then says nothing new.
-    const started = await Promise.race([loading.then(() => "loaded" as const), signals.first]);
+    const started = await Promise.race([loading.then(() => "loaded" as const), signals.first]).finally(() =>
+      loadingLines.end(),
+    );
     if (started === "loaded") {
       // A thread that cannot be started is told to whom it concerns.
       await warmUpCompiler().catch(() => undefined);
       const loaded = models.served.map((model) => model.loaded).filter((model) => model !== undefined);
-      process.stdout.write(bannerText(loaded, { values, version, port }));
-      void service.ready(`Serving ${loaded.map(({ id }) => id).join(", ")} on port ${port}.`);
+      process.stdout.write(
+        banner({ models: loaded, url, keys: values["api-key"].length, embeddedModel: DEFAULT_MODEL }),
+      );
+      void service.ready(`Serving ${loaded.map(({ id }) => id).join(", ")} at ${url}.`);
       await signals.first;
     } else {
       loading.catch(() => undefined);
@@ -195,11 +202,8 @@ async function listen(server: HttpServer, { host, port }: ServeValues): Promise<
   }
 }
 
-function bannerText(
-  models: readonly LoadedModel[],
-  { values, version, port }: { values: ServeValues; version: string; port: number },
-): string {
-  const host = values.host.includes(":") ? `[${values.host.replaceAll(/[[\]]/g, "")}]` : values.host;
-  const url = `http://${host}:${port}`;
-  return banner({ version, models, url, keys: values["api-key"].length, embeddedModel: DEFAULT_MODEL });
+/** @param host May be an IPv6 address, with brackets or without. */
+function urlOf(host: string, port: number): string {
+  const written = host.includes(":") ? `[${host.replaceAll(/[[\]]/g, "")}]` : host;
+  return `http://${written}:${port}`;
 }

@@ -1,6 +1,7 @@
 import { describe, expect, it } from "vitest";
 import type { LoadedModel } from "../../../models/loaded-model.ts";
 import { banner } from "../../../src/cli/banner.ts";
+import { LoadingLines } from "../../../src/cli/loading-lines.ts";
 import { terminalProgress } from "../../../src/cli/terminal-progress.ts";
 import { createLog } from "../../../src/log.ts";
 
@@ -35,6 +36,47 @@ describe("a download's progress", () => {
     const out = target(false);
     terminalProgress(out).progress(5, 0);
     expect(out.written).toEqual([]);
+  });
+});
+
+describe("while models load", () => {
+  function shown(isTTY: boolean): string {
+    const out = target(isTTY);
+    const lines = new LoadingLines(out);
+    lines.begin("1.2.3", "http://127.0.0.1:9338");
+    for (const model of ["pocket", "smollm2"])
+      for (const ratio of [0, 0.001, 0.5, 0.5, 1, 1]) lines.progress(model, ratio);
+    lines.end();
+    lines.progress("pocket", 0);
+    return out.written.join("");
+  }
+
+  it("the server says where it is, what it loads, and that it measures", () => {
+    expect(shown(false)).toBe(`Weft 1.2.3
+  address  http://127.0.0.1:9338, where requests get 503 until it is ready
+  loading  pocket
+  measure  how fast this machine computes pocket
+  loading  smollm2
+  measure  how fast this machine computes smollm2
+`);
+  });
+
+  it("a terminal shows how far it is", () => {
+    expect(shown(true).replaceAll("\r", "<")).toBe(`Weft 1.2.3
+  address  http://127.0.0.1:9338, where requests get 503 until it is ready
+<  loading  pocket, 0 %<  loading  pocket, 50 %<  loading  pocket, 100 %
+  measure  how fast this machine computes pocket
+<  loading  smollm2, 0 %<  loading  smollm2, 50 %<  loading  smollm2, 100 %
+  measure  how fast this machine computes smollm2
+`);
+  });
+
+  it("nothing stands in the middle of a line when loading has failed", () => {
+    const out = target(true);
+    const lines = new LoadingLines(out);
+    lines.progress("pocket", 0.25);
+    lines.end();
+    expect(out.written.join("")).toBe("\r  loading  pocket, 25 %\n");
   });
 });
 
@@ -82,14 +124,12 @@ describe("the banner", () => {
 
   it("says what runs where, and how to try it", () => {
     const text = banner({
-      version: "1.2.3",
       models: [pocket],
       url: "http://127.0.0.1:9338",
       keys: 0,
       embeddedModel: "pocket",
     });
-    expect(text).toBe(`Weft 1.2.3
-  model    pocket (llama, 1.0 M parameters, 2.0 MB)
+    expect(text).toBe(`  model    pocket (llama, 1.0 M parameters, 2.0 MB)
   slots    8 × 4096 tokens, 55.3 MB of memory
   device   CPU, 2 threads, loaded in 0.9 s
   note     a tiny test model; for real answers try "weft serve smollm2" or a .gguf file
@@ -103,7 +143,6 @@ describe("the banner", () => {
   it("names the draft model and what it takes", () => {
     const draft = { name: "Pocket Draft", parameters: 180_416, sizeBytes: 400_000, contextBytes: 8_600_000 };
     const text = banner({
-      version: "1.2.3",
       models: [{ ...pocket, facts: { ...facts, draft } } as LoadedModel],
       url: "http://127.0.0.1:9338",
       keys: 0,
@@ -118,7 +157,6 @@ describe("the banner", () => {
     const kept = { directory: "/dev/shm", inMemory: true, limitBytes: 1_900_000_000 };
     const linesOf = (spill: object): string[] =>
       banner({
-        version: "1.2.3",
         models: [{ ...pocket, facts: { ...facts, spill } } as LoadedModel],
         url: "http://127.0.0.1:9338",
         keys: 0,
@@ -134,7 +172,6 @@ describe("the banner", () => {
 
   it("says how much checkpoints may take of a model that needs them", () => {
     const shown = banner({
-      version: "1.2.3",
       models: [{ ...pocket, facts: { ...facts, checkpointBytes: 1_500_000_000 } } as LoadedModel],
       url: "http://127.0.0.1:9338",
       keys: 0,
@@ -145,7 +182,6 @@ describe("the banner", () => {
 
   it("never shows a key, and completes where there is no template", () => {
     const text = banner({
-      version: "1.2.3",
       models: [{ ...pocket, id: "it's", template: undefined }],
       url: "http://[::1]:1",
       keys: 2,
