@@ -8,9 +8,11 @@ export interface BannerFacts {
   /** Number of keys that clients may use. */
   readonly keys: number;
   readonly embeddedModel: string;
+  /** The command that serves a real model. */
+  readonly realModel: string;
 }
 
-export function banner({ models, url, keys, embeddedModel }: BannerFacts): string {
+export function banner({ models, url, keys, embeddedModel, realModel }: BannerFacts): string {
   const lines: string[] = [];
   for (const { id, facts, template, adapters } of models) {
     const size = `${count(facts.parameters)} parameters, ${bytes(facts.sizeBytes)}`;
@@ -37,7 +39,7 @@ export function banner({ models, url, keys, embeddedModel }: BannerFacts): strin
     for (const { name, fileName } of adapters) lines.push(`  adapter  ${name} (${fileName})`);
     if (template === undefined) lines.push("  note     no chat template: it serves /v1/completions only");
     if (id === embeddedModel) {
-      lines.push('  note     a tiny test model; for real answers try "weft serve smollm2" or a .gguf file');
+      lines.push(`  note     a tiny test model; for real answers try "${realModel}", or a .gguf file there`);
     }
   }
   const first = models[0];

@@ -4,6 +4,7 @@ import { EngineError } from "../../engine/errors.ts";
 import type { EngineErrorCode } from "../../engine/errors.ts";
 import { ModelFileError } from "../../models/model-file-error.ts";
 import { ConfigError } from "../config/config-error.ts";
+import { ownCommand } from "./own-command.ts";
 
 export const ExitCode = {
   ok: 0,
@@ -27,7 +28,7 @@ const ENGINE_EXIT_CODES: Partial<Record<EngineErrorCode, ExitCode>> = {
 
 const ENGINE_ADVICE: Partial<Record<EngineErrorCode, string>> = {
   gpu_unavailable: "Try --gpu auto or --gpu off.",
-  runtime_incompatible: 'Run "weft doctor".',
+  runtime_incompatible: `Run "${ownCommand("doctor")}".`,
   engine_exited:
     "The system may have run out of memory; try fewer --slots or a smaller --context. " +
     "On a GPU its driver may have failed; try --flash-attention off or --gpu off.",

@@ -4,6 +4,7 @@ import { Command } from "commander";
 import { packageVersion } from "../../models/package-root.ts";
 import { ConfigError } from "../config/config-error.ts";
 import type { ExitCode } from "./exit-codes.ts";
+import { ownCommand } from "./own-command.ts";
 import { ServeCommand } from "./serve-flags.ts";
 
 const EXIT_CODES = `
@@ -133,7 +134,5 @@ function refuseCommands([first]: readonly string[], program: Command): void {
   if (first === undefined || existsSync(first)) return;
   if (first === "serve") throw new ConfigError('This is "weft serve" already; leave the second "serve" out.');
   if (program.commands.some((command) => command.name() === first))
-    throw new ConfigError(
-      `"${first}" is a command and no model to serve: npm run weft -- ${first}, or weft ${first}.`,
-    );
+    throw new ConfigError(`"${first}" is a command and no model to serve; run it with: ${ownCommand(first)}`);
 }

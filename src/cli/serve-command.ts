@@ -33,6 +33,7 @@ import { checkFiles, findDraftModels, findModels } from "./find-models.ts";
 import { guardProcess } from "./process-guards.ts";
 import { LoadingLines } from "./loading-lines.ts";
 import { openResponses } from "./open-responses.ts";
+import { ownCommand } from "./own-command.ts";
 import { ServiceManager } from "./service-manager.ts";
 import { shutDown } from "./shutdown.ts";
 import { Signals } from "./signals.ts";
@@ -128,7 +129,13 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
       await warmUpCompiler().catch(() => undefined);
       const loaded = models.served.map((model) => model.loaded).filter((model) => model !== undefined);
       process.stdout.write(
-        banner({ models: loaded, url, keys: values["api-key"].length, embeddedModel: DEFAULT_MODEL }),
+        banner({
+          models: loaded,
+          url,
+          keys: values["api-key"].length,
+          embeddedModel: DEFAULT_MODEL,
+          realModel: ownCommand("serve --model smollm2"),
+        }),
       );
       void service.ready(`Serving ${loaded.map(({ id }) => id).join(", ")} at ${url}.`);
       await signals.first;

@@ -2,6 +2,7 @@ import { describe, expect, it } from "vitest";
 import type { LoadedModel } from "../../../models/loaded-model.ts";
 import { banner } from "../../../src/cli/banner.ts";
 import { LoadingLines } from "../../../src/cli/loading-lines.ts";
+import { ownCommand } from "../../../src/cli/own-command.ts";
 import { terminalProgress } from "../../../src/cli/terminal-progress.ts";
 import { createLog } from "../../../src/log.ts";
 
@@ -109,6 +110,16 @@ describe("the log", () => {
   });
 });
 
+describe("a command of ours", () => {
+  it("is written as it works: through npm in a checkout, by its name where it is installed", () => {
+    const checkout = { npm_package_name: "weft" };
+    expect(ownCommand("serve --model smollm2", checkout)).toBe("npm start -- --model smollm2");
+    expect(ownCommand("doctor", checkout)).toBe("npm run weft -- doctor");
+    expect(ownCommand("serve --model smollm2", {})).toBe("weft serve --model smollm2");
+    expect(ownCommand("doctor", { npm_package_name: "my-app" })).toBe("weft doctor");
+  });
+});
+
 describe("the banner", () => {
   const facts = {
     architecture: "llama",
@@ -128,11 +139,12 @@ describe("the banner", () => {
       url: "http://127.0.0.1:9338",
       keys: 0,
       embeddedModel: "pocket",
+      realModel: "npm start -- --model smollm2",
     });
     expect(text).toBe(`  model    pocket (llama, 1.0 M parameters, 2.0 MB)
   slots    8 × 4096 tokens, 55.3 MB of memory
   device   CPU, 2 threads, loaded in 0.9 s
-  note     a tiny test model; for real answers try "weft serve smollm2" or a .gguf file
+  note     a tiny test model; for real answers try "npm start -- --model smollm2", or a .gguf file there
   ready    http://127.0.0.1:9338/v1 (no API key)
 
   curl http://127.0.0.1:9338/v1/chat/completions -H 'content-type: application/json' -d '{"model":"pocket","messages":[{"role":"user","content":"Hello"}]}'
@@ -147,6 +159,7 @@ describe("the banner", () => {
       url: "http://127.0.0.1:9338",
       keys: 0,
       embeddedModel: "pocket",
+      realModel: "npm start -- --model smollm2",
     });
     expect(text).toContain(
       "tokens, 55.3 MB of memory\n  device   CPU, 2 threads, loaded in 0.9 s\n  draft    Pocket Draft (0.2 M parameters, 0.4 MB), 8.6 MB of memory\n",
@@ -161,6 +174,7 @@ describe("the banner", () => {
         url: "http://127.0.0.1:9338",
         keys: 0,
         embeddedModel: "pocket",
+        realModel: "npm start -- --model smollm2",
       }).split("\n");
     expect(linesOf(kept)).toContain(
       "  prompts  computed ones are kept for their clients, up to 1.9 GB of memory",
@@ -176,6 +190,7 @@ describe("the banner", () => {
       url: "http://127.0.0.1:9338",
       keys: 0,
       embeddedModel: "pocket",
+      realModel: "npm start -- --model smollm2",
     });
     expect(shown.split("\n")).toContain("  states   checkpoints of prompts are kept, up to 1.5 GB of memory");
   });
@@ -186,6 +201,7 @@ describe("the banner", () => {
       url: "http://[::1]:1",
       keys: 2,
       embeddedModel: "pocket",
+      realModel: "npm start -- --model smollm2",
     });
     expect(text).toContain("  note     no chat template: it serves /v1/completions only\n");
     expect(text).toContain("  ready    http://[::1]:1/v1 (2 API keys)\n");

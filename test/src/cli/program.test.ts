@@ -25,7 +25,13 @@ function parse(...argv: string[]) {
 function weft(...argv: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [...process.execArgv, join(packageRoot, "src/main.ts"), ...argv], {
-      env: { ...process.env, WEFT_OFFLINE: "1", WEFT_CACHE: join(packageRoot, "no-such-cache") },
+      // Through npx it would be told that it runs in a checkout.
+      env: {
+        ...process.env,
+        npm_package_name: "",
+        WEFT_OFFLINE: "1",
+        WEFT_CACHE: join(packageRoot, "no-such-cache"),
+      },
     });
     let stdout = "";
     let stderr = "";
@@ -155,7 +161,7 @@ describe("the executable", () => {
 
   it.each([
     ["serve", 'This is "weft serve" already; leave the second "serve" out.'],
-    ["list", '"list" is a command and no model to serve: npm run weft -- list, or weft list.'],
+    ["list", '"list" is a command and no model to serve; run it with: weft list'],
   ])("says what %s behind npm start means", async (word, message) => {
     expect(await weft("serve", word)).toEqual({ code: 2, stdout: "", stderr: `weft: ${message}\n` });
   });
