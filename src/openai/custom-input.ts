@@ -1,4 +1,5 @@
 /** Takes the plain input of a custom tool out of its arguments, `{"input": "…"}`, while they are still arriving. */
+import { isObject } from "../http/json.ts";
 
 /** Longer than any white space a model writes before the input begins; behind it the form is another one. */
 const OPENING = /^\s*\{\s*"input"\s*:\s*"/;
@@ -8,26 +9,38 @@ const MAYBE_OPENING = /^\s*(?:\{\s*(?:"(?:i(?:n(?:p(?:u(?:t(?:"\s*(?::\s*)?)?)?)
 const UNFINISHED = /(?:\\u[dD][89abAB][0-9a-fA-F]{2}(?:\\(?:u[0-9a-fA-F]{0,3})?)?|\\(?:u[0-9a-fA-F]{0,3})?)$/;
 
 export class CustomInput {
-  #state: "opening" | "inside" | "raw" | "done" = "opening";
+  #state: "opening" | "inside" | "other" | "done" = "opening";
   #pending = "";
 
   /** @returns The further text of the input; "" while it cannot be told yet: half an escape or opening says nothing. */
   push(text: string): string {
     if (this.#state === "done") return "";
-    if (this.#state === "raw") return text;
     this.#pending += text;
+    if (this.#state === "other") return "";
     if (this.#state === "opening") {
       const opening = OPENING.exec(this.#pending)?.[0];
       if (opening === undefined) {
         if (MAYBE_OPENING.test(this.#pending)) return "";
-        // Arguments of another form are handed on as they are rather than lost.
-        this.#state = "raw";
-        return this.#take(this.#pending.length);
+        this.#state = "other";
+        return "";
       }
       this.#state = "inside";
       this.#pending = this.#pending.slice(opening.length);
     }
     return this.#inside();
+  }
+
+  /** @returns What could not be told before the end: of arguments of another form the input, else all of them, not to lose them. */
+  end(): string {
+    if (this.#state !== "other") return "";
+    const whole = this.#take(this.#pending.length);
+    try {
+      const parsed: unknown = JSON.parse(whole);
+      if (isObject(parsed) && typeof parsed["input"] === "string") return parsed["input"];
+    } catch {
+      // Cut off.
+    }
+    return whole;
   }
 
   #inside(): string {
@@ -45,6 +58,12 @@ export class CustomInput {
     this.#pending = this.#pending.slice(length);
     return taken;
   }
+}
+
+/** The input of arguments of which no more will come. */
+export function customInput(text: string): string {
+  const input = new CustomInput();
+  return input.push(text) + input.end();
 }
 
 /** The offset of the closing quote. */

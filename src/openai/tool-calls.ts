@@ -1,6 +1,6 @@
 /** Tool calls of an answer on the wire: the deltas of a stream, and the keys of a whole message. */
 import type { FinishReason, GenerationEvent } from "../generation-events.ts";
-import { CustomInput } from "./custom-input.ts";
+import { CustomInput, customInput } from "./custom-input.ts";
 
 /** How the client wants to be told of calls. */
 export interface CallStyle {
@@ -22,7 +22,7 @@ interface Call {
 export class CallDeltas {
   readonly #style: CallStyle;
   /** Of the call that is being read, if its tool is a custom one. */
-  #custom: CustomInput | undefined;
+  #custom: { readonly index: number; readonly input: CustomInput } | undefined;
 
   constructor(style: CallStyle) {
     this.#style = style;
@@ -33,8 +33,10 @@ export class CallDeltas {
       case "tool_call": {
         const { index, id, name } = event;
         if (this.#style.legacy) return [{ function_call: { name, arguments: "" } }];
-        this.#custom = this.#style.custom.has(name) ? new CustomInput() : undefined;
+        const ended = this.#endCustom();
+        this.#custom = this.#style.custom.has(name) ? { index, input: new CustomInput() } : undefined;
         return [
+          ...ended,
           callDelta(
             this.#custom === undefined
               ? { index, id, type: "function", function: { name, arguments: "" } }
@@ -43,18 +45,22 @@ export class CallDeltas {
         ];
       }
       case "tool_arguments":
-        if (this.#custom !== undefined) {
-          const input = this.#custom.push(event.text);
-          return input === "" ? [] : [callDelta({ index: event.index, custom: { input } })];
-        }
+        if (this.#custom !== undefined) return customDeltas(event.index, this.#custom.input.push(event.text));
         if (this.#style.legacy) return [{ function_call: { arguments: event.text } }];
         return [callDelta({ index: event.index, function: { arguments: event.text } })];
       case "finish":
+        return this.#endCustom();
       case "prefill":
       case "content":
       case "reasoning":
         return [];
     }
+  }
+
+  #endCustom(): object[] {
+    const custom = this.#custom;
+    this.#custom = undefined;
+    return custom === undefined ? [] : customDeltas(custom.index, custom.input.end());
   }
 }
 
@@ -72,7 +78,7 @@ export function callsJson(events: readonly GenerationEvent[], style: CallStyle):
   return {
     tool_calls: calls.map(({ id, name, arguments: text }) =>
       style.custom.has(name)
-        ? { id, type: "custom", custom: { name, input: new CustomInput().push(text) } }
+        ? { id, type: "custom", custom: { name, input: customInput(text) } }
         : { id, type: "function", function: { name, arguments: text } },
     ),
   };
@@ -82,6 +88,10 @@ export function finishReasonJson(reason: FinishReason, style: CallStyle): string
   if (reason !== "tool_calls") return reason;
   if (style.named) return "stop";
   return style.legacy ? "function_call" : reason;
+}
+
+function customDeltas(index: number, input: string): object[] {
+  return input === "" ? [] : [callDelta({ index, custom: { input } })];
 }
 
 function callDelta(call: object): object {

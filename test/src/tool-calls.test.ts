@@ -266,6 +266,7 @@ describe("calls in a whole answer", () => {
     for (const [written, input] of [
       ['{"input": "a \\"b\\', 'a "b'],
       ['{"inp', ""],
+      ['{"x": 1, "inp', '{"x": 1, "inp'],
     ] as const) {
       const begun = `<tool_call>\n{"name": "note", "arguments": ${written}`;
       const script: Script = { kind: "answer", steps: [{ tokens: idsOf(begun) }, CUT] };
@@ -277,6 +278,26 @@ describe("calls in a whole answer", () => {
       const parts = [...raw.matchAll(/"custom":\{"input":("(?:[^"\\]|\\.)*")/g)];
       expect(parts.map(([, text = ""]) => String(JSON.parse(text))).join("")).toBe(input);
     }
+  });
+
+  it("of custom tools have their input wherever it stands in the arguments, and other arguments as they are", async () => {
+    const tools = [{ type: "custom", custom: { name: "note" } }];
+    const script = say(`${call("note", '{"x": 1, "input": "b"}')}\n${call("note", '{"x": 1}')}`);
+    expect(await choiceOf(script, { tools })).toMatchObject({
+      message: { tool_calls: [{ custom: { input: "b" } }, { custom: { input: '{"x": 1}' } }] },
+    });
+    const { deltas } = await streamOf(script, { tools });
+    const input = (index: number, text: string): object => ({
+      tool_calls: [{ index, custom: { input: text } }],
+    });
+    expect(deltas).toMatchObject([
+      { role: "assistant" },
+      { tool_calls: [{ index: 0, type: "custom" }] },
+      input(0, "b"),
+      { tool_calls: [{ index: 1, type: "custom" }] },
+      input(1, '{"x": 1}'),
+      {},
+    ]);
   });
 
   it("are no calls before the thinking has ended", async () => {

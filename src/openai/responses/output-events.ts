@@ -69,9 +69,17 @@ export class OutputReader {
   }
 
   read(event: GenerationEvent): OutputEvent[] {
-    const outputs = this.#read(event);
+    const outputs = [...this.#endCustom(event), ...this.#read(event)];
     const last = this.#options.timed ? outputs.pop() : undefined;
     return last === undefined ? outputs : [...outputs, { ...last, timings: eventTimingsJson(event) }];
+  }
+
+  /** Before what follows a custom call. */
+  #endCustom({ kind }: GenerationEvent): OutputEvent[] {
+    if (this.#custom === undefined || kind === "prefill" || kind === "tool_arguments") return [];
+    const rest = this.#custom.end();
+    this.#custom = undefined;
+    return argumentsEvents(rest);
   }
 
   #read(event: GenerationEvent): OutputEvent[] {

@@ -199,6 +199,20 @@ describe("reading a generation", () => {
     ]);
   });
 
+  it("gives the input of a custom tool before what follows the call, wherever it stands in the arguments", () => {
+    const patch = [call(0, "patch"), args(0, '{"x":1,"in'), args(0, 'put":"b"}')];
+    const told = [
+      { kind: "call", custom: true, callId: "call_0", name: "patch" },
+      { kind: "arguments", text: "b" },
+    ];
+    expect(read([...patch, finish], ["patch"])).toEqual([...told, END]);
+    expect(read([...patch, call(1, "f"), finish], ["patch"])).toEqual([
+      ...told,
+      { kind: "call", custom: false, callId: "call_1", name: "f" },
+      END,
+    ]);
+  });
+
   it("unpacks any input, however its arguments are cut, in order", () => {
     fc.assert(
       fc.property(
