@@ -3,6 +3,7 @@
  * between their slots, and guessed tokens behind them where checking those is cheaper than a step for each.
  */
 import { decodeCallMs } from "./cost-model.ts";
+import { cellsOf } from "./decode-layout.ts";
 import { isLastKnown, knownToken, planDrafts } from "./draft-length.ts";
 import type { Running } from "./admission.ts";
 import type { DraftPlan } from "./draft-length.ts";
@@ -34,7 +35,8 @@ export function decodeCall(
     entries.push(decodeEntry(one, plan));
   }
   if (plugged < plugs.length) entries.push(...plugs.slice(plugged));
-  const cells = cellsOf(entries);
+  let cells = cellsOf(decoding);
+  for (const { position } of plugs) cells += position;
   const callMs = decodeCallMs(state.cost, layout.passWidths, drafts, cells);
   return {
     kind: "decode",
@@ -66,12 +68,6 @@ function slotLengths({ slots }: SchedulerState, running: readonly Running[]): nu
   const lengths = slots.map((slot) => slot.length);
   for (const { slot, length } of running) lengths[slot] = length;
   return lengths;
-}
-
-function cellsOf(entries: readonly PlannedEntry[]): number {
-  let cells = 0;
-  for (const { position } of entries) cells += position;
-  return cells;
 }
 
 function decodeEntry({ request, slot, length }: Running, { drafts, byModel }: DraftPlan): PlannedEntry {

@@ -16,6 +16,13 @@ export interface DecodeLayout {
   readonly passWidths: readonly number[];
 }
 
+/** Of all of these slots. */
+export function cellsOf(running: readonly Running[]): number {
+  let cells = 0;
+  for (const { length } of running) cells += length;
+  return cells;
+}
+
 /** Whether gaps may be closed at all: what is plugged must be taken back. */
 export function mayPlug({ canRewind, plugGaps }: SchedulerConfig): boolean {
   return canRewind && plugGaps !== false;

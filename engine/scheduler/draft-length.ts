@@ -6,7 +6,7 @@
  * time. A slot whose tokens the draft model has not followed catches up a cell a step, where that is worth it.
  */
 import { decodeCallMs } from "./cost-model.ts";
-import { slotLayout } from "./decode-layout.ts";
+import { cellsOf, slotLayout } from "./decode-layout.ts";
 import { MOST_FED, catchingUpMs, guessingMs, missingTokens } from "./draft-model.ts";
 import { mayFollow, worthOf } from "./guess-record.ts";
 import type { Running } from "./admission.ts";
@@ -175,12 +175,6 @@ function fittingLengths(
     fitting.push({ drafts, layout });
   }
   return fitting;
-}
-
-function cellsOf(decoding: readonly Running[]): number {
-  let cells = 0;
-  for (const { length } of decoding) cells += length;
-  return cells;
 }
 
 function longestOf(decoding: readonly Running[]): number {

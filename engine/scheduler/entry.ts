@@ -129,7 +129,7 @@ export function checkWorth(
 }
 
 /** Prompt tokens that have to be computed, since they are in no slot and in no file. */
-export function computedTokens(
+export function tokensToCompute(
   { slots, spill, checkpoints, config }: SchedulerState,
   request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">,
 ): number {

@@ -6,7 +6,8 @@
  * kept and computes it again, what the prefill worker has of its prompt too, so it must be cheaper than the wait that is saved.
  */
 import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
-import { computedTokens } from "./offload.ts";
+import { cellsOf } from "./decode-layout.ts";
+import { lostTokens } from "./offload.ts";
 import { fairnessOf } from "./owners.ts";
 import { CLASSES } from "./types.ts";
 import type { Running } from "./admission.ts";
@@ -88,7 +89,7 @@ function leastWorth(
 
 function isLess(state: SchedulerState, a: Running, b: Running): boolean {
   if (a.request.priority !== b.request.priority) return a.request.priority > b.request.priority;
-  const lostMore = computedTokens(state, a) - computedTokens(state, b);
+  const lostMore = lostTokens(state, a) - lostTokens(state, b);
   if (lostMore !== 0) return lostMore < 0;
   return a.request.arrival > b.request.arrival;
 }
@@ -96,12 +97,8 @@ function isLess(state: SchedulerState, a: Running, b: Running): boolean {
 /** How long at most until a slot comes free by itself, in ms. */
 function soonestFreeMs(state: SchedulerState, running: readonly Running[]): number {
   let tokens = Infinity;
-  let cells = 0;
-  for (const { request, length } of running) {
-    tokens = Math.min(tokens, request.maxNew - request.output.length);
-    cells += length;
-  }
-  return tokens * decodeCallMs(state.cost, [running.length], 0, cells);
+  for (const { request } of running) tokens = Math.min(tokens, request.maxNew - request.output.length);
+  return tokens * decodeCallMs(state.cost, [running.length], 0, cellsOf(running));
 }
 
 function replayMs({ cost }: SchedulerState, { prompt, output }: ScheduledRequest): number {

@@ -24,7 +24,7 @@ export function noteOffloaded({ offload }: SchedulerState, tokens: number): void
 }
 
 /** Tokens of a running request that would be lost with its slot, wherever they were computed. */
-export function computedTokens(state: SchedulerState, { request, length }: Running): number {
+export function lostTokens(state: SchedulerState, { request, length }: Running): number {
   return isAway(state, request) ? Math.max(length, state.offload.computed) : length;
 }
 

@@ -45,7 +45,7 @@ export function bestPrefix(
   let best = { index: 0, gainMs: 0 };
   for (const [index, request] of line.entries()) {
     // Nobody behind one that has to go in its turn, and nobody before one that has all it can have.
-    const reuse = computedTokens(request, state, soFar);
+    const reuse = prefixTokens(request, state, soFar);
     const gainMs = (reuse / prefillChunk) * cellMs(reuse / 2) - index * cellMs(0);
     if (index === 0 || gainMs > best.gainMs) best = { index, gainMs };
     if (!mayBePassed(request, soFar.passedOver) || isWhole(request, reuse, prefillChunk)) break;
@@ -54,7 +54,7 @@ export function bestPrefix(
 }
 
 /** What of a prompt is in a slot, or in a checkpoint that a slot can come back to. */
-function computedTokens(
+function prefixTokens(
   request: ScheduledRequest,
   { slots, config }: SchedulerState,
   { overwritten, checkpoints }: AdmittedSoFar,

@@ -18,7 +18,7 @@ import { refinedByDecode, refinedByPrefill } from "./cost-model.ts";
 import { addDeadlines } from "./deadlines.ts";
 import { followToken, restDraftModel, takeDraftSlot } from "./draft-model.ts";
 import { DraftIndex } from "./draft-index.ts";
-import { checkRoom, checkWorth, computedTokens } from "./entry.ts";
+import { checkRoom, checkWorth, tokensToCompute } from "./entry.ts";
 import { leastPromptMs, noteResidence } from "./forecast.ts";
 import { isKept } from "./prefix-value.ts";
 import {
@@ -154,9 +154,9 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
   const maxNew = Math.min(maxTokens ?? room, room);
   if (resume.length >= maxNew && resume.length > 0)
     throw new EngineError("invalid_request", `Request "${id}" has all its tokens already.`);
-  const computed = computedTokens(state, request);
-  const reusedTokens = promptTokens - computed;
-  const newcomer = { ...who, promptTokens, computedTokens: computed, reusedTokens, maxNew };
+  const computedTokens = tokensToCompute(state, request);
+  const reusedTokens = promptTokens - computedTokens;
+  const newcomer = { ...who, promptTokens, computedTokens, reusedTokens, maxNew };
   const firstTokenMs = Math.min(firstTokenWithinMs ?? Infinity, endWithinMs ?? Infinity);
   if (!known && request.paused !== true) checkWorth(state, newcomer, firstTokenMs, nowMs);
   if (!known) endAppointment(state, who, nowMs);

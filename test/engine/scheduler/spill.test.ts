@@ -1,7 +1,7 @@
 /** Which prefixes are written to files, which go, and which come back, plan by plan. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { computedTokens } from "../../../engine/scheduler/entry.ts";
+import { tokensToCompute } from "../../../engine/scheduler/entry.ts";
 import { planStep } from "../../../engine/scheduler/plan-step.ts";
 import { commonPrefixLength } from "../../../engine/scheduler/prefix-reuse.ts";
 import { noteRestoreFailed, noteSaveFailed, noteSaved } from "../../../engine/scheduler/spill-transitions.ts";
@@ -247,8 +247,8 @@ describe("files", () => {
     answer(state, 1000, 50);
     answer(state, 2000, 50);
     const request = { prompt: text(1000, 60), cacheKey: "", reusePrefix: true };
-    expect(computedTokens(state, request)).toBe(10);
-    expect(computedTokens(state, { ...request, cacheKey: "other" })).toBe(60);
+    expect(tokensToCompute(state, request)).toBe(10);
+    expect(tokensToCompute(state, { ...request, cacheKey: "other" })).toBe(60);
   });
 });
 
