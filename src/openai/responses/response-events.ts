@@ -2,6 +2,7 @@
  * The events of a streamed response, and with them the response itself: a pure state machine over what the
  * generation brought. The same input gives the same events, so a finished response can be streamed again.
  */
+import { isObject } from "../../http/json.ts";
 import type { ChatTokenJson } from "../logprobs.ts";
 import { packReasoning } from "./encrypted-reasoning.ts";
 import { outputItemId } from "./items.ts";
@@ -37,19 +38,36 @@ interface HeldText {
   logprobs: ChatTokenJson[];
 }
 
-/** What OpenAI's schema asks for in any response, and its state. */
-const REQUIRED_KEYS =
-  "id object created_at status error incomplete_details model output parallel_tool_calls temperature tool_choice top_p usage".split(
-    " ",
-  );
+/** What OpenAI's schema asks for in any response, and its state; but for what may be long. */
+const REQUIRED_KEYS = [
+  "id",
+  "object",
+  "created_at",
+  "status",
+  "error",
+  "incomplete_details",
+  "metadata",
+  "model",
+  "output",
+  "parallel_tool_calls",
+  "temperature",
+  "top_p",
+  "usage",
+] as const;
 
 /**
  * A response that goes on: typed clients want all keys that it must have, and put it in the place of the one before.
- * Its instructions and tools are as long as the prompt may be, and they have them.
+ * Its instructions and tools, and a list of those allowed, are as long as the prompt may be, and they have them.
  */
 function shortResponse(response: ResponseJson): object {
+  const choice = response["tool_choice"];
   const required = Object.fromEntries(REQUIRED_KEYS.map((key) => [key, response[key]]));
-  return { ...required, instructions: null, metadata: {}, tools: [] };
+  return {
+    ...required,
+    instructions: null,
+    tool_choice: isObject(choice) && choice["type"] === "allowed_tools" ? choice["mode"] : choice,
+    tools: [],
+  };
 }
 
 export class ResponseEvents {

@@ -66,7 +66,13 @@ describe("a response stream", () => {
   it("tells how far the prompt is, and the times so far, in events of its own, and again when it is replayed", async () => {
     const { app, engine, post } = createTestApp();
     engine.script = { kind: "accept" };
-    const long = { ...ask, metadata: { note: "x".repeat(500) } };
+    const tools = [{ type: "function", name: "f" }];
+    const long = {
+      ...ask,
+      metadata: { note: "kept" },
+      tools,
+      tool_choice: { type: "allowed_tools", mode: "auto", tools },
+    };
     const reply = await post("/v1/responses", { ...long, return_progress: true, timings_per_token: true });
     const [submit] = engine.submits;
     if (submit === undefined) throw new Error("nothing was submitted");
@@ -97,8 +103,9 @@ describe("a response stream", () => {
       temperature: 1,
       top_p: 1,
       instructions: null,
-      metadata: {},
+      metadata: { note: "kept" },
       parallel_tool_calls: true,
+      // An allowed_tools choice without its list.
       tool_choice: "auto",
       tools: [],
       output: [],
