@@ -15,7 +15,7 @@ const EMBEDDINGS = "token_embd.weight";
  * @throws {ModelFileError} `model_not_found`, or `model_invalid` with what does not fit.
  */
 export function checkAdapterFile(path: string, model: GgufHeader): void {
-  const header = readGgufHeader(path);
+  const header = readGgufHeader(path, "adapter");
   const wrong = wrongKind(header, model) ?? wrongTensor(header.shapes, model.shapes);
   if (wrong !== undefined) throw new ModelFileError("model_invalid", `${path} ${wrong}.`);
 }

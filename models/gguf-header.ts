@@ -67,11 +67,12 @@ export interface ByteSource {
 
 /**
  * Of a model in several files it checks all of them, which stand side by side, and adds up what they hold.
+ * @param what It is called so in errors.
  * @throws {ModelFileError} `model_not_found` or `model_invalid`, with the path, the reason and the byte.
  */
-export function readGgufHeader(path: string): GgufHeader {
-  const first = readPart(path, true);
-  const parts = otherParts(path, first.splitCount).map((part) => readPart(part, false));
+export function readGgufHeader(path: string, what: "model" | "adapter" = "model"): GgufHeader {
+  const first = readPart(path, what, true);
+  const parts = otherParts(path, first.splitCount).map((part) => readPart(part, what, false));
   const sum = (of: (header: GgufHeader) => number): number =>
     parts.reduce((total, part) => total + of(part), of(first));
   const { splitCount: _, ...header } = first;
@@ -101,13 +102,13 @@ function otherParts(path: string, count: number): string[] {
 }
 
 /** @param isWhole Whether it has to tell what model it is, as all but later parts do. */
-function readPart(path: string, isWhole: boolean): ParsedHeader {
+function readPart(path: string, what: string, isWhole: boolean): ParsedHeader {
   let file: number;
   try {
     // Not to wait for a writer should it be a pipe.
     file = openSync(path, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (cause) {
-    throw new ModelFileError("model_not_found", `Cannot open the model file ${path}: ${reasonOf(cause)}.`, {
+    throw new ModelFileError("model_not_found", `Cannot open the ${what} file ${path}: ${reasonOf(cause)}.`, {
       cause,
     });
   }
@@ -125,7 +126,7 @@ function readPart(path: string, isWhole: boolean): ParsedHeader {
   } catch (cause) {
     if (!(cause instanceof ModelFileError) || cause.code !== "model_invalid") throw cause;
     const { offset } = cause;
-    const message = `${path} is not a usable GGUF model: ${cause.message} (at byte ${offset ?? 0}). Download it again.`;
+    const message = `${path} is not a usable GGUF ${what}: ${cause.message} (at byte ${offset ?? 0}). Download it again.`;
     throw new ModelFileError("model_invalid", message, offset === undefined ? {} : { offset });
   } finally {
     closeSync(file);

@@ -1,5 +1,6 @@
 /** Turns what a user calls a model into a file on this machine. */
 import { statSync } from "node:fs";
+import type { Stats } from "node:fs";
 import { basename, join, resolve } from "node:path";
 import { catalogue, findCatalogueEntry } from "./catalogue.ts";
 import type { ModelOverrides } from "./catalogue.ts";
@@ -8,6 +9,7 @@ import { fetchFromHub, fetchPublished, isOffline, modelCacheDirectory } from "./
 import type { DownloadOptions, DownloadReporter } from "./download.ts";
 import { parseHubName } from "./hub/hub-names.ts";
 import { ModelFileError } from "./model-file-error.ts";
+import { nearestName } from "./nearest-name.ts";
 import { packageRoot } from "./package-root.ts";
 
 export interface ResolvedModel {
@@ -37,6 +39,9 @@ export interface ResolveOptions {
   /** Hears of downloads; default: nobody. */
   readonly reporter?: DownloadReporter;
 }
+
+/** Could be a path, too. */
+const HUB_REPOSITORY = /^\w[\w.-]*\/[\w.-]+(?<!\.gguf)(:[\w.-]+)?$/i;
 
 const silent: DownloadReporter = { note: () => undefined, progress: () => undefined };
 
@@ -91,17 +96,31 @@ function notAName(name: string): ModelFileError {
 }
 
 function createdOf(path: string, name: string): number {
+  const stat = statOf(path);
+  if (stat?.isFile() === true) return Math.floor(stat.mtimeMs / 1000);
+  throw new ModelFileError("model_not_found", whyNot(name, path, stat));
+}
+
+function statOf(path: string): Stats | undefined {
   try {
-    const stat = statSync(path);
-    if (stat.isFile()) return Math.floor(stat.mtimeMs / 1000);
+    return statSync(path);
   } catch {
-    // Said below.
+    // Not there, or not for this user.
+    return undefined;
   }
-  const known = catalogue.map((entry) => entry.id).join(", ");
-  throw new ModelFileError(
-    "model_not_found",
-    `There is no model ${JSON.stringify(name)}. Give the path of a .gguf file, hf:org/repo:QUANT, or one of: ${known}.`,
-  );
+}
+
+/** @param stat Of the path that the name was taken for; undefined where nothing is there. */
+function whyNot(name: string, path: string, stat: Stats | undefined): string {
+  const shown = JSON.stringify(name);
+  if (stat?.isDirectory() === true) return `${shown} is a folder; give the path of a .gguf file in it.`;
+  if (stat !== undefined) return `${shown} is not a file.`;
+  if (HUB_REPOSITORY.test(name) && parseHubName(`hf:${name}`) !== undefined)
+    return `There is no file ${shown}. If it is on Hugging Face, put hf: in front: hf:${name}`;
+  if (/[/\\]|\.gguf$/i.test(name)) return `There is no file ${shown}${name === path ? "" : ` (${path})`}.`;
+  const known = catalogue.map((entry) => entry.id);
+  const meant = nearestName(name, known);
+  return `There is no model ${shown}.${meant === undefined ? "" : ` Did you mean ${meant}?`} Give the path of a .gguf file, hf:org/repo:QUANT, or one of: ${known.join(", ")}.`;
 }
 
 function stem(path: string): string {

@@ -76,6 +76,9 @@ test.each([
 test("a file that is cut off, or not there, is refused", () => {
   const path = join(folder, "cut.gguf");
   writeFileSync(path, readFileSync(PIRATE).subarray(0, 100_000));
-  expect(() => checkAdapterFile(path, pocket)).toThrow("it is cut off");
-  expect(() => checkAdapterFile(join(folder, "none.gguf"), pocket)).toThrow("there is no such file");
+  expect(() => checkAdapterFile(path, pocket)).toThrow(/ is not a usable GGUF adapter: .* it is cut off/);
+  const none = join(folder, "none.gguf");
+  expect(() => checkAdapterFile(none, pocket)).toThrow(
+    `Cannot open the adapter file ${none}: there is no such file.`,
+  );
 });

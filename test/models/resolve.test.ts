@@ -1,6 +1,6 @@
 import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { afterAll, describe, expect, it } from "vitest";
 import { catalogue } from "../../models/catalogue.ts";
 import { packageRoot } from "../../models/package-root.ts";
@@ -50,6 +50,23 @@ describe("a model name", () => {
       name: "ModelFileError",
       code: "model_not_found",
     });
+  });
+
+  it.each([
+    ["./nope.gguf", `There is no file "./nope.gguf" (${resolve("nope.gguf")}).`],
+    ["/nope/x", 'There is no file "/nope/x".'],
+    ["models/nope.gguf", `There is no file "models/nope.gguf" (${resolve("models/nope.gguf")}).`],
+    ["models", '"models" is a folder; give the path of a .gguf file in it.'],
+    [
+      "bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M",
+      'There is no file "bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M". If it is on Hugging Face, put hf: in front: hf:bartowski/Llama-3.2-1B-Instruct-GGUF:Q4_K_M',
+    ],
+    [
+      "smolm2",
+      'There is no model "smolm2". Did you mean smollm2? Give the path of a .gguf file, hf:org/repo:QUANT, or one of: pocket, pocket-draft, smollm2.',
+    ],
+  ])("that is not there is refused with what may have been meant: %s", async (name, message) => {
+    await expect(resolveModel(name, { env })).rejects.toMatchObject({ message });
   });
 
   it("that would have to be fetched is refused while the network is off", async () => {
