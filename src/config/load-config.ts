@@ -1,9 +1,11 @@
 /** Settles every option's value: command line over environment over file over default. */
 import { readFileSync } from "node:fs";
 import { checkKeys } from "./check-keys.ts";
+import { nearestName } from "../../models/nearest-name.ts";
 import { ConfigError } from "./config-error.ts";
 import { environmentName, serveOptionNames, serveOptions } from "./options.ts";
 import type { OptionSpec } from "./option-spec.ts";
+import { jsonProblem } from "./json-problem.ts";
 import type { ServeOptionName, ServeValues } from "./options.ts";
 
 type ValueSource = "flag" | "env" | "file" | "default";
@@ -91,16 +93,21 @@ function readConfigFile(path: string): Readonly<Record<string, unknown>> {
   let parsed: unknown;
   try {
     parsed = JSON.parse(content);
-  } catch (cause) {
-    throw new ConfigError(`${path} is not JSON: ${cause instanceof Error ? cause.message : String(cause)}.`);
+  } catch {
+    throw new ConfigError(`${path} is not JSON: ${jsonProblem(content)}.`);
   }
   if (typeof parsed !== "object" || parsed === null || Array.isArray(parsed)) {
     throw new ConfigError(`${path} must hold one JSON object, such as {"port": 9338}.`);
   }
   for (const key of Object.keys(parsed)) {
     if (Object.hasOwn(serveOptions, key)) continue;
+    const meant = nearestName(key, serveOptionNames);
+    const advice =
+      meant === undefined
+        ? "the keys are the flags without their dashes, see --help"
+        : `did you mean "${meant}"?`;
     throw new ConfigError(
-      `${path} has the unknown key "${key}"; the keys are ${serveOptionNames.join(", ")}.`,
+      `${path} has the unknown key ${JSON.stringify(key.slice(0, MAX_SHOWN_CHARS))}; ${advice}`,
     );
   }
   return { ...parsed };

@@ -113,10 +113,18 @@ describe("an option's value", () => {
   });
 
   it("row 129: is refused when the file has a key nobody reads, is not JSON or is not there", () => {
-    expect(() => load({}, {}, { prot: 1 })).toThrow(
-      /weft\.json has the unknown key "prot"; the keys are model, alias, chat-template, lora, host, port/,
+    expect(() => load({}, {}, { slotz: 1 })).toThrow(
+      `${file} has the unknown key "slotz"; did you mean "slots"?`,
     );
-    expect(() => load({}, {}, "{port: 1}")).toThrow(/weft\.json is not JSON: /);
+    expect(() => load({}, {}, { max_queued: 2 })).toThrow(
+      `${file} has the unknown key "max_queued"; did you mean "max-queued"?`,
+    );
+    expect(() => load({}, {}, { temperature: 2 })).toThrow(
+      `${file} has the unknown key "temperature"; the keys are the flags without their dashes, see --help`,
+    );
+    expect(() => load({}, {}, '{\n  "port": 1,\n}')).toThrow(
+      `${file} is not JSON: Expected double-quoted property name at line 3, column 1.`,
+    );
     expect(() => loadConfig({ flags: {}, env: {}, file: join(folder, "none.json") })).toThrow(
       /\(ENOENT\); check --config/,
     );
