@@ -9,6 +9,7 @@ import { dropLapsed, expectedOf, expectedOfOwner, makeAppointment, placesAhead }
 import type { Visitor } from "./appointments.ts";
 import { undisturbed } from "./cost-model.ts";
 import {
+  ownReleasesMs,
   promptBesideMs,
   predictedRoomMs,
   predictedTtftMs,
@@ -154,7 +155,8 @@ export function allowanceOf(state: SchedulerState, tenant: string, nowMs: number
   const room = config.maxQueued + slots.length - busy - queue.size;
   const requestsLeft = Math.max(0, Math.min(requests - running - waiting, room));
   const last: Newcomer = { tenant, priority: 0, ...ANY_REQUEST };
-  const heldMs = residenceMs(state, last);
+  const own = state.residenceMs === undefined ? ownReleasesMs(state, tenant, nowMs) : undefined;
+  const heldMs = own?.last ?? residenceMs(state, last);
   const waitMs = waiting === 0 ? 0 : predictedWaitMs(state, { ...last, priority: 1 }, nowMs);
   const allowance = {
     requests,
@@ -171,7 +173,10 @@ export function allowanceOf(state: SchedulerState, tenant: string, nowMs: number
 }
 
 /** Until one of the owner's own requests gets a slot: it has as many as run, and its share at least. */
-function ownTurnMs(state: SchedulerState, tenant: string): number {
+function ownTurnMs(state: SchedulerState, tenant: string, nowMs: number): number {
+  // While nothing has been measured, what its own requests say of themselves.
+  const own = state.residenceMs === undefined ? ownReleasesMs(state, tenant, nowMs) : undefined;
+  if (own !== undefined) return own.first;
   const running = Math.max(1, state.owners.get(tenant)?.running ?? 0);
   return residenceMs(state, { tenant, priority: 0, computedTokens: 1, maxNew: Infinity }) / running;
 }
@@ -179,7 +184,7 @@ function ownTurnMs(state: SchedulerState, tenant: string): number {
 /** The same behind those of its own who were refused before it. */
 function turnBehindOwnMs(state: SchedulerState, who: Visitor, nowMs: number): number {
   const { own } = placesAhead(state, who, nowMs);
-  return ownTurnMs(state, who.tenant) * (1 + expectedOfOwner(state, who.tenant, own));
+  return ownTurnMs(state, who.tenant, nowMs) * (1 + expectedOfOwner(state, who.tenant, own));
 }
 
 interface Refused {

@@ -11,7 +11,7 @@ import { decodeCallMs, prefillCallMs, prefillTokensMs, undisturbed } from "./cos
 import { isExpired } from "./deadlines.ts";
 import { inLine } from "./owners.ts";
 import { prefillEnd } from "./prefill-cells.ts";
-import type { ScheduledRequest, SchedulerState } from "./types.ts";
+import type { ScheduledRequest, SchedulerState, Slot } from "./types.ts";
 
 /** Weight of the newest request in the time that slots are held. */
 const NEWEST = 0.1;
@@ -243,29 +243,60 @@ function aheadOf(state: SchedulerState, { tenant, priority }: Newcomer, ownPlace
 /** When the nth slot from now is expected to come free, counted from 0, in ms. */
 function releaseTimes(state: SchedulerState, newcomer: Newcomer, nowMs: number): (index: number) => number {
   const heldMs = residenceMs(state, newcomer);
-  const releases = releasesMs(state, heldMs, nowMs);
+  const releases = releasesMs(state, nowMs);
   return (index) => (releases[index % releases.length] ?? 0) + Math.floor(index / releases.length) * heldMs;
 }
 
-/** When each slot is expected to come free, ascending; a paused request does not keep its slot from others. */
-function releasesMs(state: SchedulerState, heldMs: number, nowMs: number): number[] {
-  const count = state.slots.length;
-  const tokenMs = state.tokenMs ?? companies(state)(count).decodeMs;
-  const times = state.slots.map(({ owner, length }) => {
-    const request = owner === undefined ? undefined : state.requests.get(owner);
-    if (request === undefined || request.paused || request.cancelled) return 0;
+/** When each slot is expected to come free, ascending. */
+function releasesMs(state: SchedulerState, nowMs: number): number[] {
+  const inMs = releaseOf(state, nowMs);
+  return state.slots.map((slot) => inMs(slot)).sort((a, b) => a - b);
+}
+
+/**
+ * Until requests of an owner are expected to have left their slots, in ms: the first and the last of them; undefined
+ * where it has none. While nothing has been measured, this is by what they may say at most.
+ */
+export function ownReleasesMs(
+  state: SchedulerState,
+  tenant: string,
+  nowMs: number,
+): { readonly first: number; readonly last: number } | undefined {
+  const inMs = releaseOf(state, nowMs);
+  const own = state.slots
+    .filter((slot) => holderOf(state, slot)?.tenant === tenant)
+    .map((slot) => inMs(slot));
+  return own.length === 0 ? undefined : { first: Math.min(...own), last: Math.max(...own) };
+}
+
+/** How long a slot is expected to be held from now on, in ms. */
+function releaseOf(state: SchedulerState, nowMs: number): (slot: Slot) => number {
+  const { config, cost, slots, residenceMs: measured } = state;
+  const company = companies(state)(slots.length);
+  const tokenMs = state.tokenMs ?? company.decodeMs;
+  const busy = slots.filter(({ owner }) => owner !== undefined).length;
+  return (slot) => {
+    const request = holderOf(state, slot);
+    if (request === undefined) return 0;
     const { maxNew, output, prompt, cachedTokens } = request;
-    const left = prefillCallMs(state.cost, Math.max(0, prompt.length - length), length);
-    const mostMs = (maxNew - output.length) * tokenMs + left;
+    const promptLeftMs = prefillCallMs(cost, Math.max(0, prompt.length - slot.length), slot.length);
+    const left = maxNew - output.length;
+    // While nothing has been measured it says more of itself than the newcomer does, and most where it says how much
+    // it wants; where it does not, only its slot bounds it.
+    if (measured === undefined && prompt.length + maxNew < config.contextTokens) {
+      const cells = (busy * company.cells) / slots.length + (busy * left) / 2;
+      return left * decodeCallMs(cost, [busy], 0, cells) + promptLeftMs;
+    }
+    const ownMs = residenceMs(state, { ...request, computedTokens: prompt.length - cachedTokens });
     const ageMs = nowMs - (request.admittedMs ?? nowMs);
-    // While nothing has been measured it says more of itself than the newcomer does.
-    const ownMs =
-      state.residenceMs === undefined
-        ? residenceMs(state, { ...request, computedTokens: prompt.length - cachedTokens })
-        : heldMs;
-    return Math.min(mostMs, Math.max(ownMs - ageMs, LEAST_LEFT * ownMs));
-  });
-  return times.sort((a, b) => a - b);
+    return Math.min(left * tokenMs + promptLeftMs, Math.max(ownMs - ageMs, LEAST_LEFT * ownMs));
+  };
+}
+
+/** Who keeps a slot from others, which a paused request does not. */
+function holderOf({ requests }: SchedulerState, { owner }: Slot): ScheduledRequest | undefined {
+  const request = owner === undefined ? undefined : requests.get(owner);
+  return request === undefined || request.paused || request.cancelled ? undefined : request;
 }
 
 /** Slots that decode, and the others with what of their prompts is still to be computed. */
@@ -275,12 +306,12 @@ function loadOf(state: SchedulerState): {
 } {
   let decoding = 0;
   const begun: Prompt[] = [];
-  for (const { owner, length } of state.slots) {
-    const request = owner === undefined ? undefined : state.requests.get(owner);
-    if (request === undefined || request.paused || request.cancelled) continue;
-    const left = prefillEnd(request, state.config) - length;
+  for (const slot of state.slots) {
+    const request = holderOf(state, slot);
+    if (request === undefined) continue;
+    const left = prefillEnd(request, state.config) - slot.length;
     if (left <= 0) decoding += 1;
-    else begun.push({ computedTokens: left, reusedTokens: length });
+    else begun.push({ computedTokens: left, reusedTokens: slot.length });
   }
   return { decoding, begun };
 }

@@ -2,6 +2,11 @@
 import { expect, test } from "vitest";
 import { leastPromptMs, predictedTtftMs } from "../../../engine/scheduler/forecast.ts";
 import type { SchedulerState } from "../../../engine/scheduler/types.ts";
+import { EngineError } from "../../../engine/errors.ts";
+import { allowanceOf } from "../../../engine/scheduler/entry.ts";
+import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
+import { release } from "../../../engine/scheduler/transitions.ts";
+import { DEFAULT_POLICY } from "../../../engine/sharing.ts";
 import { addRequest, runStep, schedulerState } from "../../support/scheduler.ts";
 
 /** What a newcomer of one token is told while the only slot has a request that may say so much. */
@@ -42,4 +47,52 @@ test("slots are gone through as often beside many begun prompts as beside one, a
   expect(lookedAt(1, ttft)).toBeGreaterThan(0);
   expect(lookedAt(7, ttft)).toBe(lookedAt(1, ttft));
   expect(lookedAt(7, (state) => leastPromptMs(state, newcomer))).toBe(0);
+});
+
+/** A key that may have one request running and one waiting, with both, after so many steps of 11 ms. */
+function fullKey(maxTokens: number | undefined, steps = 2) {
+  const capped = { ...DEFAULT_POLICY, maxRunning: 1, maxQueued: 1 };
+  const fairness = { ...DEFAULT_FAIRNESS, owners: new Map([["capped", capped]]) };
+  const state = schedulerState({ slots: 4, contextTokens: 4096, fairness });
+  for (const id of ["runs", "waits"]) addRequest(state, id, { tenant: "capped", maxTokens }, 0);
+  for (let step = 0; step < steps; step++) runStep(state, 11 * step);
+  return { state, nowMs: 11 * steps };
+}
+
+/** When one more of the key is asked to come back, in ms. */
+function askedBackMs({ state, nowMs }: ReturnType<typeof fullKey>): number {
+  try {
+    addRequest(state, "refused", { tenant: "capped", maxTokens: 5 }, nowMs);
+  } catch (error) {
+    if (error instanceof EngineError && error.code === "owner_queue_full")
+      return error.details?.["retryAfterMs"] ?? 0;
+  }
+  throw new Error("it was let in");
+}
+
+test("until something has been measured, who is refused is asked back when its key's running request may end", () => {
+  // A pass of one slot takes 11 ms.
+  expect(askedBackMs(fullKey(1000))).toBeGreaterThan(10_000);
+  expect(askedBackMs(fullKey(1000))).toBeLessThan(11_500);
+  expect(askedBackMs(fullKey(1000, 500))).toBeLessThan(5700);
+  expect(askedBackMs(fullKey(20))).toBeLessThan(250);
+  // Nobody says how much: what most say at most.
+  expect(askedBackMs(fullKey(undefined))).toBeGreaterThan(1000);
+  expect(askedBackMs(fullKey(undefined))).toBeLessThan(2500);
+});
+
+test("and is told that its limits are free again no sooner", () => {
+  const { state, nowMs } = fullKey(1000);
+  expect(allowanceOf(state, "capped", nowMs).requestsResetMs).toBeGreaterThan(10_000);
+});
+
+test("once something has been measured, that counts", () => {
+  const full = fullKey(1000);
+  const { state } = full;
+  const runs = state.requests.get("runs");
+  if (runs === undefined) throw new Error("not there");
+  release(state, runs, 50);
+  addRequest(state, "waits too", { tenant: "capped", maxTokens: 1000 }, 50);
+  runStep(state, 50);
+  expect(askedBackMs({ state, nowMs: 61 })).toBeLessThan(100);
 });
