@@ -181,3 +181,20 @@ test("of many slots that cost the same only the lowest is laid out", () => {
     expect(placesLaidOut(half, plugGaps)).toEqual({ slot: 128, laidOut: 1 });
   }
 });
+
+test("a lower slot that costs the same for another reason is chosen before those that cost it for their places", () => {
+  const state = schedulerState({ slots: 4, plugGaps: false });
+  // Ten cells that somebody surely comes back for cost as much as three steps of two passes.
+  const kept = state.slots[1];
+  addRequest(state, "r", { maxTokens: 3 });
+  const request = state.requests.get("r");
+  if (request === undefined || kept === undefined) throw new Error("There is no request, or no slot.");
+  kept.tokens.fill(9000, 0, 10);
+  Object.assign(kept, { length: 10, gridEnd: 10, tailEnd: 10, lastUseMs: NOW_MS, hits: 1000 });
+  const taken = { busy: [0], overwritten: new Set<number>(), kept: new Map<number, never>() };
+  const choice = chooseSlot(request, state, taken, NOW_MS);
+  expect(choice).toEqual(plainChoice(request, state, [0]));
+  expect(choice?.slot).toBe(1);
+  kept.length = 11;
+  expect(chooseSlot(request, state, taken, NOW_MS)?.slot).toBe(2);
+});
