@@ -48,9 +48,10 @@ export function wholeNumbers(most: number, max: number, min = 1): (text: string)
   };
 }
 
-/** Without `/v1` and without a slash at the end. */
+/** Without `/v1` and without a slash at the end; `http://` where it is left out. */
 export function serverUrl(text: string): string {
-  const url = URL.canParse(text) ? new URL(text) : undefined;
+  const whole = text.includes("://") ? text : `http://${text}`;
+  const url = URL.canParse(whole) ? new URL(whole) : undefined;
   if (url === undefined || !/^https?:$/.test(url.protocol)) {
     throw new InvalidArgumentError("Expected an http or https URL such as http://127.0.0.1:9338.");
   }

@@ -1,4 +1,5 @@
 /** `weft doctor --conformance URL`: how far a server speaks OpenAI's protocol, check by check. */
+import { describeConnectionError } from "../../bench/client.ts";
 import { runChecks } from "../conformance/run-checks.ts";
 import type { CheckResult, ConformanceReport } from "../conformance/run-checks.ts";
 import { ExitCode } from "./exit-codes.ts";
@@ -20,10 +21,16 @@ export async function runConformance(flags: ConformanceFlags): Promise<ExitCode>
     process.stdout.write(flags.json ? `${JSON.stringify(report, null, 2)}\n` : `\n${summary(report)}\n`);
     return report.failed === 0 ? ExitCode.ok : ExitCode.failed;
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    process.stderr.write(`weft: ${flags.url} cannot be checked: ${message}\n`);
+    process.stderr.write(`weft: ${flags.url} cannot be checked: ${reasonOf(error)}\n`);
     return ExitCode.failed;
   }
+}
+
+/** What fetch throws has its reason inside. */
+function reasonOf(error: unknown): string {
+  if (error instanceof TypeError && error.cause !== undefined)
+    return `${describeConnectionError(error)}. Is the server running?`;
+  return error instanceof Error ? error.message : String(error);
 }
 
 function printResult({ name, outcome, reason }: CheckResult): void {

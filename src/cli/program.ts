@@ -1,6 +1,7 @@
 /** The commands of `weft`, their arguments and their help. */
 import { existsSync } from "node:fs";
 import { Command } from "commander";
+import { serverUrl } from "../../bench/option-values.ts";
 import { packageVersion } from "../../models/package-root.ts";
 import { ConfigError } from "../config/config-error.ts";
 import type { ExitCode } from "./exit-codes.ts";
@@ -69,7 +70,7 @@ export function createProgram(setExitCode: (code: ExitCode) => void): Command {
   program
     .command("doctor")
     .description("check what this machine lacks, or how far a server speaks OpenAI's protocol")
-    .option("--conformance <url>", "check the server at this address instead of this machine")
+    .option("--conformance <url>", "check the server at this address instead of this machine", serverUrl)
     .option("--model <name>", "with --conformance: the model to ask (default: the first one listed)")
     .option("--api-key <key>", "with --conformance: the key to send")
     .option("--json", "with --conformance: print one JSON document")

@@ -11,6 +11,7 @@ import { streamChecks } from "./checks/streams.ts";
 import { structuredChecks } from "./checks/structured.ts";
 import { toolChecks } from "./checks/tools.ts";
 import { itemOf, okJson, Probe } from "./probe.ts";
+import type { Answer } from "./probe.ts";
 
 export const ALL_CHECKS: readonly ConformanceCheck[] = [
   ...modelChecks,
@@ -59,7 +60,9 @@ export async function runChecks(
 ): Promise<ConformanceReport> {
   const url = target.url.replace(/\/+$/, "").replace(/\/v1$/, "");
   const { apiKey } = target;
-  const model = target.model ?? (await firstModel(new Probe({ url, model: "", apiKey })));
+  // Also where the model is known: a server that is not there fails once, rather than every check.
+  const first = await new Probe({ url, model: "", apiKey }).request("/v1/models");
+  const model = target.model ?? modelOf(first);
   const probe = new Probe({ url, model, apiKey });
   const results: CheckResult[] = [];
   for (const check of ALL_CHECKS) {
@@ -79,9 +82,8 @@ export async function runChecks(
   };
 }
 
-async function firstModel(probe: Probe): Promise<string> {
-  const model = itemOf(okJson(await probe.request("/v1/models")), "data");
-  const { id } = model;
+function modelOf(list: Answer): string {
+  const { id } = itemOf(okJson(list), "data");
   if (typeof id !== "string") throw new Error("The server lists no model; name one with --model.");
   return id;
 }

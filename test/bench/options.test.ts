@@ -38,6 +38,8 @@ describe("parseOptions", () => {
     ["http://h:1/v1/", "http://h:1"],
     ["http://h:1", "http://h:1"],
     ["https://h/proxy/v1", "https://h/proxy"],
+    ["localhost:9338/v1", "http://localhost:9338"],
+    ["127.0.0.1:9338", "http://127.0.0.1:9338"],
   ])("the URL %s means the server %s", (given, url) => {
     expect(parseOptions(["--url", given])).toMatchObject({ urls: [url] });
   });
@@ -89,7 +91,7 @@ describe("parseOptions", () => {
     ["--requests", "0"],
     ["--concurrency", "1,,4"],
     ["--concurrency", "9999"],
-    ["--url", "localhost:9338"],
+    ["--url", "http://"],
     ["--isl", "1e3"],
     ["--duration", "-1"],
     ["--requests", "3", "--duration", "3"],

@@ -20,10 +20,3 @@ test("the command prints one JSON document and exits with 0", async () => {
   const { stdout } = await doctor(server.url, "--json");
   expect((JSON.parse(stdout) as ConformanceReport).failed).toBe(0);
 });
-
-test("the command exits with 1 and says why when nobody answers", async () => {
-  await expect(doctor("http://127.0.0.1:1")).rejects.toMatchObject({
-    code: 1,
-    stderr: expect.stringMatching(/^weft: http:\/\/127\.0\.0\.1:1 cannot be checked: /),
-  });
-});

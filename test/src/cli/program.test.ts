@@ -181,6 +181,19 @@ describe("the executable", () => {
     expect(stderr).toContain("is not a usable GGUF model: it does not begin with GGUF (at byte 4)");
   });
 
+  it("says why a server cannot be checked, whose address may be without http://", async () => {
+    const other = createServer();
+    await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
+    const { port } = other.address() as AddressInfo;
+    await new Promise((resolve) => other.close(resolve));
+    for (const argv of [[`http://127.0.0.1:${port}`], [`127.0.0.1:${port}/v1`, "--model", "pocket"]])
+      expect(await weft("doctor", "--conformance", ...argv)).toEqual({
+        code: 1,
+        stdout: "",
+        stderr: `weft: http://127.0.0.1:${port} cannot be checked: ECONNREFUSED: connect ECONNREFUSED 127.0.0.1:${port}. Is the server running?\n`,
+      });
+  });
+
   it("names the way out when its port is in use", async () => {
     const other = createServer();
     await new Promise<void>((resolve) => other.listen(0, "127.0.0.1", resolve));
