@@ -7,7 +7,7 @@ import { RequestScope } from "../http/request-signal.ts";
 import type { Endpoint, Outcome } from "../metrics/metrics.ts";
 import { OPEN_PATHS } from "./authenticate.ts";
 import { allowanceHeaders } from "../openai/limit-headers.ts";
-import { ApiError } from "../openai/api-error.ts";
+import { ApiError, shownCode } from "../openai/api-error.ts";
 import type { AppContext, AppEnv, RequestNotes } from "../routes/env.ts";
 import { requestTracer, RequestTrace } from "../tracing/request-trace.ts";
 
@@ -96,12 +96,14 @@ function report(c: AppContext, deps: AppDeps, { startMs, trace }: Observed): voi
   if (notes.error !== undefined && status >= 400) deps.metrics.countRejection(notes.error);
   const { model, promptTokens, outputTokens, error } = notes;
   if (trace !== undefined) endTrace(c, trace, outcome);
+  const shown = error === undefined ? undefined : shownCode(error);
   const level = OPEN_PATHS.has(c.req.path) ? "debug" : "info";
   deps.log[level](
     {
       requestId: c.get("requestId"),
       method: c.req.method,
-      path: c.req.path,
+      // As it was asked for, which is not always how it is routed.
+      path: new URL(c.req.url).pathname,
       status,
       outcome,
       ms: Math.round(deps.clock.nowMs() - startMs),
@@ -109,7 +111,8 @@ function report(c: AppContext, deps: AppDeps, { startMs, trace }: Observed): voi
       model,
       promptTokens,
       outputTokens,
-      error,
+      error: shown,
+      reason: shown === error ? undefined : error,
       retry: c.req.header("x-stainless-retry-count"),
       traceId: trace?.traceId,
     },

@@ -80,6 +80,12 @@ const KINDS = {
 
 export type ApiErrorCode = keyof typeof KINDS;
 
+/** What clients see of a code; where they see none, the code itself. */
+export function shownCode(code: ApiErrorCode): string {
+  const { codeOnWire = false }: ErrorKind = KINDS[code];
+  return codeOnWire === false ? code : codeOnWire;
+}
+
 export interface ApiErrorExtra {
   /** Further keys inside `error`, such as the numbers the message speaks of. */
   readonly fields?: Readonly<Record<string, number>>;
@@ -281,7 +287,8 @@ function ownLimitError(
   const headers = { ...retryHeaders(error), ...allowanceHeaders(allowanceIn(error)) };
   switch (code) {
     case "owner_queue_full": {
-      const message = `Rate limit reached: ${limit} requests of this API key are waiting already. Please try again later.`;
+      const most = limit === 1 ? "1 request" : `${limit} requests`;
+      const message = `Rate limit reached: ${most} of this API key may wait, and no more. Please try again later.`;
       return new ApiError("request_limit_exceeded", message, undefined, { headers });
     }
     case "owner_tokens_exceeded": {

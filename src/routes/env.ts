@@ -3,6 +3,7 @@ import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
 import type { Allowance } from "../../engine/sharing.ts";
 import type { ServerResponse } from "node:http";
+import type { ApiErrorCode } from "../openai/api-error.ts";
 import type { RequestScope } from "../http/request-signal.ts";
 import type { Endpoint, Outcome } from "../metrics/metrics.ts";
 
@@ -12,7 +13,7 @@ export interface RequestNotes {
   /** Set when the outcome is known better than the status tells. */
   outcome: Outcome | undefined;
   /** Our own error code. */
-  error: string | undefined;
+  error: ApiErrorCode | undefined;
   model: string | undefined;
   promptTokens: number | undefined;
   outputTokens: number | undefined;

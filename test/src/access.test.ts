@@ -377,7 +377,7 @@ describe("the log", () => {
     expect(log[0]?.fields).toMatchObject({
       requestId: "req_1",
       method: "POST",
-      path: "/chat/completions",
+      path: "/v1/chat/completions",
       status: 200,
       outcome: "ok",
       model: MODEL_ID,
@@ -385,6 +385,30 @@ describe("the log", () => {
       outputTokens: 1,
     });
     expect(JSON.stringify(log)).not.toMatch(/secret|Hel/);
+  });
+
+  it.each([
+    ["/v1/models", "/v1/models"],
+    ["/models?x=secret", "/models"],
+    ["//openai//v1/models/", "//openai//v1/models/"],
+    ["/v1/no%20such", "/v1/no%20such"],
+  ])("has paths as they were asked for, without queries: %s", async (url, path) => {
+    const { app, log } = createTestApp();
+    await app.request(`http://localhost${url}`);
+    expect(log[0]?.fields).toMatchObject({ path });
+  });
+
+  it("has the code that the client sees, and ours where several have that one", async () => {
+    const { chat, engine, log, deps } = createTestApp();
+    engine.script = { kind: "fail", code: "owner_queue_full" };
+    const { error } = (await (await chat()).json()) as { error: { code: string } };
+    expect(error.code).toBe("rate_limit_exceeded");
+    expect(log[0]?.fields).toMatchObject({ error: "rate_limit_exceeded", reason: "request_limit_exceeded" });
+    expect((await chat({ model: "nobody" })).status).toBe(404);
+    expect(log[1]?.fields).toMatchObject({ error: "model_not_found", reason: undefined });
+    expect(await deps.metrics.render(deps.models)).toContain(
+      'weft_rejections_total{reason="request_limit_exceeded"} 1',
+    );
   });
 });
 

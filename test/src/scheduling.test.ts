@@ -127,7 +127,7 @@ describe("refusals", () => {
       429,
       {
         message:
-          "Rate limit reached: 3 requests of this API key are waiting already. Please try again later.",
+          "Rate limit reached: 3 requests of this API key may wait, and no more. Please try again later.",
         type: "requests",
         param: null,
         code: "rate_limit_exceeded",
