@@ -37,6 +37,11 @@ export function banner({ models, url, keys, embeddedModel, realModel }: BannerFa
       );
     }
     for (const { name, fileName } of adapters) lines.push(`  adapter  ${name} (${fileName})`);
+    const { contextTokens, trainContextTokens } = facts;
+    if (contextTokens > trainContextTokens && trainContextTokens > 0)
+      lines.push(
+        `  note     it was trained with texts of up to ${trainContextTokens} tokens: beyond them answers get worse`,
+      );
     if (template === undefined) lines.push("  note     no chat template: it serves /v1/completions only");
     if (id === embeddedModel) {
       lines.push(`  note     a tiny test model; for real answers try "${realModel}", or a .gguf file there`);

@@ -195,6 +195,23 @@ describe("the banner", () => {
     expect(shown.split("\n")).toContain("  states   checkpoints of prompts are kept, up to 1.5 GB of memory");
   });
 
+  it("notes a context beyond what the model was trained with", () => {
+    const notesOf = (contextTokens: number): string[] =>
+      banner({
+        models: [{ ...pocket, facts: { ...facts, contextTokens, trainContextTokens: 8192 } } as LoadedModel],
+        url: "http://127.0.0.1:9338",
+        keys: 0,
+        embeddedModel: "none",
+        realModel: "weft serve smollm2",
+      })
+        .split("\n")
+        .filter((line) => line.startsWith("  note "));
+    expect(notesOf(8193)).toEqual([
+      "  note     it was trained with texts of up to 8192 tokens: beyond them answers get worse",
+    ]);
+    expect(notesOf(8192)).toEqual([]);
+  });
+
   it("never shows a key, and completes where there is no template", () => {
     const text = banner({
       models: [{ ...pocket, id: "it's", template: undefined }],
