@@ -64,6 +64,13 @@ export function classOf({ asked, best }: Scheduling, field: PriorityClass | unde
   return wanted < best ? best : wanted;
 }
 
+/** What asks in vain for a class that the key may not have: the body's field or the header. */
+export function vainPriority({ asked, best }: Scheduling, field: PriorityClass | undefined): string[] {
+  const wanted = field ?? asked;
+  if (wanted === undefined || wanted >= best) return [];
+  return [field === undefined ? PRIORITY_HEADER : "priority"];
+}
+
 function readPriorityHeader(value: string | undefined): PriorityClass | undefined {
   if (value === undefined) return undefined;
   const text = value.trim();

@@ -54,7 +54,8 @@ const NOTES: Readonly<Record<string, string>> = {
   presence_penalty: PENALTIES,
   prompt_cache_retention:
     "`24h` keeps the computed prompt before others that are as dear to compute and not used all the time, less so as its day goes by, in its slot or in `--spill-size`; `in_memory` like any",
-  priority: "`high`, `normal`, `low`, `background`, or vLLM's numbers: lower goes first, 0 is normal",
+  priority:
+    "`high`, `normal`, `low`, `background`, or vLLM's numbers: lower goes first, 0 is normal; no higher than the key may have, else it is listed in `x-weft-ignored-params`",
   prompt_logprobs: "of each token of the prompt, in vLLM's shape; not with `stream`",
   reasoning_format: "`<think>` blocks become `reasoning_content`",
   repeat_last_n: "not together with `frequency_penalty` or `presence_penalty`",

@@ -13,7 +13,7 @@ import type { CompletionRequest } from "../openai/completion-request.ts";
 import { completionBody, completionEventWriter } from "../openai/completion-response.ts";
 import type { CompletionAnswer } from "../openai/completion-response.ts";
 import { reportedFields } from "../openai/unsupported.ts";
-import { readScheduling } from "../scheduling.ts";
+import { readScheduling, vainPriority } from "../scheduling.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { assertOpen, findGenerator } from "./find-model.ts";
@@ -46,9 +46,10 @@ export async function completions(c: AppContext, deps: AppDeps): Promise<Respons
     })),
     perPrompt: request.choices,
   };
+  const vain = vainPriority(scheduling, request.generation.priority);
   return sendAnswer(c, deps, choices, {
     stream: request.delivery.stream,
-    ignoredFields: reportedFields(request.ignoredFields, held?.relaxed ?? []),
+    ignoredFields: reportedFields([...vain, ...request.ignoredFields], held?.relaxed ?? []),
     write: completionEventWriter(answer),
     body: (finished) => completionBody(bestOf(finished, request.bestOf, request.choices), answer),
   });

@@ -21,7 +21,7 @@ import { conversationOf, recordJson } from "../responses/record.ts";
 import type { ResponseRecord } from "../responses/record.ts";
 import { ResponseRun } from "../responses/response-run.ts";
 import { prepareResponse, startResponse } from "../responses/start-response.ts";
-import { readScheduling } from "../scheduling.ts";
+import { readScheduling, vainPriority } from "../scheduling.ts";
 import type { Scheduling } from "../scheduling.ts";
 import { ignoredHeader } from "./answer.ts";
 import type { AppContext } from "./env.ts";
@@ -40,7 +40,8 @@ export async function createResponse(c: AppContext, deps: AppDeps): Promise<Resp
     ? await deps.responses.startBackground(() => startRun(deps, parts, new AbortController()))
     : await startRun(deps, parts, c.get("scope"));
   c.get("notes").allowance = run.allowance;
-  const headers = ignoredHeader(reportedFields(request.ignoredFields, run.relaxed));
+  const vain = vainPriority(scheduling, request.turn.generation.priority);
+  const headers = ignoredHeader(reportedFields([...vain, ...request.ignoredFields], run.relaxed));
   if (request.stream) return streamResponse(c, deps, run, { after: -1, headers });
   if (request.background) return jsonReply(recordJson(run), 200, headers);
   const end = await run.ended;

@@ -6,7 +6,7 @@ import type { Choices } from "../choices.ts";
 import type { AppDeps } from "../deps.ts";
 import type { ChatRequest } from "../openai/chat-request.ts";
 import { reportedFields } from "../openai/unsupported.ts";
-import { readScheduling } from "../scheduling.ts";
+import { readScheduling, vainPriority } from "../scheduling.ts";
 import type { AppContext } from "./env.ts";
 import { assertOpen, findGenerator } from "./find-model.ts";
 
@@ -41,5 +41,7 @@ export async function startChat(
   const asked = { prompts: [{ ...turn, promptLogprobs, reportsPrefill }], perPrompt: request.choices };
   const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
   c.get("notes").allowance = choices.allowance;
-  return { id, model, choices, ignoredFields: reportedFields(request.ignoredFields, prepared.relaxed) };
+  const vain = vainPriority(scheduling, request.turn.generation.priority);
+  const ignoredFields = reportedFields([...vain, ...request.ignoredFields], prepared.relaxed);
+  return { id, model, choices, ignoredFields };
 }

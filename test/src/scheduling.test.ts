@@ -48,6 +48,41 @@ describe("the class of a request", () => {
   });
 
   test.each([
+    [{ priority: "high", foo: 1 }, {}, "priority,foo"],
+    [{}, { "x-request-priority": "-1" }, "x-request-priority"],
+    [{ priority: "normal" }, { "x-request-priority": "high" }, null],
+    [{ priority: "low" }, {}, null],
+    [{}, {}, null],
+  ])("above its key's has no effect, and is listed as such: %j, %j", async (fields, given, ignored) => {
+    const { post } = answering({ config: { apiKeys: parseApiKeys(["a=a", "b=b"]) } });
+    const headers = { ...given, authorization: "Bearer a" };
+    const messages = [{ role: "user", content: "hi" }];
+    for (const [path, input] of [
+      ["/v1/chat/completions", { messages }],
+      ["/v1/completions", { prompt: "hi" }],
+      ["/v1/responses", { input: "hi" }],
+    ] as const) {
+      const response = await post(path, { model: "org/tiny", ...input, ...fields }, { headers });
+      expect([path, response.status, response.headers.get("x-weft-ignored-params")]).toEqual([
+        path,
+        200,
+        ignored,
+      ]);
+    }
+  });
+
+  test.each([
+    ["a policy below normal", "*:class=low", "normal", "priority"],
+    ["nothing that is asked for", "*:class=low", undefined, null],
+    ["a policy that allows it", "*:class=high", "high", null],
+  ])("is listed only where it was asked for in vain: %s", async (_case, policy, priority, ignored) => {
+    const policies = keyPolicies.read(policy);
+    const { chat } = answering({ config: { ...(policies && { keyPolicies: policies }) } });
+    const response = await chat({ priority });
+    expect(response.headers.get("x-weft-ignored-params")).toBe(ignored);
+  });
+
+  test.each([
     [
       "priority",
       { priority: "urgent" },
