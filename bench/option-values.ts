@@ -1,5 +1,6 @@
 /** What the values of options may be, for all commands of the bench, and what ends a command whose options are wrong. */
-import { InvalidArgumentError } from "commander";
+import { InvalidArgumentError, Option } from "commander";
+import { readTime } from "./time-text.ts";
 
 /** The options were wrong, or only help was asked for; `text` is for the user. */
 export class OptionsExit extends Error {
@@ -33,10 +34,23 @@ export function positiveNumber(max: number): (text: string) => number {
 
 /** `500`, `500ms` or `0.5s`, in ms. */
 export function duration(text: string): number {
-  const match = /^(\d+(?:\.\d+)?)(ms|s)?$/.exec(text.trim());
-  const value = Number(match?.[1]) * (match?.[2] === "s" ? 1000 : 1);
-  if (match !== null && value > 0 && value <= 3_600_000) return value;
+  const value = readTime(text, "ms");
+  if (value !== undefined && value > 0 && value <= 3_600_000) return value;
   throw new InvalidArgumentError("Expected a time such as 500ms or 2s.");
+}
+
+/** `60`, `60s` or `1m`, in seconds. */
+export function seconds(max: number): (text: string) => number {
+  return (text) => {
+    const value = readTime(text, "s");
+    if (value !== undefined && value > 0 && value <= max) return value;
+    throw new InvalidArgumentError(`Expected a time above 0, at most ${max}s, such as 500ms or 2s.`);
+  };
+}
+
+/** An option that `duration` reads; its default is shown as it is written. */
+export function timeOption(flags: string, description: string, byDefault: string): Option {
+  return new Option(flags, description).argParser(duration).default(duration(byDefault), byDefault);
 }
 
 /** At most `most` whole numbers from `min` to `max`, with commas between them. */

@@ -11,6 +11,7 @@ import {
   duration,
   OptionsExit,
   positiveNumber,
+  seconds,
   serverUrl,
   wholeNumber,
   wholeNumbers,
@@ -241,10 +242,10 @@ function createCommand(): Command {
     .option("--requests <n>", "requests per level (default: 4 per client, at least 8)", whole(1, 100_000))
     .addOption(
       new Option(
-        "--duration <seconds>",
-        "length of a level, instead of a number of requests, or of a scenario",
+        "--duration <time>",
+        "length of a level in seconds or with a unit, instead of a number of requests, or of a scenario",
       )
-        .argParser(positiveNumber(86_400))
+        .argParser(seconds(86_400))
         .conflicts("requests"),
     )
     .addOption(
@@ -266,7 +267,11 @@ function createCommand(): Command {
     .option("--ttft <time>", "goodput: longest time to the first token, such as 500ms", duration)
     .option("--itl <time>", "goodput: longest time between tokens, on average over a request", duration)
     .option("--warmup <n>", "requests before each level that are not counted", whole(0, 1000), 1)
-    .option("--timeout <seconds>", "longest a request may take", positiveNumber(86_400), 600)
+    .addOption(
+      new Option("--timeout <time>", "longest a request may take, in seconds or with a unit")
+        .argParser(seconds(86_400))
+        .default(600, "600s"),
+    )
     .option("--repeat <rounds>", "rounds per level; medians are over rounds", whole(1, 100), 1)
     .option("--seed <n>", "seed of the prompts and requests", whole(0, 0xffff_ffff), 1)
     .option("--json <file>", "write the results there; - makes them the last line of stdout")
@@ -416,8 +421,8 @@ function objectiveOf({ ttft = Infinity, itl = Infinity }: RawOptions): Objective
   return { ttftMs: ttft, itlMs: itl };
 }
 
-function scenarioValues({ concurrency, duration: seconds, ...others }: RawOptions): ScenarioValues {
-  const raw = seconds === undefined ? others : { ...others, duration: seconds * 1000 };
+function scenarioValues({ concurrency, duration: length, ...others }: RawOptions): ScenarioValues {
+  const raw = length === undefined ? others : { ...others, duration: length * 1000 };
   if (concurrency === undefined) return raw;
   const [clients, more] = concurrency;
   if (clients === undefined || more !== undefined)
@@ -425,7 +430,7 @@ function scenarioValues({ concurrency, duration: seconds, ...others }: RawOption
   return { ...raw, concurrency: clients };
 }
 
-function levelLength({ requests, duration: seconds }: RawOptions): LevelLength | undefined {
-  if (seconds !== undefined) return { durationMs: seconds * 1000 };
+function levelLength({ requests, duration: length }: RawOptions): LevelLength | undefined {
+  if (length !== undefined) return { durationMs: length * 1000 };
   return requests === undefined ? undefined : { requests };
 }

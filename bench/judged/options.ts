@@ -1,7 +1,7 @@
 /** The options that only `weft bench --judged` has. */
 import { InvalidArgumentError } from "commander";
 import type { Command } from "commander";
-import { duration } from "../option-values.ts";
+import { timeOption } from "../option-values.ts";
 import { PARTS } from "./goals.ts";
 import type { Part } from "./goals.ts";
 
@@ -20,7 +20,7 @@ export const JUDGED_TAKES = ["duration", "greedyKey", "rows", "budget", "bareMod
 export function addJudgedOptions(command: Command): Command {
   return command
     .option("--rows <list>", `parts of --judged (default: all): ${PARTS.join(",")}`, partNames, [...PARTS])
-    .option("--budget <time>", "after so long --judged begins no other part", duration, 15 * 60_000)
+    .addOption(timeOption("--budget <time>", "after so long --judged begins no other part", "15m"))
     .option("--bare-model <name>", "model of --judged's bare decode loop: a path or a name");
 }
 

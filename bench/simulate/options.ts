@@ -1,6 +1,6 @@
 /** The options of `weft simulate`: their names, units, ranges and defaults. */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
-import { duration, OptionsExit, wholeNumber as whole } from "../option-values.ts";
+import { OptionsExit, timeOption, wholeNumber as whole } from "../option-values.ts";
 import { POLICY_HELP, readPolicy } from "./policies.ts";
 import type { Policy } from "./policies.ts";
 import type { Objective } from "./collector.ts";
@@ -105,8 +105,14 @@ function createCommand(): Command {
     .option("--clients <n>", "of the workload `closed`", whole(1, 100_000), 8)
     .option("--isl <tokens>", "prompt length of the workload `closed`", whole(1, 1_000_000), 128)
     .option("--osl <tokens>", "answer length of the workload `closed`", whole(1, 1_000_000), 128)
-    .option("--ttft <ms>", "objective: longest time to the first token", duration, 2000)
-    .option("--itl <ms>", "objective: longest time between tokens, on average over a request", duration, 200)
+    .addOption(timeOption("--ttft <time>", "objective: longest time to the first token", "2s"))
+    .addOption(
+      timeOption(
+        "--itl <time>",
+        "objective: longest time between tokens, on average over a request",
+        "200ms",
+      ),
+    )
     .option(
       "--replay <file>",
       "play a recording from /debug/timeline again and compare with what happened; with --device on that",

@@ -1,6 +1,6 @@
 /** The options of `weft tune`: their names, units, ranges and defaults. */
 import { Command, CommanderError } from "commander";
-import { duration, OptionsExit, wholeNumber as whole } from "../option-values.ts";
+import { OptionsExit, timeOption, wholeNumber as whole } from "../option-values.ts";
 import type { Objective } from "../simulate/collector.ts";
 import type { TuneLoad } from "./measure.ts";
 
@@ -60,17 +60,9 @@ function createCommand(): Command {
     .exitOverride()
     .allowExcessArguments(false)
     .option("--model <name>", "as for weft serve", "pocket")
-    .option(
-      "--ttft <time>",
-      "objective: time to the first token, 90th percentile, such as 500ms",
-      duration,
-      2000,
-    )
-    .option(
-      "--itl <time>",
-      "objective: time between tokens of a request, 90th percentile, such as 50ms",
-      duration,
-      200,
+    .addOption(timeOption("--ttft <time>", "objective: time to the first token, 90th percentile", "2s"))
+    .addOption(
+      timeOption("--itl <time>", "objective: time between tokens of a request, 90th percentile", "200ms"),
     )
     .option("--clients <n>", "clients at the same time", whole(1, 256), 8)
     .option("--isl <tokens>", "prompt length", whole(1, 100_000), 128)
@@ -80,7 +72,7 @@ function createCommand(): Command {
       "requests of one measurement (default: 2 per client, at least 10)",
       whole(1, 10_000),
     )
-    .option("--budget <time>", "longest time for everything, such as 300s", duration, 600_000)
+    .addOption(timeOption("--budget <time>", "longest time for everything", "10m"))
     .option("--output <file>", "configuration to write, for weft serve --config", "weft-tuned.json")
     .option("--report <file>", "report to write beside it");
 }

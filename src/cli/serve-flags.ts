@@ -83,11 +83,11 @@ function canBeOff(kind: ValueKind<unknown>): boolean {
 }
 
 function describe(name: ServeOptionName): string {
-  const { description, default: fallback }: OptionSpec<unknown> = serveOptions[name];
-  return `${description} [${environmentName(name)}${defaultOf(fallback)}]`;
+  return `${serveOptions[name].description} [${environmentName(name)}${defaultOf(serveOptions[name])}]`;
 }
 
-function defaultOf(value: unknown): string {
+function defaultOf({ kind, default: value }: OptionSpec<unknown>): string {
+  if (value !== undefined && kind.show !== undefined) return `, default ${kind.show(value)}`;
   if (typeof value === "boolean") return `, default ${value ? "on" : "off"}`;
   return typeof value === "string" || typeof value === "number" ? `, default ${value}` : "";
 }

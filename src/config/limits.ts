@@ -4,7 +4,7 @@
  */
 import { option } from "./option-spec.ts";
 import type { OptionSpec } from "./option-spec.ts";
-import { amount, integer } from "./value-kinds.ts";
+import { integer, time } from "./value-kinds.ts";
 
 const MIB = 1024 * 1024;
 
@@ -29,13 +29,13 @@ export const limitOptions = {
   ),
   // A client that sends its headers a byte at a time holds a socket no longer than this.
   "max-header-seconds": option(
-    amount("seconds", 0.1, 3600),
+    time("s", 0.1, 3600),
     10,
     "longest time to send the headers; then the answer is 408",
   ),
   // Eight megabytes in it are 140 kB/s.
   "max-request-seconds": option(
-    amount("seconds", 0.1, 3600),
+    time("s", 0.1, 3600),
     60,
     "longest time to send headers and body; then the answer is 408",
   ),
@@ -99,7 +99,7 @@ export const limitOptions = {
   ),
   "max-grammar-characters": option(integer("count", 16, 200_000), 200_000, "longest GBNF grammar"),
   // A long conversation renders in a few ms; this is for templates that never end.
-  "max-template-ms": option(amount("ms", 10, 600_000), 1000, "longest time to render a prompt"),
+  "max-template-ms": option(time("ms", 10, 600_000), 1000, "longest time to render a prompt"),
   // Streams wait 60 ms for it, a fraction of a step.
   "max-tokenize-bytes": option(
     integer("bytes", 1, 16 * MIB),

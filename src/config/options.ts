@@ -8,7 +8,7 @@ import { limitOptions } from "./limits.ts";
 import { requestDefaults } from "./request-defaults.ts";
 import { option } from "./option-spec.ts";
 import type { OptionSpec } from "./option-spec.ts";
-import { amount, byteSize, choice, flag, integer, list, text } from "./value-kinds.ts";
+import { amount, byteSize, choice, flag, integer, list, text, time } from "./value-kinds.ts";
 
 /** Slots cost memory for their context; eight keep most of a CPU's batching gain. */
 const DEFAULT_SLOTS = 8;
@@ -106,9 +106,9 @@ export const serveOptions = {
     "folder for these files (default: /dev/shm, which is in memory; where there is none, with --spill-size, the temporary folder)",
   ),
   "itl-target": option(
-    amount("ms", 1, 60_000),
+    time("ms", 1, 60_000),
     undefined,
-    "longest wanted time between two tokens of a stream (default: 100 on a GPU, 400 on a CPU)",
+    "longest wanted time between two tokens of a stream (default: 100ms on a GPU, 400ms on a CPU)",
   ),
   "prefill-share": option(
     amount("share", 0, 1),
@@ -171,12 +171,12 @@ export const serveOptions = {
     "WEFT_KEY_POLICIES",
   ),
   "ttft-limit": option(
-    amount("ms", 1, 3_600_000),
+    time("ms", 1, 3_600_000),
     undefined,
     "time to the first token; requests for which more is expected are answered 503 at once (default: none)",
   ),
   "aging-quantum": option(
-    amount("seconds", 0.001, 86_400),
+    time("s", 0.001, 86_400),
     30,
     "wait after which requests of a class compete with those of the class above",
   ),
@@ -204,7 +204,7 @@ export const serveOptions = {
     "where reasoning goes in answers",
   ),
   "keep-alive": option(
-    amount("seconds", 0, 3600),
+    time("s", 0, 3600),
     120,
     "silence before the first token after which a stream sends a comment (a response: an event, in any silence of 15 s at most); 0 is never",
   ),
@@ -214,21 +214,21 @@ export const serveOptions = {
     "file of JSON lines that keeps stored responses over a restart (default: in memory only)",
   ),
   "stuck-after": option(
-    amount("seconds", 1, 86_400),
+    time("s", 1, 86_400),
     DEFAULT_STUCK_AFTER_SECONDS,
     "least silence after which a busy engine is taken for stuck and started again; more on a slow machine",
   ),
   "write-timeout": option(
-    amount("seconds", 1, 86_400),
+    time("s", 1, 86_400),
     60,
     "time after which a client that reads nothing of its answer is cut off",
   ),
   "drain-settle": option(
-    amount("seconds", 0, 3600),
+    time("s", 0, 3600),
     0,
     "time at shutdown between the end of readiness and the first refusal, for a load balancer to notice",
   ),
-  "drain-timeout": option(amount("seconds", 0, 86_400), 30, "time that running requests get at shutdown"),
+  "drain-timeout": option(time("s", 0, 86_400), 30, "time that running requests get at shutdown"),
   "allowed-hosts": option(list("name"), [], "Host names accepted on loopback beside localhost"),
   "cors-origins": option(list("origin"), [], "browser origins let in beside localhost; * is all"),
   timeline: option(

@@ -1,5 +1,8 @@
 /** The kinds of values an option can have, and how each is read from text or JSON. */
 
+import { readTime } from "../../bench/time-text.ts";
+import type { TimeUnit } from "../../bench/time-text.ts";
+
 /** Text from the command line or the environment, or a value of the JSON file. */
 type RawValue = unknown;
 
@@ -12,6 +15,8 @@ export interface ValueKind<T> {
   readonly repeatable: boolean;
   /** Undefined when it is not such a value. */
   read(raw: RawValue): T | undefined;
+  /** As users write it; absent: as JavaScript does. */
+  show?(value: T): string;
 }
 
 export function integer(placeholder: string, least: number, most: number): ValueKind<number> {
@@ -26,7 +31,23 @@ export function integer(placeholder: string, least: number, most: number): Value
   };
 }
 
-/** A duration or another amount that need not be whole. */
+/** A time, in `unit` where a number stands alone. */
+export function time(unit: TimeUnit, least: number, most: number): ValueKind<number> {
+  const show = (value: number): string => `${value}${unit}`;
+  return {
+    placeholder: unit === "ms" ? "ms" : "seconds",
+    expected: `a time from ${show(least)} to ${show(most)}, such as 500ms or 2s`,
+    repeatable: false,
+    read(raw) {
+      if (typeof raw !== "string" && typeof raw !== "number") return undefined;
+      const value = readTime(String(raw), unit) ?? NaN;
+      return value >= least && value <= most ? value : undefined;
+    },
+    show,
+  };
+}
+
+/** An amount that need not be whole. */
 export function amount(placeholder: string, least: number, most: number): ValueKind<number> {
   return {
     placeholder,

@@ -127,6 +127,22 @@ describe("parseOptions", () => {
     expect(exit.text).toMatch(/^error: /);
   });
 
+  it("times may have units", () => {
+    expect(
+      parseOptions(["--timeout", "2m", "--duration", "500ms", "--ttft", "1.5s", "--itl", "50"]),
+    ).toMatchObject({
+      timeoutMs: 120_000,
+      length: { durationMs: 500 },
+      objective: { ttftMs: 1500, itlMs: 50 },
+    });
+    expect(exitOf("--timeout", "2d").text).toContain(
+      "Expected a time above 0, at most 86400s, such as 500ms or 2s.",
+    );
+    expect(exitOf("--help").text.replaceAll(/\s+/g, " ")).toContain(
+      "--timeout <time> longest a request may take, in seconds or with a unit (default: 600s)",
+    );
+  });
+
   it("help is not an error", () => {
     expect(exitOf("--help")).toMatchObject({ exitCode: 0, text: expect.stringContaining("--shared-prefix") });
   });

@@ -117,6 +117,9 @@ describe("the command line", () => {
     }
     expect(words).toContain("--port <number> TCP port; 0 takes a free one [WEFT_PORT, default 9338]");
     expect(words).toContain("--deterministic [on|off] reuse");
+    expect(words).toContain(
+      "--drain-timeout <seconds> time that running requests get at shutdown [WEFT_DRAIN_TIMEOUT, default 30s]",
+    );
     expect(words).toContain("[WEFT_PLUGS, default on]");
     expect(words).toContain("[WEFT_DETERMINISTIC, default off]");
   });

@@ -50,6 +50,27 @@ describe("an option's value", () => {
     expect(() => load({ "spill-size": raw }, {})).toThrow(/--spill-size/);
   });
 
+  it.each([
+    ["itl-target", "50", 50],
+    ["itl-target", 50, 50],
+    ["itl-target", "50ms", 50],
+    ["itl-target", "0.5s", 500],
+    ["ttft-limit", "1m", 60_000],
+    ["drain-timeout", "30", 30],
+    ["drain-timeout", "500ms", 0.5],
+    ["drain-timeout", "2 min", 120],
+    ["max-header-seconds", "1500ms", 1.5],
+    ["max-template-ms", "2s", 2000],
+  ] as const)("may be a time with a unit: %s %j", (name, raw, value) => {
+    expect(load({}, {}, { [name]: raw }).values[name]).toBe(value);
+  });
+
+  it.each(["", "ms", "1 2", "-1s", "2d", "61s", [1], true])("is no such time: %j", (raw) => {
+    expect(() => load({}, {}, { "itl-target": raw })).toThrow(
+      `Expected "itl-target" in ${file} to be a time from 1ms to 60000ms, such as 500ms or 2s, but got ${JSON.stringify(raw)}.`,
+    );
+  });
+
   it("may be false although a lower place says true", () => {
     expect(load({ deterministic: false }, { WEFT_DETERMINISTIC: "1" }).values.deterministic).toBe(false);
     expect(load({}, { WEFT_DETERMINISTIC: "off" }, { deterministic: true }).values.deterministic).toBe(false);
