@@ -13,7 +13,7 @@ import { chatCompletions } from "./routes/chat-completions.ts";
 import { completions } from "./routes/completions.ts";
 import { embeddings, nativeEmbedding } from "./routes/embeddings.ts";
 import type { AppContext, AppEnv } from "./routes/env.ts";
-import { health, live, ready, version } from "./routes/health.ts";
+import { about, health, live, ready, version } from "./routes/health.ts";
 import { metrics, props, slotAction, slots } from "./routes/inspect.ts";
 import { listAdapters, setDefaultAdapters } from "./routes/lora-adapters.ts";
 import { getModel, listModels } from "./routes/models.ts";
@@ -79,6 +79,7 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["GET", "/props", props],
   ["GET", "/metrics", metrics],
   ["GET", "/debug/timeline", debugTimeline],
+  ["GET", "/", about],
   ["GET", "/version", version],
   ["GET", "/openapi.json", openApi],
   ["GET", "/health", health],

@@ -1,4 +1,4 @@
-/** Liveness, readiness and version, for load balancers and for people. */
+/** What this server is, liveness, readiness and version, for load balancers and for people. */
 import type { AppDeps } from "../deps.ts";
 import { errorReply, jsonReply } from "../http/reply.ts";
 import { ApiError } from "../openai/api-error.ts";
@@ -19,6 +19,15 @@ export function ready(_c: AppContext, deps: AppDeps): Response {
 /** Whether the process answers at all: a model that loads is no reason to restart it. */
 export function live(): Response {
   return jsonReply({ status: "ok" });
+}
+
+/** For whoever opens the address in a browser. It needs no key, so where there are keys it tells no version. */
+export function about(_c: AppContext, { config }: AppDeps): Response {
+  return jsonReply({
+    name: "weft",
+    ...(config.apiKeys.length === 0 ? { version: config.version } : {}),
+    links: { models: "/v1/models", health: "/health", openapi: "/openapi.json", metrics: "/metrics" },
+  });
 }
 
 export function version(_c: AppContext, deps: AppDeps): Response {

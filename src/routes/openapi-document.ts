@@ -132,6 +132,7 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   "GET /props": { summary: "The settings, as llama.cpp's clients read them." },
   "GET /metrics": { summary: "Prometheus metrics.", type: "text/plain" },
   "GET /debug/timeline": { summary: "The last steps of a model's engine; ?format=trace for Perfetto." },
+  "GET /": { summary: "What this server is, and where to go on." },
   "GET /version": { summary: "The version." },
   "GET /openapi.json": { summary: "This description." },
   "GET /health": { summary: "Whether the server answers requests." },

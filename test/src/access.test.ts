@@ -38,7 +38,7 @@ describe("paths", () => {
 
   it("that nobody serves are a 404 in OpenAI's shape", async () => {
     const { app } = createTestApp();
-    for (const path of ["/v1/foo", "/", "/v1%2Fmodels", "/V1/MODELS", "/api/tags"]) {
+    for (const path of ["/v1/foo", "/v1%2Fmodels", "/V1/MODELS", "/api/tags"]) {
       expect((await app.request(path)).status).toBe(404);
     }
     expect(await (await app.request("/v1/foo", { method: "POST" })).json()).toEqual({
@@ -148,6 +148,36 @@ describe("health", () => {
     expect(await (await app.request("/metrics")).text()).toContain('weft_engine_up{model="org/tiny"} 0');
     const failed = createTestApp({ model: { state: "failed", loaded: undefined } });
     expect(await statuses(failed.app)).toEqual([503, 503, 200, 503, 503]);
+  });
+});
+
+describe("the root", () => {
+  const links = {
+    models: "/v1/models",
+    health: "/health",
+    openapi: "/openapi.json",
+    metrics: "/metrics",
+  };
+
+  it("says what this is and where to go on", async () => {
+    const { app, log } = createTestApp();
+    const response = await app.request("/");
+    expect([response.status, await response.json()]).toEqual([
+      200,
+      { name: "weft", version: "0.0.0-test", links },
+    ]);
+    // Load balancers ask it, too.
+    expect(log[0]).toMatchObject({ level: "debug", fields: { path: "/", status: 200 } });
+    expect((await app.request("/", { method: "HEAD" })).status).toBe(200);
+    const post = await app.request("/", { method: "POST" });
+    expect([post.status, post.headers.get("allow")]).toEqual([405, "GET, HEAD, OPTIONS"]);
+    for (const path of Object.values(links)) expect((await app.request(path)).status).toBe(200);
+  });
+
+  it("is open without a key, and then leaves out what /version tells with one", async () => {
+    const { app } = createTestApp({ config: { apiKeys: [key("ann", SECRET)] } });
+    const response = await app.request("/");
+    expect([response.status, await response.json()]).toEqual([200, { name: "weft", links }]);
   });
 });
 
