@@ -9,7 +9,7 @@ import { runJudged } from "./judged/measure.ts";
 import { formatJudged, JUDGED_FORMULAS } from "./judged/report.ts";
 import { levelName, openSession, runClosedLoop, runEmbeddings } from "./http-mode.ts";
 import type { LevelResult, RunContext } from "./http-mode.ts";
-import { OptionsExit } from "./option-values.ts";
+import { OptionsExit, printExit } from "./option-values.ts";
 import { parseOptions } from "./options.ts";
 import type {
   BenchOptions,
@@ -74,8 +74,7 @@ export async function runBench(
     options = parseOptions(argv);
   } catch (error) {
     if (!(error instanceof OptionsExit)) throw error;
-    (error.exitCode === 0 ? output.out : output.err)(`${error.text}\n`);
-    return error.exitCode;
+    return printExit("weft bench", error, output);
   }
   const environment = describeEnvironment(argv, new Date());
   try {

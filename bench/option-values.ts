@@ -16,6 +16,18 @@ export class OptionsExit extends Error {
   }
 }
 
+/** Tells the user why the command ends, on stderr as everything else that it says of itself. */
+export function printExit(command: string, exit: OptionsExit, output: ExitOutput): 0 | 2 {
+  if (exit.exitCode === 0) output.out(`${exit.text}\n`);
+  else output.err(`${exit.text.replace(/^error: /, `${command}: `)}\n`);
+  return exit.exitCode;
+}
+
+interface ExitOutput {
+  readonly out: (text: string) => void;
+  readonly err: (text: string) => void;
+}
+
 export function wholeNumber(min: number, max: number): (text: string) => number {
   return (text) => {
     const value = Number(text);

@@ -1,7 +1,7 @@
 /** `weft simulate`: parses the options, runs or replays, prints the report and the JSON. */
 import { writeFile } from "node:fs/promises";
 import { describeEnvironment } from "../environment.ts";
-import { OptionsExit } from "../option-values.ts";
+import { OptionsExit, printExit } from "../option-values.ts";
 import type { BenchOutput } from "../cli.ts";
 import { parseSimulateOptions } from "./options.ts";
 import type { SimulateOptions } from "./options.ts";
@@ -23,8 +23,7 @@ export async function runSimulate(argv: readonly string[], output: BenchOutput):
     options = parseSimulateOptions(argv);
   } catch (error) {
     if (!(error instanceof OptionsExit)) throw error;
-    (error.exitCode === 0 ? output.out : output.err)(`${error.text}\n`);
-    return error.exitCode;
+    return printExit("weft simulate", error, output);
   }
   try {
     const document =

@@ -1,20 +1,23 @@
 /** `weft tune`: measures this machine with a model, and writes the settings that served best and a report of all. */
 import { writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
+import { ownCommand } from "../../models/own-command.ts";
 import type { BenchOutput } from "../cli.ts";
 import { realClock } from "../clock.ts";
 import type { BenchClock } from "../clock.ts";
 import { describeEnvironment } from "../environment.ts";
-import { OptionsExit } from "../option-values.ts";
+import { OptionsExit, printExit } from "../option-values.ts";
 import { measureServer, readFacts } from "./measure.ts";
 import type { Measurement, ServerFacts } from "./measure.ts";
 import { parseTuneOptions } from "./options.ts";
 import type { TuneOptions } from "./options.ts";
 import { trialLine, tuneReport } from "./report.ts";
-import { candidatesFor, search } from "./search.ts";
+import { candidatesFor, score, search } from "./search.ts";
 import type { SearchResult, TuneSettings } from "./search.ts";
-import { startServerProcess } from "./server-process.ts";
+import { ServerEnded, startServerProcess } from "./server-process.ts";
 import type { ServerProcess } from "./server-process.ts";
+
+type TuneExitCode = 0 | 1 | 2 | 3 | 4;
 
 /** What a test replaces. */
 export interface TuneDeps {
@@ -38,29 +41,45 @@ const SPARE_CELLS = 32;
 
 /**
  * @param argv What follows `weft tune`.
- * @returns The exit code: 0, 1 when something failed, 2 for wrong usage.
+ * @returns The exit code: 0, 1 when something failed or nothing keeps the objective, 2 for wrong usage; where not even the
+ * first server starts, that server's.
  */
 export async function runTune(
   argv: readonly string[],
   output: BenchOutput,
   deps: TuneDeps = realDeps,
-): Promise<0 | 1 | 2> {
+): Promise<TuneExitCode> {
   try {
     const options = parseTuneOptions(argv);
     const { result, facts } = await tune(options, deps, output);
-    const lines = tuneReport(result, options, { facts, cores: deps.cores });
+    const machine = { facts, cores: deps.cores };
     await writeFile(options.output, `${JSON.stringify(result.best, undefined, 2)}\n`);
-    if (options.report !== undefined) await writeFile(options.report, reportText(argv, lines));
-    output.out(`${lines.join("\n")}\n\nweft serve --model ${options.model} --config ${options.output}\n`);
-    return 0;
+    if (options.report !== undefined)
+      await writeFile(
+        options.report,
+        reportText(argv, tuneReport(result, options, { ...machine, trials: true })),
+      );
+    // Each trial has been told when it was made.
+    const lines = tuneReport(result, options, { ...machine, trials: false });
+    const serve = ownCommand(`serve --model ${options.model} --config ${options.output}`);
+    output.out(`${lines.join("\n")}\n\n${serve}\n`);
+    if (score(result.measured, options.objective) >= 1) return 0;
+    output.err(
+      `weft tune: nothing that was tried keeps the objective; ${options.output} has what comes nearest to it\n`,
+    );
+    return 1;
   } catch (error) {
     if (error instanceof OptionsExit) {
-      (error.exitCode === 0 ? output.out : output.err)(`${error.text}\n`);
-      return error.exitCode;
+      return printExit("weft tune", error, output);
     }
     output.err(`weft tune: ${error instanceof Error ? error.message : String(error)}\n`);
-    return 1;
+    return error instanceof ServerEnded ? codeOf(error) : 1;
   }
+}
+
+/** Wrong options of the server are not the user's, who has given none. */
+function codeOf({ exitCode }: ServerEnded): TuneExitCode {
+  return exitCode === 3 || exitCode === 4 ? exitCode : 1;
 }
 
 async function tune(

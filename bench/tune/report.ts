@@ -15,19 +15,25 @@ export function trialLine(trial: Trial, objective: Objective): string {
   return `${what}${measurementText(measured, objective)}${taken ? "   taken" : ""}`;
 }
 
+interface ReportContext {
+  readonly facts: ServerFacts;
+  readonly cores: number;
+  /** Whether every trial has a line. */
+  readonly trials: boolean;
+}
+
 export function tuneReport(
   { best, measured, trials, complete }: SearchResult,
   { objective, load, model }: TuneOptions,
-  { facts, cores }: { readonly facts: ServerFacts; readonly cores: number },
+  { facts, cores, trials: shown }: ReportContext,
 ): string[] {
-  const settings = Object.entries(best).map(([name, value]) => `${name} ${shown(value)}`);
+  const settings = Object.entries(best).map(([name, value]) => `${name} ${written(value)}`);
   return [
     `${model} (${facts.name}) on ${facts.device}, ${cores} cores`,
     `objective: ttft ${objective.ttftMs} ms, itl ${objective.itlMs} ms; ${load.clients} clients, prompts of ${load.promptTokens} and answers of ${load.outputTokens} tokens`,
     "90th percentiles, or the largest of fewer than 10 requests; itl is the mean of each request",
     "",
-    ...trials.map((trial) => trialLine(trial, objective)),
-    "",
+    ...(shown ? [...trials.map((trial) => trialLine(trial, objective)), ""] : []),
     `best: ${settings.join(", ")}`,
     measurementText(measured, objective).trim(),
     ...(score(measured, objective) >= 1
@@ -82,10 +88,10 @@ function changes({ settings, knob, against }: Trial): string {
   const names = (Object.keys(settings) as Knob[]).filter(
     (name) => name !== knob && settings[name] !== against[name],
   );
-  return [knob, ...names].map((name) => `${name} ${shown(settings[name])}`).join(", ");
+  return [knob, ...names].map((name) => `${name} ${written(settings[name])}`).join(", ");
 }
 
-function shown(value: TuneSettings[keyof TuneSettings]): string {
+function written(value: TuneSettings[keyof TuneSettings]): string {
   if (typeof value === "boolean") return value ? "on" : "off";
   return String(value);
 }

@@ -9,6 +9,19 @@ export interface ServerProcess {
   stop(): Promise<void>;
 }
 
+/** The server ended before it was ready, with what it said. */
+export class ServerEnded extends Error {
+  override readonly name = "ServerEnded";
+  /** As of `weft serve`; null where a signal ended it. */
+  readonly exitCode: number | null;
+
+  constructor(exitCode: number | null, said: string) {
+    // It is this program that says it now, in its own name.
+    super(said.trim().replaceAll(/^weft: /gm, "") || "The server ended before it was ready.");
+    this.exitCode = exitCode;
+  }
+}
+
 /** A server without requests is gone sooner. */
 const STOP_MS = 5000;
 /** Of what a failing server says, the last lines. */
@@ -26,7 +39,7 @@ function withoutSettings(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
  * Resolves when the server is ready.
  * @param flags Of `weft serve`.
  * @param timeoutMs Until it is given up.
- * @throws {Error} When it ends or takes too long, with what it said.
+ * @throws {ServerEnded | Error} When it ends, or takes too long.
  */
 export async function startServerProcess(
   flags: readonly string[],
@@ -62,7 +75,7 @@ export async function startServerProcess(
         if (ready !== undefined) resolve(ready);
       });
       child.once("error", reject);
-      void exited.then(() => reject(new Error(said.trim() || "The server ended before it was ready.")));
+      void exited.then(() => reject(new ServerEnded(child.exitCode, said)));
       timer = setTimeout(() => reject(new Error("The server was not ready in time.")), timeoutMs);
     });
     return { url, stop };

@@ -3,8 +3,8 @@ import { CommanderError } from "commander";
 import { EngineError } from "../../engine/errors.ts";
 import type { EngineErrorCode } from "../../engine/errors.ts";
 import { ModelFileError } from "../../models/model-file-error.ts";
+import { ownCommand } from "../../models/own-command.ts";
 import { ConfigError } from "../config/config-error.ts";
-import { ownCommand } from "./own-command.ts";
 
 export const ExitCode = {
   ok: 0,
@@ -27,7 +27,6 @@ const ENGINE_EXIT_CODES: Partial<Record<EngineErrorCode, ExitCode>> = {
 };
 
 const ENGINE_ADVICE: Partial<Record<EngineErrorCode, string>> = {
-  gpu_unavailable: "Try --gpu auto or --gpu off.",
   runtime_incompatible: `Run "${ownCommand("doctor")}".`,
   engine_exited:
     "The system may have run out of memory; try fewer --slots or a smaller --context. " +

@@ -2,10 +2,10 @@
 import { existsSync } from "node:fs";
 import { Command } from "commander";
 import { serverUrl } from "../../bench/option-values.ts";
+import { ownCommand } from "../../models/own-command.ts";
 import { packageVersion } from "../../models/package-root.ts";
 import { ConfigError } from "../config/config-error.ts";
 import type { ExitCode } from "./exit-codes.ts";
-import { ownCommand } from "./own-command.ts";
 import { ServeCommand } from "./serve-flags.ts";
 
 const EXIT_CODES = `
@@ -33,6 +33,8 @@ export function createProgram(setExitCode: (code: ExitCode) => void): Command {
     .version(packageVersion(), "-V, --version")
     .helpCommand(false)
     .exitOverride()
+    // As what this program itself finds wrong.
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "weft: ")) })
     .addHelpText("after", EXIT_CODES);
 
   const serve = new ServeCommand("serve");
@@ -84,6 +86,17 @@ export function createProgram(setExitCode: (code: ExitCode) => void): Command {
       }
       const { runDoctor } = await import("./doctor-command.ts");
       setExitCode(runDoctor());
+    });
+
+  // Asked for by who knows other servers; commander would guess something else.
+  program
+    .command("run", { hidden: true })
+    .allowUnknownOption()
+    .argument("[arguments...]")
+    .action(([model = "smollm2"]: readonly string[]) => {
+      throw new ConfigError(
+        `There is no command "run"; serve a model with: ${ownCommand(`serve --model ${model}`)}`,
+      );
     });
 
   program

@@ -50,7 +50,7 @@ export const serveOptions = {
   preset: option(
     choice("latency", "balanced", "throughput", "strict"),
     "balanced",
-    "what matters most, for --itl-target, --prefill-share, --deterministic and --speculation where they are not given",
+    "what matters most, where what it sets is not given: latency (--itl-target 50ms, --prefill-share 0.2, on a CPU also --prefill-chunk 16 and --flash-attention off), throughput (no target), strict (--deterministic, --speculation off, --no-prefix-first, --no-keep-slots)",
   ),
   slots: option(
     integer("count", 1, MAX_SLOTS),
@@ -156,7 +156,7 @@ export const serveOptions = {
   "admin-key": option(
     list("key"),
     [],
-    "key for /slots, /metrics, /props, /debug and POST /lora-adapters, repeatable, as --api-key; with one, no other key opens them",
+    "key for /slots, /metrics, /props, /debug and POST /lora-adapters, repeatable, as --api-key; with one, no other key opens them; it also sees /v1/requests of all keys, GET /v1/models and GET /lora-adapters",
     "WEFT_ADMIN_KEYS",
   ),
   "isolate-keys": option(

@@ -9,6 +9,7 @@ import type { Measurement } from "../../../bench/tune/measure.ts";
 import { parseTuneOptions } from "../../../bench/tune/options.ts";
 import { tuneReport } from "../../../bench/tune/report.ts";
 import { candidatesFor, score, search } from "../../../bench/tune/search.ts";
+import { ServerEnded } from "../../../bench/tune/server-process.ts";
 import type { Trial, TuneSettings } from "../../../bench/tune/search.ts";
 import { realClock } from "../../../bench/clock.ts";
 import { createEngine } from "../../../engine/engine.ts";
@@ -154,7 +155,7 @@ describe("the report", () => {
     tuneReport(
       { best: START, measured: measured(100), trials, complete: true },
       { ...parseTuneOptions([]), objective: OBJECTIVE },
-      { facts, cores: 2 },
+      { facts, cores: 2, trials: true },
     ).at(-1);
 
   test("says what a core left to the server is worth, or that it is not known", () => {
@@ -187,31 +188,51 @@ describe("the command", () => {
     return { code, ...texts };
   }
 
+  let running = 0;
+  const startFake: TuneDeps["startServer"] = async (flags) => {
+    if (flags.includes("q8_0")) throw new Error("The cache cannot be made.");
+    const backend = new FakeBackend({ contextTokens: 256 });
+    const port = hostEngine((emit) => createEngine(() => Promise.resolve(backend), emit));
+    const app = await listenTestApp({
+      port,
+      facts: { ...backend.facts, loadMs: 0, device: "CPU, 1 threads" },
+    });
+    await app.loaded.engine.load(LOAD_OPTIONS);
+    running += 1;
+    return {
+      url: app.baseURL,
+      stop: async () => {
+        running -= 1;
+        await app.loaded.engine.stop();
+        await app.close();
+      },
+    };
+  };
+
   test("writes a configuration that serve reads and a report of every trial, and leaves no server behind", async () => {
     const started: string[] = [];
-    let running = 0;
     const [config, report] = [join(folder, "tuned.json"), join(folder, "tuned.txt")];
-    const load = ["--clients", "2", "--requests", "3", "--isl", "8", "--osl", "4"];
-    const { code, out } = await tuned([...load, "--output", config, "--report", report], async (flags) => {
-      started.push(flags.join(" "));
-      if (flags.includes("q8_0")) throw new Error("The cache cannot be made.");
-      const backend = new FakeBackend({ contextTokens: 256 });
-      const port = hostEngine((emit) => createEngine(() => Promise.resolve(backend), emit));
-      const app = await listenTestApp({
-        port,
-        facts: { ...backend.facts, loadMs: 0, device: "CPU, 1 threads" },
-      });
-      await app.loaded.engine.load(LOAD_OPTIONS);
-      running += 1;
-      return {
-        url: app.baseURL,
-        stop: async () => {
-          running -= 1;
-          await app.loaded.engine.stop();
-          await app.close();
-        },
-      };
-    });
+    const load = [
+      "--clients",
+      "2",
+      "--requests",
+      "3",
+      "--isl",
+      "8",
+      "--osl",
+      "4",
+      "--ttft",
+      "1h",
+      "--itl",
+      "1h",
+    ];
+    const { code, out, err } = await tuned(
+      [...load, "--output", config, "--report", report],
+      (flags, timeoutMs) => {
+        started.push(flags.join(" "));
+        return startFake(flags, timeoutMs);
+      },
+    );
     expect(code).toBe(0);
     expect(running).toBe(0);
     const text = await readFile(report, "utf8");
@@ -221,7 +242,10 @@ describe("the command", () => {
     expect(text).toMatch(/flash-attention on +[\d.]+ tok\/s/);
     expect(text).toMatch(/kv-type q8_0(, flash-attention on)? +failed: The cache cannot be made\./);
     expect(text).toMatch(/1 thread, with a core left to the server, against 2: [+-]?\d+ %/);
-    expect(out).toContain(`weft serve --model pocket --config ${config}`);
+    expect(out).toContain(` --model pocket --config ${config}`);
+    // Told as it was made.
+    expect(err).toMatch(/^weft tune: as the engine chooses +[\d.]+ tok\/s/);
+    expect(out).not.toContain("as the engine chooses");
     expect(started[0]).toBe("--model pocket --context 44 --speculation off");
     expect(
       started.some((flags) =>
@@ -231,6 +255,29 @@ describe("the command", () => {
     const { values } = loadConfig({ flags: {}, env: {}, file: config });
     expect(values).toMatchObject(JSON.parse(await readFile(config, "utf8")) as object);
     expect(values.threads).toBeGreaterThan(0);
+  });
+
+  test("ends with 1 where nothing keeps the objective, with the nearest settings", async () => {
+    const config = join(folder, "tuned.json");
+    const argv = ["--requests", "1", "--isl", "8", "--osl", "4", "--ttft", "0.001ms"];
+    let starts = 0;
+    const { code, out, err } = await tuned([...argv, "--output", config], (flags, timeoutMs) =>
+      starts++ === 0 ? startFake(flags, timeoutMs) : Promise.reject(new Error("Once is enough.")),
+    );
+    expect(code).toBe(1);
+    expect(out).toContain("Nothing that was tried keeps the objective; this comes nearest to it.");
+    expect(err.split("\n").at(-2)).toBe(
+      `weft tune: nothing that was tried keeps the objective; ${config} has what comes nearest to it`,
+    );
+  });
+
+  test("ends as the server does, where there is no such model", async () => {
+    const ended = (exitCode: number | null) =>
+      tuned([], () => Promise.reject(new ServerEnded(exitCode, "weft: No.\n")));
+    expect(await ended(3)).toEqual({ code: 3, out: "", err: "weft tune: No.\n" });
+    expect(await ended(4)).toMatchObject({ code: 4 });
+    expect(await ended(2)).toMatchObject({ code: 1 });
+    expect(await ended(null)).toMatchObject({ code: 1 });
   });
 
   test("says what keeps the server from starting", async () => {

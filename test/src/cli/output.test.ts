@@ -1,8 +1,8 @@
 import { describe, expect, it } from "vitest";
 import type { LoadedModel } from "../../../models/loaded-model.ts";
+import { ownCommand } from "../../../models/own-command.ts";
 import { banner } from "../../../src/cli/banner.ts";
 import { LoadingLines } from "../../../src/cli/loading-lines.ts";
-import { ownCommand } from "../../../src/cli/own-command.ts";
 import { terminalProgress } from "../../../src/cli/terminal-progress.ts";
 import { createLog } from "../../../src/log.ts";
 

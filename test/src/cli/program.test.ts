@@ -135,6 +135,7 @@ describe("an exit code", () => {
     [new ModelFileError("download_failed", "No network."), 1, "No network."],
     [new EngineError("model_invalid", "Broken."), 3, "Broken."],
     [new EngineError("out_of_memory", "No room. Try less."), 4, "No room. Try less."],
+    [new EngineError("gpu_unavailable", "Use --gpu off."), 1, "Use --gpu off."],
     [
       new EngineError("engine_exited", "It died."),
       1,
@@ -159,7 +160,7 @@ describe("the executable", () => {
 
   it("knows no option by half its name", async () => {
     const { code, stderr } = await weft("serve", "--prot", "1");
-    expect([code, stderr]).toEqual([2, "error: unknown option '--prot'\n(Did you mean --port?)\n"]);
+    expect([code, stderr]).toEqual([2, "weft: unknown option '--prot'\n(Did you mean --port?)\n"]);
   });
 
   it.each([
@@ -167,6 +168,37 @@ describe("the executable", () => {
     ["list", '"list" is a command and no model to serve; run it with: weft list'],
   ])("says what %s behind npm start means", async (word, message) => {
     expect(await weft("serve", word)).toEqual({ code: 2, stdout: "", stderr: `weft: ${message}\n` });
+  });
+
+  it("knows the command that other servers have", async () => {
+    expect(await weft("run", "smollm2")).toEqual({
+      code: 2,
+      stdout: "",
+      stderr: 'weft: There is no command "run"; serve a model with: weft serve --model smollm2\n',
+    });
+  });
+
+  it.each([
+    [
+      "bench",
+      "--rate",
+      "x",
+      "weft bench: option '--rate <per second>' argument 'x' is invalid. Expected a number above 0, at most 10000.\n",
+    ],
+    [
+      "tune",
+      "--clients",
+      "0",
+      "weft tune: option '--clients <n>' argument '0' is invalid. Expected a whole number from 1 to 256.\n",
+    ],
+    [
+      "simulate",
+      "--rate",
+      "x",
+      "weft simulate: option '--rate <per second>' argument 'x' is invalid. Expected a number from 0 to 1000000.\n",
+    ],
+  ])("says in the name of %s what is wrong with an option of it", async (command, flag, value, stderr) => {
+    expect(await weft(command, flag, value)).toEqual({ code: 2, stdout: "", stderr });
   });
 
   it("says which models there are when there is no such model", async () => {
