@@ -131,7 +131,7 @@ describe("a server does not start", () => {
   afterAll(() => rmSync(folder, { recursive: true }));
 
   test.each([
-    ["without the file", ["--lora", "a=none.gguf"], 3, "Cannot open the model file"],
+    ["without the file", ["--lora", "a=none.gguf"], 3, "Cannot open the adapter file"],
     ["with another model's adapter", ["--lora", `a=${foreign}`], 3, "was made for another model"],
     ["with a model as an adapter", ["--lora", "a=models/pocket.gguf"], 3, "is no LoRA adapter but a model"],
     ["with an adapter as a model", ["--model", PIRATE], 3, "is no model but an adapter of one"],
