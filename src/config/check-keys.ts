@@ -17,15 +17,14 @@ export function checkKeys(values: KeyValues): void {
   const keys = parseApiKeys(values["api-key"]);
   checkEach("api-key", values["api-key"], keys);
   checkEach("admin-key", values["admin-key"], parseApiKeys(values["admin-key"], "admin"));
-  const names = [...new Set(keys.map(({ name }) => name))];
-  const owners = new Set(names.length === 0 ? [NOBODY] : names);
+  const named = new Set(keys.map(({ name }) => name));
+  const owners = named.size === 0 ? new Set([NOBODY]) : named;
   for (const name of values["key-policy"]?.names ?? []) {
     if (owners.has(name)) continue;
-    const others =
-      names.length === 0
-        ? `there are no API keys: "${NOBODY}" and "*" have policies`
-        : `${listed(names)}, and "*", have policies`;
-    throw new ConfigError(`--key-policy is for the API key "${name}", which is not configured; ${others}.`);
+    const why = named.size === 0 ? "there are no API keys" : "there is no such API key";
+    throw new ConfigError(
+      `--key-policy is for "${name}", but ${why}; it can be for ${listed([...owners])} or "*".`,
+    );
   }
 }
 

@@ -8,19 +8,19 @@ const load = (flags: Record<string, unknown>, env: Record<string, string> = {}) 
 test.each<[flags: Record<string, unknown>, message: string]>([
   [
     { "key-policy": ["bbo:weight=2"], "api-key": ["ann=a", "bob=b", "c"] },
-    '--key-policy is for the API key "bbo", which is not configured; "ann", "bob", "key-3", and "*", have policies.',
+    '--key-policy is for "bbo", but there is no such API key; it can be for "ann", "bob", "key-3" or "*".',
   ],
   [
     { "key-policy": ["bob:running=1"] },
-    '--key-policy is for the API key "bob", which is not configured; there are no API keys: "anonymous" and "*" have policies.',
+    '--key-policy is for "bob", but there are no API keys; it can be for "anonymous" or "*".',
   ],
   [
     { "key-policy": ["anonymous:running=1"], "api-key": ["ann=a"] },
-    '--key-policy is for the API key "anonymous", which is not configured; "ann", and "*", have policies.',
+    '--key-policy is for "anonymous", but there is no such API key; it can be for "ann" or "*".',
   ],
   [
     { "key-policy": ["root:running=1"], "api-key": ["ann=a"], "admin-key": ["root=r"] },
-    '--key-policy is for the API key "root", which is not configured; "ann", and "*", have policies.',
+    '--key-policy is for "root", but there is no such API key; it can be for "ann" or "*".',
   ],
   [
     { "api-key": ["s3cret", "a=s3cret"] },
