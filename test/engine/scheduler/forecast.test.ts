@@ -86,6 +86,17 @@ test("and is told that its limits are free again no sooner", () => {
   expect(allowanceOf(state, "capped", nowMs).requestsResetMs).toBeGreaterThan(10_000);
 });
 
+test("who is refused waits for the first of its key's requests, and its limits are free behind the last", () => {
+  const capped = { ...DEFAULT_POLICY, maxQueued: 0 };
+  const fairness = { ...DEFAULT_FAIRNESS, owners: new Map([["capped", capped]]) };
+  const state = schedulerState({ slots: 2, contextTokens: 4096, fairness });
+  addRequest(state, "long", { tenant: "capped", maxTokens: 2000 }, 0);
+  addRequest(state, "short", { tenant: "capped", maxTokens: 100 }, 0);
+  for (let step = 0; step < 2; step++) runStep(state, 12 * step);
+  expect(allowanceOf(state, "capped", 24).requestsResetMs).toBeGreaterThan(20_000);
+  expect(askedBackMs({ state, nowMs: 24 })).toBeLessThan(1500);
+});
+
 test("once something has been measured, that counts", () => {
   const full = fullKey(1000);
   const { state } = full;
