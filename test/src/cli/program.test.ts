@@ -95,6 +95,11 @@ describe("the command line", () => {
       models: ["off"],
     });
     expect(parse("--plugs", "--", "off")).toMatchObject({ flags: { plugs: "on" }, models: ["off"] });
+    expect(parse("--", "--no-plugs", "--plugs", "off")).toEqual({
+      flags: {},
+      file: undefined,
+      models: ["--no-plugs", "--plugs", "off"],
+    });
   });
 
   it("takes --no- of every option that can be off, and of no other", () => {

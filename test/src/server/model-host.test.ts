@@ -52,6 +52,7 @@ function hostOf(
   let nowMs = 0;
   const ports: MortalEngine[] = [];
   const broken = new Set<string>();
+  const loading: unknown[] = [];
   const host = new ModelHost(models, {
     startEngine() {
       const factory = engines[Math.min(ports.length, engines.length - 1)] ?? createProbeEngine;
@@ -64,6 +65,7 @@ function hostOf(
       if (broken.has(path)) throw new Error(`${path} is broken.`);
     },
     createTemplate: () => undefined,
+    onLoading: (...told) => loading.push(told),
     onStep,
     onTrouble: (trouble) => troubles.push(trouble),
     stuckAfterMs: 30_000,
@@ -78,6 +80,7 @@ function hostOf(
     host,
     waits,
     troubles,
+    loading,
     pass: (ms: number) => (nowMs += ms),
     startedCount: () => ports.length,
     ports,
@@ -95,6 +98,26 @@ describe("a model host", () => {
     // An id is stronger than another model's alias.
     expect(host.find("two")?.id).toBe("two");
     expect(host.find("three")).toBeUndefined();
+    await host.stop();
+  });
+
+  it("tells of each model that it begins to load, and how far that is", async () => {
+    const engine: EngineFactory = (emit) =>
+      createEngine(async (_, onProgress) => {
+        onProgress(0.5);
+        onProgress(1);
+        return new FakeBackend();
+      }, emit);
+    const { host, loading } = hostOf([model("one"), model("two")], [engine]);
+    await host.start();
+    expect(loading).toEqual([
+      ["one", 0],
+      ["one", 0.5],
+      ["one", 1],
+      ["two", 0],
+      ["two", 0.5],
+      ["two", 1],
+    ]);
     await host.stop();
   });
 
