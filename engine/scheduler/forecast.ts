@@ -249,8 +249,12 @@ function releaseTimes(state: SchedulerState, newcomer: Newcomer, nowMs: number):
 
 /** When each slot is expected to come free, ascending. */
 function releasesMs(state: SchedulerState, nowMs: number): number[] {
-  const inMs = releaseOf(state, nowMs);
-  return state.slots.map((slot) => inMs(slot)).sort((a, b) => a - b);
+  const leftMs = expectedLeftMs(state, nowMs);
+  const inMs = (slot: Slot): number => {
+    const holder = holderOf(state, slot);
+    return holder === undefined ? 0 : leftMs(holder, slot.length);
+  };
+  return state.slots.map(inMs).sort((a, b) => a - b);
 }
 
 /**
@@ -262,35 +266,51 @@ export function ownReleasesMs(
   tenant: string,
   nowMs: number,
 ): { readonly first: number; readonly last: number } | undefined {
-  const inMs = releaseOf(state, nowMs);
-  const own = state.slots
-    .filter((slot) => holderOf(state, slot)?.tenant === tenant)
-    .map((slot) => inMs(slot));
+  const leftMs = state.residenceMs === undefined ? mostLeftMs(state, nowMs) : expectedLeftMs(state, nowMs);
+  const own = state.slots.flatMap((slot) => {
+    const holder = holderOf(state, slot);
+    return holder?.tenant === tenant ? [leftMs(holder, slot.length)] : [];
+  });
   return own.length === 0 ? undefined : { first: Math.min(...own), last: Math.max(...own) };
 }
 
-/** How long a slot is expected to be held from now on, in ms. */
-function releaseOf(state: SchedulerState, nowMs: number): (slot: Slot) => number {
-  const { config, cost, slots, residenceMs: measured } = state;
-  const company = companies(state)(slots.length);
-  const tokenMs = state.tokenMs ?? company.decodeMs;
-  const busy = slots.filter(({ owner }) => owner !== undefined).length;
-  return (slot) => {
-    const request = holderOf(state, slot);
-    if (request === undefined) return 0;
+/** How long a request will need a slot from now on, in ms, with so many of its cells there. */
+type LeftMs = (request: ScheduledRequest, cells: number) => number;
+
+/** As long as slots were held lately, or as it says itself. */
+function expectedLeftMs(state: SchedulerState, nowMs: number): LeftMs {
+  const tokenMs = state.tokenMs ?? companies(state)(state.slots.length).decodeMs;
+  return (request, cells) => {
     const { maxNew, output, prompt, cachedTokens } = request;
-    const promptLeftMs = prefillCallMs(cost, Math.max(0, prompt.length - slot.length), slot.length);
-    const left = maxNew - output.length;
-    // While nothing has been measured it says more of itself than the newcomer does, and most where it says how much
-    // it wants; where it does not, only its slot bounds it.
-    if (measured === undefined && prompt.length + maxNew < config.contextTokens) {
-      const cells = (busy * company.cells) / slots.length + (busy * left) / 2;
-      return left * decodeCallMs(cost, [busy], 0, cells) + promptLeftMs;
-    }
+    const mostMs = (maxNew - output.length) * tokenMs + promptLeftMs(state, request, cells);
+    // While nothing has been measured it says more of itself than the newcomer does.
     const ownMs = residenceMs(state, { ...request, computedTokens: prompt.length - cachedTokens });
     const ageMs = nowMs - (request.admittedMs ?? nowMs);
-    return Math.min(left * tokenMs + promptLeftMs, Math.max(ownMs - ageMs, LEAST_LEFT * ownMs));
+    return Math.min(mostMs, Math.max(ownMs - ageMs, LEAST_LEFT * ownMs));
   };
+}
+
+/**
+ * As long as it takes to say all that it asks for, whatever most say: an owner who asks for much waits for its own.
+ * Where it does not say how much it wants, only its slot bounds it, and it is taken to be like most.
+ */
+function mostLeftMs(state: SchedulerState, nowMs: number): LeftMs {
+  const { config, cost, slots } = state;
+  const expectedMs = expectedLeftMs(state, nowMs);
+  const busy = slots.filter(({ owner }) => owner !== undefined).length;
+  const company = companies(state)(busy);
+  return (request, cells) => {
+    const { maxNew, output, prompt } = request;
+    if (prompt.length + maxNew >= config.contextTokens) return expectedMs(request, cells);
+    const left = maxNew - output.length;
+    const together = Math.max(1, busy);
+    const tokenMs = decodeCallMs(cost, [together], 0, company.cells + (together * left) / 2);
+    return left * tokenMs + promptLeftMs(state, request, cells);
+  };
+}
+
+function promptLeftMs({ cost }: SchedulerState, { prompt }: ScheduledRequest, cells: number): number {
+  return prefillCallMs(cost, Math.max(0, prompt.length - cells), cells);
 }
 
 /** Who keeps a slot from others, which a paused request does not. */

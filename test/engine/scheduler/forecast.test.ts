@@ -11,7 +11,7 @@ import { addRequest, runStep, schedulerState } from "../../support/scheduler.ts"
 
 /** What a newcomer of one token is told while the only slot has a request that may say so much. */
 function toldBehind(maxTokens: number | undefined, steps: number): number {
-  const state = schedulerState({ slots: 1, contextTokens: 512 });
+  const state = schedulerState({ slots: 1, contextTokens: 4096 });
   addRequest(state, "runs", { maxTokens }, 0);
   for (let step = 0; step < steps; step++) runStep(state, 11 * step);
   return predictedTtftMs(state, { tenant: "b", priority: 1, computedTokens: 4, maxNew: 1 }, 11 * steps);
@@ -26,6 +26,18 @@ test("until something has been measured, whoever has a slot is expected to say w
   expect(any).toBeLessThan(1700);
   // What it has said already is behind it.
   expect(toldBehind(100, 60)).toBeLessThan(600);
+  // A client that allows for much is not behind more than one that does not say: most do not need what they may have.
+  expect(toldBehind(3000, 4)).toBe(any);
+});
+
+test("until something has been measured, nobody is refused for a deadline because others may say much", () => {
+  const state = schedulerState({ slots: 1, contextTokens: 4096 });
+  addRequest(state, "runs", { maxTokens: 3000 }, 0);
+  for (let step = 0; step < 4; step++) runStep(state, 11 * step);
+  const asks = (firstTokenWithinMs: number) => (): unknown =>
+    addRequest(state, "asks", { tenant: "b", maxTokens: 1, firstTokenWithinMs }, 44);
+  expect(asks(1000)).toThrow("The first token would come after");
+  expect(asks(3000)).not.toThrow();
 });
 
 test("slots are gone through as often beside many begun prompts as beside one, and not for a prompt alone", () => {
