@@ -9,7 +9,8 @@ import { dropLapsed, expectedOf, expectedOfOwner, makeAppointment, placesAhead }
 import type { Visitor } from "./appointments.ts";
 import { undisturbed } from "./cost-model.ts";
 import {
-  ownReleasesMs,
+  firstOwnEndMs,
+  lastOwnEndMs,
   promptBesideMs,
   predictedRoomMs,
   predictedTtftMs,
@@ -155,13 +156,12 @@ export function allowanceOf(state: SchedulerState, tenant: string, nowMs: number
   const room = config.maxQueued + slots.length - busy - queue.size;
   const requestsLeft = Math.max(0, Math.min(requests - running - waiting, room));
   const last: Newcomer = { tenant, priority: 0, ...ANY_REQUEST };
-  const own = state.residenceMs === undefined ? ownReleasesMs(state, tenant, nowMs) : undefined;
-  const heldMs = own?.last ?? residenceMs(state, last);
   const waitMs = waiting === 0 ? 0 : predictedWaitMs(state, { ...last, priority: 1 }, nowMs);
+  const endMs = lastOwnEndMs(state, tenant, waitMs, nowMs) ?? waitMs + residenceMs(state, last);
   const allowance = {
     requests,
     requestsLeft,
-    requestsResetMs: Math.ceil(running + waiting === 0 ? 0 : waitMs + heldMs),
+    requestsResetMs: Math.ceil(running + waiting === 0 ? 0 : endMs),
   };
   if (policy.maxQueuedTokens === Infinity) return allowance;
   return {
@@ -175,8 +175,8 @@ export function allowanceOf(state: SchedulerState, tenant: string, nowMs: number
 /** Until one of the owner's own requests gets a slot: it has as many as run, and its share at least. */
 function ownTurnMs(state: SchedulerState, tenant: string, nowMs: number): number {
   // While nothing has been measured, what its own requests say of themselves.
-  const own = state.residenceMs === undefined ? ownReleasesMs(state, tenant, nowMs) : undefined;
-  if (own !== undefined) return own.first;
+  const firstMs = firstOwnEndMs(state, tenant, nowMs);
+  if (firstMs !== undefined) return firstMs;
   const running = Math.max(1, state.owners.get(tenant)?.running ?? 0);
   return residenceMs(state, { tenant, priority: 0, computedTokens: 1, maxNew: Infinity }) / running;
 }

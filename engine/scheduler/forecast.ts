@@ -9,7 +9,7 @@ import { expectedOf, placesAhead } from "./appointments.ts";
 import type { PlaceAhead, Visitor } from "./appointments.ts";
 import { decodeCallMs, prefillCallMs, prefillTokensMs, undisturbed } from "./cost-model.ts";
 import { isExpired } from "./deadlines.ts";
-import { inLine } from "./owners.ts";
+import { inLine, policyOf } from "./owners.ts";
 import { prefillEnd } from "./prefill-cells.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./types.ts";
 
@@ -258,20 +258,49 @@ function releasesMs(state: SchedulerState, nowMs: number): number[] {
 }
 
 /**
- * Until requests of an owner are expected to have left their slots, in ms: the first and the last of them; undefined
- * where it has none. While nothing has been measured, this is by what they may say at most.
+ * Until the first of an owner's running requests has said what it may at most, in ms; undefined where none runs, and
+ * as soon as something has been measured, which tells more.
  */
-export function ownReleasesMs(
+export function firstOwnEndMs(state: SchedulerState, tenant: string, nowMs: number): number | undefined {
+  const ends = runningEndsMs(state, tenant, nowMs);
+  return ends.length === 0 ? undefined : Math.min(...ends);
+}
+
+/**
+ * Until all of an owner's requests have said what they may, in ms: those that wait take the places of those that run, as many at a time
+ * as it may have. Undefined where it has none, and as soon as something has been measured.
+ * @param waitMs Until one more of its requests would get a slot, whoever has them now.
+ */
+export function lastOwnEndMs(
   state: SchedulerState,
   tenant: string,
+  waitMs: number,
   nowMs: number,
-): { readonly first: number; readonly last: number } | undefined {
-  const leftMs = state.residenceMs === undefined ? mostLeftMs(state, nowMs) : expectedLeftMs(state, nowMs);
-  const own = state.slots.flatMap((slot) => {
+): number | undefined {
+  const ends = runningEndsMs(state, tenant, nowMs);
+  const waiting = state.residenceMs === undefined ? (state.owners.get(tenant)?.heaps.flat() ?? []) : [];
+  if (ends.length + waiting.length === 0) return undefined;
+  const places = Math.min(policyOf(state, tenant).maxRunning, state.slots.length);
+  while (ends.length < places) ends.push(0);
+  const leftMs = mostLeftMs(state, nowMs);
+  let longest = 0;
+  for (const request of waiting) {
+    const tookMs = leftMs(request, 0);
+    longest = Math.max(longest, tookMs);
+    const first = ends.indexOf(Math.min(...ends));
+    ends[first] = (ends[first] ?? 0) + tookMs;
+  }
+  return Math.max(...ends, waitMs + longest);
+}
+
+/** Empty once something has been measured. */
+function runningEndsMs(state: SchedulerState, tenant: string, nowMs: number): number[] {
+  if (state.residenceMs !== undefined) return [];
+  const leftMs = mostLeftMs(state, nowMs);
+  return state.slots.flatMap((slot) => {
     const holder = holderOf(state, slot);
     return holder?.tenant === tenant ? [leftMs(holder, slot.length)] : [];
   });
-  return own.length === 0 ? undefined : { first: Math.min(...own), last: Math.max(...own) };
 }
 
 /** How long a request will need a slot from now on, in ms, with so many of its cells there. */

@@ -61,12 +61,12 @@ test("slots are gone through as often beside many begun prompts as beside one, a
   expect(lookedAt(7, (state) => leastPromptMs(state, newcomer))).toBe(0);
 });
 
-/** A key that may have one request running and one waiting, with both, after so many steps of 11 ms. */
-function fullKey(maxTokens: number | undefined, steps = 2) {
-  const capped = { ...DEFAULT_POLICY, maxRunning: 1, maxQueued: 1 };
+/** A key that may have one request running and so many waiting, with all, after so many steps of 11 ms. */
+function fullKey(maxTokens: number | undefined, steps = 2, maxQueued = 1) {
+  const capped = { ...DEFAULT_POLICY, maxRunning: 1, maxQueued };
   const fairness = { ...DEFAULT_FAIRNESS, owners: new Map([["capped", capped]]) };
   const state = schedulerState({ slots: 4, contextTokens: 4096, fairness });
-  for (const id of ["runs", "waits"]) addRequest(state, id, { tenant: "capped", maxTokens }, 0);
+  for (let i = 0; i <= maxQueued; i++) addRequest(state, `r${i}`, { tenant: "capped", maxTokens }, 0);
   for (let step = 0; step < steps; step++) runStep(state, 11 * step);
   return { state, nowMs: 11 * steps };
 }
@@ -93,9 +93,41 @@ test("until something has been measured, who is refused is asked back when its k
   expect(askedBackMs(fullKey(undefined))).toBeLessThan(2500);
 });
 
-test("and is told that its limits are free again no sooner", () => {
-  const { state, nowMs } = fullKey(1000);
-  expect(allowanceOf(state, "capped", nowMs).requestsResetMs).toBeGreaterThan(10_000);
+/** When all limits of the key are free again, in ms. */
+function freeInMs({ state, nowMs }: ReturnType<typeof fullKey>): number {
+  return allowanceOf(state, "capped", nowMs).requestsResetMs;
+}
+
+test("and is told that its limits are free again when those that wait may have ended as well", () => {
+  const both = freeInMs(fullKey(1000));
+  expect(both).toBeGreaterThan(21_000);
+  expect(both).toBeLessThan(23_000);
+  // The one that runs is nearly through; the one that waits has all of it before it.
+  const nearlyOne = freeInMs(fullKey(1000, 990));
+  expect(nearlyOne).toBeGreaterThan(10_900);
+  expect(nearlyOne).toBeLessThan(11_600);
+  // One behind the other, where no more may run.
+  const three = fullKey(1000, 990, 2);
+  expect(freeInMs(three)).toBeGreaterThan(21_900);
+  expect(freeInMs(three)).toBeLessThan(23_200);
+});
+
+test("a request that waits takes the place of the first of its key's requests to end, not of the last", () => {
+  const state = schedulerState({ slots: 2, contextTokens: 4096 });
+  for (const maxTokens of [2000, 100, 1000])
+    addRequest(state, `says ${maxTokens}`, { tenant: "capped", maxTokens }, 0);
+  for (let step = 0; step < 2; step++) runStep(state, 12 * step);
+  const beside = freeInMs({ state, nowMs: 24 });
+  expect(beside).toBeGreaterThan(20_000);
+  expect(beside).toBeLessThan(27_000);
+});
+
+test("behind another key's requests its own have all before them", () => {
+  const state = schedulerState({ slots: 1, contextTokens: 4096 });
+  addRequest(state, "runs", { tenant: "b", maxTokens: 100 }, 0);
+  for (let step = 0; step < 2; step++) runStep(state, 11 * step);
+  addRequest(state, "waits", { tenant: "capped", maxTokens: 1000 }, 22);
+  expect(freeInMs({ state, nowMs: 22 })).toBeGreaterThan(12_000);
 });
 
 test("who is refused waits for the first of its key's requests, and its limits are free behind the last", () => {
@@ -112,7 +144,7 @@ test("who is refused waits for the first of its key's requests, and its limits a
 test("once something has been measured, that counts", () => {
   const full = fullKey(1000);
   const { state } = full;
-  const runs = state.requests.get("runs");
+  const runs = state.requests.get("r0");
   if (runs === undefined) throw new Error("not there");
   release(state, runs, 50);
   addRequest(state, "waits too", { tenant: "capped", maxTokens: 1000 }, 50);
