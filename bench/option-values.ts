@@ -16,7 +16,7 @@ export class OptionsExit extends Error {
   }
 }
 
-/** Tells the user why the command ends, on stderr as everything else that it says of itself. */
+/** Prints the help that was asked for on stdout, and what is wrong with the options on stderr. */
 export function printExit(command: string, exit: OptionsExit, output: ExitOutput): 0 | 2 {
   if (exit.exitCode === 0) output.out(`${exit.text}\n`);
   else output.err(`${exit.text.replace(/^error: /, `${command}: `)}\n`);
