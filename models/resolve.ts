@@ -1,7 +1,7 @@
 /** Turns what a user calls a model into a file on this machine. */
 import { statSync } from "node:fs";
 import type { Stats } from "node:fs";
-import { basename, join, resolve } from "node:path";
+import { basename, dirname, join, resolve } from "node:path";
 import { catalogue, findCatalogueEntry } from "./catalogue.ts";
 import type { ModelOverrides } from "./catalogue.ts";
 import type { NamedAdapter } from "./loaded-model.ts";
@@ -70,22 +70,28 @@ async function locate(name: string, options: ResolveOptions): Promise<ResolvedMo
   if (name.startsWith("hf:")) {
     if (parseHubName(name) === undefined) throw notAName(name);
     const path = await fetchFromHub(name, download);
-    return { id: name.slice(3), path, aliases: [name], createdSeconds: createdOf(path, name), source: "hub" };
+    const createdSeconds = createdOf(path, () => whyNotKept(name, path, dirname(path)));
+    return { id: name.slice(3), path, aliases: [name], createdSeconds, source: "hub" };
   }
   const entry = findCatalogueEntry(name);
   if (entry?.source.kind === "embedded") {
     const path = join(packageRoot, entry.source.path);
-    return { id: entry.id, path, aliases: [], createdSeconds: createdOf(path, name), source: "embedded" };
+    const createdSeconds = createdOf(
+      path,
+      () => `The model ${entry.id} is part of Weft, and ${path} is not there. Install Weft again.`,
+    );
+    return { id: entry.id, path, aliases: [], createdSeconds, source: "embedded" };
   }
   if (entry?.source.kind === "published") {
     const path = await fetchPublished(entry.id, entry.source, download);
     const aliases = [stem(entry.source.fileName)];
-    const createdSeconds = createdOf(path, name);
+    const createdSeconds = createdOf(path, () => whyNotKept(entry.id, path, path));
     const { id, overrides = {} } = entry;
     return { id, path, aliases, createdSeconds, source: "catalogue", overrides };
   }
   const path = resolve(name);
-  return { id: stem(name), path, aliases: [], createdSeconds: createdOf(path, name), source: "file" };
+  const createdSeconds = createdOf(path, (stat) => whyNot(name, path, stat));
+  return { id: stem(name), path, aliases: [], createdSeconds, source: "file" };
 }
 
 function notAName(name: string): ModelFileError {
@@ -95,10 +101,11 @@ function notAName(name: string): ModelFileError {
   );
 }
 
-function createdOf(path: string, name: string): number {
+/** @param whyNoFile What to tell the user where the path is no file; its stat is undefined where nothing is there. */
+function createdOf(path: string, whyNoFile: (stat: Stats | undefined) => string): number {
   const stat = statOf(path);
   if (stat?.isFile() === true) return Math.floor(stat.mtimeMs / 1000);
-  throw new ModelFileError("model_not_found", whyNot(name, path, stat));
+  throw new ModelFileError("model_not_found", whyNoFile(stat));
 }
 
 function statOf(path: string): Stats | undefined {
@@ -108,6 +115,11 @@ function statOf(path: string): Stats | undefined {
     // Not there, or not for this user.
     return undefined;
   }
+}
+
+/** @param kept What of the cache stands for the model: while it is there, nothing is fetched. */
+function whyNotKept(name: string, path: string, kept: string): string {
+  return `${name} was fetched before, and ${path} is not a file. Delete ${kept} and try again.`;
 }
 
 /** @param stat Of the path that the name was taken for; undefined where nothing is there. */

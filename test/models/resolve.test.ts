@@ -1,7 +1,7 @@
-import { copyFileSync, mkdtempSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, mkdtempSync, rmSync, rmdirSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { afterAll, describe, expect, it } from "vitest";
+import { afterAll, describe, expect, it, vi } from "vitest";
 import { catalogue } from "../../models/catalogue.ts";
 import { packageRoot } from "../../models/package-root.ts";
 import { resolveModel } from "../../models/resolve.ts";
@@ -67,6 +67,33 @@ describe("a model name", () => {
     ],
   ])("that is not there is refused with what may have been meant: %s", async (name, message) => {
     await expect(resolveModel(name, { env })).rejects.toMatchObject({ message });
+  });
+
+  it("whose file has gone from the cache or the package is refused with the path and what to do", async () => {
+    const cache = join(folder, "models");
+    const hub = join(cache, "org--gone");
+    mkdirSync(hub, { recursive: true });
+    symlinkSync(join(folder, "gone"), join(hub, "model.gguf"));
+    await expect(resolveModel("hf:org/gone", { env })).rejects.toMatchObject({
+      message: `hf:org/gone was fetched before, and ${join(hub, "model.gguf")} is not a file. Delete ${hub} and try again.`,
+    });
+
+    const published = join(cache, "SmolLM2-135M-Instruct.Q4_1.gguf");
+    mkdirSync(published);
+    await expect(resolveModel("smollm2", { env })).rejects.toMatchObject({
+      code: "model_not_found",
+      message: `smollm2 was fetched before, and ${published} is not a file. Delete ${published} and try again.`,
+    });
+    rmdirSync(published);
+
+    vi.resetModules();
+    vi.doMock("../../models/package-root.ts", () => ({ packageRoot: folder }));
+    const broken = await import("../../models/resolve.ts");
+    vi.doUnmock("../../models/package-root.ts");
+    await expect(broken.resolveModel("pocket", { env })).rejects.toMatchObject({
+      code: "model_not_found",
+      message: `The model pocket is part of Weft, and ${join(folder, "models/pocket.gguf")} is not there. Install Weft again.`,
+    });
   });
 
   it("that would have to be fetched is refused while the network is off", async () => {
