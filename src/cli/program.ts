@@ -1,5 +1,5 @@
 /** The commands of `weft`, their arguments and their help. */
-import { existsSync } from "node:fs";
+import { existsSync, statSync } from "node:fs";
 import { Command } from "commander";
 import { serverUrl } from "../../bench/option-values.ts";
 import { ownCommand } from "../../models/own-command.ts";
@@ -147,8 +147,12 @@ export function createProgram(setExitCode: (code: ExitCode) => void): Command {
 
 /** `npm start` is `weft serve` already, which is easily forgotten. */
 function refuseCommands([first]: readonly string[], program: Command): void {
-  if (first === undefined || existsSync(first)) return;
-  if (first === "serve") throw new ConfigError('This is "weft serve" already; leave the second "serve" out.');
+  // A checkout has folders that are called like commands.
+  if (first === undefined || (existsSync(first) && statSync(first).isFile())) return;
+  if (first === "serve" || first === "run")
+    throw new ConfigError(
+      `This is "weft serve" already; leave out ${first === "serve" ? "the second " : ""}"${first}".`,
+    );
   if (program.commands.some((command) => command.name() === first))
     throw new ConfigError(`"${first}" is a command and no model to serve; run it with: ${ownCommand(first)}`);
 }

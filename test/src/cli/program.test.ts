@@ -1,6 +1,8 @@
 import { spawn } from "node:child_process";
+import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { CommanderError } from "commander";
 import { describe, expect, it } from "vitest";
@@ -23,8 +25,16 @@ function parse(...argv: string[]) {
 
 /** Runs the executable from its sources. */
 function weft(...argv: string[]): Promise<{ code: number | null; stdout: string; stderr: string }> {
+  return weftIn(packageRoot, ...argv);
+}
+
+function weftIn(
+  cwd: string,
+  ...argv: string[]
+): Promise<{ code: number | null; stdout: string; stderr: string }> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, [...process.execArgv, join(packageRoot, "src/main.ts"), ...argv], {
+      cwd,
       // Through npx it would be told that it runs in a checkout.
       env: {
         ...process.env,
@@ -169,10 +179,24 @@ describe("the executable", () => {
   });
 
   it.each([
-    ["serve", 'This is "weft serve" already; leave the second "serve" out.'],
+    ["serve", 'This is "weft serve" already; leave out the second "serve".'],
+    ["run", 'This is "weft serve" already; leave out "run".'],
     ["list", '"list" is a command and no model to serve; run it with: weft list'],
+    // A folder of the checkout, in which this runs.
+    ["bench", '"bench" is a command and no model to serve; run it with: weft bench'],
   ])("says what %s behind npm start means", async (word, message) => {
     expect(await weft("serve", word)).toEqual({ code: 2, stdout: "", stderr: `weft: ${message}\n` });
+  });
+
+  it("takes a file that is called like a command for a model", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "weft-program-"));
+    writeFileSync(join(folder, "list"), "no model");
+    // For the loader that runs TypeScript.
+    symlinkSync(join(packageRoot, "node_modules"), join(folder, "node_modules"));
+    const { code, stderr } = await weftIn(folder, "serve", "list");
+    rmSync(folder, { recursive: true });
+    expect(code).toBe(3);
+    expect(stderr).toContain(`${join(folder, "list")} is not a usable GGUF model`);
   });
 
   it("knows the command that other servers have", async () => {
