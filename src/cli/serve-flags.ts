@@ -3,10 +3,8 @@ import { Command, Option } from "commander";
 import type { OptionSpec } from "../config/option-spec.ts";
 import { environmentName, serveOptionNames, serveOptions } from "../config/options.ts";
 import type { ServeOptionName } from "../config/options.ts";
+import { SWITCH_WORDS } from "../config/value-kinds.ts";
 import type { ValueKind } from "../config/value-kinds.ts";
-
-/** What may stand behind a switch as a word of its own; any other word is a model's name. */
-const SWITCH_WORDS: ReadonlySet<string | undefined> = new Set(["on", "off", "true", "false"]);
 
 /** A command with every option of the table, and `--config`; a switch may be said in each way that is usual. */
 export class ServeCommand extends Command {
@@ -54,6 +52,7 @@ function withValues(argv: readonly string[]): string[] {
     const denied = word.startsWith("--no-") ? kindOf(word.slice("--no-".length)) : undefined;
     if (denied !== undefined && canBeOff(denied)) written.push(`--${word.slice("--no-".length)}=off`);
     else if (kind !== undefined && word.startsWith("--") && isSwitch(kind))
+      // Any other word behind it is a model's name.
       written.push(SWITCH_WORDS.has(argv[i + 1]) ? `${word}=${argv[++i]}` : `${word}=on`);
     else {
       written.push(word);

@@ -109,15 +109,21 @@ export function list(placeholder: string): ValueKind<readonly string[]> {
   };
 }
 
+/** How a switch is written, in each place where it can be. */
+export const SWITCH_WORDS: ReadonlyMap<RawValue, boolean> = new Map([
+  ["on", true],
+  ["true", true],
+  ["1", true],
+  ["off", false],
+  ["false", false],
+  ["0", false],
+]);
+
 export const flag: ValueKind<boolean> = {
   placeholder: undefined,
   expected: "on or off",
   repeatable: false,
-  read(raw) {
-    if (raw === true || raw === "1" || raw === "true" || raw === "on") return true;
-    if (raw === false || raw === "0" || raw === "false" || raw === "off") return false;
-    return undefined;
-  },
+  read: (raw) => (typeof raw === "boolean" ? raw : SWITCH_WORDS.get(raw)),
 };
 
 /** NaN for what is no number. */

@@ -86,6 +86,8 @@ describe("the command line", () => {
     ["--plugs on", "on"],
     ["--plugs off", "off"],
     ["--plugs false", "false"],
+    ["--plugs 0", "0"],
+    ["--plugs 1", "1"],
     ["--plugs=off", "off"],
     ["--no-plugs", "off"],
     ["--no-plugs --plugs", "on"],
