@@ -5,6 +5,7 @@
  * throws: a request that fails is a record with an error, because a benchmark must count it.
  */
 import { createParser } from "eventsource-parser";
+import { describeConnectionError } from "../models/command-line/connection-error.ts";
 import { describeErrorBody, parsePayload } from "./chunk.ts";
 import type { Payload, Usage } from "./chunk.ts";
 import type { BenchClock } from "./clock.ts";
@@ -160,17 +161,6 @@ export function requestHeaders(apiKey: string | undefined): Record<string, strin
   const headers: Record<string, string> = { "content-type": "application/json", connection: "close" };
   if (apiKey !== undefined) headers["authorization"] = `Bearer ${apiKey}`;
   return headers;
-}
-
-/** The innermost cause: fetch itself only says "fetch failed". */
-export function describeConnectionError(error: unknown): string {
-  let inner = error;
-  for (let depth = 0; depth < 4 && inner instanceof Error && inner.cause !== undefined; depth++) {
-    inner = inner.cause;
-  }
-  if (!(inner instanceof Error)) return String(inner);
-  const code = "code" in inner && typeof inner.code === "string" ? `${inner.code}: ` : "";
-  return code + inner.message;
 }
 
 /** `retry-after-ms`, which says it more exactly, else `retry-after` in seconds. */

@@ -1,6 +1,7 @@
 /** The embeddings scenario: a closed loop of requests with several texts each, to see how fast a server reads. */
+import { describeConnectionError } from "../models/command-line/connection-error.ts";
 import { describeErrorBody } from "./chunk.ts";
-import { describeConnectionError, readStart, requestHeaders } from "./client.ts";
+import { readStart, requestHeaders } from "./client.ts";
 import type { RequestError, Target } from "./client.ts";
 import type { BenchClock } from "./clock.ts";
 import type { LevelRun } from "./closed-loop.ts";

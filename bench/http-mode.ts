@@ -1,7 +1,8 @@
 /** Runs the HTTP modes from options to results: finds the models, prepares the prompts, takes the turns. */
+import { describeConnectionError } from "../models/command-line/connection-error.ts";
 import { arrivalTimes } from "./arrivals.ts";
 import type { ArrivalRate } from "./arrivals.ts";
-import { describeConnectionError, requestHeaders, sendOver } from "./client.ts";
+import { requestHeaders, sendOver } from "./client.ts";
 import type { RequestRecord, Target } from "./client.ts";
 import type { BenchClock } from "./clock.ts";
 import { interleave, runLevel, sendStreamed } from "./closed-loop.ts";

@@ -1,6 +1,6 @@
 /** What the values of options may be, for all commands of the bench, and what ends a command whose options are wrong. */
 import { InvalidArgumentError, Option } from "commander";
-import { readTime } from "./time-text.ts";
+import { readTime } from "../models/command-line/time-text.ts";
 
 /** The options were wrong, or only help was asked for; `text` is for the user. */
 export class OptionsExit extends Error {
@@ -72,14 +72,4 @@ export function wholeNumbers(most: number, max: number, min = 1): (text: string)
     if (levels.length > most) throw new InvalidArgumentError(`At most ${most} levels.`);
     return levels;
   };
-}
-
-/** Without `/v1` and without a slash at the end; `http://` where it is left out. */
-export function serverUrl(text: string): string {
-  const whole = text.includes("://") ? text : `http://${text}`;
-  const url = URL.canParse(whole) ? new URL(whole) : undefined;
-  if (url === undefined || !/^https?:$/.test(url.protocol)) {
-    throw new InvalidArgumentError("Expected an http or https URL such as http://127.0.0.1:9338.");
-  }
-  return (url.origin + url.pathname).replace(/\/+$/, "").replace(/\/v1$/, "");
 }

@@ -1,5 +1,6 @@
 /** The options of `weft bench`: their names, units, ranges and defaults, and what each mode makes of them. */
 import { Command, CommanderError, Option } from "commander";
+import { serverUrl } from "../models/command-line/server-url.ts";
 import type { ArrivalRate } from "./arrivals.ts";
 import type { Endpoint } from "./client.ts";
 import { MOST_OPEN } from "./closed-loop.ts";
@@ -12,7 +13,6 @@ import {
   OptionsExit,
   positiveNumber,
   seconds,
-  serverUrl,
   wholeNumber,
   wholeNumbers,
 } from "./option-values.ts";

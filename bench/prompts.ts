@@ -4,9 +4,10 @@
  * The count is checked with the server's own tokenizer where it has one. It covers the prompt's text; what a
  * chat template adds shows in the report as the server's `prompt_tokens`.
  */
+import { describeConnectionError } from "../models/command-line/connection-error.ts";
 import { createRng, deriveSeed } from "./rng.ts";
 import type { Rng } from "./rng.ts";
-import { describeConnectionError, requestHeaders } from "./client.ts";
+import { requestHeaders } from "./client.ts";
 import type { BenchClock } from "./clock.ts";
 import { COMMON_WORDS } from "./words.ts";
 

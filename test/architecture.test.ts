@@ -14,6 +14,9 @@ const FORBIDDEN: readonly { readonly from: string; readonly to: readonly string[
   { from: "engine/scheduler/", to: ["engine/llama/", "engine/process/", "engine/fake/"] },
 ];
 
+/** The one file of src that may load commands of bench. */
+const PROGRAM = "src/cli/program.ts";
+
 const files = FOLDERS.flatMap((folder) =>
   readdirSync(folder, { recursive: true, encoding: "utf8" })
     .filter((name) => name.endsWith(".ts"))
@@ -28,6 +31,14 @@ function importsOf(file: string): string[] {
     (match) => match[1] ?? "",
   );
   return specifiers.map((name) => (name.startsWith(".") ? normalize(join(dirname(file), name)) : name));
+}
+
+/** Files loaded when they are needed, with `import(...)`. */
+function lazyImportsOf(file: string): string[] {
+  const source = sources.get(file) ?? "";
+  return [...source.matchAll(/import\s*\(\s*"(\.[^"]+)"/g)].map((match) =>
+    normalize(join(dirname(file), match[1] ?? "")),
+  );
 }
 
 const importersOf = (matches: (specifier: string) => boolean): string[] =>
@@ -46,6 +57,20 @@ test.each(FORBIDDEN)("$from imports nothing from $to", ({ from, to }) => {
         .map((specifier) => `${file} imports ${specifier}`),
     );
   expect(breaches).toEqual([]);
+});
+
+test("src takes nothing from bench but its commands, which are loaded when they are asked for", () => {
+  const isBench = (specifier: string): boolean => specifier.startsWith("bench/");
+  const known = files
+    .filter((file) => file.startsWith("src/"))
+    .flatMap((file) =>
+      importsOf(file)
+        .filter(isBench)
+        .map((specifier) => `${file} imports ${specifier}`),
+    );
+  const lazy = lazyImportsOf(PROGRAM).filter(isBench);
+  expect(known).toEqual(lazy.map((specifier) => `${PROGRAM} imports ${specifier}`));
+  expect([...new Set(lazy)].sort()).toEqual(["bench/cli.ts", "bench/simulate/cli.ts", "bench/tune/cli.ts"]);
 });
 
 describe("packages with one home", () => {

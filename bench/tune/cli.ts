@@ -1,7 +1,7 @@
 /** `weft tune`: measures this machine with a model, and writes the settings that served best and a report of all. */
 import { writeFile } from "node:fs/promises";
 import { availableParallelism } from "node:os";
-import { ownCommand } from "../../models/own-command.ts";
+import { ownCommand } from "../../models/command-line/own-command.ts";
 import type { BenchOutput } from "../cli.ts";
 import { realClock } from "../clock.ts";
 import type { BenchClock } from "../clock.ts";

@@ -1,5 +1,5 @@
 /** `weft doctor --conformance URL`: how far a server speaks OpenAI's protocol, check by check. */
-import { describeConnectionError } from "../../bench/client.ts";
+import { describeConnectionError } from "../../models/command-line/connection-error.ts";
 import { runChecks } from "../conformance/run-checks.ts";
 import type { CheckResult, ConformanceReport } from "../conformance/run-checks.ts";
 import { ExitCode } from "./exit-codes.ts";

@@ -3,7 +3,7 @@ import { CommanderError } from "commander";
 import { EngineError } from "../../engine/errors.ts";
 import type { EngineErrorCode } from "../../engine/errors.ts";
 import { ModelFileError } from "../../models/model-file-error.ts";
-import { ownCommand } from "../../models/own-command.ts";
+import { ownCommand } from "../../models/command-line/own-command.ts";
 import { ConfigError } from "../config/config-error.ts";
 
 export const ExitCode = {

@@ -1,8 +1,8 @@
 /** The commands of `weft`, their arguments and their help. */
 import { existsSync, statSync } from "node:fs";
 import { Command } from "commander";
-import { serverUrl } from "../../bench/option-values.ts";
-import { ownCommand } from "../../models/own-command.ts";
+import { ownCommand } from "../../models/command-line/own-command.ts";
+import { serverUrl } from "../../models/command-line/server-url.ts";
 import { packageVersion } from "../../models/package-root.ts";
 import { ConfigError } from "../config/config-error.ts";
 import type { ExitCode } from "./exit-codes.ts";

@@ -7,7 +7,7 @@ import type { ModelFacts } from "../../engine/protocol.ts";
 import { DEFAULT_MODEL } from "../../models/catalogue.ts";
 import { ChatTemplate } from "../../models/chat-template.ts";
 import { TemplateRenderer } from "../../models/chat-template-renderer.ts";
-import { ownCommand } from "../../models/own-command.ts";
+import { ownCommand } from "../../models/command-line/own-command.ts";
 import { packageVersion } from "../../models/package-root.ts";
 import type { ResolvedModel } from "../../models/resolve.ts";
 import type { TokenTable } from "../../models/text/token-table.ts";

@@ -1,7 +1,7 @@
 /** The kinds of values an option can have, and how each is read from text or JSON. */
 
-import { readTime } from "../../bench/time-text.ts";
-import type { TimeUnit } from "../../bench/time-text.ts";
+import { readTime } from "../../models/command-line/time-text.ts";
+import type { TimeUnit } from "../../models/command-line/time-text.ts";
 
 /** Text from the command line or the environment, or a value of the JSON file. */
 type RawValue = unknown;

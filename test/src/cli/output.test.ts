@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import type { LoadedModel } from "../../../models/loaded-model.ts";
-import { ownCommand } from "../../../models/own-command.ts";
+import { ownCommand } from "../../../models/command-line/own-command.ts";
 import { banner } from "../../../src/cli/banner.ts";
 import { LoadingLines } from "../../../src/cli/loading-lines.ts";
 import { terminalProgress } from "../../../src/cli/terminal-progress.ts";
