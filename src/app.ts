@@ -3,6 +3,7 @@ import { Hono } from "hono";
 import type { HonoRequest } from "hono";
 import { isMessagesPath, messageErrorReply } from "./anthropic/error-reply.ts";
 import type { AppDeps } from "./deps.ts";
+import { askedPath, routedPath } from "./http/path.ts";
 import { errorReply } from "./http/reply.ts";
 import { answerCors, guardHost, guardOrigin } from "./middleware/browser-guard.ts";
 import { authenticate } from "./middleware/authenticate.ts";
@@ -109,17 +110,6 @@ export function createApp(deps: AppDeps): Hono<AppEnv> {
   return app;
 }
 
-/**
- * The path that is routed, checked for a key and logged: double slashes are one, one at the end is none, and
- * `/v1` is optional, because people write base URLs in all these ways. Clients of Azure put `/openai` before it.
- */
-export function routedPath(url: string): string {
-  const start = url.indexOf("/", url.indexOf("://") + 3);
-  const path = start === -1 ? "/" : (/^[^?#]*/.exec(url.slice(start))?.[0] ?? "/");
-  const collapsed = path.replace(/\/{2,}/g, "/").replace(/(?<=.)\/$/, "");
-  return collapsed.replace(/^(?:\/openai)?(?:\/v1)?(?=\/)/, "");
-}
-
 /** In the shape that the clients of a path read. */
 function replyTo(c: AppContext, error: ApiError): Response {
   if (isMessagesPath(c.req.path)) return messageErrorReply(error, c.get("requestId"));
@@ -139,7 +129,7 @@ function noteError(c: AppContext, error: ApiError): ApiError {
 }
 
 function unknownUrl(request: HonoRequest): ApiError {
-  return new ApiError("unknown_url", `Invalid URL (${request.method} ${new URL(request.url).pathname})`);
+  return new ApiError("unknown_url", `Invalid URL (${request.method} ${askedPath(request.url)})`);
 }
 
 function methodsByPath(): Map<string, readonly Method[]> {
@@ -153,7 +143,7 @@ function methodNotAllowed(request: HonoRequest, allowed: readonly Method[]): Api
   const allow = [...names, "OPTIONS"].join(", ");
   return new ApiError(
     "method_not_allowed",
-    `Not allowed to ${request.method} on ${new URL(request.url).pathname} (HINT: Perhaps you meant to make a ` +
+    `Not allowed to ${request.method} on ${askedPath(request.url)} (HINT: Perhaps you meant to make a ` +
       `${allowed[0]} request?)`,
     undefined,
     { headers: { allow } },

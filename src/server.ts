@@ -82,7 +82,12 @@ export class HttpServer {
     this.#stallTimer = setInterval(() => {
       for (const socket of stalled.tick(this.#sockets.keys(), STALL_TICK_MS)) socket.destroy();
     }, STALL_TICK_MS).unref();
-    const listener = getRequestListener((request, env) => app.fetch(request, env), {
+    // The adapter takes hosts that are none to the URL parser, such as "a.1".
+    const fetch = (request: Request, env: object): Response | Promise<Response> => {
+      if (!URL.canParse(request.url)) throw new RequestError("Invalid host header");
+      return app.fetch(request, env);
+    };
+    const listener = getRequestListener(fetch, {
       overrideGlobalObjects: false,
       errorHandler: (error) =>
         error instanceof RequestError

@@ -28,6 +28,7 @@ function freeName(unnamed: string, number: number, taken: ReadonlySet<string | u
   return name;
 }
 
-function digestOf(key: string): string {
+/** SHA-256 in hexadecimal; a key that is given as its digest has it already. */
+export function digestOf(key: string): string {
   return DIGEST.exec(key)?.[1]?.toLowerCase() ?? createHash("sha256").update(key).digest("hex");
 }

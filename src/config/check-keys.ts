@@ -1,6 +1,6 @@
 /** Whether keys and their policies fit together: what could only be a slip is refused instead of having no effect. */
 import type { ApiKey } from "../deps.ts";
-import { parseApiKeys } from "./api-keys.ts";
+import { digestOf, parseApiKeys } from "./api-keys.ts";
 import { ConfigError } from "./config-error.ts";
 import { environmentName } from "./options.ts";
 import type { ServeValues } from "./options.ts";
@@ -19,8 +19,13 @@ export function checkKeys(values: KeyValues): void {
   checkEach("admin-key", values["admin-key"], parseApiKeys(values["admin-key"], "admin"));
   const named = new Set(keys.map(({ name }) => name));
   const owners = named.size === 0 ? new Set([NOBODY]) : named;
+  const digests = new Set(keys.map(({ sha256 }) => sha256));
   for (const name of values["key-policy"]?.names ?? []) {
     if (owners.has(name)) continue;
+    if (digests.has(digestOf(name)))
+      throw new ConfigError(
+        `--key-policy has a key itself where its name belongs: ${listed([...owners])} or "*".`,
+      );
     const why = named.size === 0 ? "there are no API keys" : "there is no such API key";
     throw new ConfigError(
       `--key-policy is for "${name}", but ${why}; it can be for ${listed([...owners])} or "*".`,

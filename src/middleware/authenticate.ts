@@ -8,7 +8,7 @@ import type { ApiKey, AppConfig } from "../deps.ts";
 import { ApiError } from "../openai/api-error.ts";
 import type { AppContext, AppEnv } from "../routes/env.ts";
 
-/** What load balancers ask without a key, and people before they have one; they tell a state and nothing else. */
+/** What load balancers ask without a key, and people before they have one: a state, and where to go on. */
 export const OPEN_PATHS: ReadonlySet<string> = new Set([
   "/",
   "/health",

@@ -2,6 +2,7 @@
 import { createMiddleware } from "hono/factory";
 import { routePath } from "hono/route";
 import type { AppDeps } from "../deps.ts";
+import { askedPath } from "../http/path.ts";
 import { errorReply } from "../http/reply.ts";
 import { RequestScope } from "../http/request-signal.ts";
 import type { Endpoint, Outcome } from "../metrics/metrics.ts";
@@ -103,7 +104,7 @@ function report(c: AppContext, deps: AppDeps, { startMs, trace }: Observed): voi
       requestId: c.get("requestId"),
       method: c.req.method,
       // As it was asked for, which is not always how it is routed.
-      path: new URL(c.req.url).pathname,
+      path: askedPath(c.req.url),
       status,
       outcome,
       ms: Math.round(deps.clock.nowMs() - startMs),

@@ -1,7 +1,7 @@
 /** Who is let in, by which path, and what every answer carries. */
 import { createHash } from "node:crypto";
 import { describe, expect, it } from "vitest";
-import { routedPath } from "../../src/app.ts";
+import { routedPath } from "../../src/http/path.ts";
 import { createTestApp, MODEL_ID } from "../support/test-app.ts";
 
 const ANSWER = {

@@ -15,6 +15,10 @@ test.each<[flags: Record<string, unknown>, message: string]>([
     '--key-policy is for "bob", but there are no API keys; it can be for "anonymous" or "*".',
   ],
   [
+    { "key-policy": ["sk-s3cret:running=1"], "api-key": ["sk-s3cret", "ann=a"] },
+    '--key-policy has a key itself where its name belongs: "key-1", "ann" or "*".',
+  ],
+  [
     { "key-policy": ["anonymous:running=1"], "api-key": ["ann=a"] },
     '--key-policy is for "anonymous", but there is no such API key; it can be for "ann" or "*".',
   ],

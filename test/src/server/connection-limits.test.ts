@@ -95,7 +95,7 @@ describe("the headers of a request", () => {
 });
 
 describe("a request", () => {
-  it.each(["", "Host: \r\n", "Host: a b\r\n", "Host: a/b\r\n"])(
+  it.each(["", "Host: \r\n", "Host: a b\r\n", "Host: a/b\r\n", "Host: a.1\r\n", "Host: 999.1.1.1\r\n"])(
     "whose host is %j is told so",
     async (host) => {
       const { open } = await listen({});
