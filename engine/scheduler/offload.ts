@@ -9,6 +9,13 @@ import { prefillTokensMs, spillBytes, transferMs } from "./cost-model.ts";
 import type { Running } from "./admission.ts";
 import type { Offload, OffloadState, ScheduledRequest, SchedulerState } from "./types.ts";
 
+/**
+ * Of a prompt that the worker computes, in the time between tokens that is wanted. A shorter one has its first token sooner
+ * here, where its cells go between the streams' tokens: beside eight streams one of 158 tokens after 0.76 s instead of 1.11
+ * (135M model, 2 cores).
+ */
+const LONG_TARGETS = 4;
+
 export function noOffload(): OffloadState {
   return { employed: false, ready: false, failed: undefined, current: undefined, computed: 0 };
 }
@@ -29,7 +36,7 @@ export function lostTokens(state: SchedulerState, { request, length }: Running):
 }
 
 /**
- * A prompt that streams would wait for in more than one step, and of which little is there: what is, is computed again. Its
+ * A long prompt that streams would wait for in many steps, and of which little is there: what is, is computed again. Its
  * cells have to find room in a file, which is not read for longer than the target, since it cannot be in pieces.
  * @param prefilling In the order in which they would be computed here.
  * @param streams Whether anybody waits for a token: else it is computed here, with all there is.
@@ -51,7 +58,7 @@ export function chooseOffload(
     const bytes = spillBytes(cost.spill, end);
     if (request.id === offload.failed || bytes > spill.limitBytes) continue;
     if (transferMs(cost.spill.restore, bytes) > config.itlTargetMs) continue;
-    if (prefillTokensMs(cost, config.prefillChunk, rest, length) > config.itlTargetMs)
+    if (prefillTokensMs(cost, config.prefillChunk, rest, length) > LONG_TARGETS * config.itlTargetMs)
       return { request: request.id, slot, tokens: prompt.slice(0, end) };
   }
   return undefined;

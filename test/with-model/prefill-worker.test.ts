@@ -6,8 +6,8 @@ import type { RunningServer } from "../support/server.ts";
 import { readStream } from "../support/sse-reader.ts";
 
 /** Any prompt of some cells is a long one. */
-const FLAGS = ["--threads", "2", "--itl-target", "20", "--slots", "4"];
-const LONG = Array.from({ length: 300 }, (_, i) => `${(i * 37) % 101},`).join(" ");
+const FLAGS = ["--threads", "2", "--itl-target", "10", "--slots", "4"];
+const LONG = Array.from({ length: 700 }, (_, i) => `${(i * 37) % 101},`).join(" ");
 
 /** Of a metric, or 0 where it has not been counted. */
 async function metric(server: RunningServer, name: string): Promise<number> {

@@ -284,7 +284,7 @@ describe("eviction", () => {
   ])(
     "a prompt of which the prefill worker has %i tokens is as dear as those: %s loses its slot",
     (computed, id) => {
-      const state = schedulerState({ slots: 2, contextTokens: 400, spillBytes: 10_000 });
+      const state = schedulerState({ slots: 2, contextTokens: 400, spillBytes: 10_000, itlTargetMs: 50 });
       const prompt = (tokens: number): Uint32Array => Uint32Array.from({ length: tokens }, (_, i) => 9 * i);
       addRequest(state, "here", { priority: 3, prompt: prompt(30), maxTokens: 300 });
       for (let i = 0; state.requests.get("here")?.phase !== "decode"; i++) runStep(state, i);

@@ -355,7 +355,7 @@ describe("guesses", () => {
   });
 
   test("are not made beside a prefill worker that computes, which would have less time between two tokens", () => {
-    const config = { ...CONFIG, speculate: true, itlTargetMs: 100, contextTokens: 400, spillBytes: 10_000 };
+    const config = { ...CONFIG, speculate: true, itlTargetMs: 25, contextTokens: 400, spillBytes: 10_000 };
     const state = createState(config, { ...costWith(10), spill: SPILL_COST });
     enqueue(state, "a", loop, 150);
     while (state.requests.get("a")?.phase === "prefill" || state.queue.size > 0) step(state);
