@@ -5,10 +5,9 @@ import { MOST_INPUT_TOKENS } from "../engine/protocol.ts";
 import type { PromptPart } from "../engine/protocol.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import { clientClosed } from "./client-words.ts";
-import { MAX_BYTES_PER_CONTEXT_TOKEN, TEXT_SLACK_BYTES } from "./http/limits.ts";
 import { ApiError, contextExceeded, emptyPrompt, fromEngineError } from "./openai/api-error.ts";
 import { checkToken } from "./openai/generation-fields.ts";
-import { assertCuttable } from "./openai/prompt-cut.ts";
+import { assertWorthReading } from "./openai/prompt-cut.ts";
 import type { PromptCut } from "./openai/prompt-cut.ts";
 import type { RerankRequest } from "./openai/rerank-request.ts";
 import type { NamedInput } from "./openai/text-inputs.ts";
@@ -50,7 +49,7 @@ export async function embed(
       if (piece.kind === "text") bytes += Buffer.byteLength(piece.text);
       else ids += piece.tokens.length;
     }
-    checkBytes(bytes, { field, param, cut }, facts.contextTokens);
+    assertWorthReading(bytes, facts.contextTokens, { field, param, cut });
     if (cut === undefined && ids > facts.contextTokens)
       throw contextExceeded(field, facts.contextTokens, bytes === 0 ? ids : undefined, param);
     return pieces.map((piece): PromptPart => {
@@ -78,29 +77,17 @@ export async function rank(
     throw new ApiError("unsupported_value", `The model '${model.id}' cannot rank documents.`, "model");
   }
   const longest = facts?.contextTokens ?? contextTokens;
-  checkBytes(Buffer.byteLength(query), { field: "documents", param: "query" }, longest);
+  assertWorthReading(Buffer.byteLength(query), longest, { field: "documents", param: "query" });
   const params = documents.map((_, i) => `${listedAs}[${i}]`);
   const parts = documents.map((text, i): PromptPart[] => {
-    checkBytes(Buffer.byteLength(text), { field: "documents", param: params[i] ?? "documents" }, longest);
+    assertWorthReading(Buffer.byteLength(text), longest, {
+      field: "documents",
+      param: params[i] ?? "documents",
+    });
     return [{ text, special: false }];
   });
   const answer = model.engine.rank([{ text: query, special: false }], parts, signal);
   return asked(answer, { field: "documents", params }, signal);
-}
-
-/** @throws {ApiError} 400 for a text so long that counting its tokens would only take time. */
-function checkBytes(
-  bytes: number,
-  {
-    field,
-    param,
-    cut,
-  }: { readonly field: InputField; readonly param: string; readonly cut?: PromptCut | undefined },
-  contextTokens: number,
-): void {
-  if (bytes <= contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES) return;
-  if (cut === undefined) throw contextExceeded(field, contextTokens, undefined, param);
-  assertCuttable(bytes, param, cut);
 }
 
 async function asked<T>(answer: Promise<T>, names: InputNames, signal: AbortSignal): Promise<T> {

@@ -86,5 +86,5 @@ export function assertWorthTokenizing(
 ): void {
   let bytes = 0;
   for (const part of prompt) bytes += "text" in part ? Buffer.byteLength(part.text) : 0;
-  assertWorthReading(bytes, facts.contextTokens, promptField, cut);
+  assertWorthReading(bytes, facts.contextTokens, { field: promptField, cut });
 }

@@ -25,30 +25,26 @@ export function keptTokens(cut: PromptCut | undefined, contextTokens: number): n
   return cut.tokens === -1 ? contextTokens - 1 : cut.tokens;
 }
 
+/** Where a text came in, and whether its end is enough. */
+interface ReadText {
+  readonly field: PromptField;
+  /** What errors call it; absent: as the field. */
+  readonly param?: string;
+  readonly cut?: PromptCut | undefined;
+}
+
 /**
  * @param bytes About how many the text has.
  * @throws {ApiError} 400 for a text so long that counting its tokens would only take time.
  */
-export function assertWorthReading(
-  bytes: number,
-  contextTokens: number,
-  field: PromptField,
-  cut: PromptCut | undefined,
-): void {
+export function assertWorthReading(bytes: number, contextTokens: number, text: ReadText): void {
+  const { field, param = field, cut } = text;
   if (bytes <= contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN + TEXT_SLACK_BYTES) return;
-  if (cut === undefined) throw contextExceeded(field, contextTokens, undefined);
-  assertCuttable(bytes, field, cut);
-}
-
-/**
- * @param bytes Of a text of which the end is to be read.
- * @throws {ApiError} 400 for a text so long that counting its tokens would only take time.
- */
-export function assertCuttable(bytes: number, param: string, { mostBytes }: PromptCut): void {
-  if (bytes <= mostBytes) return;
+  if (cut === undefined) throw contextExceeded(field, contextTokens, undefined, param);
+  if (bytes <= cut.mostBytes) return;
   throw new ApiError(
     "string_above_max_length",
-    `Invalid '${param}': of more than ${mostBytes} bytes 'truncate_prompt_tokens' cannot read the end ` +
+    `Invalid '${param}': of more than ${cut.mostBytes} bytes 'truncate_prompt_tokens' cannot read the end ` +
       "(--max-tokenize-bytes).",
     param,
   );

@@ -17,7 +17,7 @@ export async function renderChat(
   cut?: PromptCut,
 ): Promise<RenderedPrompt> {
   const template = templateOf(model);
-  assertWorthReading(textLength(request.messages), model.facts.contextTokens, "messages", cut);
+  assertWorthReading(textLength(request.messages), model.facts.contextTokens, { field: "messages", cut });
   return inClientsWords(() => template.render(request));
 }
 
