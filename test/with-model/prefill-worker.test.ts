@@ -1,5 +1,5 @@
 /** A process of its own for long prompts: what it computes is what the engine would, and nothing of it outlives anybody. */
-import { expect, test } from "vitest";
+import { afterEach, expect, test } from "vitest";
 import { begunStream } from "../support/begun-stream.ts";
 import { childrenOf, processesGone, retry, startServer } from "../support/server.ts";
 import type { RunningServer } from "../support/server.ts";
@@ -8,6 +8,19 @@ import { readStream } from "../support/sse-reader.ts";
 /** Any prompt of some cells is a long one. */
 const FLAGS = ["--threads", "2", "--itl-target", "10", "--slots", "4"];
 const LONG = Array.from({ length: 700 }, (_, i) => `${(i * 37) % 101},`).join(" ");
+
+const started: RunningServer[] = [];
+
+/** A test that fails must not leave one behind. */
+afterEach(async () => {
+  for (const server of started.splice(0)) await server.kill();
+});
+
+async function start(...args: readonly string[]): Promise<RunningServer> {
+  const server = await startServer(...args);
+  started.push(server);
+  return server;
+}
 
 /** Of a metric, or 0 where it has not been counted. */
 async function metric(server: RunningServer, name: string): Promise<number> {
@@ -21,7 +34,7 @@ const computed = (server: RunningServer): Promise<number> =>
   metric(server, 'weft_offloaded_prompts_total{model="pocket",outcome="computed"}');
 
 async function withWorker(): Promise<{ server: RunningServer; engine: number; worker: number }> {
-  const server = await startServer(...FLAGS);
+  const server = await start(...FLAGS);
   await retry(
     "the prefill worker",
     () => up(server),
@@ -47,7 +60,7 @@ async function answer(server: RunningServer, prompt: string): Promise<unknown> {
 }
 
 test("beside a stream a long prompt is computed by the worker, to the last bit as by the engine", async () => {
-  const alone = await startServer("--prefill-worker", "off", ...FLAGS);
+  const alone = await start("--prefill-worker", "off", ...FLAGS);
   // Beside a stream, too: a slot that decodes alone runs in another kernel.
   const finishAlone = await stream(alone);
   const truth = await answer(alone, LONG);
