@@ -34,6 +34,11 @@ export interface StreamedRequest {
   readonly seed: number;
   /** From sending to the last byte. */
   readonly timeoutMs: number;
+  /**
+   * When it was to be sent, by the clock: its times count from then, also where the client itself was late, or those who
+   * waited because the server was slow would look as if they had not. Undefined: when it is sent.
+   */
+  readonly dueMs?: number | undefined;
   /** Of the body, beside those that every request has. */
   readonly fields?: Readonly<Record<string, unknown>>;
   readonly headers?: Readonly<Record<string, string>>;
@@ -218,11 +223,11 @@ export class Collector {
   #done = false;
   #error: RequestError | undefined;
 
-  /** The request's time starts now. */
+  /** The request's time starts now, or when it was due. */
   constructor(clock: BenchClock, request: StreamedRequest) {
     this.#clock = clock;
     this.#request = request;
-    this.#startMs = clock.nowMs();
+    this.#startMs = request.dueMs ?? clock.nowMs();
   }
 
   /**

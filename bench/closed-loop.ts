@@ -37,16 +37,20 @@ export const MOST_OPEN = 1024;
 /** A duration with a server that fails at once must not gather records without end. */
 const MAX_REQUESTS_PER_LEVEL = 100_000;
 
-/** How one request is sent; replaced in tests. */
+/**
+ * How one request is sent; replaced in tests.
+ * @param dueMs Of an open loop: when it was to be sent, by the clock.
+ */
 export type SendRequest<P = string, R = RequestRecord> = (
   target: Target,
   prompt: P,
   index: number,
+  dueMs?: number,
 ) => Promise<R>;
 
 export function sendStreamed({ outputTokens, seed, timeoutMs }: RequestShape, send: SendOne): SendRequest {
-  return (target, prompt, index) =>
-    send(target, { prompt, outputTokens, seed: (seed + index) >>> 0, timeoutMs });
+  return (target, prompt, index, dueMs) =>
+    send(target, { prompt, outputTokens, seed: (seed + index) >>> 0, timeoutMs, dueMs });
 }
 
 /** What each request sends; `PromptSource` is one. */
@@ -70,11 +74,12 @@ export async function runLevel<P, R>(
   const client = async (): Promise<void> => {
     while (more()) {
       const index = next++;
-      const sendMs = plan.sendAtMs?.(index) ?? 0;
-      if ("durationMs" in length && sendMs >= length.durationMs) return;
-      const waitMs = startMs + sendMs - clock.nowMs();
+      const sendMs = plan.sendAtMs?.(index);
+      if ("durationMs" in length && (sendMs ?? 0) >= length.durationMs) return;
+      const dueMs = sendMs === undefined ? undefined : startMs + sendMs;
+      const waitMs = (dueMs ?? 0) - clock.nowMs();
       if (waitMs > 0) await new Promise<void>((resolve) => void clock.after(waitMs, resolve));
-      records.push(await send(target, prompts.prompt(index), index));
+      records.push(await send(target, prompts.prompt(index), index, dueMs));
     }
   };
   await Promise.all(Array.from({ length: plan.concurrency }, client));

@@ -58,8 +58,10 @@ export interface RunContext {
 
 /** Longest a server may take to list its models, in ms. */
 const LIST_TIMEOUT_MS = 30_000;
-/** Texts whose length is fitted to the token count. */
+/** Texts of embeddings requests whose length is fitted to the token count. */
 const FITTED_TEXTS = 64;
+/** Prompts of a level for which that is done: each takes some calls, and an open loop may send many thousands. */
+const FITTED_PROMPTS = 256;
 
 /** @throws {Error} When a server cannot be reached or offers no model; the message says what to do. */
 export async function openSession(options: HttpOptions, clock: BenchClock): Promise<Session> {
@@ -102,8 +104,7 @@ export async function runClosedLoop(
         exact,
         session.count,
       );
-    const exact = "requests" in length ? length.requests : defaultRequests(concurrency);
-    const prompts = await prepare(0, exact);
+    const prompts = await prepare(0, fittedPrompts(plan, options.arrivals));
     const send = sendStreamed(options, sendOver(clock));
     if (options.warmup > 0) {
       const warmup = { ...plan, length: { requests: options.warmup } };
@@ -132,6 +133,16 @@ export async function runClosedLoop(
     report(result);
   }
   return results;
+}
+
+/** As many as will be sent, as far as that is known, but no more than can be fitted before anybody wonders. */
+function fittedPrompts({ length, concurrency }: LevelShape, arrivals: ArrivalRate | undefined): number {
+  if ("requests" in length) return Math.min(FITTED_PROMPTS, length.requests);
+  const sent =
+    arrivals === undefined
+      ? defaultRequests(concurrency)
+      : Math.max(1, Math.ceil((arrivals.perSecond * length.durationMs) / 1000));
+  return Math.min(FITTED_PROMPTS, sent);
 }
 
 /** What tells a level from the others, for people. */

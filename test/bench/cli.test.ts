@@ -95,6 +95,17 @@ describe("weft bench", () => {
     expect(prompts.map((prompt) => prompt.split(" ").length)).toEqual([12, 12, 12, 12, 12]);
   });
 
+  it("an open loop fits as many prompts as it will send, and a long level no more than some hundred", async () => {
+    const server = await start(answerWhole);
+    const length = ["--isl", "4", "--osl", "2", "--warmup", "0"] as const;
+    await bench("--url", server.url, ...length, "--rate", "500", "--duration", "20ms");
+    // The first one asks whether there is a tokenizer.
+    expect(server.tokenized.length - 1).toBe(10);
+    const before = server.tokenized.length;
+    await bench("--url", server.url, ...length, "--concurrency", "8", "--requests", "400");
+    expect(server.tokenized.length - 1 - before).toBe(256);
+  });
+
   it("two servers get the same prompts, and a ratio is printed", async () => {
     const [a, b] = [await start(answerWhole), await start(answerWhole)];
     const { out } = await bench("--url", a.url, "--vs", b.url, ...small, "--repeat", "2");

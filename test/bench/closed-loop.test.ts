@@ -78,6 +78,24 @@ describe("runLevel", () => {
     expect(sentMs).toEqual([0, 10, 10, 40]);
   });
 
+  it("says when a request of an open loop was due, also where all clients were busy then", async () => {
+    const clock = createManualClock();
+    clock.advance(1000);
+    const due: (number | undefined)[] = [];
+    const send: SendRequest = (_target, _prompt, _index, dueMs) => {
+      due.push(dueMs);
+      // Longer than until the next ones are due.
+      clock.advance(100);
+      return Promise.resolve(record);
+    };
+    const shape = { concurrency: 1, length: { requests: 3 }, sendAtMs: (index: number) => 10 * index };
+    await runLevel(target, shape, prompts, { clock, send });
+    expect(due).toEqual([1000, 1010, 1020]);
+    due.length = 0;
+    await runLevel(target, { concurrency: 1, length: { requests: 1 } }, prompts, { clock, send });
+    expect(due).toEqual([undefined]);
+  });
+
   it("ends an open loop with the last request before its time is over", async () => {
     const sent: string[] = [];
     const send: SendRequest = (_, prompt) => {

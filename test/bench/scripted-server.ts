@@ -9,6 +9,8 @@ export interface ScriptedServer {
   readonly bodies: readonly Record<string, unknown>[];
   /** Headers of those. */
   readonly headers: readonly IncomingHttpHeaders[];
+  /** Texts that it has been asked to tokenize. */
+  readonly tokenized: readonly string[];
   close(): Promise<void>;
 }
 
@@ -19,11 +21,13 @@ export type Answer = (response: ServerResponse, body: Record<string, unknown>) =
 export async function startScriptedServer(answer: Answer): Promise<ScriptedServer> {
   const bodies: Record<string, unknown>[] = [];
   const headers: IncomingHttpHeaders[] = [];
+  const tokenized: string[] = [];
   const server = createServer((request, response) => {
     void readBody(request).then((text) => {
       if (request.url === "/v1/models") return sendJson(response, 200, { data: [{ id: "scripted" }] });
       const body = JSON.parse(text) as Record<string, unknown>;
       if (request.url === "/tokenize") {
+        tokenized.push(String(body["content"]));
         const words = String(body["content"]).split(" ");
         return sendJson(response, 200, { tokens: words.map((_, index) => index) });
       }
@@ -37,6 +41,7 @@ export async function startScriptedServer(answer: Answer): Promise<ScriptedServe
     url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`,
     bodies,
     headers,
+    tokenized,
     close: () =>
       new Promise((resolve) => {
         server.close(() => resolve());
