@@ -1,6 +1,7 @@
 /** One step's decisions, as literals: who is admitted, what is decoded, how prompts are cut, which slot is taken. */
 import { describe, expect, test } from "vitest";
 import { EngineError } from "../../../engine/errors.ts";
+import { decodeCallMs } from "../../../engine/scheduler/cost-model.ts";
 import { planStep } from "../../../engine/scheduler/plan-step.ts";
 import {
   appendToken,
@@ -742,6 +743,19 @@ describe("decode", () => {
     const last = newState({ deterministic: true, slots: 1 });
     enqueue(last, "a", prompt(1));
     expect(shape(step(last))).toEqual(["decode 0@0x1"]);
+  });
+
+  test("a call looks at the cells of the slots that close its gaps as well", () => {
+    const state = withGap(10, {}, prompt(12, 50));
+    for (let i = 0; i < 20; i++) step(state);
+    state.cost = { ...state.cost, decodeCellsMs: 100 };
+    const plan = planStep(state, 0);
+    expect(shape(plan)).toEqual(["decode 0@22x1 plug 1@12x1 2@22x1"]);
+    const call = plan.calls[0];
+    const cells = 22 + 12 + 22;
+    expect(call?.tokenCells).toBe(cells);
+    expect(call?.predictedMs).toBeCloseTo(decodeCallMs(state.cost, [3], 0, cells), 9);
+    expect(call?.predictedMs).toBeCloseTo(decodeCallMs(state.cost, [3], 0, 0) + cells / 10, 9);
   });
 
   test("a slot in prefill can close a gap, and its own cell follows where it was", () => {
