@@ -9,8 +9,6 @@ import { dropLapsed, expectedOf, expectedOfOwner, makeAppointment, placesAhead }
 import type { Visitor } from "./appointments.ts";
 import { undisturbed } from "./cost-model.ts";
 import {
-  firstOwnEndMs,
-  lastOwnEndMs,
   promptBesideMs,
   predictedRoomMs,
   predictedTtftMs,
@@ -18,6 +16,7 @@ import {
   residenceMs,
 } from "./forecast.ts";
 import type { Newcomer } from "./forecast.ts";
+import { firstOwnEndMs, ownTurns } from "./own-turns.ts";
 import { fairnessOf, policyOf } from "./owners.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
 import type { ScheduledRequest, SchedulerState } from "./types.ts";
@@ -157,18 +156,18 @@ export function allowanceOf(state: SchedulerState, tenant: string, nowMs: number
   const requestsLeft = Math.max(0, Math.min(requests - running - waiting, room));
   const last: Newcomer = { tenant, priority: 0, ...ANY_REQUEST };
   const waitMs = waiting === 0 ? 0 : predictedWaitMs(state, { ...last, priority: 1 }, nowMs);
-  const endMs = lastOwnEndMs(state, tenant, waitMs, nowMs) ?? waitMs + residenceMs(state, last);
+  const turns = ownTurns(state, tenant, waitMs, nowMs);
   const allowance = {
     requests,
     requestsLeft,
-    requestsResetMs: Math.ceil(running + waiting === 0 ? 0 : endMs),
+    requestsResetMs: Math.ceil(turns.endMs),
   };
   if (policy.maxQueuedTokens === Infinity) return allowance;
   return {
     ...allowance,
     tokens: policy.maxQueuedTokens,
     tokensLeft: Math.max(0, policy.maxQueuedTokens - waitingTokens),
-    tokensResetMs: Math.ceil(waitMs),
+    tokensResetMs: Math.ceil(turns.startMs),
   };
 }
 

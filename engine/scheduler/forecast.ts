@@ -9,7 +9,7 @@ import { expectedOf, placesAhead } from "./appointments.ts";
 import type { PlaceAhead, Visitor } from "./appointments.ts";
 import { decodeCallMs, prefillCallMs, prefillTokensMs, undisturbed } from "./cost-model.ts";
 import { isExpired } from "./deadlines.ts";
-import { inLine, policyOf } from "./owners.ts";
+import { ASSUMED_OUTPUT, inLine, saysHowMuch } from "./owners.ts";
 import { prefillEnd } from "./prefill-cells.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./types.ts";
 
@@ -17,8 +17,6 @@ import type { ScheduledRequest, SchedulerState, Slot } from "./types.ts";
 const NEWEST = 0.1;
 /** The same where slots are free: less company makes requests faster, and those who have to wait will have all of it. */
 const NEWEST_BESIDE_FREE = 0.02;
-/** Tokens that a request is taken to generate while nothing has been measured. */
-const ASSUMED_OUTPUT = 128;
 /** A request that has held its slot for longer than most is expected to hold it for this share of that time still. */
 const LEAST_LEFT = 0.1;
 
@@ -257,57 +255,11 @@ function releasesMs(state: SchedulerState, nowMs: number): number[] {
   return state.slots.map(inMs).sort((a, b) => a - b);
 }
 
-/**
- * Until the first of an owner's running requests has said what it may at most, in ms; undefined where none runs, and
- * as soon as something has been measured, which tells more.
- */
-export function firstOwnEndMs(state: SchedulerState, tenant: string, nowMs: number): number | undefined {
-  const ends = runningEndsMs(state, tenant, nowMs);
-  return ends.length === 0 ? undefined : Math.min(...ends);
-}
-
-/**
- * Until all of an owner's requests have said what they may, in ms: those that wait take the places of those that run, as many at a time
- * as it may have. Undefined where it has none, and as soon as something has been measured.
- * @param waitMs Until one more of its requests would get a slot, whoever has them now.
- */
-export function lastOwnEndMs(
-  state: SchedulerState,
-  tenant: string,
-  waitMs: number,
-  nowMs: number,
-): number | undefined {
-  const ends = runningEndsMs(state, tenant, nowMs);
-  const waiting = state.residenceMs === undefined ? (state.owners.get(tenant)?.heaps.flat() ?? []) : [];
-  if (ends.length + waiting.length === 0) return undefined;
-  const places = Math.min(policyOf(state, tenant).maxRunning, state.slots.length);
-  while (ends.length < places) ends.push(0);
-  const leftMs = mostLeftMs(state, nowMs);
-  let longest = 0;
-  for (const request of waiting) {
-    const tookMs = leftMs(request, 0);
-    longest = Math.max(longest, tookMs);
-    const first = ends.indexOf(Math.min(...ends));
-    ends[first] = (ends[first] ?? 0) + tookMs;
-  }
-  return Math.max(...ends, waitMs + longest);
-}
-
-/** Empty once something has been measured. */
-function runningEndsMs(state: SchedulerState, tenant: string, nowMs: number): number[] {
-  if (state.residenceMs !== undefined) return [];
-  const leftMs = mostLeftMs(state, nowMs);
-  return state.slots.flatMap((slot) => {
-    const holder = holderOf(state, slot);
-    return holder?.tenant === tenant ? [leftMs(holder, slot.length)] : [];
-  });
-}
-
 /** How long a request will need a slot from now on, in ms, with so many of its cells there. */
 type LeftMs = (request: ScheduledRequest, cells: number) => number;
 
 /** As long as slots were held lately, or as it says itself. */
-function expectedLeftMs(state: SchedulerState, nowMs: number): LeftMs {
+export function expectedLeftMs(state: SchedulerState, nowMs: number): LeftMs {
   const tokenMs = state.tokenMs ?? companies(state)(state.slots.length).decodeMs;
   return (request, cells) => {
     const { maxNew, output, prompt, cachedTokens } = request;
@@ -323,18 +275,28 @@ function expectedLeftMs(state: SchedulerState, nowMs: number): LeftMs {
  * As long as it takes to say all that it asks for, whatever most say: an owner who asks for much waits for its own.
  * Where it does not say how much it wants, only its slot bounds it, and it is taken to be like most.
  */
-function mostLeftMs(state: SchedulerState, nowMs: number): LeftMs {
-  const { config, cost, slots } = state;
+export function mostLeftMs(state: SchedulerState, nowMs: number): LeftMs {
   const expectedMs = expectedLeftMs(state, nowMs);
-  const busy = slots.filter(({ owner }) => owner !== undefined).length;
-  const company = companies(state)(busy);
+  const tellMs = tellingLeftMs(state);
   return (request, cells) => {
     const { maxNew, output, prompt } = request;
-    if (prompt.length + maxNew >= config.contextTokens) return expectedMs(request, cells);
-    const left = maxNew - output.length;
-    const together = Math.max(1, busy);
-    const tokenMs = decodeCallMs(cost, [together], 0, company.cells + (together * left) / 2);
-    return left * tokenMs + promptLeftMs(state, request, cells);
+    if (saysHowMuch(request, state.config))
+      return tellMs(maxNew - output.length, prompt.length - cells, cells);
+    return expectedMs(request, cells);
+  };
+}
+
+/** As long as it takes to say so much behind so many prompt tokens, which have so many cells before them, beside those who run. */
+export function tellingLeftMs(
+  state: SchedulerState,
+): (outputTokens: number, promptTokens: number, cells?: number) => number {
+  const { cost, slots } = state;
+  const busy = slots.filter(({ owner }) => owner !== undefined).length;
+  const company = companies(state)(busy);
+  const together = Math.max(1, busy);
+  return (outputTokens, promptTokens, cells = 0) => {
+    const tokenMs = decodeCallMs(cost, [together], 0, company.cells + (together * outputTokens) / 2);
+    return outputTokens * tokenMs + prefillCallMs(cost, Math.max(0, promptTokens), cells);
   };
 }
 

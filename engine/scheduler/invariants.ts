@@ -5,6 +5,7 @@ import type { Appointments } from "./appointments.ts";
 import { ROUNDING_MS, expect } from "./invariant.ts";
 import { checkCheckpoints, checkKeepingTime, checkSlotCheckpoints, checkSpill } from "./kept-invariants.ts";
 import { isAway } from "./offload.ts";
+import { outputLeft } from "./owners.ts";
 import { devicePasses } from "./passes.ts";
 import { mayBePassed } from "./prefix-first.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
@@ -92,6 +93,10 @@ function checkOwnerAccount(state: SchedulerState, owner: OwnerState): void {
   expect(
     owner.waitingTokens === waiting.reduce((sum, { prompt }) => sum + prompt.length, 0),
     "an owner's waiting tokens are counted",
+  );
+  expect(
+    owner.waitingOutput === waiting.reduce((sum, request) => sum + outputLeft(request, state.config), 0),
+    "what an owner's waiting requests want to say is counted",
   );
   expect(owner.served >= 0 && Number.isFinite(owner.served), "service is a number");
   let lined = 0;

@@ -17,6 +17,9 @@ const PROMPT_TOKEN_COST = 1;
 const REUSED_TOKEN_COST = 0.1;
 const OUTPUT_TOKEN_COST = 2;
 
+/** Tokens that a request is taken to generate where neither it nor anything measured tells. */
+export const ASSUMED_OUTPUT = 128;
+
 /** Owners without requests that are remembered for their counters; they are API keys, and few. */
 const MOST_IDLE_OWNERS = 1000;
 
@@ -111,11 +114,26 @@ export function ownerOf(state: SchedulerState, name: string): OwnerState {
     running: 0,
     waiting: 0,
     waitingTokens: 0,
+    waitingOutput: 0,
     returns: noReturns(),
     heaps: Array.from({ length: CLASSES }, () => []),
   };
   state.owners.set(name, owner);
   return owner;
+}
+
+/** Whether its own limit ends it, and not that of its slot. */
+export function saysHowMuch(
+  { prompt, maxNew }: ScheduledRequest,
+  { contextTokens }: SchedulerConfig,
+): boolean {
+  return prompt.length + maxNew < contextTokens;
+}
+
+/** Tokens that it still wants to say as far as it says so, or what most say. */
+export function outputLeft(request: ScheduledRequest, config: SchedulerConfig): number {
+  const left = request.maxNew - request.output.length;
+  return saysHowMuch(request, config) ? left : Math.min(left, ASSUMED_OUTPUT);
 }
 
 /** Puts a request among those that wait. */
@@ -128,6 +146,7 @@ export function startWaiting(state: SchedulerState, request: ScheduledRequest): 
   }
   owner.waiting += 1;
   owner.waitingTokens += request.prompt.length;
+  owner.waitingOutput += outputLeft(request, state.config);
   state.queue.set(request.id, request);
   if (!request.paused) makeEligible(state, request);
 }
@@ -139,6 +158,7 @@ export function stopWaiting(state: SchedulerState, request: ScheduledRequest): v
   const { owner } = request;
   owner.waiting -= 1;
   owner.waitingTokens -= request.prompt.length;
+  owner.waitingOutput -= outputLeft(request, state.config);
   noteIdle(state, owner);
 }
 

@@ -164,6 +164,8 @@ export interface OwnerState {
   /** Requests that wait, paused ones included, and their prompt tokens. */
   waiting: number;
   waitingTokens: number;
+  /** What they want to say, in tokens; of those that do not tell, what most say. */
+  waitingOutput: number;
   readonly returns: Returns;
   /** Of each class those that may be given a slot, as a heap by arrival. */
   readonly heaps: readonly ScheduledRequest[][];

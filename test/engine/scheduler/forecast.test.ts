@@ -1,9 +1,11 @@
 /** How long requests are expected to wait before any request has come to its end. */
+import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { leastPromptMs, predictedTtftMs } from "../../../engine/scheduler/forecast.ts";
 import type { SchedulerState } from "../../../engine/scheduler/types.ts";
 import { EngineError } from "../../../engine/errors.ts";
 import { allowanceOf } from "../../../engine/scheduler/entry.ts";
+import { nthTurnMs } from "../../../engine/scheduler/own-turns.ts";
 import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
 import { release } from "../../../engine/scheduler/transitions.ts";
 import { DEFAULT_POLICY } from "../../../engine/sharing.ts";
@@ -63,7 +65,7 @@ test("slots are gone through as often beside many begun prompts as beside one, a
 
 /** A key that may have one request running and so many waiting, with all, after so many steps of 11 ms. */
 function fullKey(maxTokens: number | undefined, steps = 2, maxQueued = 1) {
-  const capped = { ...DEFAULT_POLICY, maxRunning: 1, maxQueued };
+  const capped = { ...DEFAULT_POLICY, maxRunning: 1, maxQueued, maxQueuedTokens: 1000 };
   const fairness = { ...DEFAULT_FAIRNESS, owners: new Map([["capped", capped]]) };
   const state = schedulerState({ slots: 4, contextTokens: 4096, fairness });
   for (let i = 0; i <= maxQueued; i++) addRequest(state, `r${i}`, { tenant: "capped", maxTokens }, 0);
@@ -128,6 +130,56 @@ test("behind another key's requests its own have all before them", () => {
   for (let step = 0; step < 2; step++) runStep(state, 11 * step);
   addRequest(state, "waits", { tenant: "capped", maxTokens: 1000 }, 22);
   expect(freeInMs({ state, nowMs: 22 })).toBeGreaterThan(12_000);
+});
+
+/** The same of its waiting tokens alone: when the last of those that wait has a slot. */
+function tokensFreeInMs({ state, nowMs }: ReturnType<typeof fullKey>): number {
+  return allowanceOf(state, "capped", nowMs).tokensResetMs ?? 0;
+}
+
+test("a key that waits for its own cap alone has its waiting tokens free when its running requests have ended", () => {
+  const full = fullKey(1000);
+  expect(tokensFreeInMs(full)).toBeGreaterThan(10_900);
+  expect(tokensFreeInMs(full)).toBeLessThan(11_500);
+  const three = fullKey(1000, 2, 2);
+  expect(tokensFreeInMs(three)).toBeGreaterThan(21_900);
+  expect(tokensFreeInMs(three)).toBeLessThan(23_200);
+  // Slots were held for a second lately, of which the running one has had a tenth.
+  full.state.residenceMs = 1000;
+  expect(tokensFreeInMs({ state: full.state, nowMs: 100 })).toBe(900);
+  expect(freeInMs({ state: full.state, nowMs: 100 })).toBe(1900);
+  expect(tokensFreeInMs(fullKey(1000, 2, 0))).toBe(0);
+});
+
+test("what a key is told behind its own line looks at none of those that wait", () => {
+  const full = fullKey(1000, 2, 50);
+  const before = freeInMs(full);
+  let looked = 0;
+  for (const request of full.state.queue.values()) {
+    const { maxNew } = request;
+    Object.defineProperty(request, "maxNew", { get: () => (looked++, maxNew) });
+  }
+  expect(freeInMs(full)).toBe(before);
+  expect(looked).toBe(0);
+});
+
+test("turns that take as long each are dealt out one after the other", () => {
+  fc.assert(
+    fc.property(
+      fc.array(fc.nat(1000), { minLength: 1, maxLength: 6 }),
+      fc.integer({ min: 1, max: 500 }),
+      fc.integer({ min: 1, max: 40 }),
+      (freeMs, eachMs, n) => {
+        const ends = [...freeMs];
+        let startMs = 0;
+        for (let turn = 0; turn < n; turn++) {
+          startMs = Math.min(...ends);
+          ends[ends.indexOf(startMs)] = startMs + eachMs;
+        }
+        expect(nthTurnMs(freeMs, eachMs, n)).toBe(startMs);
+      },
+    ),
+  );
 });
 
 test("who is refused waits for the first of its key's requests, and its limits are free behind the last", () => {
