@@ -298,10 +298,10 @@ export function createEngine(
   }
 
   function control(id: string, { priority, paused }: RequestChange): void {
-    loaded?.loop.change((state) => {
+    loaded?.loop.change((state, nowMs) => {
       if (priority !== undefined) setPriority(state, id, priority);
       // Who is to leave must come to an end.
-      if (paused !== undefined) setPaused(state, id, paused && !draining);
+      if (paused !== undefined) setPaused(state, id, paused && !draining, nowMs);
     });
   }
 

@@ -95,7 +95,7 @@ function noLines(): ClassLines[] {
       weight: policy.weight,
       arrival: heaps[priority]?.[0]?.arrival ?? Infinity,
     });
-    const firstMs = ({ heaps }: OwnerState): number => heaps[priority]?.[0]?.arrivalMs ?? Infinity;
+    const firstMs = ({ heaps }: OwnerState): number => heaps[priority]?.[0]?.waitingSinceMs ?? Infinity;
     return {
       byTurn: new OrderedHeap((a, b) => goesBefore(standing(a), standing(b))),
       byAge: new OrderedHeap((a, b) => firstMs(a) < firstMs(b)),

@@ -59,6 +59,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const ordered = inPrefillOrder(
     state,
     prompts.filter((one) => !waits(one)),
+    nowMs,
   );
   const offload = chooseOffload(state, ordered, decoding.length > 0);
   if (offload !== undefined) why.push(`the prefill worker computes ${offload.request}`);

@@ -1,18 +1,19 @@
 /**
  * In which order the prompts of running requests are computed: by class, in a class those first whose streams stand still
- * since their engine died, owners in turn, and of one owner by arrival.
+ * since their engine died, owners in turn, and of one owner by arrival. Who has waited for a quantum goes with the class
+ * above its own, with or without a slot: else prompts of higher classes that keep coming would keep it in its slot for ever.
  *
  * Of the owners whoever has had less service goes first, and among equals whoever has fewer slots. What an owner has been
  * charged for prompts that are still being computed does not count, since it has not had it yet: so who comes back to a
  * busy server with one prompt does not wait for those that others have begun, however long they are.
  */
-import { chargedAhead, goesBefore } from "./owners.ts";
+import { chargedAhead, fairnessOf, goesBefore } from "./owners.ts";
 import { CLASSES } from "./types.ts";
 import type { Running } from "./admission.ts";
-import type { OwnerState, SchedulerState } from "./types.ts";
+import type { OwnerState, ScheduledRequest, SchedulerState } from "./types.ts";
 
 /** Sorts `prefilling` as well. */
-export function inPrefillOrder(state: SchedulerState, prefilling: Running[]): Running[] {
+export function inPrefillOrder(state: SchedulerState, prefilling: Running[], nowMs: number): Running[] {
   const byArrival = prefilling.sort((a, b) => a.request.arrival - b.request.arrival);
   if (byArrival.length < 2) return byArrival;
   const ahead = new Map<OwnerState, number>();
@@ -21,15 +22,16 @@ export function inPrefillOrder(state: SchedulerState, prefilling: Running[]): Ru
     const { request } = running;
     const owner = state.owners.get(request.tenant);
     if (owner === undefined) return [];
-    const turn = before[request.priority]?.get(owner) ?? 0;
-    before[request.priority]?.set(owner, turn + 1);
+    const priority = agedClass(state, request, nowMs);
+    const turn = before[priority]?.get(owner) ?? 0;
+    before[priority]?.set(owner, turn + 1);
     ahead.set(owner, (ahead.get(owner) ?? 0) + chargedAhead(request, owner));
-    return [{ running, owner, turn }];
+    return [{ running, owner, turn, priority }];
   });
-  const inLine = prompts.map(({ running, owner, turn }) => ({
+  const inLine = prompts.map(({ running, owner, turn, priority }) => ({
     running,
     turn,
-    priority: running.request.priority,
+    priority,
     standing: {
       served: owner.served - (ahead.get(owner) ?? 0),
       running: owner.running,
@@ -45,4 +47,9 @@ export function inPrefillOrder(state: SchedulerState, prefilling: Running[]): Ru
       (goesBefore(a.standing, b.standing) ? -1 : 1),
   );
   return inLine.map(({ running }) => running);
+}
+
+function agedClass({ config }: SchedulerState, request: ScheduledRequest, nowMs: number): number {
+  const quanta = Math.floor((nowMs - request.waitingSinceMs) / fairnessOf(config).agingQuantumMs);
+  return Math.max(0, request.priority - Math.max(0, quanta));
 }

@@ -175,6 +175,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     maxNew,
     arrival: state.nextArrival++,
     arrivalMs: nowMs,
+    waitingSinceMs: nowMs,
     output: [...resume],
     predicted: request.predicted ?? new Uint32Array(0),
     drafts: undefined,
@@ -218,9 +219,11 @@ export function cancel(state: SchedulerState, id: RequestId, nowMs: number): voi
  * its output in any case.
  * @returns Whether there is such a request.
  */
-export function setPaused(state: SchedulerState, id: RequestId, paused: boolean): boolean {
+export function setPaused(state: SchedulerState, id: RequestId, paused: boolean, nowMs: number): boolean {
   const request = state.requests.get(id);
   if (request === undefined) return false;
+  // Whoever is paused waits for nothing, and must not have grown old by that.
+  if (request.paused && !paused) request.waitingSinceMs = nowMs;
   request.paused = paused;
   if (request.phase !== "queued") return true;
   if (paused) makeIneligible(state, request);
@@ -286,6 +289,7 @@ function evict(state: SchedulerState, request: ScheduledRequest, nowMs: number):
   request.heldSinceMs = undefined;
   request.evictions += 1;
   request.evictedMs = nowMs;
+  request.waitingSinceMs = nowMs;
   // Waiting first, or its owner would be idle in between.
   startWaiting(state, request);
   stopRunning(state, request);

@@ -110,6 +110,8 @@ export interface ScheduledRequest {
   /** Order of arrival, unique. */
   readonly arrival: number;
   readonly arrivalMs: number;
+  /** Since when it has waited for its turn: since it came, or since it lost its slot or was resumed. */
+  waitingSinceMs: number;
   /** Tokens sampled so far. */
   readonly output: TokenId[];
   /** Guesses how it goes on; there while it holds a slot. */

@@ -171,8 +171,8 @@ export class WaitingOrder {
     const lines = this.#classes[priority];
     if (lines === undefined) return 0;
     const other = this.#first(lines.byAge, () => true);
-    let oldestMs = Math.min(this.#nowMs, other?.heaps[priority]?.[0]?.arrivalMs ?? Infinity);
-    for (const { head } of lines.changed) oldestMs = Math.min(oldestMs, head.arrivalMs);
+    let oldestMs = Math.min(this.#nowMs, other?.heaps[priority]?.[0]?.waitingSinceMs ?? Infinity);
+    for (const { head } of lines.changed) oldestMs = Math.min(oldestMs, head.waitingSinceMs);
     return this.#nowMs - oldestMs;
   }
 

@@ -223,8 +223,8 @@ function submitDue(
     const prompt = Uint32Array.from({ length: promptLength }, (_, at) => family * 500 + at);
     const asked = { prompt, maxTokens, adapters: setOf(key), cacheKey: key };
     if (atStep === due) addRequest(state, `r${i}`, asked, due);
-    if (pausedFor > 0 && atStep + 2 === due) setPaused(state, `r${i}`, true);
-    if (pausedFor > 0 && atStep + 2 + pausedFor === due) setPaused(state, `r${i}`, false);
+    if (pausedFor > 0 && atStep + 2 === due) setPaused(state, `r${i}`, true, due);
+    if (pausedFor > 0 && atStep + 2 + pausedFor === due) setPaused(state, `r${i}`, false, due);
   });
 }
 

@@ -210,9 +210,9 @@ test("every plan and state keeps the invariants, every token is computed once, a
             const before = state.requests.size;
             failStep(state, nowMs);
             seen.failed += before - state.requests.size;
-          } else setPaused(state, at(given.which), given.type === "pause");
+          } else setPaused(state, at(given.which), given.type === "pause", nowMs);
         }
-        for (const id of state.requests.keys()) setPaused(state, id, false);
+        for (const id of state.requests.keys()) setPaused(state, id, false, nowMs);
         for (let i = 0; i < 5000 && state.requests.size > 0; i++) step();
         expect([state.requests.size, state.queue.size, state.busyOwners.size]).toEqual([0, 0, 0]);
         expect(state.slots.every(({ owner }) => owner === undefined)).toBe(true);

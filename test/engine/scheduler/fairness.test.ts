@@ -119,6 +119,44 @@ describe("order", () => {
     expect(planStep(state, 1000).assignments[0]?.request).toBe("low");
   });
 
+  test("of prompts gives way to age, too: who has a slot is computed though higher classes keep coming", () => {
+    const state = schedulerState({
+      slots: 3,
+      fairness: fairness({}, { evict: false, agingQuantumMs: 1000 }),
+    });
+    const tokens = (length: number, first: number): Uint32Array =>
+      Uint32Array.from({ length }, (_, i) => first + i);
+    addRequest(state, "old", { tenant: "b", priority: 3, prompt: tokens(30, 0), maxTokens: 1 });
+    let nowMs = 0;
+    for (let i = 1; state.requests.has("old") && nowMs < 10_000; i++) {
+      while (state.requests.size < 4)
+        addRequest(
+          state,
+          `high${i}.${state.requests.size}`,
+          { priority: 0, prompt: tokens(50, 100 * state.nextArrival), maxTokens: 1 },
+          nowMs,
+        );
+      nowMs += planMs(runStep(state, nowMs));
+    }
+    // Three quanta, and what has been begun by then.
+    expect(nowMs).toBeGreaterThan(3000);
+    expect(nowMs).toBeLessThan(4000);
+  });
+
+  test("knows no age of those who had a slot meanwhile, or were paused", () => {
+    const state = schedulerState({ slots: 2, fairness: fairness({}, { agingQuantumMs: 1000 }) });
+    for (const id of ["ran", "paused"]) addRequest(state, id, { tenant: id, priority: 3 });
+    setPaused(state, "paused", true, 0);
+    addRequest(state, "fills", { priority: 0 });
+    for (let i = 0; i < 5; i++) runStep(state, 0);
+    addRequest(state, "high", { priority: 0 }, 5000);
+    expect(runStep(state, 5000).evictions).toMatchObject([{ request: "ran" }]);
+    setPaused(state, "paused", false, 5000);
+    addRequest(state, "next", { priority: 0 }, 5999);
+    cancel(state, "fills", 5999);
+    expect(admitted(state, 5999)).toEqual(["next"]);
+  });
+
   test("within a class knows no age: a long line does not get ahead of an owner that comes later", () => {
     const state = schedulerState({ ...one, fairness: fairness({}, { evict: false, agingQuantumMs: 10 }) });
     for (let i = 0; i < 4; i++) addRequest(state, `many${i}`, { tenant: "many", maxTokens: 3 }, 0);
@@ -205,10 +243,10 @@ describe("pause", () => {
     addRequest(state, "b");
     for (let i = 0; i < 5; i++) runStep(state, 0);
     const before = state.requests.get("a")?.output.length;
-    expect(setPaused(state, "a", true)).toBe(true);
+    expect(setPaused(state, "a", true, 0)).toBe(true);
     for (let i = 0; i < 5; i++) runStep(state, 0);
     expect([state.requests.get("a")?.output.length, state.slots[0]?.owner]).toEqual([before, "a"]);
-    setPaused(state, "a", false);
+    setPaused(state, "a", false, 0);
     runStep(state, 0);
     expect(state.requests.get("a")?.output.length).toBe((before ?? 0) + 1);
   });
@@ -218,7 +256,7 @@ describe("pause", () => {
     addRequest(state, "a", { maxTokens: 10 });
     for (let i = 0; i < 4; i++) runStep(state, 0);
     const output = [...(state.requests.get("a")?.output ?? [])];
-    setPaused(state, "a", true);
+    setPaused(state, "a", true, 0);
     addRequest(state, "b", { maxTokens: 2 });
     expect(runStep(state, 0)).toMatchObject({
       evictions: [{ request: "a", slot: 0 }],
@@ -227,7 +265,7 @@ describe("pause", () => {
     while (state.requests.has("b")) runStep(state, 0);
     expect(planStep(state, 0).calls).toEqual([]);
     expect(state.requests.get("a")?.output).toEqual(output);
-    setPaused(state, "a", false);
+    setPaused(state, "a", false, 0);
     let steps = 0;
     while (state.requests.has("a")) steps += runStep(state, 0).calls[0]?.entries[0]?.sample === true ? 1 : 0;
     expect(output.length + steps).toBe(10);
@@ -236,9 +274,9 @@ describe("pause", () => {
   test("of a waiting request keeps its place", () => {
     const state = schedulerState(one);
     for (const id of ["1", "2", "3"]) addRequest(state, id, { maxTokens: 1 });
-    setPaused(state, "1", true);
+    setPaused(state, "1", true, 0);
     expect(admitted(state, 0)).toEqual(["2"]);
-    setPaused(state, "1", false);
+    setPaused(state, "1", false, 0);
     expect(admissions(state)).toEqual(["1", "3"]);
   });
 
@@ -248,7 +286,7 @@ describe("pause", () => {
     addRequest(state, "paused", { paused: true });
     addRequest(state, "a", { prompt });
     runStep(state, 0);
-    setPaused(state, "a", true);
+    setPaused(state, "a", true, 0);
     addRequest(state, "b", { prompt });
     expect(admitted(state, 0)).toEqual(["b"]);
   });
@@ -417,9 +455,9 @@ describe("for any traffic", () => {
           } else if (given.type === "cancel") cancel(state, at(given.which), nowMs);
           else if (given.type === "class") setPriority(state, at(given.which), given.priority);
           else if (given.type === "step") for (let i = 0; i < given.count; i++) step();
-          else setPaused(state, at(given.which), given.type === "pause");
+          else setPaused(state, at(given.which), given.type === "pause", nowMs);
         }
-        for (const id of state.requests.keys()) setPaused(state, id, false);
+        for (const id of state.requests.keys()) setPaused(state, id, false, nowMs);
         for (let i = 0; i < 5000 && state.requests.size > 0; i++) step();
         expect([state.requests.size, state.queue.size]).toEqual([0, 0]);
         expect(state.slots.every(({ owner }) => owner === undefined)).toBe(true);

@@ -300,10 +300,10 @@ const SHARING: Readonly<Record<string, Scenario>> = {
     script: {
       0: ({ state, add }) => {
         for (const id of ["kept", "gone", "paused", "last"]) add(id, { maxTokens: 4 });
-        setPaused(state, "paused", true);
+        setPaused(state, "paused", true, 0);
       },
       2: ({ state, nowMs }) => cancel(state, "gone", nowMs),
-      4: ({ state }) => void setPaused(state, "paused", false),
+      4: ({ state, nowMs }) => void setPaused(state, "paused", false, nowMs),
     },
   },
   "paused-gives-way": {
@@ -313,9 +313,9 @@ const SHARING: Readonly<Record<string, Scenario>> = {
     steps: 13,
     script: {
       0: ({ add }) => add("paused", { maxTokens: 8 }),
-      4: ({ state }) => void setPaused(state, "paused", true),
+      4: ({ state, nowMs }) => void setPaused(state, "paused", true, nowMs),
       6: ({ add }) => add("other", { maxTokens: 2 }),
-      8: ({ state }) => void setPaused(state, "paused", false),
+      8: ({ state, nowMs }) => void setPaused(state, "paused", false, nowMs),
     },
   },
 };

@@ -108,8 +108,8 @@ function run(requests: readonly Planned[], state: SchedulerState): Origins {
       }
       if (request.pause === undefined || !state.requests.has(id)) continue;
       const pausedAt = request.atStep + request.pause[0];
-      if (pausedAt === step) setPaused(state, id, true);
-      if (pausedAt + request.pause[1] === step) setPaused(state, id, false);
+      if (pausedAt === step) setPaused(state, id, true, step * 10);
+      if (pausedAt + request.pause[1] === step) setPaused(state, id, false, step * 10);
     }
     origins.follow(runStep(state, step * 10), scopeOf);
   }

@@ -42,7 +42,7 @@ function plainOrder(state: SchedulerState, nowMs: number): string[] {
       const account = accounts.get(request.tenant);
       if (account === undefined || account.running >= account.owner.policy.maxRunning) return [];
       const ofClass = heads.filter(({ priority }) => priority === request.priority);
-      const waitedMs = nowMs - Math.min(...ofClass.map(({ arrivalMs }) => arrivalMs));
+      const waitedMs = nowMs - Math.min(...ofClass.map(({ waitingSinceMs }) => waitingSinceMs));
       const effective = Math.max(0, request.priority - Math.floor(waitedMs / fairness.agingQuantumMs));
       const slots = account.running / account.owner.policy.weight;
       return [{ request, account, key: [account.served, slots, request.arrival], effective }];
@@ -106,7 +106,7 @@ test("the order is that of a look at every waiting request", () => {
         } else if (given.type === "cancel") cancel(state, at, nowMs);
         else if (given.type === "class") setPriority(state, at, given.priority);
         else if (given.type === "step") nowMs += planMs(runStep(state, nowMs)) + 7;
-        else setPaused(state, at, given.type === "pause");
+        else setPaused(state, at, given.type === "pause", nowMs);
         expect(orderOf(state, nowMs)).toEqual(plainOrder(state, nowMs));
       });
     }),
