@@ -36,6 +36,7 @@ import {
   formatSession,
   LEVEL_FORMULAS,
 } from "./report.ts";
+import { formatSaturation, saturations } from "./saturation.ts";
 import { formatTurn, runScenario } from "./scenario-mode.ts";
 import { scenarioNamed } from "./scenarios/catalogue.ts";
 
@@ -131,6 +132,8 @@ async function closedLoop(
       printLines(output, ["", ...formatComparison(title, level.comparisons)]);
     }
   }
+  const most = options.untilSaturated === true ? saturations(results) : undefined;
+  if (most !== undefined) printLines(output, ["", ...most.map(formatSaturation)]);
   printLines(output, ["", ...LEVEL_FORMULAS]);
   return {
     document: {
@@ -138,6 +141,7 @@ async function closedLoop(
       promptLengthsBy: session.countedWith,
       formulas: LEVEL_FORMULAS,
       levels: results.map(levelDocument),
+      ...(most === undefined ? {} : { saturation: most }),
       comparisons,
     },
     report: {

@@ -18,6 +18,7 @@ import type { ClosedLoopOptions, EmbeddingsOptions, HttpOptions } from "./option
 import { estimateTokens, PromptSource, serverTokenCounter } from "./prompts.ts";
 import type { TokenCounter } from "./prompts.ts";
 import { deriveSeed } from "./rng.ts";
+import { isSaturated } from "./saturation.ts";
 
 /** Which server and which turn a result is of. */
 interface ResultPlace {
@@ -93,6 +94,7 @@ export async function runClosedLoop(
   for (const { level: concurrency, round, side } of turns) {
     const target = session.targets[side];
     if (target === undefined) continue;
+    if (options.untilSaturated === true && isSaturated(results, concurrency)) break;
     const length = options.length ?? { requests: defaultRequests(concurrency) };
     const plan: LevelShape = { concurrency, length };
     progress(

@@ -1,13 +1,21 @@
 /** The options of `weft bench`: their names, units, ranges and defaults, and what each mode makes of them. */
 import { Command, CommanderError, Option } from "commander";
 import { serverUrl } from "../models/command-line/server-url.ts";
-import type { ArrivalRate } from "./arrivals.ts";
 import type { Endpoint } from "./client.ts";
 import { MOST_OPEN } from "./closed-loop.ts";
 import type { LevelLength } from "./closed-loop.ts";
 import type { Part } from "./judged/goals.ts";
 import { addJudgedOptions, JUDGED_TAKES } from "./judged/options.ts";
 import type { JudgedFlags } from "./judged/options.ts";
+import {
+  DEFAULT_LEVELS,
+  LEVEL_SCENARIOS,
+  levelLength,
+  levelPlan,
+  levelScenario,
+  LEVELS_TAKE,
+} from "./level-options.ts";
+import type { LevelFlags, LevelPlan } from "./level-options.ts";
 import {
   duration,
   OptionsExit,
@@ -19,7 +27,6 @@ import {
 import { scenarioNamed, SCENARIOS } from "./scenarios/catalogue.ts";
 import { addScenarioOptions } from "./scenarios/options.ts";
 import type { ScenarioPlan, ScenarioFlags, ScenarioValues } from "./scenarios/scenario.ts";
-import type { Objective } from "./simulate/collector.ts";
 import type { FullSchedulerOptions } from "../engine/simulate/full-scheduler.ts";
 
 interface CommonOptions {
@@ -43,18 +50,8 @@ export interface HttpOptions extends CommonOptions {
   readonly timeoutMs: number;
 }
 
-export interface ClosedLoopOptions extends HttpOptions {
+export interface ClosedLoopOptions extends HttpOptions, LevelPlan {
   readonly mode: "closed-loop";
-  readonly concurrency: readonly number[];
-  /** Undefined: as many requests as `defaultRequests` says. */
-  readonly length: LevelLength | undefined;
-  readonly promptTokens: number;
-  readonly outputTokens: number;
-  readonly sharedPrefixTokens: number;
-  /** Present: requests within it are counted. */
-  readonly objective?: Objective;
-  /** Present: an open loop, with the one level of `concurrency` as the most open requests. */
-  readonly arrivals?: ArrivalRate;
 }
 
 export interface ScenarioOptions extends HttpOptions {
@@ -122,28 +119,19 @@ export function defaultRequests(concurrency: number): number {
 const MOST_LEVELS = 32;
 const MOST_TOKENS = 1_000_000;
 const DEFAULT_URL = "http://127.0.0.1:9338";
-const DEFAULT_LEVELS = [1, 4, 8, 16];
 
-/** Options that say what is sent, by the mode that takes them; the scenarios say it themselves. */
+/** Which server is asked, and how; of all modes that ask one. */
+const ASKING = ["url", "vs", "endpoint", "model", "apiKey", "warmup", "timeout", "report"];
+
+/** Options that not all modes take, by the mode that does; the scenarios say it themselves. */
 const TAKEN: Readonly<
   Record<"levels" | "embeddings" | "engine" | "scheduler" | "judged", readonly string[]>
 > = {
-  levels: [
-    "requests",
-    "duration",
-    "rate",
-    "burstiness",
-    "concurrency",
-    "isl",
-    "osl",
-    "sharedPrefix",
-    "ttft",
-    "itl",
-  ],
-  embeddings: ["requests", "duration", "concurrency", "isl", "texts"],
-  engine: ["concurrency", "isl", "osl", "threads", "flashAttention"],
+  levels: [...ASKING, ...LEVELS_TAKE],
+  embeddings: [...ASKING, "requests", "duration", "concurrency", "isl", "texts"],
+  engine: ["model", "concurrency", "isl", "osl", "threads", "flashAttention"],
   scheduler: ["slots", "waiting", "owners", "steps", "checkpoints"],
-  judged: JUDGED_TAKES,
+  judged: [...ASKING, ...JUDGED_TAKES],
 };
 
 /** @throws {OptionsExit} */
@@ -182,25 +170,16 @@ function modeOf({ engine, scheduler, judged, scenario }: RawOptions): readonly [
 }
 
 function takenBy(scenario: string): readonly string[] {
-  return scenario === "embeddings" ? TAKEN.embeddings : scenarioNamed(scenario).takes;
+  if (scenario === "embeddings") return TAKEN.embeddings;
+  return [...ASKING, ...(levelScenario(scenario) ?? scenarioNamed(scenario)).takes];
 }
 
-interface RawOptions extends ScenarioFlags, JudgedFlags {
+interface RawOptions extends ScenarioFlags, JudgedFlags, LevelFlags {
   readonly url: string;
   readonly vs?: string;
   readonly endpoint: Endpoint;
   readonly model?: string;
   readonly apiKey?: string;
-  readonly concurrency?: readonly number[];
-  readonly requests?: number;
-  readonly duration?: number;
-  readonly rate?: number;
-  readonly burstiness: number;
-  readonly isl?: number;
-  readonly osl?: number;
-  readonly sharedPrefix?: number;
-  readonly ttft?: number;
-  readonly itl?: number;
   readonly warmup: number;
   readonly timeout: number;
   readonly repeat: number;
@@ -254,9 +233,13 @@ function createCommand(): Command {
         "open loop: requests sent, answered or not (default: one minute of them)",
       )
         .argParser(positiveNumber(10_000))
-        .conflicts(["concurrency", "scenario", "engine"]),
+        .conflicts(["concurrency", "engine"]),
     )
-    .option("--burstiness <shape>", "of --rate: 1 is Poisson, less comes in bursts", positiveNumber(1000), 1)
+    .option(
+      "--burstiness <shape>",
+      "of --rate: 1 (default) is Poisson, less comes in bursts",
+      positiveNumber(1000),
+    )
     .option("--isl <tokens>", "prompt length (default: 128; engine 64)", whole(1, MOST_TOKENS))
     .option("--osl <tokens>", "output length (default: 128)", whole(1, MOST_TOKENS))
     .option(
@@ -278,7 +261,7 @@ function createCommand(): Command {
     .addOption(new Option("--report <file>", "write an HTML page with plots there").conflicts(["engine"]))
     .addOption(
       new Option("--scenario <name>", "a shape of traffic with figures of its own; see below")
-        .choices([...SCENARIOS.map(({ name }) => name), "embeddings"])
+        .choices([...LEVEL_SCENARIOS, ...SCENARIOS].map(({ name }) => name).concat("embeddings"))
         .conflicts(["engine"]),
     )
     .option("--texts <n>", "texts of one embeddings request", whole(1, 2048), 16)
@@ -329,7 +312,9 @@ function scenarioHelp(): string[] {
     name: "embeddings",
     about: "levels of requests for the vectors of --texts texts (16) of --isl tokens (128) each",
   };
-  return [...SCENARIOS, embeddings].map(({ name, about }) => `  ${name.padEnd(18)} ${about}`);
+  return [...LEVEL_SCENARIOS, ...SCENARIOS, embeddings].map(
+    ({ name, about }) => `  ${name.padEnd(18)} ${about}`,
+  );
 }
 
 function toOptions(raw: RawOptions): BenchOptions {
@@ -386,39 +371,14 @@ function toOptions(raw: RawOptions): BenchOptions {
       texts: raw.texts,
     };
   }
-  if (raw.scenario !== undefined) {
-    const scenario = scenarioNamed(raw.scenario);
-    if (scenario.chatOnly === true && raw.endpoint !== "chat")
-      throw new OptionsExit(2, `error: ${raw.scenario} needs --endpoint chat`);
-    const plan = scenario.plan(scenarioValues(raw));
-    return { ...http, mode: "scenario", scenario: raw.scenario, plan };
-  }
-  const promptTokens = raw.isl ?? 128;
-  const sharedPrefixTokens = raw.sharedPrefix ?? 0;
-  if (sharedPrefixTokens >= promptTokens) {
-    throw new OptionsExit(2, "error: --shared-prefix must be smaller than --isl, so that prompts differ");
-  }
-  const closed = {
-    ...http,
-    mode: "closed-loop" as const,
-    promptTokens,
-    outputTokens: raw.osl ?? 128,
-    sharedPrefixTokens,
-    ...(raw.ttft === undefined && raw.itl === undefined ? {} : { objective: objectiveOf(raw) }),
-  };
-  const { rate, burstiness, concurrency = DEFAULT_LEVELS } = raw;
-  if (rate === undefined) return { ...closed, concurrency, length: levelLength(raw) };
-  return {
-    ...closed,
-    concurrency: [MOST_OPEN],
-    length: levelLength(raw) ?? { requests: Math.max(8, Math.ceil(60 * rate)) },
-    arrivals: { perSecond: rate, burstiness },
-  };
-}
-
-/** What is not given is not asked for. */
-function objectiveOf({ ttft = Infinity, itl = Infinity }: RawOptions): Objective {
-  return { ttftMs: ttft, itlMs: itl };
+  const levels = levelScenario(raw.scenario);
+  if (raw.scenario === undefined || levels !== undefined)
+    return { ...http, mode: "closed-loop", ...levelPlan(raw, levels) };
+  const scenario = scenarioNamed(raw.scenario);
+  if (scenario.chatOnly === true && raw.endpoint !== "chat")
+    throw new OptionsExit(2, `error: ${raw.scenario} needs --endpoint chat`);
+  const plan = scenario.plan(scenarioValues(raw));
+  return { ...http, mode: "scenario", scenario: raw.scenario, plan };
 }
 
 function scenarioValues({ concurrency, duration: length, ...others }: RawOptions): ScenarioValues {
@@ -428,9 +388,4 @@ function scenarioValues({ concurrency, duration: length, ...others }: RawOptions
   if (clients === undefined || more !== undefined)
     throw new OptionsExit(2, "error: a scenario has one level of --concurrency");
   return { ...raw, concurrency: clients };
-}
-
-function levelLength({ requests, duration: length }: RawOptions): LevelLength | undefined {
-  if (length !== undefined) return { durationMs: length * 1000 };
-  return requests === undefined ? undefined : { requests };
 }

@@ -106,6 +106,31 @@ describe("weft bench", () => {
     expect(server.tokenized.length - 1 - before).toBe(256);
   });
 
+  it("saturate takes twice as many clients until they get no more, and says what the most was", async () => {
+    const { url } = await start(answerWhole);
+    const run = await bench(
+      "--url",
+      url,
+      "--scenario",
+      "saturate",
+      "--isl",
+      "4",
+      "--osl",
+      "2",
+      "--json",
+      "-",
+    );
+    const document = JSON.parse(run.out.trimEnd().split("\n").at(-1) ?? "") as {
+      levels: { concurrency: number }[];
+      saturation: { concurrency: number; outputTokensPerSecond: number }[];
+    };
+    const levels = document.levels.map(({ concurrency }) => concurrency);
+    expect(levels.slice(0, 2)).toEqual([1, 2]);
+    expect(document.saturation).toHaveLength(1);
+    expect(levels).toContain(document.saturation[0]?.concurrency);
+    expect(run.out).toMatch(/^A {3}most output \S+ tok\/s, with \d+ clients?$/m);
+  });
+
   it("two servers get the same prompts, and a ratio is printed", async () => {
     const [a, b] = [await start(answerWhole), await start(answerWhole)];
     const { out } = await bench("--url", a.url, "--vs", b.url, ...small, "--repeat", "2");

@@ -82,7 +82,36 @@ describe("parseOptions", () => {
     });
   });
 
+  it("three scenarios are levels of their own", () => {
+    expect(parseOptions(["--scenario", "saturate", "--isl", "64"])).toMatchObject({
+      mode: "closed-loop",
+      untilSaturated: true,
+      concurrency: [1, 2, 4, 8, 16, 32, 64, 128, 256],
+      promptTokens: 64,
+    });
+    expect(parseOptions(["--scenario", "poisson", "--ttft", "2s"])).toMatchObject({
+      mode: "closed-loop",
+      length: { requests: 60 },
+      arrivals: { perSecond: 1, burstiness: 1 },
+      objective: { ttftMs: 2000 },
+    });
+    expect(parseOptions(["--scenario", "burst", "--rate", "3", "--duration", "5"])).toMatchObject({
+      length: { durationMs: 5000 },
+      arrivals: { perSecond: 3, burstiness: 0.25 },
+    });
+  });
+
   it.each([
+    ["--burstiness", "0.5"],
+    ["--scenario", "saturate", "--concurrency", "4"],
+    ["--scenario", "saturate", "--rate", "4"],
+    ["--scenario", "poisson", "--burstiness", "2"],
+    ["--scenario", "multi-turn", "--rate", "2"],
+    ["--engine", "--model", "m", "--warmup", "2"],
+    ["--engine", "--model", "m", "--url", "http://h"],
+    ["--engine", "--model", "m", "--timeout", "2"],
+    ["--scheduler", "--model", "m"],
+    ["--scheduler", "--api-key", "k"],
     ["--rate", "0"],
     ["--rate", "2", "--concurrency", "4"],
     ["--rate", "2", "--scenario", "embeddings"],
