@@ -13,6 +13,7 @@ import type { NativeAnswer } from "../llama-cpp/native-response.ts";
 import { withTextBiases } from "../llama-cpp/native-bias.ts";
 import { nativePromptParts } from "../llama-cpp/native-prompt.ts";
 import { reportedFields } from "../openai/unsupported.ts";
+import { readScheduling, vainPriority } from "../scheduling.ts";
 import { sendAnswer } from "./answer.ts";
 import type { AppContext } from "./env.ts";
 import { assertOpen, findGenerator } from "./find-model.ts";
@@ -47,6 +48,7 @@ async function answer(
   promptsFor: (model: LoadedModel) => readonly NativePrompt[],
 ): Promise<Response> {
   const { completion } = request;
+  const scheduling = readScheduling(c, deps);
   assertOpen(deps);
   // llama.cpp's clients name no model.
   const model = findGenerator(
@@ -71,6 +73,7 @@ async function answer(
     constraint: held?.constraint,
     verify: held?.verify,
     owner: c.get("owner"),
+    scheduling,
     reportsPrefill: completion.delivery.promptProgress,
   }));
   const choices = await generateChoices(
@@ -79,10 +82,12 @@ async function answer(
     deps,
     c.get("scope").signal,
   );
+  c.get("notes").allowance = choices.allowance;
+  const vain = vainPriority(scheduling, generation.priority);
   const native: NativeAnswer = { model, request, generation, promptTokens: choices.promptTokens };
   return sendAnswer(c, deps, choices, {
     stream: completion.delivery.stream,
-    ignoredFields: reportedFields(completion.ignoredFields, held?.relaxed ?? []),
+    ignoredFields: reportedFields([...vain, ...completion.ignoredFields], held?.relaxed ?? []),
     write: nativeEventWriter(native),
     body: (finished) => nativeBody(finished, native),
   });

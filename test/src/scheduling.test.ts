@@ -15,6 +15,19 @@ const answering = (options: Parameters<typeof createTestApp>[0] = {}) => {
   return app;
 };
 
+/** What generates, with the least that each needs. */
+const messages = [{ role: "user", content: "hi" }];
+const GENERATORS = [
+  ["/v1/chat/completions", { messages }],
+  ["/v1/completions", { prompt: "hi" }],
+  ["/v1/responses", { input: "hi" }],
+  ["/v1/messages", { messages, max_tokens: 5 }],
+  ["/completion", { prompt: "hi" }],
+  ["/infill", { input_prefix: "a", input_suffix: "b" }],
+] as const;
+/** Whose model fills gaps, too. */
+const FILLING = { facts: { fim: { prefix: 2, suffix: 3, middle: 4 } } };
+
 describe("the class of a request", () => {
   test.each([
     [{}, {}, normal],
@@ -54,14 +67,9 @@ describe("the class of a request", () => {
     [{ priority: "low" }, {}, null],
     [{}, {}, null],
   ])("above its key's has no effect, and is listed as such: %j, %j", async (fields, given, ignored) => {
-    const { post } = answering({ config: { apiKeys: parseApiKeys(["a=a", "b=b"]) } });
+    const { post } = answering({ ...FILLING, config: { apiKeys: parseApiKeys(["a=a", "b=b"]) } });
     const headers = { ...given, authorization: "Bearer a" };
-    const messages = [{ role: "user", content: "hi" }];
-    for (const [path, input] of [
-      ["/v1/chat/completions", { messages }],
-      ["/v1/completions", { prompt: "hi" }],
-      ["/v1/responses", { input: "hi" }],
-    ] as const) {
+    for (const [path, input] of GENERATORS) {
       const response = await post(path, { model: "org/tiny", ...input, ...fields }, { headers });
       expect([path, response.status, response.headers.get("x-weft-ignored-params")]).toEqual([
         path,
@@ -115,27 +123,33 @@ describe("the class of a request", () => {
   });
 });
 
-test.each(["/v1/chat/completions", "/v1/completions", "/v1/responses"])(
-  "%s passes deadlines on",
-  async (path) => {
-    const { post, engine } = answering();
-    const body = {
-      model: "org/tiny",
-      input: "hi",
-      prompt: "hi",
-      messages: [{ role: "user", content: "hi" }],
-    };
-    const { input, prompt, messages, model } = body;
-    const fields = path.endsWith("responses")
-      ? { input }
-      : path.endsWith("chat/completions")
-        ? { messages }
-        : { prompt };
-    const headers = { "x-request-deadline-ms": "5000", "x-request-ttft-deadline-ms": "200" };
-    expect((await post(path, { model, ...fields }, { headers })).status).toBe(200);
-    expect(engine.submits[0]).toMatchObject({ endWithinMs: 5000, firstTokenWithinMs: 200 });
-  },
-);
+test.each(GENERATORS)("%s passes class and deadlines on, and tells what is left", async (path, input) => {
+  const keys = parseApiKeys(["a=a"]);
+  const policies = keyPolicies.read("a:class=low");
+  const app = answering({
+    ...FILLING,
+    config: { apiKeys: keys, ...(policies && { keyPolicies: policies }) },
+  });
+  const headers = {
+    "x-request-deadline-ms": "5000",
+    "x-request-ttft-deadline-ms": "200",
+    authorization: "Bearer a",
+  };
+  app.engine.allowance = { requests: 7, requestsLeft: 6, requestsResetMs: 0 };
+  const ask = (more: object): Promise<Response> =>
+    app.post(path, { model: "org/tiny", ...input, ...more }, { headers });
+  const response = await ask({});
+  expect(response.status).toBe(200);
+  expect(response.headers.get("x-ratelimit-limit-requests")).toBe("7");
+  await ask({ priority: "background" });
+  const asked = { endWithinMs: 5000, firstTokenWithinMs: 200 };
+  expect(app.engine.submits).toMatchObject([
+    { ...asked, priority: low },
+    { ...asked, priority: background },
+  ]);
+  headers["x-request-deadline-ms"] = "soon";
+  expect((await ask({})).status).toBe(400);
+});
 
 test.each([
   [{ "x-stainless-retry-count": "0" }, 59_000],
