@@ -60,7 +60,10 @@ async function runPolicies(options: SimulateOptions, output: BenchOutput): Promi
 
 async function runReplay(file: string, options: SimulateOptions, output: BenchOutput): Promise<object> {
   const other = options.replayDevice === undefined ? undefined : await openDevice(options);
-  const result = replay(await readTimeline(file), options.objective, other?.model);
+  const result = replay(await readTimeline(file), options.objective, {
+    device: other?.model,
+    check: options.check,
+  });
   printLines(output, formatReplay(result));
   const { device, errors, real, simulated } = result;
   return { device, calls: errors, real, simulated, compared: compared(real, simulated) };

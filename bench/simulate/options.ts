@@ -66,6 +66,7 @@ export function parseSimulateOptions(argv: readonly string[]): SimulateOptions {
     throw new OptionsExit(error.exitCode === 0 ? 0 : 2, text.trimEnd());
   }
   const raw = command.opts<RawOptions>();
+  refuseUntaken(command, raw);
   return {
     workloads: raw.workload,
     policies: raw.policy ?? DEFAULT_POLICIES.map(policyOf),
@@ -84,6 +85,32 @@ export function parseSimulateOptions(argv: readonly string[]): SimulateOptions {
     check: raw.check === true,
     json: raw.json,
   };
+}
+
+/** Whose traffic and settings are those of the recording. */
+const REPLAY_TAKES = ["replay", "device", "ttft", "itl", "check", "json"];
+
+/** What would not be looked at is not accepted as if it were. */
+function refuseUntaken(command: Command, { replay, device, workload }: RawOptions): void {
+  const refuse = (names: readonly string[], why: string): void => {
+    for (const option of command.options) {
+      const name = option.attributeName();
+      if (names.includes(name) && command.getOptionValueSource(name) === "cli")
+        throw new OptionsExit(2, `error: ${option.long} has no meaning ${why}`);
+    }
+  };
+  if (replay !== undefined) {
+    // A device that is fitted to the recording is as it was.
+    const taken = device === undefined ? REPLAY_TAKES : [...REPLAY_TAKES, "costRatio"];
+    const others = command.options.map((option) => option.attributeName());
+    return refuse(
+      others.filter((name) => !taken.includes(name)),
+      "for --replay",
+    );
+  }
+  if (!workload.includes("closed")) refuse(["clients", "isl", "osl"], "without --workload closed");
+  if (workload.every((name) => name === "closed"))
+    refuse(["rate", "load"], "for the workload closed, whose clients ask when they are answered");
 }
 
 function createCommand(): Command {

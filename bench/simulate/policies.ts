@@ -6,6 +6,8 @@ export interface Policy {
   /** As it was given. */
   readonly label: string;
   readonly knobs: Partial<SchedulerConfig>;
+  /** Whether a CPU computes prompts in the short cells of the preset `latency`, where no others are asked for. */
+  readonly evenSteps?: boolean;
 }
 
 /** First come, first served in whichever slot has been idle for longest: what simple servers do. */
@@ -52,8 +54,11 @@ export function readPolicy(label: string): Policy | string {
   const preset = PRESET_NAMES.find((name) => name === base);
   if (preset === undefined && base !== "baseline") return `there is no policy "${base}"`;
   let knobs: Partial<SchedulerConfig> = BASELINE;
+  let evenSteps = {};
   if (preset !== undefined) {
-    const { itlTargetMs, minPrefillShare, deterministic, prefixFirst, keepSlots } = PRESETS[preset];
+    const chosen = PRESETS[preset];
+    const { itlTargetMs, minPrefillShare, deterministic, prefixFirst, keepSlots } = chosen;
+    if (chosen.evenSteps === true) evenSteps = { evenSteps: true };
     knobs = {
       ...(itlTargetMs === undefined ? {} : { itlTargetMs }),
       ...(minPrefillShare === undefined ? {} : { minPrefillShare }),
@@ -68,5 +73,5 @@ export function readPolicy(label: string): Policy | string {
     if (read === undefined) return `"${change}" is no knob with a value it can have`;
     knobs = { ...knobs, ...read };
   }
-  return { label, knobs };
+  return { label, knobs, ...evenSteps };
 }

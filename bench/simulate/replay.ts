@@ -43,13 +43,22 @@ export interface Replay {
   readonly simulated: SimulationReport;
   /** Share of the recorded decode calls with guessed tokens, which a simulation does not make. */
   readonly guessingShare: number;
+  /** Requests whose prompts were computed elsewhere than in the recorded calls, which a simulation does not do either. */
+  readonly elsewhere: number;
 }
 
 /**
- * @param other A device that was fitted to another recording.
+ * @param how On a device that was fitted to another recording; whether every plan and state is checked.
  * @throws {RangeError} When the recording is too short, or begins in the middle of what it tells of.
  */
-export function replay(recording: Recording, objective: Objective, other?: DeviceModel): Replay {
+export function replay(
+  recording: Recording,
+  objective: Objective,
+  {
+    device: other,
+    check = false,
+  }: { readonly device?: DeviceModel | undefined; readonly check?: boolean } = {},
+): Replay {
   const steps = fromFresh(recording.steps);
   const calls = steps.flatMap((step) => step.calls);
   const trace = traceOf(recording, steps);
@@ -59,7 +68,7 @@ export function replay(recording: Recording, objective: Objective, other?: Devic
       : { device: other, learnt: 0, kept: calls, lasts: unchanged };
   const collector = new Collector(objective);
   const config = { ...recording.config, speculate: false };
-  const totals = simulate(trace, { config, device, lasts, check: false }, collector);
+  const totals = simulate(trace, { config, device, lasts, check }, collector);
   const decodes = calls.filter(({ kind }) => kind === "decode");
   return {
     device,
@@ -68,6 +77,7 @@ export function replay(recording: Recording, objective: Objective, other?: Devic
     real: realReport(steps, trace, recording, objective),
     simulated: collector.report(totals),
     guessingShare: decodes.filter(({ drafts }) => drafts > 0).length / Math.max(1, decodes.length),
+    elsewhere: computedElsewhere(recording, steps),
   };
 }
 
@@ -124,6 +134,24 @@ function callErrors(recorded: readonly RecordedCall[], device: DeviceModel): Cal
       plannedMs: sum(({ predictedMs }) => predictedMs),
     };
   });
+}
+
+/** Requests that have said something although no call computed all of their prompts that was not reused. */
+function computedElsewhere({ requests }: Recording, steps: readonly RecordedStep[]): number {
+  const there = new Map<number, number>();
+  const add = (request: number, tokens: number): void =>
+    void there.set(request, (there.get(request) ?? 0) + tokens);
+  for (const { admitted, calls } of steps) {
+    for (let at = 0; at < admitted.length; at += ADMISSION_NUMBERS)
+      add(admitted[at] ?? -1, admitted[at + 2] ?? 0);
+    for (const call of calls)
+      if (call.kind === "prefill") for (const { request, tokens } of callEntries(call)) add(request, tokens);
+  }
+  // The last token is fed by a decode.
+  return requests.filter(
+    ({ request, promptTokens, outputTokens }) =>
+      outputTokens > 0 && (there.get(request) ?? promptTokens) < promptTokens - 1,
+  ).length;
 }
 
 /** The steps from the first one on before which the engine had nobody. */

@@ -62,9 +62,11 @@ export function estimate(samples: readonly number[]): Estimate | undefined {
 export function formatWorkload({ workload, about, perSecond, policies }: WorkloadRun): string[] {
   const [first] = policies;
   const rate = workload === "closed" ? "" : `, ${show(perSecond)} arrivals a second`;
+  // A long name must not run into the one before.
+  const widths = policies.map(({ policy }) => Math.max(22, policy.length + 2));
   const lines = [
     `${workload}: ${about}${rate}`,
-    `${"".padEnd(17)}${policies.map(({ policy }) => policy.padStart(22)).join("")}`,
+    `${"".padEnd(17)}${policies.map(({ policy }, i) => policy.padStart(widths[i] ?? 0)).join("")}`,
   ];
   for (const { name, valueOf } of ROWS) {
     const samples = policies.map(({ reports }) =>
@@ -72,7 +74,7 @@ export function formatWorkload({ workload, about, perSecond, policies }: Workloa
     );
     if (samples.every((values) => values.every((value) => value === 0))) continue;
     lines.push(
-      `${name.padEnd(17)}${samples.map((values) => showEstimate(estimate(values)).padStart(22)).join("")}`,
+      `${name.padEnd(17)}${samples.map((values, i) => showEstimate(estimate(values)).padStart(widths[i] ?? 0)).join("")}`,
     );
   }
   for (const other of policies.slice(1)) {
@@ -104,7 +106,8 @@ function difference(
   return `  ${name.padEnd(17)}${showEstimate(change).padStart(20)}${verdict}`;
 }
 
-export function formatReplay({ device, learnt, errors, real, simulated, guessingShare }: Replay): string[] {
+export function formatReplay(result: Replay): string[] {
+  const { device, learnt, errors, real, simulated, guessingShare, elsewhere } = result;
   return [
     learnt > 0
       ? `device ${device.name}, fitted to ${learnt} calls, every other one`
@@ -120,6 +123,11 @@ export function formatReplay({ device, learnt, errors, real, simulated, guessing
     ...(guessingShare > 0
       ? [
           `${(100 * guessingShare).toFixed(0)} % of the decode calls held guessed tokens, which are not simulated: record with --speculation off.`,
+        ]
+      : []),
+    ...(elsewhere > 0
+      ? [
+          `Prompts computed by a prefill worker, which is not simulated: ${elsewhere}. Record with --prefill-worker off.`,
         ]
       : []),
   ];

@@ -1,4 +1,5 @@
 /** Runs every policy over the same traces and says how they differ. */
+import { EVEN_CPU_CHUNK } from "../../engine/llama/defaults.ts";
 import { defaultConfig, withKnobs } from "../../engine/simulate/config.ts";
 import type { SchedulerConfig } from "../../engine/simulate/config.ts";
 import { DEVICES, passMs, withCostRatio } from "../../engine/simulate/device.ts";
@@ -19,6 +20,8 @@ import type { Workload } from "./workloads.ts";
 export interface SimulatedDevice {
   readonly model: DeviceModel;
   readonly config: SchedulerConfig;
+  /** Whether no GPU computes. */
+  readonly cpu: boolean;
 }
 
 export interface PolicyRun {
@@ -45,6 +48,7 @@ export async function openDevice(options: SimulateOptions): Promise<SimulatedDev
       : fitDevice(deviceName(recording), recording, recording.steps).device;
   return {
     model: options.costRatio === undefined ? model : withCostRatio(model, options.costRatio),
+    cpu: recording?.model.device.startsWith("CPU") ?? named !== "gpu",
     config: {
       ...(recording?.config ?? defaultConfig(named ?? "cpu")),
       contextTokens: options.contextTokens,
@@ -62,7 +66,7 @@ export function workloadOf(name: string, { closed }: SimulateOptions): Workload 
 
 export function runWorkload(
   name: string,
-  { model, config }: SimulatedDevice,
+  { model, config, cpu }: SimulatedDevice,
   options: SimulateOptions,
   onRun: (policy: string, seed: number) => void,
 ): WorkloadRun {
@@ -84,7 +88,7 @@ export function runWorkload(
       const totals = simulate(
         trace,
         {
-          config: withKnobs(config, policyKnobs(policy, name)),
+          config: withKnobs(config, policyKnobs(policy, name, cpu)),
           device: model,
           lasts: noiseOf(options.noise, deriveSeed(seed, 1)),
           check: options.check,
@@ -99,8 +103,12 @@ export function runWorkload(
 }
 
 /** The clients of `closed` wait for each other by themselves: nobody is refused. */
-function policyKnobs({ knobs }: Policy, workload: string): Partial<SchedulerConfig> {
-  return workload === "closed" ? { maxQueued: Infinity, ...knobs } : knobs;
+function policyKnobs({ knobs, evenSteps }: Policy, workload: string, cpu: boolean): Partial<SchedulerConfig> {
+  return {
+    ...(evenSteps === true && cpu ? { prefillChunk: EVEN_CPU_CHUNK } : {}),
+    ...(workload === "closed" ? { maxQueued: Infinity } : {}),
+    ...knobs,
+  };
 }
 
 /** What the device could serve of it if every slot were busy and nothing were shared, roughly. */

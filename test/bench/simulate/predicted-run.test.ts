@@ -13,7 +13,11 @@ import { compared } from "../../../bench/simulate/report.ts";
 const fitted = await readTimeline("test/fixtures/timelines/smollm2-fitted.json.gz");
 const predicted = await readTimeline("test/fixtures/timelines/smollm2-predicted.json.gz");
 const { device } = fitDevice(deviceName(fitted), fitted, fitted.steps);
-const { errors, real, simulated, guessingShare } = replay(predicted, { ttftMs: 2000, itlMs: 200 }, device);
+const { errors, real, simulated, guessingShare } = replay(
+  predicted,
+  { ttftMs: 2000, itlMs: 200 },
+  { device, check: true },
+);
 
 test("the recording is of whole requests, without guesses", () => {
   expect(real).toMatchObject({ requests: 39, done: 39 });

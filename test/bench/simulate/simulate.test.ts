@@ -94,6 +94,7 @@ test("policies are presets with knobs, and what is none is said", () => {
   expect(readPolicy("latency,slots=16,plugs=off")).toEqual({
     label: "latency,slots=16,plugs=off",
     knobs: { itlTargetMs: 50, minPrefillShare: 0.2, slots: 16, plugGaps: false },
+    evenSteps: true,
   });
   expect(readPolicy("strict")).toEqual({
     label: "strict",
@@ -131,6 +132,27 @@ test("compares policies over the same traces, and repeats itself", async () => {
   ]);
 });
 
+test("every preset makes a difference of its own where long prompts come beside streams", async () => {
+  const presets = ["latency", "balanced", "throughput", "strict", "latency,prefill-chunk=64"];
+  const { out } = await simulated(
+    ..."--workload chat-long,agent --requests 80 --seeds 1 --noise 0 --json -".split(" "),
+    ...presets.flatMap((preset) => ["--policy", preset]),
+  );
+  const { workloads } = JSON.parse(out.trim().split("\n").at(-1) ?? "") as {
+    workloads: { policies: { reports: { itlMs: { max: number } }[] }[] }[];
+  };
+  const gaps = workloads.map(({ policies }) => policies.map(({ reports }) => reports[0]?.itlMs.max ?? NaN));
+  for (const [latency = NaN, balanced = NaN, throughput = NaN, , longCells = NaN] of gaps) {
+    expect(latency).toBeLessThan(0.7 * balanced);
+    // Of the target alone it would be this one.
+    expect(latency).toBeLessThan(0.9 * longCells);
+    expect(throughput).toBeGreaterThan(2 * balanced);
+  }
+  // Whom it serves first differs, not how long steps are.
+  const reports = workloads.map(({ policies }) => policies.map((policy) => JSON.stringify(policy.reports)));
+  expect(reports.some(([, balanced, , strict]) => strict !== balanced)).toBe(true);
+});
+
 test("slots chosen by age alone and gaps left open make streams slower on a device where a pass is dear", async () => {
   const { out } = await simulated(
     ..."--device gpu --requests 150 --seeds 3 --load 0.4 --json -".split(" "),
@@ -151,6 +173,11 @@ test.each([
   [["--load", "0"], "above 0"],
   [["--rate", "1", "--load", "1"], "cannot be used with"],
   [["stray"], "too many arguments"],
+  [["--clients", "4"], "--clients has no meaning without --workload closed"],
+  [["--workload", "closed", "--load", "0.5"], "--load has no meaning for the workload closed"],
+  [["--replay", "f", "--policy", "strict"], "--policy has no meaning for --replay"],
+  [["--replay", "f", "--noise", "0"], "--noise has no meaning for --replay"],
+  [["--replay", "f", "--cost-ratio", "5"], "--cost-ratio has no meaning for --replay"],
 ])("refuses %j", async (argv, message) => {
   const { code, err } = await simulated(...argv);
   expect(code).toBe(2);
@@ -199,4 +226,15 @@ test("plays an engine's recording again: every request, its reused prefix and it
   expect(Math.abs(played.steps - real.steps)).toBeLessThanOrEqual(0.1 * real.steps);
   expect(played.hitShare).toBeCloseTo(real.hitShare, 2);
   expect(real.hitShare).toBeGreaterThan(0.3);
+  expect(out).not.toContain("prefill worker");
+  // As where a worker computes a prompt: its request is in no prefill call.
+  const [first] = document.requests;
+  const without = document.steps.map((step) => ({
+    ...step,
+    calls: step.calls.filter(
+      ({ kind, entries }) => kind === "decode" || entries.every(([, request]) => request !== first?.request),
+    ),
+  }));
+  await writeFile(file, JSON.stringify({ ...document, steps: without }));
+  expect((await simulated("--replay", file)).out).toContain("prefill worker, which is not simulated: 1.");
 });
