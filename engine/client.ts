@@ -10,6 +10,7 @@ import type {
   EngineExit,
   EnginePort,
   EngineStats,
+  InputOwner,
   LoadOptions,
   ModelFacts,
   PromptPart,
@@ -160,14 +161,14 @@ export class EngineClient {
    * Vectors of length 1. Aborting `signal` rejects with its reason and takes the work back.
    * @param keep As in `EmbedCommand`.
    * @throws {EngineError} `context_exceeded` and `empty_prompt` with the `index` of the input, `invalid_request`,
-   * `queue_full`, `draining`, `out_of_memory`, `decode_failed`, `engine_exited`.
+   * `queue_full`, `owner_queue_full`, `owner_tokens_exceeded`, `draining`, `out_of_memory`, `decode_failed`, `engine_exited`.
    */
   async embed(
     inputs: readonly (readonly PromptPart[])[],
     signal?: AbortSignal,
-    keep?: number,
+    { keep, ...who }: InputOwner & { readonly keep?: number | undefined } = {},
   ): Promise<Embeddings> {
-    const answer = await this.#call((call) => ({ type: "embed", call, inputs, keep }), signal);
+    const answer = await this.#call((call) => ({ type: "embed", call, inputs, keep, ...who }), signal);
     return answer.type === "embedded" ? answer : unexpectedAnswer(answer);
   }
 
@@ -178,8 +179,9 @@ export class EngineClient {
     query: readonly PromptPart[],
     documents: readonly (readonly PromptPart[])[],
     signal?: AbortSignal,
+    who: InputOwner = {},
   ): Promise<Rankings> {
-    const answer = await this.#call((call) => ({ type: "rank", call, query, documents }), signal);
+    const answer = await this.#call((call) => ({ type: "rank", call, query, documents, ...who }), signal);
     return answer.type === "ranked" ? answer : unexpectedAnswer(answer);
   }
 

@@ -33,17 +33,23 @@ export function checkInputs(command: EmbedCommand | RankCommand): number {
   return chars;
 }
 
-export function jobOf(command: EmbedCommand | RankCommand, backend: Backend): Job {
-  return command.type === "embed" ? embedJob(command, backend) : rankJob(command, backend);
+/** Told how many tokens all inputs have, before any is computed; throws where they are too many. */
+export type OnTokens = (tokens: number) => void;
+
+export function jobOf(command: EmbedCommand | RankCommand, backend: Backend, onTokens: OnTokens): Job {
+  return command.type === "embed"
+    ? embedJob(command, backend, onTokens)
+    : rankJob(command, backend, onTokens);
 }
 
-async function* embedJob({ call, inputs, keep }: EmbedCommand, backend: Backend): Job {
+async function* embedJob({ call, inputs, keep }: EmbedCommand, backend: Backend, onTokens: OnTokens): Job {
   const { embedder } = backend;
   const prepared = yield* tokenized(inputs, backend, async (tokens, index) => {
     const whole = tokens.length === 0 ? tokens : preparedEnd(tokens, keep, embedder);
     checkLength(whole.length, embedder.contextTokens, index);
     return whole;
   });
+  onTokens(prepared.reduce((sum, { length }) => sum + length, 0));
   // No part of what the inputs take.
   await embedder.open();
   const vectors: Float32Array[] = [];
@@ -77,7 +83,7 @@ function preparedEnd(tokens: Uint32Array, keep: number | undefined, embedder: Em
   }
 }
 
-async function* rankJob({ call, query, documents }: RankCommand, backend: Backend): Job {
+async function* rankJob({ call, query, documents }: RankCommand, backend: Backend, onTokens: OnTokens): Job {
   const { embedder } = backend;
   if (!backend.facts.ranking) throw new EngineError("invalid_request", "This model has no ranking head.");
   const queryTokens = backend.tokenize(query, false);
@@ -89,6 +95,7 @@ async function* rankJob({ call, query, documents }: RankCommand, backend: Backen
     checkLength(count, embedder.contextTokens, index);
     return tokens;
   });
+  onTokens(tokenCounts.reduce((sum, count) => sum + count, 0));
   const scores: number[] = [];
   const work = { calls: 0, ms: 0 };
   for (const index of byLength(tokenCounts)) {

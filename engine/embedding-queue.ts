@@ -1,53 +1,76 @@
 /**
  * Works off embeddings and rankings beside the generating requests, a bounded piece whenever it is given a turn.
  *
- * Jobs take turns at the end of each input, so that a small one does not wait for a large one.
+ * Owners and their jobs take turns at the end of each input, so that a small one does not wait for a large one.
  */
+import { performance } from "node:perf_hooks";
+import { EmbeddingTurns } from "./embedding-turns.ts";
 import { EngineError } from "./errors.ts";
 import { checkInputs, jobOf } from "./embedding-jobs.ts";
 import type { Backend } from "./backend.ts";
 import type { Job } from "./embedding-jobs.ts";
+import type { Turn } from "./embedding-turns.ts";
 import type { EmbedCommand, EngineEvent, RankCommand } from "./protocol.ts";
+import { PriorityClass } from "./sharing.ts";
+import type { FairnessConfig } from "./sharing.ts";
 
 /** Of all waiting inputs together. */
 const MOST_QUEUED_CHARS = 1 << 25;
 
 interface Queued {
+  readonly call: number;
   readonly job: Job;
   readonly chars: number;
+  readonly turn: Turn;
 }
 
 export class EmbeddingQueue {
   readonly #backend: Backend;
   readonly #maxQueued: number;
   readonly #emit: (event: EngineEvent) => void;
-  /** By call, in the order of their turns. */
+  readonly #turns: EmbeddingTurns;
+  /** By call, in the order of their last turns. */
   readonly #jobs = new Map<number, Queued>();
+  /** Whose input is computed in part. */
+  #kept: Queued | undefined;
   #chars = 0;
   #idleWaiters: (() => void)[] = [];
 
-  constructor(backend: Backend, maxQueued: number, emit: (event: EngineEvent) => void) {
+  constructor(
+    backend: Backend,
+    { maxQueued, fairness }: { readonly maxQueued: number; readonly fairness?: FairnessConfig | undefined },
+    emit: (event: EngineEvent) => void,
+  ) {
     this.#backend = backend;
     this.#maxQueued = maxQueued;
+    this.#turns = new EmbeddingTurns(fairness);
     this.#emit = emit;
   }
 
-  /** @throws {EngineError} `queue_full`; `invalid_request` for too many inputs, or a model without them. */
+  /**
+   * @throws {EngineError} `queue_full`, `owner_queue_full`, both with `retryAfterMs`; `invalid_request` for too many inputs, or
+   * a model without them.
+   */
   add(command: EmbedCommand | RankCommand): void {
     const chars = checkInputs(command);
     if (command.type === "embed" && this.#backend.facts.embeddings === undefined)
       throw new EngineError("invalid_request", "This model gives no vectors.");
     const full = this.#jobs.size > this.#maxQueued || this.#chars + chars > MOST_QUEUED_CHARS;
     // Alone a call always fits.
-    if (full && this.pending)
-      throw new EngineError("queue_full", `${this.#jobs.size} calls are waiting already.`);
-    this.#jobs.set(command.call, { job: jobOf(command, this.#backend), chars });
+    if (full && this.pending) {
+      const details = { retryAfterMs: this.#turns.retryAfterMs(1) };
+      throw new EngineError("queue_full", `${this.#jobs.size} calls are waiting already.`, details);
+    }
+    const { call, owner = "", priority = PriorityClass.normal } = command;
+    const turn = this.#turns.add(owner, priority, performance.now());
+    const job = jobOf(command, this.#backend, (tokens) => this.#turns.count(turn, tokens));
+    this.#jobs.set(call, { call, job, chars, turn });
     this.#chars += chars;
   }
 
   /** Forgets the call, also while a piece of it is computed. */
   cancel(call: number): void {
-    this.#remove(call);
+    this.#remove(call, false);
     this.#notifyIdle();
   }
 
@@ -57,17 +80,22 @@ export class EmbeddingQueue {
 
   /** Computes one piece. Between native calls of others only. Never rejects. */
   async runPiece(): Promise<void> {
-    const [next] = this.#jobs;
-    if (next === undefined) return;
-    const [call, queued] = next;
+    const startMs = performance.now();
+    const queued = this.#kept ?? this.#turns.next(this.#jobs.values(), startMs);
+    if (queued === undefined) return;
+    const { call, job, turn } = queued;
+    this.#kept = undefined;
     try {
-      const piece = await queued.job.next();
+      const piece = await job.next();
+      const endMs = performance.now();
+      this.#turns.charge(turn, endMs - startMs);
       if (!this.#jobs.has(call)) return;
       if (piece.done === true) this.#end(call, piece.value);
       else if (piece.value === "yields") {
+        turn.sinceMs = endMs;
         this.#jobs.delete(call);
         this.#jobs.set(call, queued);
-      }
+      } else this.#kept = queued;
     } catch (error) {
       if (!this.#jobs.has(call)) return;
       const code = error instanceof EngineError ? error.code : "internal";
@@ -84,14 +112,18 @@ export class EmbeddingQueue {
   }
 
   #end(call: number, event: EngineEvent): void {
-    this.#remove(call);
+    this.#remove(call, true);
     this.#emit(event);
     this.#notifyIdle();
   }
 
-  #remove(call: number): void {
-    this.#chars -= this.#jobs.get(call)?.chars ?? 0;
+  #remove(call: number, finished: boolean): void {
+    const queued = this.#jobs.get(call);
+    if (queued === undefined) return;
     this.#jobs.delete(call);
+    this.#chars -= queued.chars;
+    this.#turns.remove(queued.turn, finished, performance.now());
+    if (this.#kept === queued) this.#kept = undefined;
   }
 
   #notifyIdle(): void {

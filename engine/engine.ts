@@ -130,7 +130,7 @@ export function createEngine(
         cost,
       );
       state.draft = draft?.model;
-      const embeddings = new EmbeddingQueue(backend, options.maxQueued, emit);
+      const embeddings = new EmbeddingQueue(backend, options, emit);
       const recorder = new FlightRecorder(options.timelineSteps ?? DEFAULT_TIMELINE_STEPS);
       const loop = new StepLoop(state, backend, { emit, sideWork: embeddings, recorder, drafter, spill });
       const maxPromptTokens = options.maxPromptTokens ?? Infinity;

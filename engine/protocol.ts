@@ -233,7 +233,13 @@ export const MOST_INPUT_TOKENS = 300_000;
  * steps, in a context of their own. Each input has at most `EmbeddingFacts.contextTokens` tokens, the begin and
  * end tokens that the model wants included.
  */
-export interface EmbedCommand {
+/** Whose inputs they are, and how soon they are wanted; absent: somebody without a name, as soon as those of others. */
+export interface InputOwner {
+  readonly owner?: string | undefined;
+  readonly priority?: PriorityClass | undefined;
+}
+
+export interface EmbedCommand extends InputOwner {
   readonly type: "embed";
   readonly call: number;
   readonly inputs: readonly (readonly PromptPart[])[];
@@ -252,7 +258,7 @@ export interface InputWork {
 }
 
 /** Documents to be scored against a query, one after the other; needs `ModelFacts.ranking`. */
-export interface RankCommand {
+export interface RankCommand extends InputOwner {
   readonly type: "rank";
   readonly call: number;
   readonly query: readonly PromptPart[];

@@ -3,6 +3,7 @@ import type { Embeddings, Rankings } from "../engine/client.ts";
 import { EngineError } from "../engine/errors.ts";
 import { MOST_INPUT_TOKENS } from "../engine/protocol.ts";
 import type { PromptPart } from "../engine/protocol.ts";
+import type { PriorityClass } from "../engine/sharing.ts";
 import type { LoadedModel } from "../models/loaded-model.ts";
 import { clientClosed } from "./client-words.ts";
 import { ApiError, contextExceeded, emptyPrompt, fromEngineError } from "./openai/api-error.ts";
@@ -28,15 +29,25 @@ export interface EmbeddingInputs {
   readonly cut?: PromptCut | undefined;
 }
 
+/** Who asks for them, and how soon they are wanted. */
+export interface InputsAsker {
+  readonly owner: string;
+  readonly priority: PriorityClass;
+  /** After so many ms they are of no use any more; undefined is never. */
+  readonly withinMs: number | undefined;
+  /** Aborts when the client has gone. */
+  readonly signal: AbortSignal;
+}
+
 /**
  * @returns Vectors of the model's size, in the order of the inputs, and the tokens that each input has.
  * @throws {ApiError} 400 when the model makes none, for an input that is too long or no token of the model; what
- * the engine said; `client_closed` when `signal` aborts.
+ * the engine said; 504 when it takes too long; `client_closed` when the client has gone.
  */
 export async function embed(
   model: LoadedModel,
   { field, inputs, cut }: EmbeddingInputs,
-  signal: AbortSignal,
+  asker: InputsAsker,
 ): Promise<Embeddings> {
   const { embeddings: facts, vocabSize } = model.facts;
   // Vectors are computed in a context of their own, where no adapter is applied.
@@ -60,7 +71,9 @@ export async function embed(
     });
   });
   const names = { field, params: inputs.map(({ param }) => param) };
-  return asked(model.engine.embed(parts, signal, cut?.tokens), names, signal);
+  const { owner, priority } = asker;
+  const who = { owner, priority, keep: cut?.tokens };
+  return inTime(asker, names, (signal) => model.engine.embed(parts, signal, who));
 }
 
 /**
@@ -70,7 +83,7 @@ export async function embed(
 export async function rank(
   model: LoadedModel,
   { query, documents, listedAs }: Pick<RerankRequest, "query" | "documents" | "listedAs">,
-  signal: AbortSignal,
+  asker: InputsAsker,
 ): Promise<Rankings> {
   const { embeddings: facts, ranking, contextTokens } = model.facts;
   if (!ranking || model.applied.length > 0) {
@@ -86,16 +99,29 @@ export async function rank(
     });
     return [{ text, special: false }];
   });
-  const answer = model.engine.rank([{ text: query, special: false }], parts, signal);
-  return asked(answer, { field: "documents", params }, signal);
+  const { owner, priority } = asker;
+  return inTime(asker, { field: "documents", params }, (signal) =>
+    model.engine.rank([{ text: query, special: false }], parts, signal, { owner, priority }),
+  );
 }
 
-async function asked<T>(answer: Promise<T>, names: InputNames, signal: AbortSignal): Promise<T> {
+async function inTime<T>(
+  { signal, withinMs }: InputsAsker,
+  names: InputNames,
+  ask: (signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const late = new AbortController();
+  const timer =
+    withinMs === undefined ? undefined : setTimeout(() => late.abort(), Math.ceil(withinMs)).unref();
   try {
-    return await answer;
+    return await ask(withinMs === undefined ? signal : AbortSignal.any([signal, late.signal]));
   } catch (error) {
     if (signal.aborted) throw clientClosed();
+    if (late.signal.aborted)
+      throw fromEngineError(new EngineError("deadline_exceeded", "Too late."), names.field);
     throw error instanceof EngineError ? asShown(error, names) : error;
+  } finally {
+    clearTimeout(timer);
   }
 }
 

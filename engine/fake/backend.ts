@@ -219,6 +219,7 @@ export class FakeBackend implements Backend {
       }
     };
     let opened = false;
+    let latest: Uint32Array | undefined;
     return {
       contextTokens,
       prepare: (tokens) => tokens,
@@ -228,8 +229,10 @@ export class FakeBackend implements Backend {
       },
       embed: async function* (tokens) {
         if (!opened) throw new EngineError("internal", "A context would be made within what is measured.");
+        latest = tokens;
         for (let start = 0; start < tokens.length; start += prefillChunk) {
           if (start > 0) yield;
+          if (latest !== tokens) throw new EngineError("internal", "The context holds another input by now.");
           await work();
         }
         return fakeVector(tokens);

@@ -1,9 +1,11 @@
 /** What an embeddings request asks for, read from its JSON body. */
 import { z } from "zod";
 import { MOST_INPUTS } from "../../engine/protocol.ts";
+import type { PriorityClass } from "../../engine/sharing.ts";
 import { emptyPrompt } from "./api-error.ts";
 import { prepareBody } from "./generation-fields.ts";
 import type { RequestLimits } from "./generation-fields.ts";
+import { priorityField, readPriority } from "./priority-field.ts";
 import { readPromptCut } from "./prompt-cut.ts";
 import type { PromptCut } from "./prompt-cut.ts";
 import { isEmptyInput, namedInputs, readNamedInputs } from "./text-inputs.ts";
@@ -17,6 +19,7 @@ export const embeddingSchema = z.object({
   encoding_format: z.enum(["float", "base64"]).optional(),
   dimensions: integer(1).optional(),
   truncate_prompt_tokens: integer(-1).optional(),
+  priority: priorityField.optional(),
 });
 
 const KNOWN: ReadonlySet<string> = new Set(Object.keys(embeddingSchema.shape));
@@ -30,6 +33,7 @@ export interface EmbeddingRequest {
   readonly dimensions: number | undefined;
   /** Undefined: all of each input is read. */
   readonly cut: PromptCut | undefined;
+  readonly priority: PriorityClass | undefined;
   readonly ignoredFields: readonly string[];
 }
 
@@ -49,6 +53,7 @@ export function readEmbeddingRequest(
     base64: fields.encoding_format === "base64",
     dimensions: fields.dimensions,
     cut: readPromptCut(fields.truncate_prompt_tokens, limits),
+    priority: readPriority(fields.priority),
     ignoredFields: ignored,
   };
 }

@@ -1,9 +1,11 @@
 /** What a rerank request asks for, in the shape of Jina and Cohere, or of Text Embeddings Inference. */
 import { z } from "zod";
 import { MOST_INPUTS } from "../../engine/protocol.ts";
+import type { PriorityClass } from "../../engine/sharing.ts";
 import { emptyPrompt } from "./api-error.ts";
 import { prepareBody } from "./generation-fields.ts";
 import type { RequestLimits } from "./generation-fields.ts";
+import { priorityField, readPriority } from "./priority-field.ts";
 import { ignoredFields } from "./unsupported.ts";
 import { checkLength, emptyArray, integer, missing, parseWith } from "./validation.ts";
 
@@ -17,6 +19,7 @@ export const rerankSchema = z.object({
   top_n: integer(1).optional(),
   return_documents: z.boolean().optional(),
   return_text: z.boolean().optional(),
+  priority: priorityField.optional(),
 });
 
 const KNOWN: ReadonlySet<string> = new Set(Object.keys(rerankSchema.shape));
@@ -30,6 +33,7 @@ export interface RerankRequest {
   /** How many of the best are wanted; undefined is all. */
   readonly topN: number | undefined;
   readonly returnDocuments: boolean;
+  readonly priority: PriorityClass | undefined;
   readonly ignoredFields: readonly string[];
 }
 
@@ -56,6 +60,7 @@ export function readRerankRequest(
     listedAs,
     topN: fields.top_n,
     returnDocuments: (listedAs === "texts" ? fields.return_text : fields.return_documents) ?? false,
+    priority: readPriority(fields.priority),
     ignoredFields: ignored,
   };
 }

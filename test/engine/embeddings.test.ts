@@ -3,6 +3,8 @@ import { setImmediate } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { EngineClient } from "../../engine/client.ts";
 import { createEngine } from "../../engine/engine.ts";
+import { DEFAULT_FAIRNESS } from "../../engine/scheduler/owners.ts";
+import { DEFAULT_POLICY } from "../../engine/sharing.ts";
 import { FakeBackend, fakeOutput, fakeScore, fakeVector } from "../../engine/fake/backend.ts";
 import { hostEngine } from "../../engine/process/in-process.ts";
 import { LOAD_OPTIONS, fakeEngine, submitCommand } from "../support/engine.ts";
@@ -45,12 +47,14 @@ test("the last tokens of each input are read, so many or as many as fit", async 
   const { client } = await fakeClient({ contextTokens: 128 });
   const inputs = [input(200), input(128), input(3)];
   const end = async (from: readonly PromptPart[][]): Promise<unknown> => (await client.embed(from)).vectors;
-  const fitting = await client.embed(inputs, undefined, -1);
+  const fitting = await client.embed(inputs, undefined, { keep: -1 });
   expect(fitting.tokenCounts).toEqual([128, 128, 3]);
   expect(fitting.vectors).toEqual(await end([input(128, 72), input(128), input(3)]));
-  const two = await client.embed(inputs, undefined, 2);
+  const two = await client.embed(inputs, undefined, { keep: 2 });
   expect(two.vectors).toEqual(await end([input(2, 198), input(2, 126), input(2, 1)]));
-  await expect(client.embed(inputs, undefined, 129)).rejects.toMatchObject({ code: "context_exceeded" });
+  await expect(client.embed(inputs, undefined, { keep: 129 })).rejects.toMatchObject({
+    code: "context_exceeded",
+  });
   await client.stop();
 });
 
@@ -89,6 +93,41 @@ test("a small call does not wait for a large one", async () => {
   await client.embed([input(4)]);
   expect(backend.embedPieces).toBeLessThan(10);
   expect((await large).vectors).toHaveLength(100);
+  await client.stop();
+});
+
+test("an owner with many calls does not hold up one with few, and has no more open than it may", async () => {
+  const policy = { ...DEFAULT_POLICY, maxQueued: 19, maxQueuedTokens: 900 };
+  const fairness = { ...DEFAULT_FAIRNESS, owners: new Map([["many", policy]]) };
+  const { client, backend } = await fakeClient({ onEmbed: () => setImmediate() }, { fairness });
+  const calls = Array.from({ length: 20 }, () =>
+    client.embed([input(4), input(4), input(4)], undefined, { owner: "many" }),
+  );
+  await expect(client.embed([input(4)], undefined, { owner: "many" })).rejects.toMatchObject({
+    code: "owner_queue_full",
+    details: { limit: 19 },
+  });
+  await client.embed([input(4), input(4)], undefined, { owner: "few" });
+  expect(backend.embedPieces).toBeLessThan(10);
+  await Promise.all(calls);
+  const large = client.embed(
+    Array.from({ length: 10 }, () => input(100)),
+    undefined,
+    { owner: "many" },
+  );
+  await expect(client.embed([input(4)], undefined, { owner: "many" })).rejects.toMatchObject({
+    code: "owner_tokens_exceeded",
+    details: { limit: 900, tokensLeft: 0 },
+  });
+  expect((await large).vectors).toHaveLength(10);
+  await client.stop();
+});
+
+test("an input that takes several pieces is computed to its end, whoever else waits", async () => {
+  const { client, backend } = await fakeClient({ prefillChunk: 8 });
+  const calls = ["a", "b", "c"].map((owner) => client.embed([input(60), input(50)], undefined, { owner }));
+  await Promise.all(calls);
+  expect(backend.embedPieces).toBe(3 * (8 + 7));
   await client.stop();
 });
 
@@ -134,7 +173,7 @@ test("an aborted call is taken back, its work is not done, and the queue has roo
   );
   const second = client.embed([input(120)]);
   const third = client.embed([input(3)]);
-  await expect(third).rejects.toMatchObject({ code: "queue_full" });
+  await expect(third).rejects.toMatchObject({ code: "queue_full", details: { retryAfterMs: 1000 } });
   await second;
   abort.abort(new Error("gone"));
   await expect(large).rejects.toThrow("gone");

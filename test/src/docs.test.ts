@@ -150,6 +150,7 @@ describe("/openapi.json", () => {
       "encoding_format",
       "dimensions",
       "truncate_prompt_tokens",
+      "priority",
     ]);
     expect(components.schemas["CompletionRequest"]?.properties["temperature"]).toEqual({
       type: "number",

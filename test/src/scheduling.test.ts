@@ -151,6 +151,71 @@ test.each(GENERATORS)("%s passes class and deadlines on, and tells what is left"
   expect((await ask({})).status).toBe(400);
 });
 
+describe.each([
+  ["/v1/embeddings", { input: "hi" }],
+  ["/embedding", { content: "hi" }],
+  ["/v1/rerank", { query: "hi", documents: ["a"] }],
+] as const)("%s", (path, input) => {
+  const facts = { ranking: true, embeddings: { dimensions: 1, pooling: "cls", contextTokens: 64 } } as const;
+  const asking = () => {
+    const policies = keyPolicies.read("a:class=low");
+    const app = createTestApp({
+      facts,
+      config: { apiKeys: parseApiKeys(["a=a"]), ...(policies && { keyPolicies: policies }) },
+    });
+    const ask = (headers: Record<string, string>, more: object = {}): Promise<Response> =>
+      app.post(
+        path,
+        { model: "org/tiny", ...input, ...more },
+        { headers: { authorization: "Bearer a", ...headers } },
+      );
+    return { ...app, ask };
+  };
+
+  test("is asked of the engine for its key, in a class that the key may have", async () => {
+    const { ask, engine } = asking();
+    engine.vectorOf = () => Float32Array.of(1);
+    engine.scoreOf = () => 1;
+    const response = await ask({ "x-request-priority": "high" });
+    expect([response.status, response.headers.get("x-weft-ignored-params")]).toEqual([
+      200,
+      "x-request-priority",
+    ]);
+    await ask({ "x-request-priority": "background" });
+    expect(engine.commands).toMatchObject([
+      { owner: "a", priority: low },
+      { owner: "a", priority: background },
+    ]);
+    expect((await ask({ "x-request-priority": "urgent" })).status).toBe(400);
+    if (path === "/embedding") return;
+    await ask({ "x-request-priority": "low" }, { priority: "background" });
+    expect(engine.commands.at(-1)).toMatchObject({ priority: background });
+  });
+
+  test.each(["x-request-deadline-ms", "x-request-ttft-deadline-ms"])(
+    "ends with 504 at its %s",
+    async (name) => {
+      const { ask, engine } = asking();
+      const response = await ask({ [name]: "1" });
+      expect(response.status).toBe(504);
+      expect(await response.json()).toMatchObject({ error: { code: "deadline_exceeded" } });
+      expect(engine.commands.at(-1)).toMatchObject({ type: "cancel_call" });
+    },
+  );
+
+  test("that its key may not have open now is a 429", async () => {
+    const { ask, engine } = asking();
+    const answer = ask({});
+    await engine.until(() => engine.commands.length > 0);
+    const [command] = engine.commands;
+    if (command === undefined || !("call" in command)) throw new Error("nothing was asked");
+    const details = { limit: 3, retryAfterMs: 1500, requests: 4, requestsLeft: 0, requestsResetMs: 2000 };
+    engine.failCall(command.call, "owner_queue_full", details);
+    const response = await answer;
+    expect([response.status, response.headers.get("retry-after")]).toEqual([429, "2"]);
+  });
+});
+
 test.each([
   [{ "x-stainless-retry-count": "0" }, 59_000],
   [{ "user-agent": "ai/5.0.0 ai-sdk/openai-compatible/2.0.0 runtime/node.js/22" }, 59_000],

@@ -59,7 +59,7 @@ test("an input of several pieces up to the limit, and not beyond it", async () =
     details: { index: 1, promptTokens: 513, contextTokens: 512 },
   });
   // No token is kept free for what this model does not have around an input.
-  expect((await engine.embed([tokens(512)], undefined, -1)).vectors).toEqual(vectors.slice(0, 1));
+  expect((await engine.embed([tokens(512)], undefined, { keep: -1 })).vectors).toEqual(vectors.slice(0, 1));
   // What came before in the context must not show.
   expect((await engine.embed([tokens(33)])).vectors[0]).toEqual(vectors[2]);
 });

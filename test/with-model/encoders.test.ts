@@ -85,7 +85,7 @@ describe("a model that gives vectors", () => {
     const most = text("a ".repeat(62));
     const body = await engine.tokenize(text("a ".repeat(63)), false);
     const inputs = [most, text("the " + "a ".repeat(62)), [{ tokens: [...begun, ...body] }]];
-    const { vectors, tokenCounts } = await engine.embed(inputs, undefined, -1);
+    const { vectors, tokenCounts } = await engine.embed(inputs, undefined, { keep: -1 });
     expect(tokenCounts).toEqual([64, 64, 64]);
     const [whole] = (await engine.embed([most])).vectors;
     expect(vectors).toEqual([whole, whole, whole]);
