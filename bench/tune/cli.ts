@@ -98,6 +98,7 @@ async function tune(
     slots: facts.slots,
     "flash-attention": facts.flashAttention ? "on" : "off",
     "prefill-chunk": facts.prefillChunk,
+    "itl-target": facts.itlTargetMs,
     "batch-size": facts.batchTokens,
     "kv-type": "f16",
     plugs: true,
@@ -106,7 +107,7 @@ async function tune(
   let known: Measurement | undefined = first.measured;
   const result = await search(
     start,
-    candidatesFor(cores, !facts.device.startsWith("CPU")),
+    candidatesFor(cores, !facts.device.startsWith("CPU"), options.objective),
     options.objective,
     {
       measure: async (settings) => {

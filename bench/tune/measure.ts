@@ -35,11 +35,17 @@ export interface ServerFacts {
   readonly slots: number;
   readonly prefillChunk: number;
   readonly batchTokens: number;
+  readonly itlTargetMs: number;
 }
 
 const factsSchema = z.object({
   model: z.object({ name: z.string(), device: z.string(), threads: z.number(), flashAttention: z.boolean() }),
-  config: z.object({ slots: z.number(), prefillChunk: z.number(), batchTokens: z.number() }),
+  config: z.object({
+    slots: z.number(),
+    prefillChunk: z.number(),
+    batchTokens: z.number(),
+    itlTargetMs: z.number(),
+  }),
 });
 
 /** @throws {Error} When the server does not tell. */

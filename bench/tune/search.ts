@@ -13,6 +13,8 @@ export interface TuneSettings {
   readonly slots: number;
   readonly "flash-attention": "on" | "off";
   readonly "prefill-chunk": number;
+  /** In ms. */
+  readonly "itl-target": number;
   readonly "batch-size": number;
   readonly "kv-type": "f16" | "q8_0" | "q4_0" | "f32";
   readonly plugs: boolean;
@@ -118,6 +120,7 @@ const LEAST_CHUNK = 16;
 export function candidatesFor(
   cores: number,
   gpu: boolean,
+  { itlMs }: Objective,
 ): ReadonlyMap<Knob, (best: TuneSettings) => readonly TuneSettings[]> {
   const others = <K extends Knob>(
     knob: K,
@@ -140,6 +143,8 @@ export function candidatesFor(
     // Before the cells, since it says how short they may be: a CPU's cells below a tile cost less without it.
     ["flash-attention", (best) => aroundAttention(best, gpu)],
     others("prefill-chunk", (best) => powers(best["prefill-chunk"], LEAST_CHUNK, 2048)),
+    // What the scheduler holds prompts back for; steps that are half as long leave room for what else a stream waits for.
+    others("itl-target", () => [itlMs, itlMs / 2].map((ms) => Math.min(Math.max(1, Math.round(ms)), 60_000))),
     others("batch-size", (best) =>
       powers(best["batch-size"], Math.max(best.slots, best["prefill-chunk"]), 4096),
     ),

@@ -23,6 +23,7 @@ const START: TuneSettings = {
   threads: 4,
   slots: 8,
   "prefill-chunk": 64,
+  "itl-target": 400,
   "batch-size": 64,
   "flash-attention": "on",
   "kv-type": "f16",
@@ -40,7 +41,7 @@ function searched(
   { start = START, budget = Infinity }: { readonly start?: TuneSettings; readonly budget?: number } = {},
 ) {
   let calls = 0;
-  return search(start, candidatesFor(4, false), OBJECTIVE, {
+  return search(start, candidatesFor(4, false, OBJECTIVE), OBJECTIVE, {
     measure: (settings) => Promise.resolve().then(() => measure(settings, ++calls)),
     hasTime: () => calls < budget,
     onTrial: () => undefined,
@@ -79,6 +80,14 @@ describe("the search", () => {
     const from = { start: { ...START, "flash-attention": "off" as const } };
     const { best } = await searched((settings) => measured(rate(settings)), from);
     expect(best).toEqual(START);
+  });
+
+  test("has the scheduler hold prompts back for the objective, where that keeps it", async () => {
+    const itlMs = ({ "itl-target": target }: TuneSettings): number => (target <= 25 ? 40 : 90);
+    const { best, trials } = await searched((settings) => measured(100, 100, itlMs(settings)));
+    expect(best).toEqual({ ...START, "itl-target": 25 });
+    const tried = trials.filter(({ knob }) => knob === "itl-target");
+    expect(tried.map(({ settings }) => settings["itl-target"])).toEqual([50, 25]);
   });
 
   test("tries a quantized cache with the attention that it needs", async () => {
@@ -129,7 +138,7 @@ describe("the search", () => {
   });
 
   test("leaves threads alone where a GPU computes", () => {
-    expect([...candidatesFor(8, true).keys()]).not.toContain("threads");
+    expect([...candidatesFor(8, true, OBJECTIVE).keys()]).not.toContain("threads");
   });
 });
 
@@ -142,6 +151,7 @@ describe("the report", () => {
     slots: 8,
     prefillChunk: 64,
     batchTokens: 64,
+    itlTargetMs: 400,
   };
   const trial = (threads: number, rate: number | undefined): Trial => ({
     settings: { ...START, threads },
@@ -247,11 +257,10 @@ describe("the command", () => {
     expect(err).toMatch(/^weft tune: as the engine chooses +[\d.]+ tok\/s/);
     expect(out).not.toContain("as the engine chooses");
     expect(started[0]).toBe("--model pocket --context 44 --speculation off");
-    expect(
-      started.some((flags) =>
-        flags.includes("--threads 2 --slots 4 --flash-attention off --prefill-chunk 8 --batch-size"),
-      ),
-    ).toBe(true);
+    const tried =
+      /--threads 2 --slots 4 --flash-attention off --prefill-chunk 8 --itl-target \d+ --batch-size/;
+    expect(started.some((flags) => tried.test(flags))).toBe(true);
+    expect(started.some((flags) => flags.includes("--itl-target 60000"))).toBe(true);
     const { values } = loadConfig({ flags: {}, env: {}, file: config });
     expect(values).toMatchObject(JSON.parse(await readFile(config, "utf8")) as object);
     expect(values.threads).toBeGreaterThan(0);
