@@ -146,7 +146,7 @@ async function closedLoop(
     },
     report: {
       targets: session.targets,
-      plots: levelPlots(results, session.targets.length),
+      plots: levelPlots(results, session.targets.length, options.objective?.ttftMs),
       comparisons: comparisons.map((level) => ({
         title: levelName(level.concurrency, options.arrivals),
         rows: level.comparisons,
@@ -212,7 +212,7 @@ async function scenario(
     },
     report: {
       targets: session.targets,
-      plots: plots === undefined ? requestPlots(turns, sides, name) : plots(turns),
+      plots: [...(plots?.(turns) ?? []), ...requestPlots(turns, sides, name)],
       comparisons: [{ title: name, rows: comparisons }],
       formulas,
     },

@@ -120,6 +120,7 @@ export function toVllmResult(
     request_throughput: level.requestsPerSecond,
     output_throughput: level.outputTokensPerSecond,
     total_token_throughput: level.totalTokensPerSecond,
+    ...vllmPeaks(succeeded),
   };
   if (objective !== undefined) {
     const good = succeeded.filter(
@@ -138,6 +139,25 @@ export function toVllmResult(
     result[`p99_${name}_ms`] = p99 ?? null;
   }
   return result;
+}
+
+/** Of whole seconds since the first request: most tokens that came in one, and most requests that were open in one. */
+function vllmPeaks(records: readonly RequestRecord[]): Record<string, number> {
+  const beginMs = Math.min(...records.map(({ startMs }) => startMs));
+  const secondOf = (ms: number): number => Math.floor((ms - beginMs) / 1000);
+  const tokens = new Map<number, number>();
+  const open = new Map<number, number>();
+  const count = (seconds: Map<number, number>, second: number): void =>
+    void seconds.set(second, (seconds.get(second) ?? 0) + 1);
+  for (const record of records) {
+    for (const ms of record.choiceMs) count(tokens, secondOf(ms));
+    const last = secondOf(record.startMs + vllmLastingMs(record));
+    for (let second = secondOf(record.startMs); second <= last; second++) count(open, second);
+  }
+  return {
+    max_output_tokens_per_s: Math.max(0, ...tokens.values()),
+    max_concurrent_requests: Math.max(0, ...open.values()),
+  };
 }
 
 /** Until the last frame with non-empty `choices`. */

@@ -6,23 +6,34 @@ import { levelName } from "./http-mode.ts";
 import { gapsOf, ttftMs } from "./level-summary.ts";
 import type { Plot, Series } from "./svg-plot.ts";
 
-/** Of all levels, and of the requests of the widest one. */
-export function levelPlots(levels: readonly LevelResult[], sides: number): Plot[] {
+/**
+ * Of all levels, and of the requests of the widest one.
+ * @param ttftLimitMs Of an objective.
+ */
+export function levelPlots(levels: readonly LevelResult[], sides: number, ttftLimitMs = Infinity): Plot[] {
   if (levels.length === 0) return [];
   const most = Math.max(...levels.map(({ concurrency }) => concurrency));
   const widest = levels.filter(({ concurrency }) => concurrency === most);
+  const against = (side: number, percentile: "p50" | "p90"): Series => ({
+    name: `${sideName(side)} ${percentile}`,
+    colour: side,
+    kind: "line",
+    ...(percentile === "p90" ? { faint: true } : {}),
+    points: levels
+      .filter((level) => level.side === side)
+      .flatMap(({ summary }) => {
+        const ttft = summary.ttftMs[percentile];
+        return ttft === undefined ? [] : [[summary.outputTokensPerSecond, ttft] as const];
+      })
+      .sort(([a], [b]) => a - b),
+  });
   return [
     {
       title: "Throughput against time to first token",
       x: "output tokens a second",
-      y: "TTFT p50, ms",
-      series: eachOf(sides, (side): Series => {
-        const points = levels
-          .filter((level) => level.side === side && level.summary.ttftMs.p50 !== undefined)
-          .map(({ summary }) => [summary.outputTokensPerSecond, summary.ttftMs.p50 ?? 0] as const)
-          .sort(([a], [b]) => a - b);
-        return { name: sideName(side), colour: side, kind: "line", points };
-      }),
+      y: "TTFT, ms: p50, p90 (faint)",
+      ...(ttftLimitMs < Infinity ? { limit: { at: ttftLimitMs, label: `--ttft ${ttftLimitMs} ms` } } : {}),
+      series: eachOf(sides, (side) => [against(side, "p50"), against(side, "p90")]).flat(),
     },
     ...requestPlots(widest, sides, levelName(most, levels[0]?.arrivals)),
   ];
@@ -31,6 +42,8 @@ export function levelPlots(levels: readonly LevelResult[], sides: number): Plot[
 interface Requests {
   readonly side: number;
   readonly records: readonly RequestRecord[];
+  /** Shown on the time line with them. */
+  readonly newcomer?: RequestRecord;
 }
 
 /** Of the requests of one level or scenario, over all its turns; time lines of the first turns. */
@@ -47,7 +60,11 @@ export function requestPlots(turns: readonly Requests[], sides: number, what: st
     distribution("Time to first token", (record) => [ttftMs(record) ?? []].flat()),
     distribution("Time between tokens", (record) => gapsOf(record.outputMs)),
     distribution("End to end", (record) => [record.endMs - record.startMs]),
-    ...eachOf(sides, (side) => timeline(side, turns.find((turn) => turn.side === side)?.records ?? [], what)),
+    ...eachOf(sides, (side) => {
+      const { records: shown = [], newcomer } = turns.find((turn) => turn.side === side) ?? {};
+      const all = newcomer === undefined ? shown : [...shown, newcomer];
+      return [timeline(side, all, what), overTime(side, all, what)];
+    }).flat(),
   ];
 }
 
@@ -84,6 +101,28 @@ function timeline(side: number, records: readonly RequestRecord[], what: string)
     series: [
       { name: "waiting", colour: side, kind: "bars", faint: true, points: bars((r) => r.startMs, first) },
       { name: "answering", colour: side, kind: "bars", points: bars(first, (r) => r.endMs) },
+    ],
+  };
+}
+
+/** How many requests of a round were open at each moment, and how many of them had nothing yet. */
+function overTime(side: number, records: readonly RequestRecord[], what: string): Plot {
+  const begin = Math.min(...records.map(({ startMs }) => startMs));
+  const open = (name: string, faint: boolean, end: (record: RequestRecord) => number): Series => {
+    const changes = records
+      .flatMap((record) => [[record.startMs, 1] as const, [end(record), -1] as const])
+      .sort(([a], [b]) => a - b);
+    let count = 0;
+    const points = changes.map(([ms, change]) => [ms - begin, (count += change)] as const);
+    return { name, colour: side, kind: "steps", points, ...(faint ? { faint } : {}) };
+  };
+  return {
+    title: `Open requests of ${sideName(side)}, ${what}, first round: all, and waiting for the first token (faint)`,
+    x: "ms",
+    y: "requests",
+    series: [
+      open("open", false, ({ endMs }) => endMs),
+      open("waiting", true, ({ outputMs, endMs }) => outputMs[0] ?? endMs),
     ],
   };
 }

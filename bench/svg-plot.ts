@@ -18,6 +18,8 @@ export interface Plot {
   readonly series: readonly Series[];
   /** Vertical lines. */
   readonly marks?: readonly { readonly at: number; readonly label: string }[];
+  /** A horizontal line: what should not be exceeded. */
+  readonly limit?: { readonly at: number; readonly label: string };
   /** Whether the numbers of the y axis mean nothing. */
   readonly noYTicks?: boolean;
 }
@@ -29,7 +31,7 @@ const EDGE = { left: 70, right: 16, top: 16, bottom: 46 };
 export function svgPlot(plot: Plot): string {
   const points = plot.series.flatMap((series) => series.points);
   const xTicks = ticks(Math.max(0, ...points.map(([x, , width = 0]) => x + width)));
-  const yTicks = ticks(Math.max(0, ...points.map(([, y]) => y)));
+  const yTicks = ticks(Math.max(plot.limit?.at ?? 0, ...points.map(([, y]) => y)));
   const inner = { width: WIDTH - EDGE.left - EDGE.right, height: HEIGHT - EDGE.top - EDGE.bottom };
   const xAt = (x: number): number => EDGE.left + (x / (xTicks.at(-1) ?? 1)) * inner.width;
   const yAt = (y: number): number => EDGE.top + (1 - y / (yTicks.at(-1) ?? 1)) * inner.height;
@@ -49,6 +51,11 @@ export function svgPlot(plot: Plot): string {
       ({ at, label }) =>
         `<path class="mark" d="M${n(xAt(at))} ${EDGE.top}V${bottom}"/><text x="${n(xAt(at) + 4)}" y="${EDGE.top + 12}">${escapeHtml(label)}</text>`,
     ),
+    ...(plot.limit === undefined
+      ? []
+      : [
+          `<path class="mark" d="M${EDGE.left} ${n(yAt(plot.limit.at))}H${EDGE.left + inner.width}"/><text x="${EDGE.left + 4}" y="${n(yAt(plot.limit.at) - 4)}">${escapeHtml(plot.limit.label)}</text>`,
+        ]),
     ...plot.series.map((series) => drawn(series, xAt, yAt)),
   ];
   return `<svg viewBox="0 0 ${WIDTH} ${HEIGHT}" role="img" aria-label="${escapeHtml(plot.title)}">${parts.join("")}</svg>`;

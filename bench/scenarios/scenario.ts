@@ -45,7 +45,7 @@ export interface Scenario {
   readonly formulas: readonly string[];
   /** @throws {OptionsExit} When a value is out of what the scenario can do. */
   readonly plan: (values: ScenarioValues) => ScenarioPlan;
-  /** Plots of its own for the page; without them the page has those of its requests. */
+  /** Plots of its own for the page, in front of those of its requests. */
   readonly plots?: (turns: readonly PlacedTurn[]) => Plot[];
 }
 

@@ -194,6 +194,25 @@ describe("summarizeLevel", () => {
       mean_tpot_ms: 30,
       mean_e2el_ms: 77.5,
       std_ttft_ms: 12.5,
+      max_output_tokens_per_s: 7,
+      max_concurrent_requests: 2,
+    });
+  });
+
+  it("vLLM's peaks are of whole seconds since the first request", () => {
+    const at = (startMs: number, choiceMs: readonly number[]): RequestRecord => ({
+      ...record,
+      startMs,
+      choiceMs,
+    });
+    const records = [at(500, [600, 1400, 1600]), at(1700, [1800, 2400]), at(2600, [2700])];
+    const vllm = toVllmResult({ records, wallMs: 3000 }, summarizeLevel({ records, wallMs: 3000 }, 3));
+    // The first second lasts until 1500, the second one until 2500.
+    expect(vllm).toMatchObject({ max_output_tokens_per_s: 3, max_concurrent_requests: 2 });
+    const none = { records: [], wallMs: 0 };
+    expect(toVllmResult(none, summarizeLevel(none, 3))).toMatchObject({
+      max_output_tokens_per_s: 0,
+      max_concurrent_requests: 0,
     });
   });
 

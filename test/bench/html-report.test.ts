@@ -6,7 +6,7 @@ import { htmlReport } from "../../bench/html-report.ts";
 import type { ReportContent } from "../../bench/html-report.ts";
 import type { LevelResult } from "../../bench/http-mode.ts";
 import { summarizeLevel, toVllmResult } from "../../bench/level-summary.ts";
-import { levelPlots } from "../../bench/plots.ts";
+import { levelPlots, requestPlots } from "../../bench/plots.ts";
 import { compareLevels } from "../../bench/report.ts";
 import { longBesideShort, resultOf } from "../../bench/scenarios/long-beside-short.ts";
 import { svgPlot } from "../../bench/svg-plot.ts";
@@ -86,9 +86,40 @@ describe("the page", () => {
       "Time between tokens, 2 clients",
       "End to end, 2 clients",
       "Requests of A, 2 clients, first round: waiting for the first token (faint), answering",
+      "Open requests of A, 2 clients, first round: all, and waiting for the first token (faint)",
       "Requests of B, 2 clients, first round: waiting for the first token (faint), answering",
+      "Open requests of B, 2 clients, first round: all, and waiting for the first token (faint)",
       "2 clients",
       "What the numbers mean",
+    ]);
+  });
+
+  test("has the objective's time to the first token as a line in the plot against throughput", () => {
+    const [without, limited] = [levelPlots(levels, 2)[0], levelPlots(levels, 2, 500)[0]];
+    expect([without?.limit, limited?.limit]).toEqual([undefined, { at: 500, label: "--ttft 500 ms" }]);
+    const svg = limited === undefined ? "" : svgPlot(limited);
+    // It is within the axis, which the times alone would end at 125.
+    expect(svg).toContain('<path class="mark" d="M70 16H704"/>');
+    expect(svg).toContain(">--ttft 500 ms</text>");
+  });
+
+  test("counts who is open and who waits, at each moment", () => {
+    const plot = requestPlots([{ side: 0, records: [record(10, [30, 50]), record(20, [40])] }], 1, "x").at(
+      -1,
+    );
+    expect(plot?.series.map(({ points }) => points)).toEqual([
+      [
+        [0, 1],
+        [10, 2],
+        [30, 1],
+        [40, 0],
+      ],
+      [
+        [0, 1],
+        [10, 2],
+        [20, 1],
+        [30, 0],
+      ],
     ]);
   });
 
