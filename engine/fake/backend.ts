@@ -102,6 +102,8 @@ export class FakeBackend implements Backend {
   openSamplers = 0;
   /** Pieces of vectors and scores that were computed. */
   embedPieces = 0;
+  /** The input that its context for vectors holds. */
+  #embedding: Uint32Array | undefined;
   readonly #onEmbed: FakeOptions["onEmbed"];
 
   constructor(options: FakeOptions = {}) {
@@ -208,8 +210,11 @@ export class FakeBackend implements Backend {
   /** Computed in pieces of the grid, as a real model computes a prompt. */
   get embedder(): Embedder {
     const { contextTokens, prefillChunk } = this.facts;
-    const work = async (): Promise<void> => {
+    const work = async (tokens?: Uint32Array, start = 0): Promise<void> => {
       if (this.#running) throw new EngineError("internal", "A vector during a call.");
+      if (start > 0 && this.#embedding !== tokens)
+        throw new EngineError("internal", "Another input is there.");
+      this.#embedding = tokens;
       this.#running = true;
       try {
         await this.#onEmbed?.();
@@ -219,7 +224,6 @@ export class FakeBackend implements Backend {
       }
     };
     let opened = false;
-    let latest: Uint32Array | undefined;
     return {
       contextTokens,
       prepare: (tokens) => tokens,
@@ -229,11 +233,9 @@ export class FakeBackend implements Backend {
       },
       embed: async function* (tokens) {
         if (!opened) throw new EngineError("internal", "A context would be made within what is measured.");
-        latest = tokens;
         for (let start = 0; start < tokens.length; start += prefillChunk) {
           if (start > 0) yield;
-          if (latest !== tokens) throw new EngineError("internal", "The context holds another input by now.");
-          await work();
+          await work(tokens, start);
         }
         return fakeVector(tokens);
       },

@@ -124,7 +124,7 @@ test("an owner with many calls does not hold up one with few, and has no more op
 });
 
 test("an input that takes several pieces is computed to its end, whoever else waits", async () => {
-  const { client, backend } = await fakeClient({ prefillChunk: 8 });
+  const { client, backend } = await fakeClient({ onEmbed: () => setImmediate() });
   const calls = ["a", "b", "c"].map((owner) => client.embed([input(60), input(50)], undefined, { owner }));
   await Promise.all(calls);
   expect(backend.embedPieces).toBe(3 * (8 + 7));
