@@ -6,6 +6,7 @@ import { statSync } from "node:fs";
 import { performance } from "node:perf_hooks";
 import { isWanted, landOffload, noteOffloaded } from "./scheduler/offload.ts";
 import { truncateSlot } from "./scheduler/transitions.ts";
+import { noteWorkerTime, workerRestMs } from "./scheduler/worker-time.ts";
 import { warn } from "./warn.ts";
 import type { Backend } from "./backend.ts";
 import type { PrefillReports } from "./prefill-reports.ts";
@@ -14,11 +15,6 @@ import type { Offload, SchedulerState } from "./scheduler/types.ts";
 import type { SpillStore } from "./spill-store.ts";
 import type { StepRecord } from "./step-record.ts";
 
-/**
- * Time of the worker behind a step that brought streams their tokens, relative to it, within half of the inter-token
- * target: a step of three streams takes 25 ms on 2 cores (135M model), so that each has a token every 175.
- */
-const TIMES_STEP = 6;
 /** Changes cut rests short; so many of the last rests are owed at most before they are not cut any more. */
 const MOST_OWED_RESTS = 3;
 /** Those are so much longer, and no longer than that, whoever wants to be heard. */
@@ -61,6 +57,8 @@ export class Offloads {
   /** What rests that were cut short have left to it, and since when it has the device; undefined: it stands still. */
   #owedMs = 0;
   #goingSinceMs: number | undefined;
+  /** Of what it computes. */
+  #deviceMs = 0;
 
   constructor(parts: Parts) {
     this.#parts = parts;
@@ -91,6 +89,7 @@ export class Offloads {
     this.#startMs = performance.now();
     this.#outcome = undefined;
     this.#owedMs = 0;
+    this.#deviceMs = 0;
     const { request, slot, tokens } = offload;
     prefills.begin({ entries: [{ request, slot, tokens, position: 0, sample: false }] }, this.#startMs);
     this.#listen();
@@ -133,20 +132,29 @@ export class Offloads {
   hold(): void {
     if (!this.#busy) return;
     this.#parts.computer.hold();
-    const nowMs = performance.now();
-    this.#owedMs = Math.max(0, this.#owedMs - (nowMs - (this.#goingSinceMs ?? nowMs)));
-    this.#goingSinceMs = undefined;
+    this.#noteStill();
   }
 
   go(): void {
     this.#parts.computer.go();
-    this.#goingSinceMs ??= performance.now();
+    if (this.#busy) this.#goingSinceMs ??= performance.now();
+  }
+
+  /** Counts how long it has had the device, up to now. */
+  #noteStill(): void {
+    const nowMs = performance.now();
+    const ms = nowMs - (this.#goingSinceMs ?? nowMs);
+    this.#goingSinceMs = undefined;
+    this.#owedMs = Math.max(0, this.#owedMs - ms);
+    this.#deviceMs += ms;
+    this.#parts.state.offload.restedMs += ms;
   }
 
   /** How long the worker has the device behind a step that took so long, in ms; undefined where it needs none. */
   rest(stepMs: number): Rest | undefined {
     if (!this.#busy) return undefined;
-    const ms = this.#shareMs(stepMs);
+    const { state } = this.#parts;
+    const ms = workerRestMs(state, stepMs, state.justDecoded !== undefined);
     this.#owedMs += ms;
     const firm = this.#owedMs > MOST_OWED_RESTS * ms;
     return { ms: firm ? Math.min(FIRM_FACTOR * ms, MOST_FIRM_MS) : ms, firm };
@@ -158,29 +166,17 @@ export class Offloads {
     this.#parts.store.dropTransfer();
   }
 
-  #shareMs(stepMs: number): number {
-    const { config, offload, requests, slots, justDecoded } = this.#parts.state;
-    const leastMs = config.minPrefillShare * stepMs;
-    const away = requests.get(offload.current?.request ?? "");
-    // What nobody wants any more, or not now, need not be quick, and whoever is of a higher class goes before.
-    if (away === undefined || away.paused) return leastMs;
-    for (const { owner = "" } of slots) {
-      const other = requests.get(owner);
-      if (other?.phase === "prefill" && other.priority < away.priority) return leastMs;
-    }
-    const times = justDecoded === undefined ? 1 : TIMES_STEP;
-    const roomMs = Math.max(config.itlTargetMs / 2 - stepMs, Math.min(stepMs, config.itlTargetMs - stepMs));
-    return Math.max(Math.min(times * stepMs, roomMs), leastMs);
-  }
-
   async #await(offload: Offload): Promise<void> {
     const { state, computer, store, wake } = this.#parts;
     const { tokens } = offload;
     try {
       const onProgress = (length: number): void => this.#noteProgress(offload, length);
       const bytes = await computer.compute(tokens, store.createTransfer(), onProgress);
+      this.#noteStill();
+      noteWorkerTime(state, tokens.length, this.#deviceMs);
       this.#outcome = { bytes };
     } catch (error) {
+      this.#noteStill();
       this.#outcome = "failed";
       if (isWanted(state, offload)) warn("A prompt could not be computed by the prefill worker", error);
     }

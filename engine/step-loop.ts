@@ -12,6 +12,7 @@ import { EngineError, asEngineError } from "./errors.ts";
 import type { Guessed } from "./drafter.ts";
 import { LoopSleep } from "./loop-sleep.ts";
 import { Offloads } from "./offloads.ts";
+import { noteFirstToken } from "./scheduler/forecast-margin.ts";
 import { noteDecodeStep } from "./scheduler/guess-record.ts";
 import { nextDeadlineMs, takeExpired } from "./scheduler/deadlines.ts";
 import { checkStep } from "./scheduler/invariants.ts";
@@ -326,6 +327,7 @@ export class StepLoop {
   ): void {
     const { id } = request;
     const start = request.output.length === 0 ? this.#startOf(request, nowMs) : undefined;
+    if (start !== undefined) noteFirstToken(this.state, request, nowMs);
     let finish: Finish | undefined;
     for (const { token } of draws) {
       appendToken(this.state, request, token);

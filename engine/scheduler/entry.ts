@@ -16,6 +16,7 @@ import {
   residenceMs,
 } from "./forecast.ts";
 import type { Newcomer } from "./forecast.ts";
+import { LEAST_MARGIN } from "./forecast-margin.ts";
 import { firstOwnEndMs, ownTurns } from "./own-turns.ts";
 import { fairnessOf, policyOf } from "./owners.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
@@ -23,8 +24,8 @@ import type { ScheduledRequest, SchedulerState } from "./types.ts";
 
 /** What is said of later times is a guess. */
 const LATEST_TURN_MS = 600_000;
-/** A request that is let in and then late has cost the others time for nothing. */
-const MARGIN = 1.1;
+/** Turns far away come a little later than predicted. */
+const LATER = 1.1;
 /** Where in the time in which it would be let in a refused request is asked back. */
 const MIDDLE = 0.3;
 
@@ -77,6 +78,7 @@ function dueNow(state: SchedulerState, who: Visitor, room: number, nowMs: number
 /**
  * Of what the prompt asks for.
  * @param newcomer The request, with what of its prompt has to be computed.
+ * @returns When its first token is predicted, in ms from now; undefined where nobody asks for a time.
  * @throws {EngineError} `owner_tokens_exceeded`, `first_token_too_late`; details: `retryAfterMs`, and the limit.
  */
 export function checkWorth(
@@ -84,7 +86,7 @@ export function checkWorth(
   newcomer: Newcomer & { readonly promptTokens: number },
   askedMs: number,
   nowMs: number,
-): void {
+): number | undefined {
   const { tenant, promptTokens } = newcomer;
   const { maxQueuedTokens } = policyOf(state, tenant);
   const waitingTokens = state.owners.get(tenant)?.waitingTokens ?? 0;
@@ -102,15 +104,19 @@ export function checkWorth(
     });
   }
   const { ttftLimitMs } = fairnessOf(state.config);
-  if (Math.min(askedMs, ttftLimitMs) === Infinity) return;
+  if (Math.min(askedMs, ttftLimitMs) === Infinity) return undefined;
   // Nobody is there to hold it up; what has held up others once is tried again.
-  const view = state.requests.size === 0 ? { ...state, cost: undisturbed(state.cost) } : state;
+  const view =
+    state.requests.size === 0 ? { ...state, cost: undisturbed(state.cost), margin: LEAST_MARGIN } : state;
+  const { margin } = view;
   const predictedMs = predictedTtftMs(view, newcomer, nowMs);
   const message = `The first token would come after ${Math.round(predictedMs)} ms.`;
-  if (predictedMs * MARGIN > askedMs) {
+  // A request that is let in and then late has cost the others time for nothing.
+  if (predictedMs * margin > askedMs) {
     // In the middle of the time in which it would be let in: a little sooner or later is as well then.
     const leastMs = promptBesideMs(state, newcomer);
-    const inMs = predictedMs * MARGIN - askedMs + Math.max(0, askedMs / MARGIN - leastMs) * MIDDLE;
+    const latestMs = askedMs / margin;
+    const inMs = (predictedMs - latestMs) * LATER + Math.max(0, latestMs - leastMs) * MIDDLE;
     const allowance = allowanceOf(state, tenant, nowMs);
     throw refusal(state, "first_token_too_late", message, {
       who: newcomer,
@@ -127,6 +133,7 @@ export function checkWorth(
       inMs: predictedMs - ttftLimitMs,
       predictedMs,
     });
+  return predictedMs;
 }
 
 /** Prompt tokens that have to be computed, since they are in no slot and in no file. */

@@ -10,8 +10,10 @@ import type { PlaceAhead, Visitor } from "./appointments.ts";
 import { decodeCallMs, prefillCallMs, prefillTokensMs, undisturbed } from "./cost-model.ts";
 import { isExpired } from "./deadlines.ts";
 import { ASSUMED_OUTPUT, inLine, saysHowMuch } from "./owners.ts";
+import { isAway } from "./offload.ts";
 import { prefillEnd } from "./prefill-cells.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./types.ts";
+import { workerForecast } from "./worker-time.ts";
 
 /** Weight of the newest request in the time that slots are held. */
 const NEWEST = 0.1;
@@ -22,6 +24,9 @@ const LEAST_LEFT = 0.1;
 
 /** A gap between those who have been asked back is one only where it is no error of the forecast. */
 const UNSURE = 1.25;
+
+/** A prompt of which more than this is there already stays where it is. */
+const MOST_TWICE = 1 / 3;
 
 /** Waiting requests whose prompts are followed one by one; those behind them are taken to come evenly. */
 const MOST_ONE_BY_ONE = 256;
@@ -47,7 +52,7 @@ export function noteResidence(state: SchedulerState, request: ScheduledRequest, 
   const smoothed = (before: number | undefined, newest: number): number =>
     before === undefined ? newest : before + weight * (newest - before);
   state.computedShare = smoothed(state.computedShare, (prompt.length - cachedTokens) / prompt.length);
-  const heldMs = Math.max(0, nowMs - admittedMs);
+  const heldMs = Math.max(0, nowMs - admittedMs - restedMs(state, request));
   state.residenceMs = smoothed(state.residenceMs, heldMs);
   if (output.length > 0) state.tokenMs = smoothed(state.tokenMs, heldMs / output.length);
 }
@@ -118,14 +123,15 @@ export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs
   const places = placesAhead(state, newcomer, nowMs);
   const ahead = aheadOf(state, newcomer, places.own);
   const releaseMs = releaseTimes(state, newcomer, nowMs);
-  const { decoding, begun } = loadOf(state);
+  const { decoding, begun, away } = loadOf(state);
   // Whoever goes before it decodes when its own turn has come, as far as there are slots.
-  const most = decoding + begun.length + ahead.requests + expectedOf(places.all);
+  const most = decoding + begun.length + away + ahead.requests + expectedOf(places.all);
   const companyOf = companies(state);
   const beside = companyOf(Math.min(slots.length - 1, most));
   const eachTokens = ahead.requests === 0 ? 0 : ahead.tokens / ahead.requests;
   const computedTokens = eachTokens * state.computedShare;
-  const eachMs = promptMs(state, { computedTokens, reusedTokens: eachTokens - computedTokens }, beside);
+  const each = { computedTokens, reusedTokens: eachTokens - computedTokens };
+  const eachMs = promptMs(state, each, beside);
   const ownMs = promptMs(state, newcomer, beside);
   let computedMs = 0;
   const besideBegun = companyOf(Math.min(beside.slots, decoding + 1));
@@ -139,7 +145,33 @@ export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs
     // What those who are away will ask for is not known; most requests are like others.
     return { fromMs, take: () => void (computedMs = fromMs + ownMs) };
   });
-  return startMs + ownMs + firstTokenMs(state, newcomer, beside);
+  const tokenMs = firstTokenMs(state, newcomer, beside);
+  if (!state.offload.employed) return startMs + ownMs + tokenMs;
+  const slotMs = releaseMs(ahead.requests);
+  const { decodeMs } = companyOf(decoding);
+  const prompting = workerForecast(state, promptingStepMs(state, decodeMs));
+  // Until it has its slot, streams alone have the device where nobody's prompt is computed.
+  const waiting = begun.length > 0 ? prompting : workerForecast(state, decodeMs);
+  const untilMs = (ms: number): number => {
+    const waitMs = waiting.stretchedMs(Math.min(ms, slotMs));
+    return ms <= slotMs ? waitMs : waitMs + prompting.stretchedMs(ms - slotMs, waitMs - slotMs);
+  };
+  const hereMs = untilMs(startMs + ownMs);
+  const thereMs = waiting.promptMs(newcomer);
+  if (thereMs === undefined) return hereMs + tokenMs;
+  // Whoever goes before it, and has as long a prompt, has it before.
+  const workerMs = ahead.requests * (waiting.promptMs(each) ?? 0) + waiting.busyMs;
+  const beginMs = untilMs(startMs);
+  const staysHere = workerMs - beginMs > MOST_TWICE * (hereMs - beginMs);
+  return tokenMs + (staysHere ? hereMs : Math.max(untilMs(slotMs), workerMs) + thereMs);
+}
+
+/** A step of those who decode and of a prompt beside them; 0 where nobody decodes. */
+function promptingStepMs({ config, cost }: SchedulerState, decodeMs: number): number {
+  if (decodeMs === 0) return 0;
+  const roomMs = Math.max(config.minPrefillShare * decodeMs, config.itlTargetMs - decodeMs);
+  const cellMs = prefillCallMs(cost, config.prefillChunk, 0);
+  return decodeMs + Math.min(roomMs, Math.max(1, Math.floor(roomMs / cellMs)) * cellMs);
 }
 
 /** From slot to first token at best, in ms: alone, and as fast as at warm-up. */
@@ -151,7 +183,8 @@ export function leastPromptMs(state: SchedulerState, prompt: Prompt): number {
 /** From slot to first token, in ms, while every other slot decodes. */
 export function promptBesideMs(state: SchedulerState, prompt: Prompt): number {
   const beside = companies(state)(state.slots.length - 1);
-  return promptMs(state, prompt, beside) + firstTokenMs(state, prompt, beside);
+  const elsewhereMs = workerForecast(state, beside.decodeMs).promptMs(prompt);
+  return (elsewhereMs ?? promptMs(state, prompt, beside)) + firstTokenMs(state, prompt, beside);
 }
 
 /** The decode call behind a prompt, in ms. */
@@ -266,7 +299,7 @@ export function expectedLeftMs(state: SchedulerState, nowMs: number): LeftMs {
     const mostMs = (maxNew - output.length) * tokenMs + promptLeftMs(state, request, cells);
     // While nothing has been measured it says more of itself than the newcomer does.
     const ownMs = residenceMs(state, { ...request, computedTokens: prompt.length - cachedTokens });
-    const ageMs = nowMs - (request.admittedMs ?? nowMs);
+    const ageMs = nowMs - (request.admittedMs ?? nowMs) - restedMs(state, request);
     return Math.min(mostMs, Math.max(ownMs - ageMs, LEAST_LEFT * ownMs));
   };
 }
@@ -304,25 +337,32 @@ function promptLeftMs({ cost }: SchedulerState, { prompt }: ScheduledRequest, ce
   return prefillCallMs(cost, Math.max(0, prompt.length - cells), cells);
 }
 
+/** Of the time that it has had its slot, what the engine has rested for the prefill worker: as long as others have it to themselves. */
+function restedMs({ offload }: SchedulerState, { restedBeforeMs }: ScheduledRequest): number {
+  return offload.restedMs - restedBeforeMs;
+}
+
 /** Who keeps a slot from others, which a paused request does not. */
 function holderOf({ requests }: SchedulerState, { owner }: Slot): ScheduledRequest | undefined {
   const request = owner === undefined ? undefined : requests.get(owner);
   return request === undefined || request.paused || request.cancelled ? undefined : request;
 }
 
-/** Slots that decode, and the others with what of their prompts is still to be computed. */
+/** Slots that decode, and the others with what of their prompts is still to be computed here, and those of which it is elsewhere. */
 function loadOf(state: SchedulerState): {
   readonly decoding: number;
   readonly begun: readonly Prompt[];
+  readonly away: number;
 } {
-  let decoding = 0;
+  let [decoding, away] = [0, 0];
   const begun: Prompt[] = [];
   for (const slot of state.slots) {
     const request = holderOf(state, slot);
     if (request === undefined) continue;
     const left = prefillEnd(request, state.config) - slot.length;
-    if (left <= 0) decoding += 1;
+    if (isAway(state, request)) away += 1;
+    else if (left <= 0) decoding += 1;
     else begun.push({ computedTokens: left, reusedTokens: slot.length });
   }
-  return { decoding, begun };
+  return { decoding, begun, away };
 }

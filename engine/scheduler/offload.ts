@@ -17,7 +17,15 @@ import type { Offload, OffloadState, ScheduledRequest, SchedulerState } from "./
 const LONG_TARGETS = 4;
 
 export function noOffload(): OffloadState {
-  return { employed: false, ready: false, failed: undefined, current: undefined, computed: 0 };
+  return {
+    employed: false,
+    ready: false,
+    failed: undefined,
+    current: undefined,
+    computed: 0,
+    scale: 1,
+    restedMs: 0,
+  };
 }
 
 /** Whether the worker computes its prompt. */
@@ -46,22 +54,31 @@ export function chooseOffload(
   prefilling: readonly Running[],
   streams: boolean,
 ): Offload | undefined {
-  const { offload, config, cost, spill } = state;
+  const { offload } = state;
   if (!offload.ready || offload.current !== undefined || !streams) return undefined;
-  if (spill === undefined || cost.spill === undefined) return undefined;
   for (const { request, slot, length } of prefilling) {
     const { prompt, output, adapters, readsPrompt, interrupted } = request;
     const end = prompt.length - 1;
     const rest = end - length;
     if (adapters !== undefined || readsPrompt || interrupted || output.length > 0 || rest < 2 * length)
       continue;
-    const bytes = spillBytes(cost.spill, end);
-    if (request.id === offload.failed || bytes > spill.limitBytes) continue;
-    if (transferMs(cost.spill.restore, bytes) > config.itlTargetMs) continue;
-    if (prefillTokensMs(cost, config.prefillChunk, rest, length) > LONG_TARGETS * config.itlTargetMs)
-      return { request: request.id, slot, tokens: prompt.slice(0, end) };
+    if (request.id === offload.failed || landingMs(state, end) === undefined) continue;
+    if (isLong(state, rest, length)) return { request: request.id, slot, tokens: prompt.slice(0, end) };
   }
   return undefined;
+}
+
+/** What it takes to read the cells of so many tokens, in ms; undefined where they find no room or it takes too long. */
+export function landingMs({ spill, cost, config }: SchedulerState, tokens: number): number | undefined {
+  if (spill === undefined || cost.spill === undefined) return undefined;
+  const bytes = spillBytes(cost.spill, tokens);
+  const ms = transferMs(cost.spill.restore, bytes);
+  return bytes > spill.limitBytes || ms > config.itlTargetMs ? undefined : ms;
+}
+
+/** Of a prompt of which so much is there. */
+export function isLong({ config, cost }: SchedulerState, rest: number, length: number): boolean {
+  return prefillTokensMs(cost, config.prefillChunk, rest, length) > LONG_TARGETS * config.itlTargetMs;
 }
 
 /** What the slot has already is computed again, so that nothing of the prompt was there. */
@@ -93,5 +110,7 @@ export function landOffload(state: SchedulerState, { request: id, slot: slotId, 
   slot.tailEnd = tokens.length;
   request.reachedTokens = tokens.length;
   request.phase = "decode";
+  // The engine rested for it: of its own time nothing is to be taken off.
+  request.restedBeforeMs = state.offload.restedMs;
   state.offload.current = undefined;
 }

@@ -20,6 +20,7 @@ import { followToken, restDraftModel, takeDraftSlot } from "./draft-model.ts";
 import { DraftIndex } from "./draft-index.ts";
 import { checkRoom, checkWorth, tokensToCompute } from "./entry.ts";
 import { leastPromptMs, noteResidence } from "./forecast.ts";
+import { FIRST_MARGIN, noteNoToken } from "./forecast-margin.ts";
 import { isKept } from "./prefix-value.ts";
 import {
   chargeOutput,
@@ -85,6 +86,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     residenceMs: undefined,
     tokenMs: undefined,
     computedShare: 1,
+    margin: FIRST_MARGIN,
     appointments: noAppointments(),
     deadlines: [],
     spill: spillState(config, cost),
@@ -158,7 +160,8 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
   const reusedTokens = promptTokens - computedTokens;
   const newcomer = { ...who, promptTokens, computedTokens, reusedTokens, maxNew };
   const firstTokenMs = Math.min(firstTokenWithinMs ?? Infinity, endWithinMs ?? Infinity);
-  if (!known && request.paused !== true) checkWorth(state, newcomer, firstTokenMs, nowMs);
+  const forecastMs =
+    known || request.paused === true ? undefined : checkWorth(state, newcomer, firstTokenMs, nowMs);
   if (!known) endAppointment(state, who, nowMs);
   // Field by field: of an object that begins as a copy V8 keeps most fields elsewhere, and every step reads them.
   const scheduled: ScheduledRequest = {
@@ -182,6 +185,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     phase: "queued",
     slot: undefined,
     admittedMs: undefined,
+    restedBeforeMs: 0,
     cachedTokens: 0,
     cachedFrom: "slot",
     heldSinceMs: undefined,
@@ -196,6 +200,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     startByMs: nowMs + firstTokenMs - leastPromptMs(state, newcomer),
     firstTokenByMs: nowMs + firstTokenMs,
     endByMs: nowMs + (endWithinMs ?? Infinity),
+    forecastMs,
     branches: [],
     heapIndex: -1,
   };
@@ -260,6 +265,7 @@ export function releaseCancelled(state: SchedulerState, nowMs: number): RequestI
 /** Takes a request out of the state; its slot keeps its cells as a resident prefix. */
 export function release(state: SchedulerState, request: ScheduledRequest, nowMs: number): void {
   if (!state.requests.delete(request.id)) return;
+  noteNoToken(state, request, nowMs);
   if (request.phase === "queued") stopWaiting(state, request);
   else {
     stopRunning(state, request);
@@ -338,6 +344,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     slot.lastUseMs = nowMs;
     request.slot = slotId;
     request.admittedMs = nowMs;
+    request.restedBeforeMs = state.offload.restedMs;
     request.cachedTokens = reuse;
     request.cachedFrom = sourceOf(assignment);
     request.reachedTokens = Math.max(request.reachedTokens, reuse);

@@ -119,6 +119,8 @@ export interface ScheduledRequest {
   phase: RequestPhase;
   slot: SlotId | undefined;
   admittedMs: number | undefined;
+  /** How long the engine had rested for the prefill worker by then, or when its own prompt came from there, in ms. */
+  restedBeforeMs: number;
   /** Prompt tokens whose cells were there at admission, and where those were. */
   cachedTokens: number;
   cachedFrom: PrefixSource;
@@ -146,6 +148,8 @@ export interface ScheduledRequest {
   readonly startByMs: number;
   readonly firstTokenByMs: number;
   readonly endByMs: number;
+  /** When its first token was to come, in ms from its arrival; undefined where nobody asked, and once that is settled. */
+  forecastMs: number | undefined;
   /** Positions of its prompt where others will want to go on; see checkpoint-plan.ts. */
   readonly branches: number[];
   /** Its place in its owner's heap; -1 while it is in none: it runs or is paused. */
@@ -280,6 +284,10 @@ export interface OffloadState {
   current: Offload | undefined;
   /** So many tokens of that it has. */
   computed: number;
+  /** Device time of its prompts over what they would take here, smoothed. */
+  scale: number;
+  /** How long the engine has rested for it so far, in ms. */
+  restedMs: number;
 }
 
 /** Writing or reading files of cells, check of their content included. */
@@ -408,6 +416,8 @@ export interface SchedulerState {
   tokenMs: number | undefined;
   /** Part of a prompt's tokens that is not found computed, smoothed; 0-1. */
   computedShare: number;
+  /** Times the forecast of a first token, by when it is there nearly always; see forecast-margin.ts. */
+  margin: number;
   readonly appointments: Appointments;
   /** A heap by time. */
   readonly deadlines: Deadline[];

@@ -7,6 +7,7 @@
  */
 import { EngineError } from "../errors.ts";
 import { checkPlan, checkState } from "../scheduler/invariants.ts";
+import { noteFirstToken } from "../scheduler/forecast-margin.ts";
 import { planStep } from "../scheduler/plan-step.ts";
 import { givesWay } from "../scheduler/returns.ts";
 import {
@@ -198,6 +199,7 @@ class Simulation {
       appendToken(this.#state, scheduled, output.first + scheduled.output.length);
       live.outputTokens += 1;
       this.#observer.token(live, this.#nowMs - (live.lastTokenMs ?? live.spec.arrivalMs));
+      if (live.firstTokenMs === undefined) noteFirstToken(this.#state, scheduled, this.#nowMs);
       live.firstTokenMs ??= this.#nowMs;
       live.lastTokenMs = this.#nowMs;
       const { length } = scheduled.output;

@@ -2,9 +2,11 @@
 import { describe, expect, test } from "vitest";
 import { EngineError } from "../../../engine/errors.ts";
 import { takeExpired } from "../../../engine/scheduler/deadlines.ts";
+import { noteFirstToken } from "../../../engine/scheduler/forecast-margin.ts";
 import { release } from "../../../engine/scheduler/transitions.ts";
 import type { SchedulerState } from "../../../engine/scheduler/types.ts";
 import { addRequest, planMs, runStep, schedulerState } from "../../support/scheduler.ts";
+import { SimulatedWorker } from "../../support/simulated-worker.ts";
 
 /** What a client of the simulation sees. */
 interface Seen {
@@ -38,7 +40,18 @@ function arrivals(count: number, meanGapMs: number, seed: number): number[] {
   });
 }
 
-function simulate(state: SchedulerState, traffic: readonly Traffic[], untilMs: number): Seen[] {
+interface Machine {
+  /** What steps take, over what is predicted of them. */
+  readonly slowness?: (nowMs: number) => number;
+  readonly worker?: SimulatedWorker;
+}
+
+function simulate(
+  state: SchedulerState,
+  traffic: readonly Traffic[],
+  untilMs: number,
+  { slowness = () => 1, worker }: Machine = {},
+): Seen[] {
   const seen: Seen[] = [];
   const due = traffic.flatMap((line) =>
     line.atMs.map((atMs) => ({ ...line, atMs, one: undefined as Seen | undefined })),
@@ -77,12 +90,17 @@ function simulate(state: SchedulerState, traffic: readonly Traffic[], untilMs: n
     }
     for (const request of takeExpired(state, nowMs)) release(state, request, nowMs);
     const plan = runStep(state, nowMs, false);
+    const stepMs = planMs(plan) * slowness(nowMs);
+    const restMs = worker?.rest(stepMs) ?? 0;
     // A step that does nothing waits for the next arrival.
-    nowMs = plan.calls.length === 0 ? (due[0]?.atMs ?? untilMs) : nowMs + planMs(plan);
+    nowMs = stepMs + restMs === 0 ? (due[0]?.atMs ?? untilMs) : nowMs + stepMs + restMs;
     for (const { entries } of plan.calls)
       for (const { request, sample } of entries) {
         const one = seen[Number(request ?? -1)];
-        if (one !== undefined && sample) one.ttftMs ??= nowMs - (one.letInMs ?? 0);
+        if (one === undefined || !sample || one.ttftMs !== undefined) continue;
+        one.ttftMs = nowMs - (one.letInMs ?? 0);
+        const scheduled = state.requests.get(request ?? "");
+        if (scheduled !== undefined) noteFirstToken(state, scheduled, nowMs);
       }
   }
   return seen;
@@ -155,6 +173,53 @@ describe("three times as many requests as can be served", () => {
     });
   });
 });
+
+/** Of those let in, how many were not answered in time, and how many were. */
+function outcome(seen: readonly Seen[], { firstTokenWithinMs = 0 }: Traffic, untilMs: number) {
+  const letIn = seen.filter(({ letInMs = Infinity }) => letInMs < untilMs - firstTokenWithinMs);
+  const good = letIn.filter(({ ttftMs = Infinity }) => ttftMs <= firstTokenWithinMs).length;
+  return { late: letIn.length - good, good };
+}
+
+test("on a machine that is held up every now and then, those let in are answered in time nearly always", () => {
+  const UNTIL_MS = 120_000;
+  const slowness = (nowMs: number): number => (Math.floor(nowMs / 2000) % 4 === 0 ? 1.4 : 1);
+  const traffic = (atMs: readonly number[], firstTokenWithinMs: number): Traffic => ({
+    owner: "a",
+    atMs,
+    ...WORK,
+    firstTokenWithinMs,
+  });
+  const all = traffic(
+    Array.from({ length: 1000 }, () => 0),
+    Infinity,
+  );
+  const full = simulate(schedulerState(sizes), [all], UNTIL_MS, { slowness }).filter(
+    ({ ttftMs }) => ttftMs !== undefined,
+  ).length;
+  const many = traffic(arrivals(3 * full, UNTIL_MS / (3 * full), 7), 2000);
+  const { late, good } = outcome(
+    simulate(schedulerState(sizes), [many], UNTIL_MS, { slowness }),
+    many,
+    UNTIL_MS,
+  );
+  expect(good).toBeGreaterThanOrEqual(0.9 * full);
+  expect(late).toBeLessThanOrEqual(0.02 * good);
+});
+
+test.each([4000, 8000])(
+  "beside a slow prefill worker, too, of those let in for %i ms",
+  (firstTokenWithinMs) => {
+    const UNTIL_MS = 120_000;
+    const state = schedulerState({ ...sizes, contextTokens: 2000, spillBytes: 1e9 });
+    const worker = new SimulatedWorker(state, 2);
+    const few = { owner: "a", ...WORK, atMs: arrivals(477, 250, 7), firstTokenWithinMs };
+    const long = { ...few, promptTokens: 300, atMs: arrivals(80, 1500, 11) };
+    const { late, good } = outcome(simulate(state, [few, long], UNTIL_MS, { worker }), few, UNTIL_MS);
+    expect(late).toBeLessThanOrEqual(0.02 * good);
+    expect(worker.computed).toBeGreaterThan(0);
+  },
+);
 
 test("row 82: a key with a few requests hardly notices one with two hundred", () => {
   const few = { owner: "few", atMs: [20_000, 24_000, 28_000, 32_000, 36_000], ...WORK };
