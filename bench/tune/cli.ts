@@ -12,7 +12,7 @@ import type { Measurement, ServerFacts } from "./measure.ts";
 import { parseTuneOptions } from "./options.ts";
 import type { TuneOptions } from "./options.ts";
 import { trialLine, tuneReport } from "./report.ts";
-import { candidatesFor, score, search } from "./search.ts";
+import { candidatesFor, isWithin, search } from "./search.ts";
 import type { SearchResult, TuneSettings } from "./search.ts";
 import { ServerEnded, startServerProcess } from "./server-process.ts";
 import type { ServerProcess } from "./server-process.ts";
@@ -63,7 +63,7 @@ export async function runTune(
     const lines = tuneReport(result, options, { ...machine, trials: false });
     const serve = ownCommand(`serve --model ${options.model} --config ${options.output}`);
     output.out(`${lines.join("\n")}\n\n${serve}\n`);
-    if (score(result.measured, options.objective) >= 1) return 0;
+    if (isWithin(result.measured, options.objective)) return 0;
     output.err(
       `weft tune: nothing that was tried keeps the objective; ${options.output} has what comes nearest to it\n`,
     );

@@ -2,7 +2,7 @@
 import type { Objective } from "../simulate/collector.ts";
 import type { Measurement, ServerFacts } from "./measure.ts";
 import type { TuneOptions } from "./options.ts";
-import { score } from "./search.ts";
+import { isWithin, score } from "./search.ts";
 import type { Knob, SearchResult, Trial, TuneSettings } from "./search.ts";
 
 /** Of what most trials change, and a space. */
@@ -36,7 +36,7 @@ export function tuneReport(
     ...(shown ? [...trials.map((trial) => trialLine(trial, objective)), ""] : []),
     `best: ${settings.join(", ")}`,
     measurementText(measured, objective).trim(),
-    ...(score(measured, objective) >= 1
+    ...(isWithin(measured, objective)
       ? []
       : ["Nothing that was tried keeps the objective; this comes nearest to it."]),
     ...coreVerdict(trials, cores, objective),
@@ -46,23 +46,29 @@ export function tuneReport(
 
 /** Whether a core left to the server is worth more than one more that computes. */
 function coreVerdict(trials: readonly Trial[], cores: number, objective: Objective): string[] {
-  const scoreOf = (threads: number): number | undefined =>
+  const measuredWith = (threads: number): Measurement | undefined =>
     trials
       .filter(
         ({ settings, knob }) => settings.threads === threads && (knob === undefined || knob === "threads"),
       )
-      .flatMap(({ measured }) => (measured === undefined ? [] : [score(measured, objective)]))
+      .flatMap(({ measured }) => measured ?? [])
       .at(-1);
-  const [all, fewer] = [scoreOf(cores), scoreOf(cores - 1)];
+  const [all, fewer] = [measuredWith(cores), measuredWith(cores - 1)];
   const unknown = [cores, cores - 1].filter((threads) => failed(trials, threads));
   if (unknown.length > 0)
     return [
       `What a core left to the server is worth is not known: ${unknown.map(threadsOf).join(" and ")} could not be measured.`,
     ];
   if (all === undefined || fewer === undefined) return [];
-  const change = `${fewer > all ? "+" : ""}${(100 * (fewer / all - 1)).toFixed(0)} %`;
+  const rate = fewer.outputPerSecond / all.outputPerSecond - 1;
+  const change = `${rate > 0 ? "+" : ""}${(100 * rate).toFixed(0)} % tok/s`;
+  const kept = [[fewer, cores - 1] as const, [all, cores] as const].map(
+    ([measured, threads]) =>
+      `${isWithin(measured, objective) ? "within" : "outside"} the objective with ${threads}`,
+  );
+  const pays = score(fewer, objective) > score(all, objective);
   return [
-    `${threadsOf(cores - 1)}, with a core left to the server, against ${cores}: ${change}${fewer > all ? "; leaving it pays" : ""}`,
+    `${threadsOf(cores - 1)}, with a core left to the server, against ${cores}: ${change}, ${kept.join(", ")}${pays ? "; leaving it pays" : ""}`,
   ];
 }
 
@@ -78,7 +84,7 @@ function failed(trials: readonly Trial[], threads: number): boolean {
 
 function measurementText(measured: Measurement, objective: Objective): string {
   const { outputPerSecond, ttftMs, itlMs, longestGapMs } = measured;
-  const within = score(measured, objective) >= 1 ? "within" : "outside";
+  const within = isWithin(measured, objective) ? "within" : "outside";
   return `${outputPerSecond.toFixed(1).padStart(8)} tok/s   ttft ${ttftMs.toFixed(0)} ms   itl ${itlMs.toFixed(1)} ms   longest gap ${longestGapMs.toFixed(0)} ms   ${within}`;
 }
 

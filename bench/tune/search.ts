@@ -61,6 +61,10 @@ export function score(measured: Measurement, { ttftMs, itlMs }: Objective): numb
   return excess <= 1 ? 1 + measured.outputPerSecond : 1 / excess;
 }
 
+export function isWithin(measured: Measurement, objective: Objective): boolean {
+  return score(measured, objective) >= 1;
+}
+
 /** @throws {Error} When not even the first settings can be measured. */
 export async function search(
   start: TuneSettings,

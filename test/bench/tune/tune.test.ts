@@ -170,10 +170,15 @@ describe("the report", () => {
 
   test("says what a core left to the server is worth, or that it is not known", () => {
     expect(verdict(trial(1, 100), trial(2, 79))).toBe(
-      "1 thread, with a core left to the server, against 2: +26 %; leaving it pays",
+      "1 thread, with a core left to the server, against 2: +27 % tok/s, within the objective with 1, within the objective with 2; leaving it pays",
     );
     expect(verdict(trial(1, 100), trial(2, 125))).toBe(
-      "1 thread, with a core left to the server, against 2: -20 %",
+      "1 thread, with a core left to the server, against 2: -20 % tok/s, within the objective with 1, within the objective with 2",
+    );
+    // Slower and within it is better than faster and outside of it.
+    const late = { ...trial(2, 125), measured: measured(125, 900) };
+    expect(verdict(trial(1, 100), late)).toBe(
+      "1 thread, with a core left to the server, against 2: -20 % tok/s, within the objective with 1, outside the objective with 2; leaving it pays",
     );
     expect(verdict(trial(1, 100), trial(2, undefined))).toBe(
       "What a core left to the server is worth is not known: 2 threads could not be measured.",
@@ -251,7 +256,7 @@ describe("the command", () => {
     expect(text).toMatch(/threads 2 +[\d.]+ tok\/s/);
     expect(text).toMatch(/flash-attention on +[\d.]+ tok\/s/);
     expect(text).toMatch(/kv-type q8_0(, flash-attention on)? +failed: The cache cannot be made\./);
-    expect(text).toMatch(/1 thread, with a core left to the server, against 2: [+-]?\d+ %/);
+    expect(text).toMatch(/1 thread, with a core left to the server, against 2: [+-]?\d+ % tok\/s/);
     expect(out).toContain(` --model pocket --config ${config}`);
     // Told as it was made.
     expect(err).toMatch(/^weft tune: as the engine chooses +[\d.]+ tok\/s/);
