@@ -20,7 +20,7 @@ export interface ReportContent {
 const STYLE = `:root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--grid:#d8dde3;--a:#0b62c4;--b:#c2410c}
 @media (prefers-color-scheme:dark){:root{--ink:#e6e9ed;--paper:#14171b;--grid:#343a42;--a:#6cb0ff;--b:#ff9a5c}}
 body{margin:2rem auto;max-width:60rem;padding:0 1rem;background:var(--paper);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
-svg{width:100%;height:auto}svg text{fill:var(--ink);font-size:12px}.grid{stroke:var(--grid)}.mark{stroke:var(--ink);stroke-dasharray:4 3}
+svg{width:100%;height:auto}svg text{fill:var(--ink);stroke:none;font-size:12px}.grid{stroke:var(--grid)}.mark{stroke:var(--ink);stroke-dasharray:4 3}
 .c0{fill:var(--a);stroke:var(--a)}.c1{fill:var(--b);stroke:var(--b)}.line{fill:none;stroke-width:2}.faint{opacity:.35}rect,circle{stroke:none}
 table{border-collapse:collapse;width:100%}td,th{padding:.2rem .6rem;text-align:right;border-bottom:1px solid var(--grid)}td:first-child,th:first-child{text-align:left}
 .key::before{content:"";display:inline-block;width:.8em;height:.8em;margin-right:.4em;background:currentColor}.k0{color:var(--a)}.k1{color:var(--b)}pre{white-space:pre-wrap}`;

@@ -1,9 +1,11 @@
 /** What the page of a benchmark shows of its requests: throughput against waiting, distributions, and time lines. */
 import type { RequestRecord } from "./client.ts";
+import { cumulative } from "./distribution.ts";
 import { sideName } from "./format.ts";
 import type { LevelResult } from "./http-mode.ts";
 import { levelName } from "./http-mode.ts";
 import { gapsOf, ttftMs } from "./level-summary.ts";
+import { median } from "./stats.ts";
 import type { Plot, Series } from "./svg-plot.ts";
 
 /**
@@ -14,22 +16,26 @@ export function levelPlots(levels: readonly LevelResult[], sides: number, ttftLi
   if (levels.length === 0) return [];
   const most = Math.max(...levels.map(({ concurrency }) => concurrency));
   const widest = levels.filter(({ concurrency }) => concurrency === most);
-  const against = (side: number, percentile: "p50" | "p90"): Series => ({
-    name: `${sideName(side)} ${percentile}`,
-    colour: side,
-    kind: "line",
-    ...(percentile === "p90" ? { faint: true } : {}),
-    points: levels
-      .filter((level) => level.side === side)
-      .flatMap(({ summary }) => {
-        const ttft = summary.ttftMs[percentile];
-        return ttft === undefined ? [] : [[summary.outputTokensPerSecond, ttft] as const];
-      })
-      .sort(([a], [b]) => a - b),
-  });
+  const widths = [...new Set(levels.map(({ concurrency }) => concurrency))].sort((a, b) => a - b);
+  // A point is a level, in the median over rounds; the line goes from few clients to many.
+  const against = (side: number, percentile: "p50" | "p90"): Series => {
+    const found = widths.flatMap((width) => {
+      const own = levels.filter((level) => level.side === side && level.concurrency === width);
+      const rate = median(own.map(({ summary }) => summary.outputTokensPerSecond));
+      const ttft = median(own.flatMap(({ summary }) => summary.ttftMs[percentile] ?? []));
+      return rate === undefined || ttft === undefined ? [] : [{ point: [rate, ttft] as const, width }];
+    });
+    const line = { colour: side, kind: "line", points: found.map(({ point }) => point) } as const;
+    const name = `${sideName(side)} ${percentile}`;
+    if (percentile === "p90") return { ...line, name, faint: true };
+    // An open loop has one level, which is none of clients.
+    const labels =
+      levels[0]?.arrivals === undefined ? { labels: found.map(({ width }) => String(width)) } : {};
+    return { ...line, ...labels, name };
+  };
   return [
     {
-      title: "Throughput against time to first token",
+      title: "Throughput against time to first token, by number of clients",
       x: "output tokens a second",
       y: "TTFT, ms: p50, p90 (faint)",
       ...(ttftLimitMs < Infinity ? { limit: { at: ttftLimitMs, label: `--ttft ${ttftLimitMs} ms` } } : {}),
@@ -74,14 +80,6 @@ function eachOf<T>(sides: number, of: (side: number) => T): T[] {
 
 function succeeded(records: readonly RequestRecord[]): RequestRecord[] {
   return records.filter(({ error }) => error === undefined);
-}
-
-function cumulative(side: number, samples: readonly number[]): Series {
-  const sorted = [...samples].sort((a, b) => a - b);
-  const points = sorted.map((sample, i) => [sample, (i + 1) / sorted.length] as const);
-  const [least] = sorted;
-  const begin = least === undefined ? [] : [[least, 0] as const];
-  return { name: sideName(side), colour: side, kind: "steps", points: [...begin, ...points] };
 }
 
 /** One row for each request of a round: until its first token, and from then on. */

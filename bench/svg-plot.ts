@@ -7,6 +7,8 @@ export interface Series {
   readonly kind: "line" | "steps" | "points" | "bars";
   /** `[x, y]`; of bars `[x, y, width]`, one row of the plot high. */
   readonly points: readonly (readonly [number, number, number?])[];
+  /** Beside the points of a line. */
+  readonly labels?: readonly string[];
   /** Fainter than the others. */
   readonly faint?: boolean;
 }
@@ -48,8 +50,9 @@ export function svgPlot(plot: Plot): string {
     `<text x="${EDGE.left + inner.width / 2}" y="${HEIGHT - 8}" text-anchor="middle">${escapeHtml(plot.x)}</text>`,
     `<text transform="translate(16 ${EDGE.top + inner.height / 2}) rotate(-90)" text-anchor="middle">${escapeHtml(plot.y)}</text>`,
     ...(plot.marks ?? []).map(
-      ({ at, label }) =>
-        `<path class="mark" d="M${n(xAt(at))} ${EDGE.top}V${bottom}"/><text x="${n(xAt(at) + 4)}" y="${EDGE.top + 12}">${escapeHtml(label)}</text>`,
+      ({ at, label }, row) =>
+        // Below each other, since marks may be close.
+        `<path class="mark" d="M${n(xAt(at))} ${EDGE.top}V${bottom}"/><text x="${n(xAt(at) + 4)}" y="${EDGE.top + 12 + 14 * row}">${escapeHtml(label)}</text>`,
     ),
     ...(plot.limit === undefined
       ? []
@@ -62,7 +65,7 @@ export function svgPlot(plot: Plot): string {
 }
 
 function drawn(
-  { name, colour, kind, points, faint }: Series,
+  { name, colour, kind, points, labels = [], faint }: Series,
   xAt: (x: number) => number,
   yAt: (y: number) => number,
 ): string {
@@ -84,7 +87,13 @@ function drawn(
       return kind === "steps" ? `H${n(xAt(x))}V${n(yAt(y))}` : `L${n(xAt(x))} ${n(yAt(y))}`;
     })
     .join("");
-  return `<g ${attributes}>${title}<path class="line" d="${path}"/>${kind === "line" ? dots : ""}</g>`;
+  const texts = labels
+    .map((label, i) => {
+      const [x, y] = points[i] ?? [0, 0];
+      return `<text x="${n(xAt(x) + 5)}" y="${n(yAt(y) + 14)}">${escapeHtml(label)}</text>`;
+    })
+    .join("");
+  return `<g ${attributes}>${title}<path class="line" d="${path}"/>${kind === "line" ? dots + texts : ""}</g>`;
 }
 
 /** From 0 in steps of 1, 2 or 5 times a power of ten; the last one is at least `most`. */

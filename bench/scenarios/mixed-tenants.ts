@@ -6,12 +6,14 @@ import { setMaxListeners } from "node:events";
 import type { RequestRecord } from "../client.ts";
 import { MOST_OPEN, runLevel, sendStreamed } from "../closed-loop.ts";
 import type { LevelRun } from "../closed-loop.ts";
-import { formatErrors, formatSummary, number, SUMMARY_HEAD } from "../format.ts";
+import { cumulative } from "../distribution.ts";
+import { formatErrors, formatSummary, number, sideName, SUMMARY_HEAD } from "../format.ts";
 import { countErrors, summarizeLevel, toVllmResult, ttftMs } from "../level-summary.ts";
 import { OptionsExit } from "../option-values.ts";
 import type { PromptSource } from "../prompts.ts";
 import { quantile, sum } from "../stats.ts";
-import type { Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
+import type { Plot, Series } from "../svg-plot.ts";
+import type { PlacedTurn, Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
 import { warmUp } from "./warm-up.ts";
 
 interface Settings {
@@ -55,6 +57,7 @@ export const mixedTenants: Scenario = {
     const settings = { requests, few, concurrency, promptTokens, outputTokens };
     return { settings, run: (turn) => runTurn(turn, settings, greedyKey) };
   },
+  plots: (turns) => [smallKeyPlot(turns)],
 };
 
 async function runTurn(turn: ScenarioTurn, settings: Settings, greedyKey: string): Promise<TurnResult> {
@@ -183,6 +186,27 @@ function resultOf({ alone, beside, greedy }: Runs, { concurrency, outputTokens }
     },
     errors,
     records: [...beside.records, ...greedy.records],
+    groups: { alone: alone.records, beside: beside.records },
+  };
+}
+
+/** What the scenario is about: the records of both keys together do not show it. */
+function smallKeyPlot(turns: readonly PlacedTurn[]): Plot {
+  const sides = [...new Set(turns.map(({ side }) => side))];
+  const of = (side: number, group: "alone" | "beside"): Series => {
+    const records = turns.filter((turn) => turn.side === side).flatMap(({ groups }) => groups?.[group] ?? []);
+    const times = records.flatMap((record) => (record.error === undefined ? (ttftMs(record) ?? []) : []));
+    return {
+      ...cumulative(side, times),
+      name: `${sideName(side)} ${group}`,
+      ...(group === "alone" ? { faint: true } : {}),
+    };
+  };
+  return {
+    title: "Time to first token of the small key: alone (faint), beside the greedy one",
+    x: "ms",
+    y: "share of requests",
+    series: sides.flatMap((side) => [of(side, "alone"), of(side, "beside")]),
   };
 }
 

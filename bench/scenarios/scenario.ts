@@ -93,6 +93,8 @@ export interface TurnResult {
   readonly errors: readonly ErrorCount[];
   /** Every request of what is measured. */
   readonly records: readonly RequestRecord[];
+  /** Of some of them, and of others that were sent before: what a plot of the scenario's own compares. */
+  readonly groups?: Readonly<Record<string, readonly RequestRecord[]>>;
   /** The request beside them that a scenario is about, where there is one. */
   readonly newcomer?: RequestRecord;
 }

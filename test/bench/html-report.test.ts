@@ -81,7 +81,7 @@ describe("the page", () => {
     expect(
       headings(page({ plots: levelPlots(levels, 2), comparisons: [{ title: "2 clients", rows }] })),
     ).toEqual([
-      "Throughput against time to first token",
+      "Throughput against time to first token, by number of clients",
       "Time to first token, 2 clients",
       "Time between tokens, 2 clients",
       "End to end, 2 clients",
@@ -101,6 +101,18 @@ describe("the page", () => {
     // It is within the axis, which the times alone would end at 125.
     expect(svg).toContain('<path class="mark" d="M70 16H704"/>');
     expect(svg).toContain(">--ttft 500 ms</text>");
+  });
+
+  test("has one point for each level in the plot against throughput, whatever the rounds, with its clients", () => {
+    const [plot] = levelPlots([...levels, { ...level(0, 0, 2), concurrency: 1 }], 2);
+    const [a, , b] = plot?.series ?? [];
+    expect([a?.name, a?.points.length, a?.labels]).toEqual(["A p50", 2, ["1", "2"]]);
+    expect([b?.name, b?.points.length, b?.labels]).toEqual(["B p50", 1, ["2"]]);
+    expect(b?.points[0]?.[0]).toBeCloseTo(6 / 0.44, 9);
+    expect(b?.points[0]?.[1]).toBeCloseTo(112.5, 9);
+    expect(page({ plots: plot === undefined ? [] : [plot] })).toMatch(
+      /<text x="[\d.]+" y="[\d.]+">2<\/text><\/g>/,
+    );
   });
 
   test("counts who is open and who waits, at each moment", () => {

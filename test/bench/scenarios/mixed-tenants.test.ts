@@ -48,6 +48,29 @@ test("the small key asks alone first, then beside the greedy one, which is given
   expect(summary).toMatchObject({ median_ttft_ms: 130, greedyAnswered: 0 });
 });
 
+test("its plot tells the small key alone from beside, and leaves the greedy one out", async () => {
+  const { turn } = serve(100, 130);
+  const [plot] = mixedTenants.plots?.([{ side: 0, round: 0, ...(await plan.run(turn)) }]) ?? [];
+  expect(plot?.series.map(({ name, points }) => [name, points])).toEqual([
+    [
+      "A alone",
+      [
+        [100, 0],
+        [100, 0.5],
+        [100, 1],
+      ],
+    ],
+    [
+      "A beside",
+      [
+        [130, 0],
+        [130, 0.5],
+        [130, 1],
+      ],
+    ],
+  ]);
+});
+
 test.each([
   ["ended before the last one beside it began", 349, undefined],
   ["ended after that", 351, 1.5],
