@@ -59,6 +59,7 @@ const ERROR_CODES: Readonly<Record<EngineErrorCode, true>> = {
   first_token_too_late: true,
   owner_queue_full: true,
   owner_tokens_exceeded: true,
+  too_many_choices: true,
   decode_failed: true,
   engine_exited: true,
   engine_crashed: true,

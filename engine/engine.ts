@@ -13,7 +13,7 @@ import { EngineError } from "./errors.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
 import { loadDraft } from "./load-draft.ts";
 import { PromptLogprobCollector, checkPromptLogprobs } from "./prompt-logprobs.ts";
-import { allowanceOf, checkRoom } from "./scheduler/entry.ts";
+import { allowanceOf, checkChoices, checkRoom } from "./scheduler/entry.ts";
 import { createState, setPaused, setPriority, submit } from "./scheduler/transitions.ts";
 import { shareOfFree } from "./free-memory.ts";
 import { openSpillStore } from "./spill-store.ts";
@@ -239,7 +239,10 @@ export function createEngine(
       const visitor = (): string => (hash ??= visitorOf(command));
       const { owner: tenant, priority = PriorityClass.normal, returnsWithinMs } = command;
       const who = { tenant, priority, visitor, returnsWithinMs };
-      if (!known) checkRoom(loop.state, who, performance.now());
+      if (!known) {
+        checkChoices(loop.state, tenant, command.choice?.of ?? 1);
+        checkRoom(loop.state, who, performance.now());
+      }
       const adapters = adapterSet(command.adapters, backend.facts.adapters);
       const prompt = backend.tokenize(command.prompt, command.addBos);
       if (prompt.length > maxPromptTokens) {
@@ -274,6 +277,7 @@ export function createEngine(
               reusePrefix: command.params.reusePrefix && top === undefined,
               keepMs: command.params.keepMs ?? 0,
               readsPrompt: top !== undefined,
+              repeatsPrompt: command.choice?.repeatsPrompt ?? false,
               predicted: backend.tokenize(command.predicted ?? [], false),
             },
             nowMs,

@@ -26,6 +26,8 @@ export type EngineErrorCode =
   /** Too many of the owner's requests wait, or too many of its prompt tokens. Details: limit, retryAfterMs. */
   | "owner_queue_full"
   | "owner_tokens_exceeded"
+  /** More choices of one answer than may ever be open at a time. Details: choices, most. */
+  | "too_many_choices"
   /** The first token cannot come as soon as it is asked for. Details: predictedMs, retryAfterMs. */
   | "first_token_too_late"
   /** Its time was up before its first token. */

@@ -102,6 +102,13 @@ export interface GenerationParams {
   readonly keepMs?: number;
 }
 
+export interface ChoiceOf {
+  /** All choices of the answer. */
+  readonly of: number;
+  /** Whether its prompt is that of a choice before it, beside which it counts for nothing in what an owner may have waiting. */
+  readonly repeatsPrompt: boolean;
+}
+
 export interface SubmitCommand {
   readonly type: "submit";
   readonly id: RequestId;
@@ -130,6 +137,8 @@ export interface SubmitCommand {
   readonly adapters?: readonly AdapterUse[];
   /** Label of who asked (an API key's name), shown in slot listings; never a secret. Owners share the slots. */
   readonly owner: string;
+  /** Which of the choices of an answer it is, which are submitted together; absent: the only one. */
+  readonly choice?: ChoiceOf | undefined;
   /** Absent is `PriorityClass.normal`. */
   readonly priority?: PriorityClass;
   /** Whether it waits until a `control` resumes it; absent is no. */

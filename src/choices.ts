@@ -22,6 +22,8 @@ export interface ChoicesRequest {
   readonly prompts: readonly GenerateRequest[];
   /** Choices of each prompt, at least 1. */
   readonly perPrompt: number;
+  /** The field that asks for so many choices in all. */
+  readonly askedBy: string;
 }
 
 export interface ChoiceEvent {
@@ -60,13 +62,17 @@ export interface FinishedAnswer {
  */
 export async function generateChoices(
   model: LoadedModel,
-  { prompts, perPrompt }: ChoicesRequest,
+  { prompts, perPrompt, askedBy }: ChoicesRequest,
   deps: GenerateDeps,
   signal: AbortSignal,
 ): Promise<Choices> {
   const settled = await settleRequests(model, prompts, deps, signal);
+  const of = prompts.length * perPrompt;
   const requests = settled.flatMap((prompt, i) =>
-    Array.from({ length: perPrompt }, (_, k) => choiceRequest(prompt, i * perPrompt + k, k)),
+    Array.from({ length: perPrompt }, (_, k) => {
+      const request = choiceRequest(prompt, i * perPrompt + k, k);
+      return of === 1 ? request : { ...request, choice: { of, repeatsPrompt: k > 0, askedBy } };
+    }),
   );
   const outcomes = await Promise.allSettled(
     requests.map((request) => generate(model, request, deps, signal)),

@@ -33,7 +33,11 @@ export function asShown(error: unknown, request: GenerateRequest, { draining }: 
     return new ApiError("server_draining", "The server shut down before this request was finished.");
   }
   if (error instanceof EngineError) {
-    const narrowing = { grammar: request.constraint?.param, bans: banningField(request.settings) };
+    const narrowing = {
+      grammar: request.constraint?.param,
+      bans: banningField(request.settings),
+      choices: request.choice?.askedBy,
+    };
     return fromEngineError(error, request.promptField, narrowing);
   }
   return error instanceof Error

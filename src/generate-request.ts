@@ -1,5 +1,5 @@
 /** What is to be generated for one choice, with everything that its prompt and its output are held to. */
-import type { PromptPart, TokenId } from "../engine/protocol.ts";
+import type { ChoiceOf, PromptPart, TokenId } from "../engine/protocol.ts";
 import type { CallOptions, ReasoningMarkers } from "../models/text/text-pipeline.ts";
 import type { PromptField } from "./openai/api-error.ts";
 import type { GenerationSettings } from "./openai/generation-fields.ts";
@@ -28,6 +28,8 @@ export interface GenerateRequest {
   readonly scheduling?: Scheduling | undefined;
   /** The answer that this is a choice of; absent: it is the answer. */
   readonly answerId?: string;
+  /** Of an answer of several, and the field that asks for so many. */
+  readonly choice?: ChoiceOf & { readonly askedBy: string };
   /** As in `SubmitCommand`. */
   readonly promptLogprobs?: number | undefined;
   /** Whether events tell how far the prompt is; absent is no. */

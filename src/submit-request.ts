@@ -38,7 +38,9 @@ export function submitOf(
     ...soon,
     ...reports,
   };
-  const submit = adapters.length === 0 ? asked : { ...asked, adapters };
+  const { choice } = request;
+  const chosen = choice && { choice: { of: choice.of, repeatsPrompt: choice.repeatsPrompt } };
+  const submit = adapters.length === 0 ? { ...asked, ...chosen } : { ...asked, ...chosen, adapters };
   if (request.predicted === undefined) return submit;
   // What is longer than any answer helps no more.
   const text = request.predicted.slice(0, model.facts.contextTokens * MAX_BYTES_PER_CONTEXT_TOKEN);

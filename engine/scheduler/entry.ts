@@ -69,6 +69,22 @@ export function checkRoom(state: SchedulerState, who: Visitor, nowMs: number): n
   return waiting;
 }
 
+/**
+ * Of choices that are submitted together: a time to come back would be of no use.
+ * @throws {EngineError} `too_many_choices`; details: `choices`, `most`.
+ */
+export function checkChoices(state: SchedulerState, tenant: string, choices: number): void {
+  const most = mostOpen(state, tenant);
+  if (choices <= most) return;
+  const message = `Of "${tenant}" ${most} requests may be open at a time, not ${choices}.`;
+  throw new EngineError("too_many_choices", message, { choices, most });
+}
+
+function mostOpen(state: SchedulerState, tenant: string): number {
+  const { maxQueued, maxRunning } = policyOf(state, tenant);
+  return Math.min(maxQueued, state.config.maxQueued) + Math.min(maxRunning, state.slots.length);
+}
+
 /** Places before it that are due and expected to be taken; 0 where there is room for all there are. */
 function dueNow(state: SchedulerState, who: Visitor, room: number, nowMs: number): number {
   if (state.appointments.count <= room) return 0;
@@ -83,15 +99,15 @@ function dueNow(state: SchedulerState, who: Visitor, room: number, nowMs: number
  */
 export function checkWorth(
   state: SchedulerState,
-  newcomer: Newcomer & { readonly promptTokens: number },
+  newcomer: Newcomer & { readonly countedTokens: number },
   askedMs: number,
   nowMs: number,
 ): number | undefined {
-  const { tenant, promptTokens } = newcomer;
+  const { tenant, countedTokens } = newcomer;
   const { maxQueuedTokens } = policyOf(state, tenant);
   const waitingTokens = state.owners.get(tenant)?.waitingTokens ?? 0;
   // One prompt that is larger than all may be has to be let in alone, or it never could.
-  if (waitingTokens > 0 && waitingTokens + promptTokens > maxQueuedTokens) {
+  if (waitingTokens > 0 && waitingTokens + countedTokens > maxQueuedTokens) {
     const message = `${waitingTokens} prompt tokens of "${tenant}" are waiting already.`;
     const inMs = turnBehindOwnMs(state, newcomer, nowMs);
     const allowance = allowanceOf(state, tenant, nowMs);

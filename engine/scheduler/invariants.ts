@@ -91,7 +91,7 @@ function checkOwnerAccount(state: SchedulerState, owner: OwnerState): void {
   expect(owner.running === own.length - waiting.length, "an owner's slots are counted");
   expect(owner.running <= owner.policy.maxRunning, "no owner has more slots than it may");
   expect(
-    owner.waitingTokens === waiting.reduce((sum, { prompt }) => sum + prompt.length, 0),
+    owner.waitingTokens === waiting.reduce((sum, { countedTokens }) => sum + countedTokens, 0),
     "an owner's waiting tokens are counted",
   );
   expect(

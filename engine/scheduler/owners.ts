@@ -145,7 +145,7 @@ export function startWaiting(state: SchedulerState, request: ScheduledRequest): 
     state.busyOwners.place(owner);
   }
   owner.waiting += 1;
-  owner.waitingTokens += request.prompt.length;
+  owner.waitingTokens += request.countedTokens;
   owner.waitingOutput += outputLeft(request, state.config);
   state.queue.set(request.id, request);
   if (!request.paused) makeEligible(state, request);
@@ -157,7 +157,7 @@ export function stopWaiting(state: SchedulerState, request: ScheduledRequest): v
   makeIneligible(state, request);
   const { owner } = request;
   owner.waiting -= 1;
-  owner.waitingTokens -= request.prompt.length;
+  owner.waitingTokens -= request.countedTokens;
   owner.waitingOutput -= outputLeft(request, state.config);
   noteIdle(state, owner);
 }

@@ -114,6 +114,8 @@ export type NewRequest = Pick<
   readonly resume: Uint32Array;
   /** What its calls are computed with; absent is the model alone. */
   readonly adapters?: AdapterSet | undefined;
+  /** As `ChoiceOf.repeatsPrompt`; absent is no. */
+  readonly repeatsPrompt?: boolean;
   /** What the client expects as the output; absent when it has not said. */
   readonly predicted?: Uint32Array;
   /** Whether it is to wait until it is resumed; absent is no. */
@@ -158,7 +160,8 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     throw new EngineError("invalid_request", `Request "${id}" has all its tokens already.`);
   const computedTokens = tokensToCompute(state, request);
   const reusedTokens = promptTokens - computedTokens;
-  const newcomer = { ...who, promptTokens, computedTokens, reusedTokens, maxNew };
+  const countedTokens = request.repeatsPrompt === true ? 0 : promptTokens;
+  const newcomer = { ...who, countedTokens, computedTokens, reusedTokens, maxNew };
   const firstTokenMs = Math.min(firstTokenWithinMs ?? Infinity, endWithinMs ?? Infinity);
   const forecastMs =
     known || request.paused === true ? undefined : checkWorth(state, newcomer, firstTokenMs, nowMs);
@@ -175,6 +178,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     reusePrefix: request.reusePrefix,
     keepMs: request.keepMs ?? 0,
     readsPrompt: request.readsPrompt,
+    countedTokens,
     maxNew,
     arrival: state.nextArrival++,
     arrivalMs: nowMs,

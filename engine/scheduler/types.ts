@@ -107,6 +107,8 @@ export interface ScheduledRequest {
   readonly predicted: Uint32Array;
   /** Whether the logits of every prompt token but the last are wanted. Needs `reusePrefix` off. */
   readonly readsPrompt: boolean;
+  /** What it counts for in the prompt tokens that its owner may have waiting. */
+  readonly countedTokens: number;
   /** Order of arrival, unique. */
   readonly arrival: number;
   readonly arrivalMs: number;

@@ -205,6 +205,8 @@ export interface NarrowingFields {
   readonly grammar: string | undefined;
   /** What bans tokens. */
   readonly bans: string | undefined;
+  /** What asks for several choices. */
+  readonly choices: string | undefined;
 }
 
 /** Says what an engine's error means to a client. The engine's own words stay in the log. */
@@ -238,6 +240,11 @@ export function fromEngineError(
         "The grammar and the banned tokens of this request leave the model nothing to generate.",
         narrowing?.bans ?? narrowing?.grammar,
       );
+    case "too_many_choices": {
+      const { choices = 0, most = 0 } = error.details ?? {};
+      const message = `Invalid '${narrowing?.choices ?? "n"}': ${choices} choices are asked for, and at most ${most} can be open at a time for this API key.`;
+      return new ApiError("invalid_value", message, narrowing?.choices);
+    }
     case "queue_full":
       return new ApiError(
         "server_overloaded",

@@ -29,7 +29,9 @@ export async function completions(c: AppContext, deps: AppDeps): Promise<Respons
   const id = deps.ids.next("cmpl-");
   const held = await holdText(request.format, request.generation);
   const prompts = generateRequests(request, model, held, { id, owner: c.get("owner"), scheduling });
-  const asked = { prompts, perPrompt: request.bestOf };
+  const several = request.choices > 1 ? "n" : "prompt";
+  const askedBy = request.bestOf > request.choices ? "best_of" : several;
+  const asked = { prompts, perPrompt: request.bestOf, askedBy };
   const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
   c.get("notes").allowance = choices.allowance;
   const answer: CompletionAnswer = {

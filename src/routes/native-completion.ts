@@ -78,7 +78,7 @@ async function answer(
   }));
   const choices = await generateChoices(
     model,
-    { prompts, perPrompt: completion.choices },
+    { prompts, perPrompt: completion.choices, askedBy: completion.choices > 1 ? "n_cmpl" : "prompt" },
     deps,
     c.get("scope").signal,
   );

@@ -38,7 +38,8 @@ export async function startChat(
   const turn = prepared.request({ id, owner: c.get("owner"), scheduling, nextCallId });
   const { promptLogprobs } = request;
   const reportsPrefill = request.delivery.promptProgress;
-  const asked = { prompts: [{ ...turn, promptLogprobs, reportsPrefill }], perPrompt: request.choices };
+  const prompts = [{ ...turn, promptLogprobs, reportsPrefill }];
+  const asked = { prompts, perPrompt: request.choices, askedBy: "n" };
   const choices = await generateChoices(model, asked, deps, c.get("scope").signal);
   c.get("notes").allowance = choices.allowance;
   const vain = vainPriority(scheduling, request.turn.generation.priority);

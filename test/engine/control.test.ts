@@ -128,3 +128,27 @@ test("caps of an owner refuse its requests and nobody else's", async () => {
   });
   await engine.stop();
 });
+
+test("choices of one answer have to find room together, and their prompt counts once", async () => {
+  const capped = { ...DEFAULT_POLICY, maxRunning: 1, maxQueued: 2, maxQueuedTokens: 30 };
+  const fairness = { ...DEFAULT_FAIRNESS, owners: new Map([["capped", capped]]) };
+  const engine = await fakeEngine({ slots: 2 }, { fairness, maxQueued: 3 });
+  const submit = (id: string, owner: string, of: number): void => {
+    for (let k = 0; k < of; k++) {
+      const choice = { of, repeatsPrompt: k > 0 };
+      engine.send({ ...submitCommand(`${id}${k}`, prompt(20), { maxTokens: 2 }), owner, choice });
+    }
+  };
+  // Forty waiting tokens would be too many, and so are four requests, or six of anybody's.
+  submit("fits", "capped", 3);
+  submit("never", "capped", 4);
+  submit("nobody", "other", 6);
+  await engine.drained();
+  const refused = engine.events.filter((event) => event.type === "failed");
+  expect(new Set(refused.map(({ code }) => code))).toEqual(new Set(["too_many_choices"]));
+  expect(refused.map(({ id }) => id)).toHaveLength(10);
+  expect(refused.map(({ details }) => details)).toContainEqual({ choices: 4, most: 3 });
+  expect(refused.map(({ details }) => details)).toContainEqual({ choices: 6, most: 5 });
+  for (const id of ["fits0", "fits1", "fits2"]) expect(engine.tokens(id)).toEqual(fakeOutput(prompt(20), 2));
+  await engine.stop();
+});

@@ -35,6 +35,28 @@ async function submitted(engine: ScriptedEngine, count: number): Promise<SubmitC
 const END = { tokens: [EOS], finish: { reason: "stop", stopToken: EOS } } as const;
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
+describe("more choices than can ever be open at a time", () => {
+  it.each([
+    ["/v1/chat/completions", { messages: [{ role: "user", content: "hi" }], n: 4 }, "n"],
+    ["/v1/completions", { prompt: "hi", n: 4 }, "n"],
+    ["/v1/completions", { prompt: "hi", best_of: 4 }, "best_of"],
+    ["/v1/completions", { prompt: ["a", "b", "c", "d"] }, "prompt"],
+    ["/completion", { prompt: "hi", n_cmpl: 4 }, "n_cmpl"],
+    ["/completion", { prompt: ["a", "b", "c", "d"] }, "prompt"],
+  ])("are a 400 of %s for %j", async (path, fields, param) => {
+    const { engine, post } = createTestApp();
+    engine.script = { kind: "fail", code: "too_many_choices", details: { choices: 4, most: 3 } };
+    const response = await post(path, { model: MODEL_ID, ...fields });
+    expect(response.status).toBe(400);
+    const message = `Invalid '${param}': 4 choices are asked for, and at most 3 can be open at a time for this API key.`;
+    expect(await response.json()).toMatchObject({ error: { param, code: "invalid_value", message } });
+    const repeats = param !== "prompt";
+    expect(engine.submits.map(({ choice }) => choice)).toEqual(
+      [false, repeats, repeats, repeats].map((repeatsPrompt) => ({ of: 4, repeatsPrompt })),
+    );
+  });
+});
+
 describe("what the tokenizer says of an answer", () => {
   const tokenizes = (engine: ScriptedEngine): number =>
     engine.commands.filter(({ type }) => type === "tokenize").length;
@@ -91,7 +113,7 @@ describe("n choices", () => {
       0,
       2 ** 32 - 2,
     ]);
-    expect(alone).toEqual({ ...first, id: "chatcmpl-4" });
+    expect(alone).toEqual({ ...first, id: "chatcmpl-4", choice: undefined });
     expect(second?.prompt).toEqual(first?.prompt);
     expect(third?.params.sampling.temperature).toBe(0.5);
   });
