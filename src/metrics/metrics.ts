@@ -105,7 +105,12 @@ export class Metrics {
   );
   readonly #ttftSeconds = this.#histogram("weft_ttft_seconds", "Accepted to first token.", LATENCY_SECONDS);
   readonly #itlSeconds = this.#histogram("weft_itl_seconds", "Between two tokens of a request.", ITL_SECONDS);
-  readonly #e2eSeconds = this.#histogram("weft_e2e_seconds", "Submitted to last token.", LATENCY_SECONDS);
+  readonly #e2eSeconds = this.#histogram(
+    "weft_e2e_seconds",
+    "Submitted to last token, by what ended the output: an end that the model or the client has set, or a limit.",
+    LATENCY_SECONDS,
+    ["model", "finish_reason"],
+  );
 
   readonly #passes = this.#counter("weft_device_passes_total", "Device passes of all calls.", MODEL);
   readonly #evictions = this.#counter(
@@ -267,7 +272,7 @@ export class Metrics {
   observeFinish(model: string, reason: "stop" | "length", finished: Finished, targets: Targets): void {
     const { e2eMs } = finished;
     this.#service.observeFinish(model, finished, targets);
-    this.#e2eSeconds.observe({ model }, e2eMs * SECONDS_PER_MS);
+    this.#e2eSeconds.observe({ model, finish_reason: reason }, e2eMs * SECONDS_PER_MS);
     this.#vllm.observeFinish(model, reason, e2eMs * SECONDS_PER_MS);
   }
 

@@ -533,6 +533,7 @@ describe("metrics", () => {
       'vllm:num_requests_waiting{model_name="org/tiny",engine="0"} 3',
       'vllm:prompt_tokens_total{model_name="org/tiny",engine="0"} 2',
       'vllm:request_success_total{model_name="org/tiny",engine="0",finished_reason="length"} 1',
+      'weft_e2e_seconds_count{model="org/tiny",finish_reason="length"} 1',
       'vllm:cache_config_info{model_name="org/tiny",engine="0",block_size="1",num_gpu_blocks="512"} 1',
       "# TYPE llamacpp:prompt_tokens_total counter\nllamacpp:prompt_tokens_total 1",
       "llamacpp:prompt_tokens_cached_total 1",
