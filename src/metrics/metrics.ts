@@ -16,6 +16,7 @@ import { CheckpointMetrics } from "./checkpoint-metrics.ts";
 import { ServiceMetrics } from "./service-metrics.ts";
 import type { Finished, Targets } from "./service-metrics.ts";
 import { OffloadMetrics } from "./offload-metrics.ts";
+import type { Outcome } from "./outcome.ts";
 import { SpillMetrics } from "./spill-metrics.ts";
 import { VllmAliases } from "./vllm-aliases.ts";
 
@@ -29,7 +30,6 @@ const SLOT_STATES: readonly SlotState[] = ["empty", "resident", "prefill", "deco
 const LOOP_SAMPLE_MS = 20;
 
 export type Endpoint = "chat" | "completions" | "embeddings" | "rerank" | "responses" | "other";
-export type Outcome = "ok" | "client_error" | "server_error" | "overloaded" | "cancelled";
 /** Where a request was when its client left: before the engine took it, before its first token, or after. */
 export type DisconnectPhase = "admission" | "waiting" | "decode";
 
@@ -138,7 +138,11 @@ export class Metrics {
     "Prompt tokens found computed.",
     MODEL,
   );
-  readonly #requests = this.#counter("weft_requests_total", "Answered requests.", ["endpoint", "outcome"]);
+  readonly #requests = this.#counter(
+    "weft_requests_total",
+    "Answered requests, by outcome: ok, cancelled by the client, refused by its own limits or deadline (limited, 429) or because the server is full or not ready (overloaded, 503), not in time (late, 504), and errors of the client and of the server.",
+    ["endpoint", "outcome"],
+  );
   readonly #rejections = this.#counter("weft_rejections_total", "Refused requests by error code.", [
     "reason",
   ]);

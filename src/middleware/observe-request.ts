@@ -5,7 +5,9 @@ import type { AppDeps } from "../deps.ts";
 import { askedPath } from "../http/path.ts";
 import { errorReply } from "../http/reply.ts";
 import { RequestScope } from "../http/request-signal.ts";
-import type { Endpoint, Outcome } from "../metrics/metrics.ts";
+import type { Endpoint } from "../metrics/metrics.ts";
+import { outcomeOf } from "../metrics/outcome.ts";
+import type { Outcome } from "../metrics/outcome.ts";
 import { OPEN_PATHS } from "./authenticate.ts";
 import { allowanceHeaders } from "../openai/limit-headers.ts";
 import { ApiError, shownCode } from "../openai/api-error.ts";
@@ -92,7 +94,7 @@ interface Observed {
 function report(c: AppContext, deps: AppDeps, { startMs, trace }: Observed): void {
   const notes = c.get("notes");
   const { status } = c.res;
-  const outcome = notes.outcome ?? outcomeOf(status, c.get("scope").signal.aborted);
+  const outcome = notes.outcome ?? (c.get("scope").signal.aborted ? "cancelled" : outcomeOf(status));
   deps.metrics.countRequest(notes.endpoint, outcome);
   if (notes.error !== undefined && status >= 400) deps.metrics.countRejection(notes.error);
   const { model, promptTokens, outputTokens, error } = notes;
@@ -129,7 +131,7 @@ function endTrace(c: AppContext, trace: RequestTrace, outcome: Outcome): void {
     // What met no route has met the middleware alone.
     route: route === "*" || route === "/*" ? undefined : route,
     error,
-    failed: outcome === "server_error" || outcome === "overloaded",
+    failed: outcome === "server_error" || outcome === "overloaded" || outcome === "late",
     attributes: {
       "gen_ai.operation.name": OPERATIONS[endpoint],
       "gen_ai.provider.name": model === undefined ? undefined : "weft",
@@ -141,11 +143,4 @@ function endTrace(c: AppContext, trace: RequestTrace, outcome: Outcome): void {
       "weft.outcome": outcome,
     },
   });
-}
-
-function outcomeOf(status: number, aborted: boolean): Outcome {
-  if (aborted || status === 499) return "cancelled";
-  if (status === 503) return "overloaded";
-  if (status >= 500) return "server_error";
-  return status >= 400 ? "client_error" : "ok";
 }

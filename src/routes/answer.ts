@@ -5,6 +5,7 @@ import type { GenerationUsage } from "../generation-events.ts";
 import { jsonReply } from "../http/reply.ts";
 import { streamFrames } from "../openai/answer.ts";
 import type { EventWriter, StreamFraming, StreamHooks } from "../openai/answer.ts";
+import { outcomeOf } from "../metrics/outcome.ts";
 import { ApiError, internalError } from "../openai/api-error.ts";
 import type { AppContext } from "./env.ts";
 import { eventStream } from "./event-stream.ts";
@@ -48,7 +49,7 @@ function sendStream(c: AppContext, deps: AppDeps, choices: Choices, plan: Answer
       const shown = error instanceof ApiError ? error : internalError();
       notes.error = shown.code;
       // What a client asked for may turn out to be impossible only on the way.
-      notes.outcome = shown.status < 500 ? "client_error" : "server_error";
+      notes.outcome = outcomeOf(shown.status);
       if (shown.status < 500) return;
       deps.log.error({ requestId, err: error }, "stream failed");
     },

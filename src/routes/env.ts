@@ -5,7 +5,8 @@ import type { Allowance } from "../../engine/sharing.ts";
 import type { ServerResponse } from "node:http";
 import type { ApiErrorCode } from "../openai/api-error.ts";
 import type { RequestScope } from "../http/request-signal.ts";
-import type { Endpoint, Outcome } from "../metrics/metrics.ts";
+import type { Endpoint } from "../metrics/metrics.ts";
+import type { Outcome } from "../metrics/outcome.ts";
 
 /** Notes for the one log line and the counters of a request, written by whoever learns them. */
 export interface RequestNotes {

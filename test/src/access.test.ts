@@ -428,6 +428,20 @@ describe("the log", () => {
     expect(log[0]?.fields).toMatchObject({ path });
   });
 
+  it.each([
+    ["owner_queue_full", "limited"],
+    ["queue_full", "overloaded"],
+    ["deadline_exceeded", "late"],
+  ] as const)("tells %s from mistakes of the client and of the server: %s", async (code, outcome) => {
+    const { chat, engine, log, deps } = createTestApp();
+    engine.script = { kind: "fail", code };
+    await (await chat()).text();
+    await (await chat({ stream: true })).text();
+    expect(log.map(({ fields }) => fields["outcome"]).filter(Boolean)).toEqual([outcome, outcome]);
+    const total = `weft_requests_total{endpoint="chat",outcome="${outcome}"} 2\n`;
+    expect(await deps.metrics.render(deps.models)).toContain(total);
+  });
+
   it("has the code that the client sees, and ours where several have that one", async () => {
     const { chat, engine, log, deps } = createTestApp();
     engine.script = { kind: "fail", code: "owner_queue_full" };
