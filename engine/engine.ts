@@ -129,6 +129,7 @@ export function createEngine(
         },
         cost,
       );
+      state.texts = facts;
       state.draft = draft?.model;
       const embeddings = new EmbeddingQueue(backend, options, emit);
       const recorder = new FlightRecorder(options.timelineSteps ?? DEFAULT_TIMELINE_STEPS);

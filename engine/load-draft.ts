@@ -5,6 +5,7 @@ import { Drafter } from "./drafter.ts";
 import { EngineError } from "./errors.ts";
 import { GREEDY_PARAMS } from "./greedy-params.ts";
 import { MOST_FED, createDraftModel } from "./scheduler/draft-model.ts";
+import { textOf } from "./token-texts.ts";
 import type { Backend, BackendLoader } from "./backend.ts";
 import type { DraftFacts, LoadOptions, MeasuredCost, ModelFacts } from "./protocol.ts";
 import type { DraftModel } from "./scheduler/types.ts";
@@ -117,13 +118,9 @@ export function vocabularyDifference(draft: Vocabulary, target: Vocabulary): str
   if (Math.abs(draft.vocabSize - target.vocabSize) > MOST_PADDING)
     return `${draft.vocabSize} tokens, not ${target.vocabSize}`;
   for (let token = 0; token < Math.min(draft.vocabSize, target.vocabSize); token++) {
-    const [own, other] = [piece(draft, token), piece(target, token)];
+    const [own, other] = [Buffer.from(textOf(draft, token)), Buffer.from(textOf(target, token))];
     if (own.equals(other)) continue;
     return `token ${token} is ${JSON.stringify(own.toString())}, not ${JSON.stringify(other.toString())}`;
   }
   return undefined;
-}
-
-function piece({ tokenBytes, tokenOffsets }: Vocabulary, token: number): Buffer {
-  return Buffer.from(tokenBytes.subarray(tokenOffsets[token], tokenOffsets[token + 1]));
 }

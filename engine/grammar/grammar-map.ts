@@ -6,6 +6,7 @@
  */
 import type { Characters, GbnfRules, Position } from "./gbnf-rules.ts";
 import type { TokenId } from "../protocol.ts";
+import type { TokenTexts } from "../token-texts.ts";
 
 /** Thrown where an answer would take too long. */
 export class TooMuchWork extends Error {}
@@ -42,12 +43,6 @@ export interface Place {
   readonly map: object;
   /** What whoever asks has found out. */
   choices: readonly TokenId[] | "many" | undefined;
-}
-
-/** The bytes of each token lie between its offset and the next one. */
-export interface TokenTexts {
-  readonly tokenBytes: Uint8Array;
-  readonly tokenOffsets: Uint32Array;
 }
 
 /** By the upper half of the first byte: bytes of a character, 0 where none begins so. */

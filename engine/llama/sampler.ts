@@ -8,6 +8,7 @@
 import { DryPenalties } from "../dry.ts";
 import { EngineError } from "../errors.ts";
 import { drawSeed, xtcHappens } from "../sampling-seed.ts";
+import { textOf } from "../token-texts.ts";
 import { biasConfig, biasOf, lifted, withoutSequences, withPenalties } from "./bias.ts";
 import type { Bias } from "./bias.ts";
 import { DrawnChances } from "./drawn-chances.ts";
@@ -282,8 +283,4 @@ function usesPenalties({ sampling }: GenerationParams): boolean {
 
 function usesXtc({ sampling }: GenerationParams): boolean {
   return sampling.xtcProbability > 0 && sampling.xtcThreshold <= MOST_XTC_THRESHOLD;
-}
-
-function textOf({ tokenBytes, tokenOffsets }: Vocabulary, token: TokenId): Uint8Array {
-  return tokenBytes.subarray(tokenOffsets[token], tokenOffsets[token + 1]);
 }

@@ -154,10 +154,14 @@ function mayGuess(
   return longestOf(decoding) + 1 < mostCells(config, decoding, layout);
 }
 
-/** Of the longest slot, guesses included: a slot alone leaves its kernel for another one beyond so many. */
+/**
+ * Of the longest slot, guesses included: a slot alone leaves its kernel for another one beyond so many. Whoever says what to
+ * expect asks for speed, and gets the bits that it would get beside another stream.
+ */
 function mostCells(config: SchedulerConfig, decoding: readonly Running[], { plugs }: DecodeLayout): number {
   const alone = decoding.length === 1 && plugs.length === 0;
-  return alone ? Math.min(config.contextTokens, config.speculateAloneTokens) : config.contextTokens;
+  if (!alone || decoding[0]?.request.drafts?.followsPrediction === true) return config.contextTokens;
+  return Math.min(config.contextTokens, config.speculateAloneTokens);
 }
 
 function fittingLengths(

@@ -76,6 +76,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
   }));
   return {
     config,
+    texts: undefined,
     draft: undefined,
     guessed: noGuesses(),
     slots,
@@ -353,7 +354,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     request.cachedFrom = sourceOf(assignment);
     request.reachedTokens = Math.max(request.reachedTokens, reuse);
     if (state.config.speculate)
-      request.drafts = new DraftIndex(request.predicted, request.prompt, request.output);
+      request.drafts = new DraftIndex(request.predicted, request.prompt, request.output, state.texts);
     if (state.draft !== undefined) takeDraftSlot(state.draft, slotId, request);
     request.phase = reuse === knownTokens(request) - 1 ? "decode" : "prefill";
   }

@@ -1,6 +1,7 @@
 /** The scheduler's data: requests, slots, the engine state they form, and the plan of one step. */
 import type { AdapterSet } from "../adapters.ts";
 import type { PrefixSource, RequestId, TokenId } from "../protocol.ts";
+import type { TokenTexts } from "../token-texts.ts";
 import type { Appointments } from "./appointments.ts";
 import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
 import type { AdapterTurns } from "./adapter-turns.ts";
@@ -388,6 +389,8 @@ export interface DraftModel {
 
 export interface SchedulerState {
   readonly config: SchedulerConfig;
+  /** Of the model's tokens; undefined where nobody knows them. */
+  texts: TokenTexts | undefined;
   /** Undefined where there is none. */
   draft: DraftModel | undefined;
   /** Observed over promised time of steps with guesses from the text, of those with the draft model's, and of those without, smoothed. */

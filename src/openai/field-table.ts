@@ -49,7 +49,7 @@ const NOTES: Readonly<Record<string, string>> = {
   n: "up to `--max-choices`; choice k draws with `seed` + k",
   parallel_tool_calls: CALLS,
   prediction:
-    "checked several tokens at a time where that cannot change the answer (`--speculation`); `usage` counts what of it came true in a step and what did not, `timings` all guesses",
+    "followed by its text, whatever tokens the model writes it in, and checked several tokens at a time (`--speculation`); `usage` counts what of it came true in a step and what did not, `timings` all guesses",
   post_sampling_probs: "`/completion` and `/infill` know it",
   presence_penalty: PENALTIES,
   prompt_cache_retention:

@@ -394,6 +394,19 @@ describe("guesses", () => {
     expect(guessed).toBeGreaterThan(8);
   });
 
+  test("of a client's prediction go on there", () => {
+    const state = newState({ speculate: true, speculateAloneTokens: 24 });
+    const predicted = prompt(40, 60);
+    enqueue(state, "a", prompt(20), 40);
+    Object.assign(state.requests.get("a") ?? {}, { predicted });
+    while (state.requests.get("a")?.phase === "prefill" || state.queue.size > 0) step(state);
+    const lengths: number[] = [];
+    for (let said = 0; said < 39; said = state.requests.get("a")?.output.length ?? 40)
+      for (const { drafts } of decode(state, Array.from(predicted.slice(said))).calls) lengths.push(drafts);
+    expect(lengths.length).toBeGreaterThan(1);
+    expect(Math.min(...lengths)).toBeGreaterThan(0);
+  });
+
   test.each([
     ["speculation is off", { speculate: false }],
     ["outputs must be deterministic", { speculate: true, deterministic: true }],
