@@ -118,6 +118,9 @@ export class ResponseRun implements ResponseRecord {
 
   #fail(error: unknown): void {
     if (!this.running) return;
+    // Nobody who is connected has to be told; whoever looks sees what has become of it.
+    if (this.head.background && error instanceof ApiError && error.code === "request_cancelled")
+      return this.#finish({ kind: "cancelled", at: this.#options.epochSeconds() });
     this.#error = error;
     const shown = error instanceof ApiError ? error : internalError();
     const { type, code, message, param } = shown.body.error;

@@ -122,6 +122,16 @@ describe("a background response", () => {
     expect(test.engine.cancels).toEqual([]);
   });
 
+  it("is cancelled as well when the request that makes it is, which is no error of the server", async () => {
+    const test = await startBackground();
+    test.engine.step(test.submit, { tokens: idsOf("Hel") }, true);
+    await untilStatus(test, "in_progress");
+    await test.app.request(`/v1/requests/${test.id}`, { method: "DELETE", headers: { host: "localhost" } });
+    await untilStatus(test, "cancelled");
+    expect((await test.get(test.id)).output).toMatchObject([{ status: "incomplete" }]);
+    expect(test.log.filter(({ level }) => level === "error")).toEqual([]);
+  });
+
   it("is failed, with an error, when the engine fails", async () => {
     const test = await startBackground();
     test.engine.fail(test.submit, "decode_failed");
