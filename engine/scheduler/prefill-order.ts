@@ -1,7 +1,8 @@
 /**
  * In which order the prompts of running requests are computed: by class, in a class those first whose streams stand still
- * since their engine died, owners in turn, and of one owner by arrival. Who has waited for a quantum goes with the class
- * above its own, with or without a slot: else prompts of higher classes that keep coming would keep it in its slot for ever.
+ * since their engine died, owners in turn, and of one owner by arrival. A class one of whose prompts has waited for a
+ * quantum goes with the one above, as it does for slots: else prompts of higher classes that keep coming would keep it in
+ * its slot for ever. All of it does, since within a class who has had less goes before who has waited.
  *
  * Of the owners whoever has had less service goes first, and among equals whoever has fewer slots. What an owner has been
  * charged for prompts that are still being computed does not count, since it has not had it yet: so who comes back to a
@@ -10,19 +11,20 @@
 import { chargedAhead, fairnessOf, goesBefore } from "./owners.ts";
 import { CLASSES } from "./types.ts";
 import type { Running } from "./admission.ts";
-import type { OwnerState, ScheduledRequest, SchedulerState } from "./types.ts";
+import type { OwnerState, SchedulerState } from "./types.ts";
 
 /** Sorts `prefilling` as well. */
 export function inPrefillOrder(state: SchedulerState, prefilling: Running[], nowMs: number): Running[] {
   const byArrival = prefilling.sort((a, b) => a.request.arrival - b.request.arrival);
   if (byArrival.length < 2) return byArrival;
+  const aged = agedClasses(state, byArrival, nowMs);
   const ahead = new Map<OwnerState, number>();
   const before = Array.from({ length: CLASSES }, () => new Map<OwnerState, number>());
   const prompts = byArrival.flatMap((running) => {
     const { request } = running;
     const owner = state.owners.get(request.tenant);
     if (owner === undefined) return [];
-    const priority = agedClass(state, request, nowMs);
+    const priority = aged[request.priority] ?? request.priority;
     const turn = before[priority]?.get(owner) ?? 0;
     before[priority]?.set(owner, turn + 1);
     ahead.set(owner, (ahead.get(owner) ?? 0) + chargedAhead(request, owner));
@@ -49,7 +51,14 @@ export function inPrefillOrder(state: SchedulerState, prefilling: Running[], now
   return inLine.map(({ running }) => running);
 }
 
-function agedClass({ config }: SchedulerState, request: ScheduledRequest, nowMs: number): number {
-  const quanta = Math.floor((nowMs - request.waitingSinceMs) / fairnessOf(config).agingQuantumMs);
-  return Math.max(0, request.priority - Math.max(0, quanta));
+/** With which class each goes. */
+function agedClasses({ config }: SchedulerState, prefilling: readonly Running[], nowMs: number): number[] {
+  const aged = Array.from({ length: CLASSES }, (_, priority) => priority);
+  const { agingQuantumMs } = fairnessOf(config);
+  for (const { request } of prefilling) {
+    const quanta = Math.floor((nowMs - request.waitingSinceMs) / agingQuantumMs);
+    const above = Math.max(0, request.priority - Math.max(0, quanta));
+    aged[request.priority] = Math.min(above, aged[request.priority] ?? above);
+  }
+  return aged;
 }

@@ -157,6 +157,15 @@ describe("order", () => {
     expect(admitted(state, 5999)).toEqual(["next"]);
   });
 
+  test("of prompts knows no age within a class: of an owner that comes later one is computed before those that waited", () => {
+    const state = schedulerState({ slots: 3, fairness: fairness({}, { evict: false, agingQuantumMs: 10 }) });
+    const tokens = (first: number): Uint32Array => Uint32Array.from({ length: 50 }, (_, i) => first + i);
+    for (let i = 0; i < 2; i++) addRequest(state, `many${i}`, { tenant: "many", prompt: tokens(100 * i) }, 0);
+    runStep(state, 0);
+    addRequest(state, "few", { tenant: "few", prompt: tokens(1000) }, 100_000);
+    expect(runStep(state, 100_000).calls[0]?.entries[0]?.request).toBe("few");
+  });
+
   test("within a class knows no age: a long line does not get ahead of an owner that comes later", () => {
     const state = schedulerState({ ...one, fairness: fairness({}, { evict: false, agingQuantumMs: 10 }) });
     for (let i = 0; i < 4; i++) addRequest(state, `many${i}`, { tenant: "many", maxTokens: 3 }, 0);
