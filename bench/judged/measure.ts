@@ -54,7 +54,7 @@ const MEASURES: Readonly<Record<Part, Measure>> = {
   // The others are about ourselves alone: without fairness, limits or predictions theirs would take the whole time.
   "mixed-tenants": measureTenants,
   overload: measureOverload,
-  "predicted-edit": scenario("predicted-edit", "ours", { requests: 2 }),
+  "predicted-edit": scenario("predicted-edit", "ours", { requests: 6 }),
   scheduler: measureScheduler,
 };
 

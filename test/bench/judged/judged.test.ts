@@ -132,7 +132,7 @@ describe("the command", () => {
   test("says what a part needs, and that no time is left for one, and goes on", async () => {
     const clock = createManualClock();
     const server = await start((response) => {
-      clock.advance(30_000);
+      clock.advance(14_000);
       sendJson(response, 503, { error: { message: "full" } });
     });
     const rows = "mixed-tenants,bare-loop,overload,predicted-edit,multi-turn,scheduler";
@@ -143,10 +143,10 @@ describe("the command", () => {
       ["mixed-tenants", "needs two keys, --api-key and --greedy-key"],
       ["bare-loop", "needs --bare-model, the file that the servers have loaded"],
       ["overload", "no time was left; see --budget"],
-      // Three requests, each of which took half a minute.
-      ["predicted-edit", "http_503 x 2: full"],
+      // Seven requests, the one that warms up among them, each of which took fourteen seconds.
+      ["predicted-edit", "http_503 x 6: full"],
       // None takes longer than was left.
-      ["multi-turn", "timeout x 24: Not finished after 10000 ms."],
+      ["multi-turn", "timeout x 24: Not finished after 2000 ms."],
       ["scheduler", "no time was left; see --budget"],
     ]);
   });
