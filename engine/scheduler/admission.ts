@@ -8,7 +8,8 @@
  */
 import { CheckpointPlan, isStop } from "./checkpoint-plan.ts";
 import { promptTokenMs } from "./cost-model.ts";
-import { chooseEviction } from "./eviction.ts";
+import { chooseEviction, chooseOwnExchange } from "./eviction.ts";
+import type { Exchange } from "./eviction.ts";
 import { KeepingTime } from "./keeping-time.ts";
 import { isAway } from "./offload.ts";
 import { bestPrefix, mayBePassed, MOST_AHEAD } from "./prefix-first.ts";
@@ -81,7 +82,14 @@ export function admit(state: SchedulerState, running: Running[], nowMs: number, 
   if (!round.hasFree && mayExchange(state, running))
     while (!round.hasFree && round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeNext())
       continue;
+  if (running.some(hasAllItMay))
+    while (round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeOwn()) continue;
   return round.result;
+}
+
+/** Of an owner whose other requests cannot have a slot, however many are free. */
+function hasAllItMay({ request: { owner } }: Running): boolean {
+  return owner.running >= owner.policy.maxRunning && owner.waiting > 0;
 }
 
 /** Whether no slot is free and none will be, in which case nothing is to be kept either. */
@@ -266,7 +274,15 @@ class AdmissionRound {
 
   /** Gives a running request's slot to one that waits. @returns False when there is no reason to. */
   exchangeNext(): boolean {
-    const exchange = chooseEviction(this.#state, this.#order, this.#running, this.#nowMs);
+    return this.#exchange(chooseEviction(this.#state, this.#order, this.#running, this.#nowMs));
+  }
+
+  /** The same between two requests of an owner that has all the slots it may. */
+  exchangeOwn(): boolean {
+    return this.#exchange(chooseOwnExchange(this.#state, this.#order, this.#running, this.#nowMs));
+  }
+
+  #exchange(exchange: Exchange | undefined): boolean {
     if (exchange === undefined) return false;
     const { waiter, victim } = exchange;
     const busy = this.#busy.filter((slot) => slot !== victim.slot);

@@ -52,6 +52,34 @@ export function chooseEviction(
   return undefined;
 }
 
+/**
+ * Of owners that have all the slots they may, however many are free: whoever is paused gives way to a request of its own owner,
+ * and else one of a lower class.
+ */
+export function chooseOwnExchange(
+  state: SchedulerState,
+  order: WaitingOrder,
+  running: readonly Running[],
+  nowMs: number,
+): Exchange | undefined {
+  const { evict } = fairnessOf(state.config);
+  for (const victim of running) {
+    const { request } = victim;
+    const account = order.account(request.tenant);
+    if (account === undefined || account.running < account.owner.policy.maxRunning) continue;
+    const waiter = order.firstOf(account.owner, request.paused ? CLASSES : request.priority);
+    if (waiter === undefined) continue;
+    if (request.paused && mayReplay(request)) return { waiter, victim };
+    if (request.paused || !evict) continue;
+    const own = running.filter((other) => other.request.owner === account.owner);
+    const lower = own.filter((one) => one.request.priority > waiter.priority);
+    const least = leastWorth(state, lower, (one) => mayLose(state, one.request, nowMs));
+    if (least !== undefined && soonestFreeMs(state, own) > replayMs(state, least.request))
+      return { waiter, victim: least };
+  }
+  return undefined;
+}
+
 /** Whether the victim's owner has a slot more than its share, seen from the waiter's owner. */
 function hasMore(order: WaitingOrder, victim: ScheduledRequest, waiter: ScheduledRequest): boolean {
   const from = order.account(victim.tenant);

@@ -89,6 +89,17 @@ export class WaitingOrder {
     return this.#nextCandidate(priority)?.head;
   }
 
+  /** The first of an owner in a class above this one, whether or not it may have another slot. */
+  firstOf(owner: OwnerState, below: number): ScheduledRequest | undefined {
+    const isChanged = this.#accounts.has(owner.name);
+    for (let priority = 0; priority < below; priority++) {
+      const line = this.#classes[priority]?.changed.find(({ account }) => account.owner === owner);
+      const first = isChanged ? line?.head : owner.heaps[priority]?.[0];
+      if (first !== undefined) return first;
+    }
+    return undefined;
+  }
+
   /** This request, which is next of its class, and up to so many behind it in its line, by arrival. */
   lineOf(request: ScheduledRequest, most: number): ScheduledRequest[] {
     this.#change(request.tenant);

@@ -289,6 +289,20 @@ describe("pause", () => {
     expect(admissions(state)).toEqual(["1", "3"]);
   });
 
+  test.each([1, 3])("of a key's only request makes room for its next one, of %i slots", (slots) => {
+    const state = schedulerState({ slots, fairness: fairness({ a: { maxRunning: 1 } }) });
+    addRequest(state, "paused", { maxTokens: 9 });
+    for (let i = 0; i < 4; i++) runStep(state, 0);
+    setPaused(state, "paused", true, 0);
+    addRequest(state, "next", { maxTokens: 2 });
+    expect(runStep(state, 0)).toMatchObject({
+      evictions: [{ request: "paused", slot: 0, waiter: "next" }],
+      assignments: [{ request: "next" }],
+    });
+    setPaused(state, "paused", false, 0);
+    expect(admissions(state)).toEqual(["paused"]);
+  });
+
   test("can be asked for from the start, and nobody waits for a paused one's prefix", () => {
     const state = schedulerState({ slots: 2 });
     const prompt = Uint32Array.from({ length: 35 }, (_, i) => i);
@@ -308,6 +322,22 @@ describe("eviction", () => {
     for (let i = 0; i < 6; i++) runStep(state, 0);
     return state;
   };
+
+  test("makes room for a higher class of an owner that has all it may, beside free slots too", () => {
+    const state = schedulerState({ slots: 3, fairness: fairness({ a: { maxRunning: 1 } }) });
+    addRequest(state, "low", { priority: 3 });
+    for (let i = 0; i < 4; i++) runStep(state, 0);
+    addRequest(state, "same", { priority: 3 });
+    expect(runStep(state, 0).evictions).toEqual([]);
+    addRequest(state, "high", { priority: 0, maxTokens: 3 });
+    expect(runStep(state, 0)).toMatchObject({
+      evictions: [{ request: "low", waiter: "high" }],
+      assignments: [{ request: "high" }],
+    });
+    // What has the slot ends soon.
+    addRequest(state, "higher", { priority: 0 });
+    expect(runStep(state, 0).evictions).toEqual([]);
+  });
 
   test("a strictly higher class takes the slot that is cheapest to compute again, of the latest among equals", () => {
     const state = full();
