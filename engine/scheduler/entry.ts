@@ -8,18 +8,13 @@ import type { Allowance } from "../sharing.ts";
 import { dropLapsed, expectedOf, expectedOfOwner, makeAppointment, placesAhead } from "./appointments.ts";
 import type { Visitor } from "./appointments.ts";
 import { undisturbed } from "./cost-model.ts";
-import {
-  promptBesideMs,
-  predictedRoomMs,
-  predictedTtftMs,
-  predictedWaitMs,
-  residenceMs,
-} from "./forecast.ts";
+import { promptBesideMs, predictedRoomMs, predictedTtftMs, predictedWaitMs } from "./forecast.ts";
 import type { Newcomer } from "./forecast.ts";
 import { LEAST_MARGIN } from "./forecast-margin.ts";
 import { firstOwnEndMs, ownTurns } from "./own-turns.ts";
 import { fairnessOf, policyOf } from "./owners.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
+import { residenceMs } from "./slot-times.ts";
 import type { ScheduledRequest, SchedulerState } from "./types.ts";
 
 /** What is said of later times is a guess. */
@@ -200,7 +195,7 @@ function ownTurnMs(state: SchedulerState, tenant: string, nowMs: number): number
   const firstMs = firstOwnEndMs(state, tenant, nowMs);
   if (firstMs !== undefined) return firstMs;
   const running = Math.max(1, state.owners.get(tenant)?.running ?? 0);
-  return residenceMs(state, { tenant, priority: 0, computedTokens: 1, maxNew: Infinity }) / running;
+  return residenceMs(state, { computedTokens: 1, maxNew: Infinity }) / running;
 }
 
 /** The same behind those of its own who were refused before it. */

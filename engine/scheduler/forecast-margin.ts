@@ -23,6 +23,7 @@ const NEAR = 1 / 3;
 /** The first token of a request is there. */
 export function noteFirstToken(state: SchedulerState, request: ScheduledRequest, nowMs: number): void {
   const { forecastMs, arrivalMs } = request;
+  request.firstTokenMs = nowMs;
   if (forecastMs !== undefined) learn(state, request, nowMs - arrivalMs > state.margin * forecastMs);
 }
 

@@ -1,26 +1,18 @@
 /**
  * How long a request will wait and when its first token will come, from the measured rate at which slots come free
  * and from what calls cost.
- *
- * A slot is expected to be held for as long as slots were held lately. That covers prompts and outputs of any kind
- * without knowing them; where the request that holds one cannot take that long, its own bound counts.
  */
 import { expectedOf, placesAhead } from "./appointments.ts";
 import type { PlaceAhead, Visitor } from "./appointments.ts";
+import { companies, NOBODY } from "./company.ts";
+import type { Company } from "./company.ts";
 import { decodeCallMs, prefillCallMs, prefillTokensMs, undisturbed } from "./cost-model.ts";
-import { isExpired } from "./deadlines.ts";
-import { ASSUMED_OUTPUT, inLine, saysHowMuch } from "./owners.ts";
 import { isAway } from "./offload.ts";
+import { inLine } from "./owners.ts";
 import { prefillEnd } from "./prefill-cells.ts";
+import { expectedLeftMs, residenceMs } from "./slot-times.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./types.ts";
 import { workerForecast } from "./worker-time.ts";
-
-/** Weight of the newest request in the time that slots are held. */
-const NEWEST = 0.1;
-/** The same where slots are free: less company makes requests faster, and those who have to wait will have all of it. */
-const NEWEST_BESIDE_FREE = 0.02;
-/** A request that has held its slot for longer than most is expected to hold it for this share of that time still. */
-const LEAST_LEFT = 0.1;
 
 /** A gap between those who have been asked back is one only where it is no error of the forecast. */
 const UNSURE = 1.25;
@@ -42,34 +34,6 @@ export interface Newcomer extends Visitor {
 
 /** What of a prompt is still to be computed. */
 type Prompt = Pick<Newcomer, "computedTokens" | "reusedTokens">;
-
-/** Learns from a request that has held a slot to its end; one that was cut short says nothing of the others. */
-export function noteResidence(state: SchedulerState, request: ScheduledRequest, nowMs: number): void {
-  const { admittedMs, output, cancelled } = request;
-  if (admittedMs === undefined || cancelled || isExpired(request, nowMs)) return;
-  const { prompt, cachedTokens } = request;
-  const weight = state.slots.some(({ owner }) => owner === undefined) ? NEWEST_BESIDE_FREE : NEWEST;
-  const smoothed = (before: number | undefined, newest: number): number =>
-    before === undefined ? newest : before + weight * (newest - before);
-  state.computedShare = smoothed(state.computedShare, (prompt.length - cachedTokens) / prompt.length);
-  const heldMs = Math.max(0, nowMs - admittedMs - restedMs(state, request));
-  state.residenceMs = smoothed(state.residenceMs, heldMs);
-  if (output.length > 0) state.tokenMs = smoothed(state.tokenMs, heldMs / output.length);
-}
-
-/**
- * How long a slot is held on average, in ms; above 0. While nothing has been measured, as if all requests were like
- * this one: then each takes its own prompt's time and its part of the decode calls from every slot.
- */
-export function residenceMs(state: SchedulerState, { computedTokens, maxNew }: Newcomer): number {
-  const { config, cost, slots, residenceMs: measured } = state;
-  if (measured !== undefined) return Math.max(1, measured);
-  const decodeMs =
-    Math.min(maxNew, ASSUMED_OUTPUT) * decodeCallMs(cost, [slots.length], 0, slots.length * computedTokens);
-  const cells = Math.ceil(computedTokens / config.prefillChunk);
-  const cellMs = prefillCallMs(cost, computedTokens / Math.max(1, cells), computedTokens / 2);
-  return Math.max(1, slots.length * cells * cellMs + decodeMs);
-}
 
 /** Until it gets a slot, in ms. */
 export function predictedWaitMs(state: SchedulerState, newcomer: Newcomer, nowMs: number): number {
@@ -194,39 +158,15 @@ function firstTokenMs(
   beside: Company,
 ): number {
   const cells = beside.cells + computedTokens + reusedTokens;
-  return decodeCallMs(state.cost, [Math.min(state.slots.length, beside.slots + 1)], 0, cells);
-}
-
-/** Slots that decode together. */
-interface Company {
-  readonly slots: number;
-  /** Of all of them. */
-  readonly cells: number;
-  readonly decodeMs: number;
-}
-
-const NOBODY: Company = { slots: 0, cells: 0, decodeMs: 0 };
-
-/** So many slots, if they were like those in use, which are looked at once however often that is asked. */
-function companies({ slots: all, cost }: SchedulerState): (slots: number) => Company {
-  let [busy, busyCells] = [0, 0];
-  for (const { owner, length } of all) {
-    if (owner === undefined) continue;
-    busy += 1;
-    busyCells += length;
-  }
-  return (slots) => {
-    if (slots === 0) return NOBODY;
-    const cells = busy === 0 ? 0 : (slots * busyCells) / busy;
-    return { slots, cells, decodeMs: decodeCallMs(cost, [slots], 0, cells) };
-  };
+  const slots = Math.min(state.slots.length, beside.slots + 1);
+  return decodeCallMs(state.cost, [slots], 0, cells) + slots * (state.cost.drawMs ?? 0);
 }
 
 /** So many prompt tokens in the cells and steps in which they are computed beside others that decode, in ms. */
 function promptMs(
   state: SchedulerState,
   { computedTokens: tokens, reusedTokens: before = 0 }: Prompt,
-  { decodeMs }: Company,
+  { decodeMs, drawMs }: Company,
 ): number {
   const { config, cost } = state;
   const { prefillChunk, itlTargetMs, minPrefillShare } = config;
@@ -240,11 +180,13 @@ function promptMs(
   // A cell that does not fit into a step is saved up for.
   const creditMs = Math.max(minPrefillShare * decodeMs, stepMs);
   if (cellMs > stepMs)
-    return computeMs + decodeMs * (whole * Math.ceil(cellMs / creditMs) + Math.ceil(restMs / creditMs));
+    return (
+      computeMs + (decodeMs + drawMs) * (whole * Math.ceil(cellMs / creditMs) + Math.ceil(restMs / creditMs))
+    );
   const inStep = Math.max(1, Math.floor(stepMs / cellMs));
   const steps = Math.ceil(whole / inStep);
   const roomMs = steps * stepMs - whole * cellMs;
-  return computeMs + decodeMs * (restMs > roomMs ? steps + 1 : steps);
+  return computeMs + (decodeMs + drawMs) * (restMs > roomMs ? steps + 1 : steps);
 }
 
 /** Waiting requests that get a slot before this one would, and their prompt tokens. */
@@ -286,60 +228,6 @@ function releasesMs(state: SchedulerState, nowMs: number): number[] {
     return holder === undefined ? 0 : leftMs(holder, slot.length);
   };
   return state.slots.map(inMs).sort((a, b) => a - b);
-}
-
-/** How long a request will need a slot from now on, in ms, with so many of its cells there. */
-type LeftMs = (request: ScheduledRequest, cells: number) => number;
-
-/** As long as slots were held lately, or as it says itself. */
-export function expectedLeftMs(state: SchedulerState, nowMs: number): LeftMs {
-  const tokenMs = state.tokenMs ?? companies(state)(state.slots.length).decodeMs;
-  return (request, cells) => {
-    const { maxNew, output, prompt, cachedTokens } = request;
-    const mostMs = (maxNew - output.length) * tokenMs + promptLeftMs(state, request, cells);
-    // While nothing has been measured it says more of itself than the newcomer does.
-    const ownMs = residenceMs(state, { ...request, computedTokens: prompt.length - cachedTokens });
-    const ageMs = nowMs - (request.admittedMs ?? nowMs) - restedMs(state, request);
-    return Math.min(mostMs, Math.max(ownMs - ageMs, LEAST_LEFT * ownMs));
-  };
-}
-
-/**
- * As long as it takes to say all that it asks for, whatever most say: an owner who asks for much waits for its own.
- * Where it does not say how much it wants, only its slot bounds it, and it is taken to be like most.
- */
-export function mostLeftMs(state: SchedulerState, nowMs: number): LeftMs {
-  const expectedMs = expectedLeftMs(state, nowMs);
-  const tellMs = tellingLeftMs(state);
-  return (request, cells) => {
-    const { maxNew, output, prompt } = request;
-    if (saysHowMuch(request, state.config))
-      return tellMs(maxNew - output.length, prompt.length - cells, cells);
-    return expectedMs(request, cells);
-  };
-}
-
-/** As long as it takes to say so much behind so many prompt tokens, which have so many cells before them, beside those who run. */
-export function tellingLeftMs(
-  state: SchedulerState,
-): (outputTokens: number, promptTokens: number, cells?: number) => number {
-  const { cost, slots } = state;
-  const busy = slots.filter(({ owner }) => owner !== undefined).length;
-  const company = companies(state)(busy);
-  const together = Math.max(1, busy);
-  return (outputTokens, promptTokens, cells = 0) => {
-    const tokenMs = decodeCallMs(cost, [together], 0, company.cells + (together * outputTokens) / 2);
-    return outputTokens * tokenMs + prefillCallMs(cost, Math.max(0, promptTokens), cells);
-  };
-}
-
-function promptLeftMs({ cost }: SchedulerState, { prompt }: ScheduledRequest, cells: number): number {
-  return prefillCallMs(cost, Math.max(0, prompt.length - cells), cells);
-}
-
-/** Of the time that it has had its slot, what the engine has rested for the prefill worker: as long as others have it to themselves. */
-function restedMs({ offload }: SchedulerState, { restedBeforeMs }: ScheduledRequest): number {
-  return offload.restedMs - restedBeforeMs;
 }
 
 /** Who keeps a slot from others, which a paused request does not. */

@@ -5,8 +5,8 @@
  * What waits is counted and not looked at one by one, so that a refusal costs as much behind a long line as behind a
  * short one.
  */
-import { expectedLeftMs, mostLeftMs, residenceMs, tellingLeftMs } from "./forecast.ts";
 import { policyOf } from "./owners.ts";
+import { expectedLeftMs, mostLeftMs, residenceMs, tellingLeftMs } from "./slot-times.ts";
 import type { OwnerState, SchedulerState } from "./types.ts";
 
 /** Halvings that leave nothing of any span of times. */
@@ -56,7 +56,7 @@ function runningEndsMs(state: SchedulerState, tenant: string, nowMs: number): nu
 function eachWaitingMs(state: SchedulerState, { waiting, waitingTokens, waitingOutput }: OwnerState): number {
   if (state.residenceMs === undefined)
     return Math.max(1, tellingLeftMs(state)(waitingOutput / waiting, waitingTokens / waiting));
-  return residenceMs(state, { tenant: "", priority: 0, computedTokens: 1, maxNew: Infinity });
+  return residenceMs(state, { computedTokens: 1, maxNew: Infinity });
 }
 
 /**

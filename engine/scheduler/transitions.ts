@@ -19,9 +19,10 @@ import { addDeadlines } from "./deadlines.ts";
 import { followToken, restDraftModel, takeDraftSlot } from "./draft-model.ts";
 import { DraftIndex } from "./draft-index.ts";
 import { checkRoom, checkWorth, tokensToCompute } from "./entry.ts";
-import { leastPromptMs, noteResidence } from "./forecast.ts";
+import { leastPromptMs } from "./forecast.ts";
 import { FIRST_MARGIN, noteNoToken } from "./forecast-margin.ts";
 import { isKept } from "./prefix-value.ts";
+import { noteResidence } from "./slot-times.ts";
 import {
   chargeOutput,
   makeEligible,
@@ -86,6 +87,10 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     virtualFloor: 0,
     residenceMs: undefined,
     tokenMs: undefined,
+    itlMs: undefined,
+    outputShare: undefined,
+    outputMiss: 0,
+    residenceMiss: 0,
     computedShare: 1,
     margin: FIRST_MARGIN,
     appointments: noAppointments(),
@@ -190,6 +195,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     phase: "queued",
     slot: undefined,
     admittedMs: undefined,
+    firstTokenMs: undefined,
     restedBeforeMs: 0,
     cachedTokens: 0,
     cachedFrom: "slot",

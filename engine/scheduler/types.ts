@@ -122,6 +122,8 @@ export interface ScheduledRequest {
   phase: RequestPhase;
   slot: SlotId | undefined;
   admittedMs: number | undefined;
+  /** When its first token came, in ms; undefined before that, and for one that is resumed. */
+  firstTokenMs: number | undefined;
   /** How long the engine had rested for the prefill worker by then, or when its own prompt came from there, in ms. */
   restedBeforeMs: number;
   /** Prompt tokens whose cells were there at admission, and where those were. */
@@ -419,6 +421,13 @@ export interface SchedulerState {
   residenceMs: number | undefined;
   /** The same by output token, the prompt's time included. */
   tokenMs: number | undefined;
+  /** Time between tokens of one request, smoothed, in ms; undefined until one of several has ended. */
+  itlMs: number | undefined;
+  /** What requests say of what they say that they want, smoothed; 0-1. */
+  outputShare: number | undefined;
+  /** How far each was off from that, and each residence from what it was before, relative to them, smoothed. */
+  outputMiss: number;
+  residenceMiss: number;
   /** Part of a prompt's tokens that is not found computed, smoothed; 0-1. */
   computedShare: number;
   /** Times the forecast of a first token, by when it is there nearly always; see forecast-margin.ts. */
