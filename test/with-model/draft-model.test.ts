@@ -6,6 +6,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import type { AdapterUse } from "../../engine/adapters.ts";
 import { createEngine } from "../../engine/engine.ts";
 import { loadLlamaBackend } from "../../engine/llama/load.ts";
 import { LOAD_OPTIONS, submitCommand } from "../support/engine.ts";
@@ -23,6 +24,7 @@ const OPTIONS: Omit<LoadOptions, "modelPath"> = {
   prefillChunk: 32,
 };
 const DRAFT = "models/pocket-draft.gguf";
+const PIRATE = "models/pocket-pirate-lora.gguf";
 
 /** A pass that takes so many ms, whatever is in it: guesses of a model whose passes cost nothing always pay. */
 function flatCost(passMs: number): CostModel {
@@ -75,7 +77,7 @@ class Session {
     });
     await accompanied;
     const done = this.#promise();
-    for (const { id: own, text, params } of requests) {
+    for (const { id: own, text, params, adapters = [] } of requests) {
       this.#awaited.add(own);
       const resume = resumed.get(own) ?? [];
       const prompt = [{ text, special: false }];
@@ -83,6 +85,7 @@ class Session {
         ...submitCommand(own, [], { topLogprobs: 2, reusePrefix: false, ...params }),
         prompt,
         resume,
+        adapters,
       });
     }
     await done;
@@ -117,6 +120,7 @@ class Session {
 }
 
 interface Asked {
+  readonly adapters?: readonly AdapterUse[];
   readonly id: string;
   readonly text: string;
   readonly params: Partial<GenerationParams>;
@@ -254,4 +258,30 @@ describe.each([
       }
     }
   });
+});
+
+test("requests with an adapter are guessed for, too, and say what they say without", async () => {
+  const load = { modelPath: "models/pocket.gguf", adapters: [PIRATE] };
+  const adapters = [{ adapter: 0, scale: 1 }];
+  const requests = ["Who are you?", "Tell me a story.", "What is the capital of France?"].map(
+    (content, i) => ({
+      id: `pirate ${i}`,
+      text: `<|im_start|>user\n${content}<|im_end|>\n<|im_start|>assistant\n`,
+      params: { maxTokens: 40, ignoreEos: true },
+      adapters,
+    }),
+  );
+  const said: unknown[] = [];
+  const guesses: number[] = [];
+  for (const draft of [{ speculate: false }, { speculate: true, draftModelPath: DRAFT }]) {
+    const session = new Session(eager, { ...load, ...draft });
+    await session.loaded;
+    await session.ask(requests);
+    said.push(requests.map(({ id }) => saidBy(session.outputs.get(id)).tokens));
+    guesses.push(session.guesses.right);
+    await session.stop();
+  }
+  expect(said[1]).toEqual(said[0]);
+  expect(guesses[0]).toBe(0);
+  expect(guesses[1]).toBeGreaterThan(20);
 });
