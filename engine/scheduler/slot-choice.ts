@@ -6,7 +6,7 @@ import { prefillTokensMs } from "./cost-model.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
 import { reuseChance } from "./prefix-value.ts";
 import { followersOf, mayHave } from "./returns.ts";
-import { Places } from "./slot-place.ts";
+import { Places, ROUNDED } from "./slot-place.ts";
 import type { KeptFor } from "./returns.ts";
 import type { CheckpointPlan, Comeback } from "./checkpoint-plan.ts";
 import type { Restorable, SpillPlan } from "./spill-plan.ts";
@@ -126,7 +126,9 @@ function cheapest(
   };
   candidates.sort((a, b) => a.leastMs - b.leastMs || a.slot - b.slot);
   for (const { slot, found, keptMs, copiedMs, restoredMs, leastMs } of candidates) {
-    if (best !== undefined && (leastMs > best.costMs || (leastMs === best.costMs && slot > best.slot))) break;
+    if (best !== undefined && leastMs > best.costMs) break;
+    // Of those that cost the same, a bound is a rounding error less.
+    if (best !== undefined && slot > best.slot && leastMs >= ROUNDED * best.costMs) continue;
     const ms = places.ms(slot);
     const common = { slot, copyFrom: undefined };
     consider({ ...common, ...found, costMs: keptMs + ms });

@@ -180,6 +180,11 @@ test("of many slots that cost the same only the lowest is laid out", () => {
     expect(placesLaidOut([], plugGaps)).toEqual({ slot: 0, laidOut: 1 });
     expect(placesLaidOut(half, plugGaps)).toEqual({ slot: 128, laidOut: 1 });
   }
+  const every = (nth: number): number[] =>
+    Array.from({ length: 256 }, (_, slot) => slot).filter((slot) => slot % nth === 0);
+  expect(placesLaidOut(every(2), true)).toEqual({ slot: 1, laidOut: 1 });
+  // Gaps of 20 are left open; a slot beside a busy one makes its pass wider.
+  expect(placesLaidOut(every(21), true)).toEqual({ slot: 1, laidOut: 1 });
 });
 
 test("a lower slot that costs the same for another reason is chosen before those that cost it for their places", () => {

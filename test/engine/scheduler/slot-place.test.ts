@@ -7,7 +7,7 @@ import { addRequest, schedulerState } from "../../support/scheduler.ts";
 const SLOTS = 24;
 
 test("a place costs no less than its bound says, whatever the passes cost and whether gaps may be closed", () => {
-  let close = 0;
+  let [tried, close] = [0, 0];
   fc.assert(
     fc.property(
       fc.array(fc.double({ min: 0, max: 10, noNaN: true }), { minLength: SLOTS, maxLength: SLOTS }),
@@ -27,11 +27,12 @@ test("a place costs no less than its bound says, whatever the passes cost and wh
           if (busy.includes(slot)) continue;
           const [least, ms] = [places.leastMs(slot), places.ms(slot)];
           expect(least).toBeLessThanOrEqual(ms);
-          if (least > 0.99 * ms && ms > 0) close += 1;
+          if (plugGaps) tried += 1;
+          if (plugGaps && least >= 0.99 * ms) close += 1;
         }
       },
     ),
   );
   // A bound that says nothing would be right as well.
-  expect(close).toBeGreaterThan(100);
+  expect(close).toBeGreaterThan(0.99 * tried);
 });
