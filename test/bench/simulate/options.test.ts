@@ -48,3 +48,10 @@ test.each([
 ])("%s %s changes a replay", async (option, value) => {
   expect(await found("--replay", RECORDING, option, value)).not.toEqual(await found("--replay", RECORDING));
 });
+
+test("--context is that of the slots, too: what was made to fit is served", async () => {
+  const argv = ["--workload", "summarize", "--context", "16384", "--policy", "balanced", "--seeds", "1"];
+  expect(await found(...argv, "--requests", "8")).toMatchObject([
+    { policies: [{ reports: [{ requests: 8, done: 8, refused: 0 }] }] },
+  ]);
+});
