@@ -239,7 +239,9 @@ describe("weft bench", () => {
       const page = join(folder, "out.html");
       await bench("--url", url, ...small, "--json", file, "--report", page);
       expect(JSON.parse(await readFile(file, "utf8"))).toMatchObject({ schema: "weft-bench/1" });
-      expect(await readFile(page, "utf8")).toContain("<h2>Throughput against time to first token</h2>");
+      expect(await readFile(page, "utf8")).toContain(
+        "<h2>Throughput against time to first token, by number of clients</h2>",
+      );
     } finally {
       await rm(folder, { recursive: true });
     }
