@@ -51,6 +51,8 @@ export class Offloads {
   #current: Offload | undefined;
   #startMs = 0;
   #outcome: Outcome | undefined;
+  /** The streams have had their tokens since it was computed. */
+  #streamsServed = false;
   #failures = 0;
   #gone = false;
   #silence: NodeJS.Timeout | undefined;
@@ -88,6 +90,7 @@ export class Offloads {
     this.#current = offload;
     this.#startMs = performance.now();
     this.#outcome = undefined;
+    this.#streamsServed = false;
     this.#owedMs = 0;
     this.#deviceMs = 0;
     const { request, slot, tokens } = offload;
@@ -102,7 +105,7 @@ export class Offloads {
    */
   async settle(onWait: () => void): Promise<void> {
     const offload = this.#current;
-    const { state, computer, store } = this.#parts;
+    const { state, computer, store, wake } = this.#parts;
     const { offload: offered } = state;
     if (offload === undefined) {
       // A step that failed before it was begun.
@@ -116,6 +119,11 @@ export class Offloads {
     }
     const outcome = this.#outcome;
     if (outcome === undefined) return;
+    if (wanted && outcome !== "failed" && !this.#streamsServed) {
+      this.#streamsServed = true;
+      // They have waited while the worker computed, and reading its cells takes as long as two of their steps.
+      if (state.slots.some(({ holder }) => holder?.phase === "decode")) return wake();
+    }
     if (wanted) {
       onWait();
       if (outcome !== "failed" && state.inCopies.has(offload.slot)) {

@@ -182,6 +182,28 @@ test("the worker stands still while the engine computes, and has its time betwee
   await engine.stop();
 });
 
+test("streams have their tokens before the cells of a prompt are read, which takes time", async () => {
+  const worker = new ToldWorker();
+  const engine = await engineWith(worker);
+  const seen: string[] = [];
+  const { backend } = engine;
+  const [run, loadCells] = [backend.run.bind(backend), backend.loadCells.bind(backend)];
+  backend.run = (...given) => {
+    seen.push(worker.computed.length > 0 ? "call" : "call before");
+    return run(...given);
+  };
+  backend.loadCells = (...given) => {
+    seen.push("cells");
+    return loadCells(...given);
+  };
+  engine.send(submitCommand("stream", text(1, 9), { maxTokens: 200 }));
+  await firstToken(engine, "stream");
+  engine.send(submitCommand("long", text(3, 100), { maxTokens: 5 }));
+  await engine.drained();
+  expect(seen.filter((one) => one !== "call before").slice(0, 3)).toEqual(["call", "cells", "call"]);
+  await engine.stop();
+});
+
 test("who leaves takes the prompt away from the worker, which then takes another", async () => {
   const worker = new ToldWorker();
   worker.turns = 30;
