@@ -22,7 +22,7 @@ const LATEST_TURN_MS = 600_000;
 /** Turns far away come a little later than predicted. */
 const LATER = 1.1;
 /** Where in the time in which it would be let in a refused request is asked back. */
-const MIDDLE = 0.3;
+const MIDDLE = 0.5;
 
 /** One of which nothing is known yet. */
 const ANY_REQUEST = { computedTokens: 1, maxNew: Infinity };
