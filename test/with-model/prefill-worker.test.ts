@@ -61,17 +61,19 @@ async function answer(server: RunningServer, prompt: string): Promise<unknown> {
 
 test("beside a stream a long prompt is computed by the worker, to the last bit as by the engine", async () => {
   const alone = await start("--prefill-worker", "off", ...FLAGS);
-  // Beside a stream, too: a slot that decodes alone runs in another kernel.
-  const finishAlone = await stream(alone);
+  // Beside a stream to its end, too: a slot that decodes alone runs in another kernel.
+  const beside = await begunStream(alone, 1500);
   const truth = await answer(alone, LONG);
-  await finishAlone();
+  expect((await alone.load()).busySlots).toBe(1);
+  await beside.return();
   expect(await childrenOf((await childrenOf(alone.pid))[0] ?? 0)).toEqual([]);
   expect(await alone.stop()).toBe(0);
 
   const { server, worker } = await withWorker();
-  const finish = await stream(server);
+  const other = await begunStream(server, 1500);
   expect(await answer(server, LONG)).toEqual(truth);
-  expect(await finish()).toMatchObject({ finishReason: "length", done: true });
+  expect((await server.load()).busySlots).toBe(1);
+  await other.return();
   expect(await computed(server)).toBe(1);
   expect(await metric(server, "weft_offloaded_tokens_total")).toBeGreaterThan(500);
   expect(await server.stop()).toBe(0);
