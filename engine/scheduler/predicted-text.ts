@@ -3,6 +3,7 @@
  * tokenizer makes of it, and what follows is as predicted all the same.
  */
 import { textOf } from "../token-texts.ts";
+import { longestTokens } from "./longest-tokens.ts";
 import type { TokenId } from "../protocol.ts";
 import type { TokenTexts } from "../token-texts.ts";
 
@@ -71,8 +72,9 @@ export class PredictedText {
    */
   restFrom(byte: number): { readonly tokens: readonly TokenId[]; readonly place: number } {
     const tokens: TokenId[] = [];
+    const longest = this.#texts && longestTokens(this.#texts);
     for (let at = byte; tokens.length < MOST_REST;) {
-      const token = this.#longestAt(at);
+      const token = longest?.at(this.#bytes, at);
       if (token === undefined) break;
       tokens.push(token);
       at += this.#textOf(token).length;
@@ -80,22 +82,6 @@ export class PredictedText {
       if (this.startOf(place) === at) return { tokens, place };
     }
     return { tokens: [], place: this.placeAt(byte) };
-  }
-
-  #longestAt(byte: number): TokenId | undefined {
-    if (this.#texts === undefined) return undefined;
-    const { tokenOffsets, tokenBytes } = this.#texts;
-    const first = this.#bytes[byte];
-    let longest: TokenId | undefined;
-    let most = 0;
-    for (let token = 0; token + 1 < tokenOffsets.length; token++) {
-      const start = tokenOffsets[token] ?? 0;
-      const length = (tokenOffsets[token + 1] ?? 0) - start;
-      if (length <= most || tokenBytes[start] !== first || this.behind(byte, token) === undefined) continue;
-      longest = token;
-      most = length;
-    }
-    return longest;
   }
 
   /** How many bytes before a token are the same as the output's last ones. */

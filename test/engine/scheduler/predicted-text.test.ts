@@ -11,6 +11,7 @@ const WORDS = ["", "a", "b", " ", "ab", "ba", " a", " b", "aab", " ab", "bab", "
 /** Both halves of "é". */
 const HALVES = [Uint8Array.of(0xc3), Uint8Array.of(0xa9)];
 const TEXTS = texts([...WORDS.map((word) => new TextEncoder().encode(word)), ...HALVES]);
+const TEXTS_OF_X = ["xyyyz", "yyy", "z"].map((word) => new TextEncoder().encode(word));
 const TOKENS = WORDS.length + HALVES.length;
 
 function texts(pieces: readonly Uint8Array[]): TokenTexts {
@@ -174,5 +175,26 @@ describe("a predicted text", () => {
       undefined,
     ]);
     expect(text.restFrom(1)).toEqual({ tokens: [], place: 1 });
+  });
+
+  test("looks for the rest of a token without a look at the whole vocabulary", () => {
+    const pieces = Array.from({ length: 5000 }, (_, i) => new TextEncoder().encode(`x${i}`));
+    const many = texts([...pieces, ...TEXTS_OF_X]);
+    let reads = 0;
+    const tokenOffsets = new Proxy(many.tokenOffsets, {
+      get: (all, key) => (reads++, Reflect.get(all, key)),
+    });
+    const text = new PredictedText([5000, 5000], { ...many, tokenOffsets });
+    const rest = { tokens: [5001, 5002], place: 1 };
+    expect(text.restFrom(1)).toEqual(rest);
+    reads = 0;
+    for (let i = 0; i < 10; i++) expect(text.restFrom(1)).toEqual(rest);
+    expect(reads).toBeGreaterThan(0);
+    expect(reads).toBeLessThan(2000);
+  });
+
+  test("goes on with the last of several tokens of the same text, since the first only spell out bytes", () => {
+    const spelled = texts(["a", "b", "ab", "b"].map((word) => new TextEncoder().encode(word)));
+    expect(new PredictedText([2], spelled).restFrom(1)).toEqual({ tokens: [3], place: 1 });
   });
 });
