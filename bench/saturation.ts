@@ -30,7 +30,11 @@ export function isSaturated(turns: readonly Turn[], next: number): boolean {
   const levels = [...new Set(turns.map(({ concurrency }) => concurrency))];
   const [before, last] = levels.slice(-2);
   if (before === undefined || last === undefined || last === next) return false;
-  return sidesOf(turns).every((side) => rateOf(turns, side, last) < GAIN * rateOf(turns, side, before));
+  // A server that gives nothing has no more to give.
+  return sidesOf(turns).every((side) => {
+    const rate = rateOf(turns, side, last);
+    return rate === 0 || rate < GAIN * rateOf(turns, side, before);
+  });
 }
 
 export function saturations(turns: readonly Turn[]): Saturation[] {

@@ -31,9 +31,14 @@ const HEIGHT = 320;
 const EDGE = { left: 70, right: 16, top: 16, bottom: 46 };
 
 export function svgPlot(plot: Plot): string {
-  const points = plot.series.flatMap((series) => series.points);
-  const xTicks = ticks(Math.max(0, ...points.map(([x, , width = 0]) => x + width)));
-  const yTicks = ticks(Math.max(plot.limit?.at ?? 0, ...points.map(([, y]) => y)));
+  let [mostX, mostY] = [0, plot.limit?.at ?? 0];
+  // One by one: they may be more than a call can have arguments.
+  for (const [x, y, width = 0] of plot.series.flatMap((series) => series.points)) {
+    mostX = Math.max(mostX, x + width);
+    mostY = Math.max(mostY, y);
+  }
+  const xTicks = ticks(mostX);
+  const yTicks = ticks(mostY);
   const inner = { width: WIDTH - EDGE.left - EDGE.right, height: HEIGHT - EDGE.top - EDGE.bottom };
   const xAt = (x: number): number => EDGE.left + (x / (xTicks.at(-1) ?? 1)) * inner.width;
   const yAt = (y: number): number => EDGE.top + (1 - y / (yTicks.at(-1) ?? 1)) * inner.height;

@@ -72,6 +72,26 @@ describe("the page", () => {
     expect(html).toContain("prefers-color-scheme:dark");
   });
 
+  test("shows more times between tokens than a call can have arguments", () => {
+    const many = record(
+      0,
+      Array.from({ length: 300_000 }, (_, i) => i * 10 + (i % 1000)),
+    );
+    const [, gaps] = requestPlots([{ side: 0, records: [many] }], 1, "one");
+    const points = gaps?.series[0]?.points ?? [];
+    expect(points.length).toBeLessThan(2100);
+    expect(points.at(0)).toEqual([-989, 0]);
+    expect(points.at(-1)).toEqual([11, 1]);
+    expect(
+      svgPlot({
+        title: "",
+        x: "",
+        y: "",
+        series: [{ name: "", colour: 0, kind: "line", points: many.outputMs.map((ms, i) => [ms, i]) }],
+      }),
+    ).toContain("3000000");
+  });
+
   test("escapes what it is told", () => {
     expect(page({})).toContain("a &lt;fast&gt; &amp; cheap one, 2 cores");
   });

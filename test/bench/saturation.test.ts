@@ -20,6 +20,13 @@ test("levels end where neither server has more with twice as many clients", () =
   expect(isSaturated([...second, turn(0, 4, 52)], 4)).toBe(false);
 });
 
+test("a server that gives nothing is not asked by ever more clients", () => {
+  const dead = [turn(0, 1, 0), turn(0, 2, 0)];
+  expect(isSaturated(dead, 4)).toBe(true);
+  // As long as the other one gives more.
+  expect(isSaturated([turn(0, 1, 0), turn(1, 1, 40), turn(0, 2, 0), turn(1, 2, 80)], 4)).toBe(false);
+});
+
 test("the most is that of the best level, by the median over rounds", () => {
   const turns = [
     turn(0, 1, 50),
