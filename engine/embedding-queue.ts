@@ -58,12 +58,12 @@ export class EmbeddingQueue {
     const full = this.#jobs.size > this.#maxQueued || this.#chars + chars > MOST_QUEUED_CHARS;
     // Alone a call always fits.
     if (full && this.pending) {
-      const details = { retryAfterMs: this.#turns.retryAfterMs(1) };
+      const details = { retryAfterMs: this.#turns.retryAfterMs(1, performance.now()) };
       throw new EngineError("queue_full", `${this.#jobs.size} calls are waiting already.`, details);
     }
     const { call, owner = "", priority = PriorityClass.normal } = command;
     const turn = this.#turns.add(owner, priority, performance.now());
-    const job = jobOf(command, this.#backend, (tokens) => this.#turns.count(turn, tokens));
+    const job = jobOf(command, this.#backend, (tokens) => this.#turns.count(turn, tokens, performance.now()));
     this.#jobs.set(call, { call, job, chars, turn });
     this.#chars += chars;
   }
@@ -90,7 +90,7 @@ export class EmbeddingQueue {
       const endMs = performance.now();
       this.#turns.charge(turn, endMs - startMs);
       if (!this.#jobs.has(call)) return;
-      if (piece.done === true) this.#end(call, piece.value);
+      if (piece.done === true) this.#end(call, piece.value, true);
       else if (piece.value === "yields") {
         turn.sinceMs = endMs;
         this.#jobs.delete(call);
@@ -101,7 +101,9 @@ export class EmbeddingQueue {
       const code = error instanceof EngineError ? error.code : "internal";
       const message = error instanceof Error ? error.message : String(error);
       const details = error instanceof EngineError ? error.details : undefined;
-      this.#end(call, { type: "call_failed", call, code, message, details });
+      // What is refused for its owner's sake has had no place that now comes free.
+      const had = code !== "owner_tokens_exceeded";
+      this.#end(call, { type: "call_failed", call, code, message, details }, had);
     }
   }
 
@@ -111,8 +113,8 @@ export class EmbeddingQueue {
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
-  #end(call: number, event: EngineEvent): void {
-    this.#remove(call, true);
+  #end(call: number, event: EngineEvent, finished: boolean): void {
+    this.#remove(call, finished);
     this.#emit(event);
     this.#notifyIdle();
   }

@@ -12,6 +12,8 @@ import type { FairnessConfig, OwnerPolicy, PriorityClass } from "./sharing.ts";
 const NEWEST = 0.2;
 /** Told while nothing has come to its end yet. */
 const UNKNOWN_MS = 1000;
+/** Later ones are not told, as of slots. */
+const LATEST_MS = 600_000;
 
 /** An open call. */
 export interface Turn {
@@ -44,9 +46,11 @@ export class EmbeddingTurns {
     this.#fairness = fairness;
   }
 
-  /** When a place comes free: after so many ends, in ms. */
-  retryAfterMs(ends: number): number {
-    return Math.ceil(Math.max(1, ends * (this.#gapMs ?? UNKNOWN_MS)));
+  /** When a place comes free: after so many ends, in ms, and no sooner than the running call has shown that it takes. */
+  retryAfterMs(ends: number, nowMs: number): number {
+    const sinceEndMs = this.#owners.size === 0 ? 0 : nowMs - (this.#endMs ?? nowMs);
+    const inMs = Math.max(1, ends * (this.#gapMs ?? UNKNOWN_MS), sinceEndMs);
+    return Math.ceil(Math.min(LATEST_MS, inMs));
   }
 
   /** @throws {EngineError} `owner_queue_full`: its owner has as many calls open as it may. */
@@ -54,7 +58,7 @@ export class EmbeddingTurns {
     const owner = this.#owners.get(name) ?? this.#newOwner(name);
     // One is computed at a time.
     const most = owner.policy.maxQueued + 1;
-    if (owner.calls >= most) throw this.#refusal("owner_queue_full", owner, owner.policy.maxQueued);
+    if (owner.calls >= most) throw this.#refusal("owner_queue_full", owner, nowMs);
     this.#endMs = this.#owners.size === 0 ? nowMs : this.#endMs;
     this.#owners.set(name, owner);
     owner.calls += 1;
@@ -65,11 +69,13 @@ export class EmbeddingTurns {
    * Notes how many tokens a call has; one that is larger than all may be is let in alone.
    * @throws {EngineError} `owner_tokens_exceeded`.
    */
-  count(turn: Turn, tokens: number): void {
+  count(turn: Turn, tokens: number, nowMs: number): void {
     const { owner } = turn;
-    const { maxQueuedTokens } = owner.policy;
-    if (owner.tokens > 0 && owner.tokens + tokens > maxQueuedTokens)
-      throw this.#refusal("owner_tokens_exceeded", owner, maxQueuedTokens);
+    if (owner.tokens > 0 && owner.tokens + tokens > owner.policy.maxQueuedTokens) {
+      // It is one of its owner's calls until it is taken back, which it is for this.
+      const others = { ...owner, calls: owner.calls - 1 };
+      throw this.#refusal("owner_tokens_exceeded", others, nowMs);
+    }
     owner.tokens += tokens;
     turn.tokens = tokens;
   }
@@ -118,12 +124,13 @@ export class EmbeddingTurns {
   #refusal(
     code: "owner_queue_full" | "owner_tokens_exceeded",
     { policy, calls, tokens }: TurnOwner,
-    limit: number,
+    nowMs: number,
   ): EngineError {
+    const limit = code === "owner_queue_full" ? policy.maxQueued : policy.maxQueuedTokens;
     // Owners take turns.
-    const retryAfterMs = this.retryAfterMs(this.#owners.size);
+    const retryAfterMs = this.retryAfterMs(this.#owners.size, nowMs);
     const requests = policy.maxQueued + 1;
-    const requestsResetMs = this.retryAfterMs(calls * this.#owners.size);
+    const requestsResetMs = this.retryAfterMs(calls * this.#owners.size, nowMs);
     const allowance = { requests, requestsLeft: Math.max(0, requests - calls), requestsResetMs };
     const { maxQueuedTokens } = policy;
     const tokensLeft = Math.max(0, maxQueuedTokens - tokens);

@@ -57,18 +57,24 @@ test("an owner's calls and tokens are bounded, with the time of the last ones to
     expect.objectContaining({ code: "owner_queue_full", details: expect.objectContaining(limits) }),
   );
   turns.add("b", normal, 0);
-  turns.count(first, 500);
-  expect(() => turns.count(second, 1)).toThrow(
+  turns.count(first, 500, 0);
+  // What is refused is not open beside the other one.
+  expect(() => turns.count(second, 1, 0)).toThrow(
     expect.objectContaining({
       code: "owner_tokens_exceeded",
-      details: expect.objectContaining({ limit: 100 }),
+      details: expect.objectContaining({ limit: 100, requestsLeft: 1, requestsResetMs: 2000 }),
     }),
   );
   turns.remove(first, true, 400);
-  turns.count(second, 1);
+  turns.count(second, 1, 400);
   turns.add("a", normal, 400);
   // The owners have their ends in turns, one in 400 ms.
   expect(() => turns.add("a", normal, 400)).toThrow(
     expect.objectContaining({ details: expect.objectContaining({ retryAfterMs: 800 }) }),
   );
+  // One that has been computed for longer than that is not about to end.
+  expect(() => turns.add("a", normal, 1500)).toThrow(
+    expect.objectContaining({ details: expect.objectContaining({ retryAfterMs: 1100 }) }),
+  );
+  expect(turns.retryAfterMs(1e9, 1500)).toBe(600_000);
 });
