@@ -122,7 +122,7 @@ export class Offloads {
     if (wanted && outcome !== "failed" && !this.#streamsServed) {
       this.#streamsServed = true;
       // They have waited while the worker computed, and reading its cells takes as long as two of their steps.
-      if (state.slots.some(({ holder }) => holder?.phase === "decode")) return wake();
+      if (hasStreams(state)) return wake();
     }
     if (wanted) {
       onWait();
@@ -203,7 +203,7 @@ export class Offloads {
     record.alive = true;
     this.#listen();
     // Else the next step tells of it, for which no rest is cut short.
-    if (!state.slots.some(({ owner = "" }) => state.requests.get(owner)?.phase === "decode")) wake();
+    if (!hasStreams(state)) wake();
   }
 
   #listen(): void {
@@ -262,4 +262,9 @@ export class Offloads {
     state.offload.failed = request;
     record.offload.failures += 1;
   }
+}
+
+/** Whether anybody waits for a token, which those who are paused do not. */
+function hasStreams({ slots }: SchedulerState): boolean {
+  return slots.some(({ holder }) => holder?.phase === "decode" && !holder.paused);
 }

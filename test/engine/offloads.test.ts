@@ -264,6 +264,27 @@ test("the server hears of a prompt that is computed elsewhere while nothing is h
   await engine.stop();
 });
 
+test("the server hears of it, too, while those who have slots here are paused", async () => {
+  const worker = new ToldWorker();
+  worker.turns = Infinity;
+  const engine = await engineWith(worker);
+  engine.send(submitCommand("stream", text(1, 9), { maxTokens: 1900 }));
+  await firstToken(engine, "stream");
+  engine.send(submitCommand("long", text(3, 100), { maxTokens: 5 }));
+  while ((await engine.stats()).prefillWorker !== "busy") await turn();
+  engine.send({ type: "control", id: "stream", change: { paused: true } });
+  // A call that had begun ends first.
+  for (let i = 0; i < 20; i++) await turn();
+  const before = engine.events.length;
+  worker.tellProgress(64);
+  for (let i = 0; i < 20; i++) await turn();
+  expect(engine.events.slice(before)).toMatchObject([{ type: "step", outputs: [] }]);
+  engine.send({ type: "cancel", id: "stream" });
+  worker.left = 0;
+  await engine.drained();
+  await engine.stop();
+});
+
 test("who needs a slot does not take that of a prompt of which the worker has much", async () => {
   const worker = new ToldWorker();
   worker.turns = Infinity;
