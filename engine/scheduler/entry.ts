@@ -101,8 +101,8 @@ export function checkWorth(
   const { tenant, countedTokens } = newcomer;
   const { maxQueuedTokens } = policyOf(state, tenant);
   const waitingTokens = state.owners.get(tenant)?.waitingTokens ?? 0;
-  // One prompt that is larger than all may be has to be let in alone, or it never could.
-  if (waitingTokens > 0 && waitingTokens + countedTokens > maxQueuedTokens) {
+  // One prompt that is larger than all may be has to be let in alone, or it never could, and so have its other choices.
+  if (waitingTokens > 0 && countedTokens > 0 && waitingTokens + countedTokens > maxQueuedTokens) {
     const message = `${waitingTokens} prompt tokens of "${tenant}" are waiting already.`;
     const inMs = turnBehindOwnMs(state, newcomer, nowMs);
     const allowance = allowanceOf(state, tenant, nowMs);

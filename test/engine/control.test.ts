@@ -152,3 +152,16 @@ test("choices of one answer have to find room together, and their prompt counts 
   for (const id of ["fits0", "fits1", "fits2"]) expect(engine.tokens(id)).toEqual(fakeOutput(prompt(20), 2));
   await engine.stop();
 });
+
+test("choices whose prompt is let in alone, since it is larger than all may be, are let in with it", async () => {
+  const capped = { ...DEFAULT_POLICY, maxQueuedTokens: 10 };
+  const fairness = { ...DEFAULT_FAIRNESS, owners: new Map([["capped", capped]]) };
+  const engine = await fakeEngine({ slots: 2 }, { fairness });
+  for (const k of [0, 1]) {
+    const choice = { of: 2, repeatsPrompt: k > 0 };
+    engine.send({ ...submitCommand(`${k}`, prompt(20), { maxTokens: 2 }), owner: "capped", choice });
+  }
+  await engine.drained();
+  for (const id of ["0", "1"]) expect(engine.tokens(id)).toEqual(fakeOutput(prompt(20), 2));
+  await engine.stop();
+});
