@@ -240,6 +240,7 @@ export function setPaused(state: SchedulerState, id: RequestId, paused: boolean,
   if (request === undefined) return false;
   // Whoever is paused waits for nothing, and must not have grown old by that.
   if (request.paused && !paused) request.waitingSinceMs = nowMs;
+  if (paused) request.forecastMs = undefined;
   request.paused = paused;
   if (request.phase !== "queued") return true;
   if (paused) makeIneligible(state, request);
@@ -257,6 +258,7 @@ export function setPriority(state: SchedulerState, id: RequestId, priority: numb
   if (request === undefined) return false;
   const eligible = request.heapIndex >= 0;
   if (eligible) makeIneligible(state, request);
+  if (priority !== request.priority) request.forecastMs = undefined;
   request.priority = priority;
   if (eligible) makeEligible(state, request);
   return true;

@@ -153,7 +153,7 @@ export interface ScheduledRequest {
   readonly startByMs: number;
   readonly firstTokenByMs: number;
   readonly endByMs: number;
-  /** When its first token was to come, in ms from its arrival; undefined where nobody asked, and once that is settled. */
+  /** When its first token was to come, in ms from its arrival; undefined where nobody asked, and once that is settled or its pause or another class have made it untrue. */
   forecastMs: number | undefined;
   /** Positions of its prompt where others will want to go on; see checkpoint-plan.ts. */
   readonly branches: number[];

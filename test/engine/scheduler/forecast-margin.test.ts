@@ -2,7 +2,7 @@
 import { expect, test } from "vitest";
 import { EngineError } from "../../../engine/errors.ts";
 import { noteFirstToken } from "../../../engine/scheduler/forecast-margin.ts";
-import { cancel, release } from "../../../engine/scheduler/transitions.ts";
+import { cancel, release, setPaused, setPriority } from "../../../engine/scheduler/transitions.ts";
 import type { SchedulerState } from "../../../engine/scheduler/types.ts";
 import { addRequest, runStep, schedulerState } from "../../support/scheduler.ts";
 
@@ -67,6 +67,24 @@ test("what was foreseen long before it had to be teaches nothing, nor does who l
   expect(marginAfter(state, 10, 1.9, 20_000)).toBe(first);
   expect(foreseen(state, "leaves", 2000)).toBeDefined();
   cancel(state, "leaves", 5000);
+  expect(state.margin).toBe(first);
+});
+
+test("who was paused or moved to another class since then teaches nothing", () => {
+  const state = busy();
+  const first = state.margin;
+  const changes = [
+    (id: string): void => void [setPaused(state, id, true, 0), setPaused(state, id, false, 1900)],
+    (id: string): void => void setPriority(state, id, 2),
+  ];
+  changes.forEach((change, i) => {
+    expect(foreseen(state, `r${i}`, 2000)).toBeDefined();
+    change(`r${i}`);
+    const request = state.requests.get(`r${i}`);
+    if (request === undefined) throw new Error("It is gone.");
+    noteFirstToken(state, request, 1950);
+    cancel(state, request.id, 1950);
+  });
   expect(state.margin).toBe(first);
 });
 
