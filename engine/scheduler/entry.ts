@@ -10,7 +10,7 @@ import type { Visitor } from "./appointments.ts";
 import { undisturbed } from "./cost-model.ts";
 import { promptBesideMs, predictedRoomMs, predictedTtftMs, predictedWaitMs } from "./forecast.ts";
 import type { Newcomer } from "./forecast.ts";
-import { LEAST_MARGIN } from "./forecast-margin.ts";
+import { LEAST_MARGIN, noteTooLate } from "./forecast-margin.ts";
 import { firstOwnEndMs, ownTurns } from "./own-turns.ts";
 import { fairnessOf, policyOf } from "./owners.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
@@ -124,6 +124,7 @@ export function checkWorth(
   const message = `The first token would come after ${Math.round(predictedMs)} ms.`;
   // A request that is let in and then late has cost the others time for nothing.
   if (predictedMs * margin > askedMs) {
+    noteTooLate(state, predictedMs, askedMs, nowMs);
     // In the middle of the time in which it would be let in: a little sooner or later is as well then.
     const leastMs = promptBesideMs(state, newcomer);
     const latestMs = askedMs / margin;

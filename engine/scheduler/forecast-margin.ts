@@ -3,7 +3,8 @@
  * nearly always: a quantile of real over predicted times, followed from one request to the next.
  *
  * Those count whose forecast was near what they had allowed. Of the others it does not matter, and what delays a first
- * token by a little is much of a short time.
+ * token by a little is much of a short time. Where the margin itself keeps all of them away, it comes back with the time, or
+ * a server that is never idle would refuse them for ever.
  */
 import { isExpired } from "./deadlines.ts";
 import type { ScheduledRequest, SchedulerState } from "./types.ts";
@@ -19,25 +20,35 @@ export const LEAST_MARGIN = 1.1;
 const MOST_MARGIN = 1.8;
 /** What is predicted to take less of the time that was allowed than this teaches nothing. */
 const NEAR = 1 / 3;
+/** So long without anybody who teaches anything, it lets in somebody who may. */
+const UNTAUGHT_MS = 10_000;
 
 /** The first token of a request is there. */
 export function noteFirstToken(state: SchedulerState, request: ScheduledRequest, nowMs: number): void {
   const { forecastMs, arrivalMs } = request;
   request.firstTokenMs = nowMs;
-  if (forecastMs !== undefined) learn(state, request, nowMs - arrivalMs > state.margin * forecastMs);
+  if (forecastMs !== undefined) learn(state, request, nowMs - arrivalMs > state.margin * forecastMs, nowMs);
 }
 
 /** It leaves without one. */
 export function noteNoToken(state: SchedulerState, request: ScheduledRequest, nowMs: number): void {
   const { cancelled, forecastMs, output } = request;
   if (forecastMs !== undefined && output.length === 0 && !cancelled && isExpired(request, nowMs))
-    learn(state, request, true);
+    learn(state, request, true, nowMs);
 }
 
-function learn(state: SchedulerState, request: ScheduledRequest, isLater: boolean): void {
+/** A request was refused whose first token was foreseen after so long, though it allows so much. */
+export function noteTooLate(state: SchedulerState, foreseenMs: number, askedMs: number, nowMs: number): void {
+  if (foreseenMs * LEAST_MARGIN > askedMs || nowMs - state.marginTaughtMs < UNTAUGHT_MS) return;
+  state.marginTaughtMs = nowMs;
+  state.margin = Math.max(LEAST_MARGIN, state.margin - STEP);
+}
+
+function learn(state: SchedulerState, request: ScheduledRequest, isLater: boolean, nowMs: number): void {
   const { forecastMs = 0, firstTokenByMs, arrivalMs } = request;
   request.forecastMs = undefined;
   if (forecastMs < NEAR * (firstTokenByMs - arrivalMs)) return;
+  state.marginTaughtMs = nowMs;
   const moved = state.margin + STEP * (isLater ? WITHIN : WITHIN - 1);
   state.margin = Math.min(MOST_MARGIN, Math.max(LEAST_MARGIN, moved));
 }

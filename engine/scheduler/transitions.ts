@@ -93,6 +93,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     residenceMiss: 0,
     computedShare: 1,
     margin: FIRST_MARGIN,
+    marginTaughtMs: 0,
     appointments: noAppointments(),
     deadlines: [],
     spill: spillState(config, cost),

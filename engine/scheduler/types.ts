@@ -432,6 +432,8 @@ export interface SchedulerState {
   computedShare: number;
   /** Times the forecast of a first token, by when it is there nearly always; see forecast-margin.ts. */
   margin: number;
+  /** When it was last moved. */
+  marginTaughtMs: number;
   readonly appointments: Appointments;
   /** A heap by time. */
   readonly deadlines: Deadline[];

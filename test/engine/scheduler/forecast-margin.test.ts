@@ -16,9 +16,14 @@ function busy(): SchedulerState {
 }
 
 /** What is foreseen of a request that allows so much; undefined where it is refused. */
-function foreseen(state: SchedulerState, id: string, firstTokenWithinMs: number): number | undefined {
+function foreseen(
+  state: SchedulerState,
+  id: string,
+  firstTokenWithinMs: number,
+  nowMs = 0,
+): number | undefined {
   try {
-    addRequest(state, id, { firstTokenWithinMs, maxTokens: 5 }, 0);
+    addRequest(state, id, { firstTokenWithinMs, maxTokens: 5 }, nowMs);
   } catch (error) {
     if (error instanceof EngineError && error.code === "first_token_too_late") return undefined;
     throw error;
@@ -86,6 +91,31 @@ test("who was paused or moved to another class since then teaches nothing", () =
     cancel(state, request.id, 1950);
   });
   expect(state.margin).toBe(first);
+});
+
+test("it comes back where it lets in nobody who could teach it, on a server that is never idle", () => {
+  const state = busy();
+  const forecastMs = foreseen(state, "asks", 100_000) ?? NaN;
+  cancel(state, "asks", 0);
+  state.margin = 1.8;
+  const isLetIn = (nowMs: number, times = 1.4): boolean => {
+    const id = `at${nowMs}`;
+    // Its slot is always taken by somebody new.
+    Object.assign(state.requests.get("runs") ?? {}, { admittedMs: nowMs });
+    const isIn = foreseen(state, id, times * forecastMs, nowMs) !== undefined;
+    cancel(state, id, nowMs);
+    return isIn;
+  };
+  // However often they ask.
+  for (let i = 0; i < 100; i++) expect(isLetIn(20_000 + i)).toBe(false);
+  expect(state.margin).toBeGreaterThan(1.7);
+  let nowMs = 20_100;
+  while (nowMs < 180_000 && !isLetIn(nowMs)) nowMs += 1000;
+  expect(nowMs).toBeLessThan(180_000);
+  // Who could not be let in by the least margin changes nothing.
+  const before = state.margin;
+  expect(isLetIn(300_000, 1.05)).toBe(false);
+  expect(state.margin).toBe(before);
 });
 
 test("who has no first token in the time it allowed counts as late, once", () => {
