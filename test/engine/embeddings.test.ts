@@ -1,6 +1,6 @@
 /** Vectors and scores beside generating requests: what they are, who waits for whom, and what is refused. */
 import { setImmediate } from "node:timers/promises";
-import { expect, test } from "vitest";
+import { afterEach, expect, test, vi } from "vitest";
 import { EngineClient } from "../../engine/client.ts";
 import { createEngine } from "../../engine/engine.ts";
 import { DEFAULT_FAIRNESS } from "../../engine/scheduler/owners.ts";
@@ -10,6 +10,8 @@ import { hostEngine } from "../../engine/process/in-process.ts";
 import { LOAD_OPTIONS, fakeEngine, submitCommand } from "../support/engine.ts";
 import type { FakeOptions } from "../../engine/fake/backend.ts";
 import type { EngineEvent, LoadOptions, PromptPart } from "../../engine/protocol.ts";
+
+afterEach(() => void vi.restoreAllMocks());
 
 const input = (length: number, first = 0): PromptPart[] => [{ tokens: tokensOf(length, first) }];
 const tokensOf = (length: number, first = 0): number[] => Array.from({ length }, (_, i) => (first + i) % 90);
@@ -97,9 +99,16 @@ test("a small call does not wait for a large one", async () => {
 });
 
 test("an owner with many calls does not hold up one with few, and has no more open than it may", async () => {
+  // Turns go by the device time that owners have had: of a machine that is held up, the same for each piece.
+  let nowMs = 0;
+  vi.spyOn(performance, "now").mockImplementation(() => nowMs);
+  const onEmbed = async (): Promise<void> => {
+    nowMs += 1;
+    await setImmediate();
+  };
   const policy = { ...DEFAULT_POLICY, maxQueued: 19, maxQueuedTokens: 900 };
   const fairness = { ...DEFAULT_FAIRNESS, owners: new Map([["many", policy]]) };
-  const { client, backend } = await fakeClient({ onEmbed: () => setImmediate() }, { fairness });
+  const { client, backend } = await fakeClient({ onEmbed }, { fairness });
   const calls = Array.from({ length: 20 }, () =>
     client.embed([input(4), input(4), input(4)], undefined, { owner: "many" }),
   );
