@@ -35,6 +35,7 @@ import {
   formatLevel,
   formatSession,
   LEVEL_FORMULAS,
+  OPEN_LOOP_FORMULAS,
 } from "./report.ts";
 import { formatSaturation, saturations } from "./saturation.ts";
 import { formatTurn, runScenario } from "./scenario-mode.ts";
@@ -132,14 +133,15 @@ async function closedLoop(
       printLines(output, ["", ...formatComparison(title, level.comparisons)]);
     }
   }
+  const formulas = options.arrivals === undefined ? LEVEL_FORMULAS : OPEN_LOOP_FORMULAS;
   const most = options.untilSaturated === true ? saturations(results) : undefined;
   if (most !== undefined) printLines(output, ["", ...most.map(formatSaturation)]);
-  printLines(output, ["", ...LEVEL_FORMULAS]);
+  printLines(output, ["", ...formulas]);
   return {
     document: {
       targets: session.targets.map(({ url, model, endpoint }) => ({ url, model, endpoint })),
       promptLengthsBy: session.countedWith,
-      formulas: LEVEL_FORMULAS,
+      formulas,
       levels: results.map(levelDocument),
       ...(most === undefined ? {} : { saturation: most }),
       comparisons,
@@ -151,7 +153,7 @@ async function closedLoop(
         title: levelName(level.concurrency, options.arrivals),
         rows: level.comparisons,
       })),
-      formulas: LEVEL_FORMULAS,
+      formulas,
     },
     failures: results.reduce((total, { summary }) => total + summary.failed, 0),
   };

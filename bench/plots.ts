@@ -16,6 +16,8 @@ export function levelPlots(levels: readonly LevelResult[], sides: number, ttftLi
   if (levels.length === 0) return [];
   const most = Math.max(...levels.map(({ concurrency }) => concurrency));
   const widest = levels.filter(({ concurrency }) => concurrency === most);
+  // It has one level, which is none of clients.
+  const open = levels[0]?.arrivals !== undefined;
   const widths = [...new Set(levels.map(({ concurrency }) => concurrency))].sort((a, b) => a - b);
   // A point is a level, in the median over rounds; the line goes from few clients to many.
   const against = (side: number, percentile: "p50" | "p90"): Series => {
@@ -28,14 +30,12 @@ export function levelPlots(levels: readonly LevelResult[], sides: number, ttftLi
     const line = { colour: side, kind: "line", points: found.map(({ point }) => point) } as const;
     const name = `${sideName(side)} ${percentile}`;
     if (percentile === "p90") return { ...line, name, faint: true };
-    // An open loop has one level, which is none of clients.
-    const labels =
-      levels[0]?.arrivals === undefined ? { labels: found.map(({ width }) => String(width)) } : {};
+    const labels = open ? {} : { labels: found.map(({ width }) => String(width)) };
     return { ...line, ...labels, name };
   };
   return [
     {
-      title: "Throughput against time to first token, by number of clients",
+      title: `Throughput against time to first token${open ? "" : ", by number of clients"}`,
       x: "output tokens a second",
       y: "TTFT, ms: p50, p90 (faint)",
       ...(ttftLimitMs < Infinity ? { limit: { at: ttftLimitMs, label: `--ttft ${ttftLimitMs} ms` } } : {}),

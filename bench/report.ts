@@ -34,6 +34,12 @@ export const LEVEL_FORMULAS: readonly string[] = [
   "percentiles     linear between closest ranks; - where there are fewer than 1 / (1 - p) samples",
 ];
 
+/** Of levels whose requests are sent at times drawn beforehand, too. */
+export const OPEN_LOOP_FORMULAS: readonly string[] = [
+  ...LEVEL_FORMULAS,
+  "request sent    of an open loop: when it was due, also where the bench itself was late",
+];
+
 export const EMBEDDINGS_FORMULAS: readonly string[] = [
   "prompt tok/s    prompt tokens of succeeded requests / (last request ended - first request sent)",
   "texts/s         their texts / the same time",

@@ -98,11 +98,13 @@ describe("weft bench", () => {
   it("an open loop fits as many prompts as it will send, and a long level no more than some hundred", async () => {
     const server = await start(answerWhole);
     const length = ["--isl", "4", "--osl", "2", "--warmup", "0"] as const;
-    await bench("--url", server.url, ...length, "--rate", "500", "--duration", "20ms");
+    const open = await bench("--url", server.url, ...length, "--rate", "500", "--duration", "20ms");
+    expect(open.out).toContain("request sent    of an open loop: when it was due");
     // The first one asks whether there is a tokenizer.
     expect(server.tokenized.length - 1).toBe(10);
     const before = server.tokenized.length;
-    await bench("--url", server.url, ...length, "--concurrency", "8", "--requests", "400");
+    const closed = await bench("--url", server.url, ...length, "--concurrency", "8", "--requests", "400");
+    expect(closed.out).not.toContain("when it was due");
     expect(server.tokenized.length - 1 - before).toBe(256);
   });
 

@@ -72,6 +72,13 @@ describe("the page", () => {
     expect(html).toContain("prefers-color-scheme:dark");
   });
 
+  test("of an open loop speaks of no clients", () => {
+    const arrivals = { perSecond: 4, burstiness: 1 };
+    const [plot] = levelPlots([{ ...level(0, 0, 1), arrivals }], 1);
+    expect(plot?.title).toBe("Throughput against time to first token");
+    expect(plot?.series[0]?.labels).toBeUndefined();
+  });
+
   test("shows more times between tokens than a call can have arguments", () => {
     const many = record(
       0,
