@@ -9,8 +9,9 @@
  */
 import { MOST_CHECKPOINTS, checkpointBytes, heldBytes } from "./checkpoint-transitions.ts";
 import { prefillTokensMs, spillBytes, transferMs } from "./cost-model.ts";
-import { commonPrefixLength, reusableOf } from "./prefix-reuse.ts";
+import { reusableOf } from "./prefix-reuse.ts";
 import { reuseChance } from "./prefix-value.ts";
+import { commonWithSlots } from "./slot-prefixes.ts";
 import type { RequestId } from "../protocol.ts";
 import type { Running } from "./admission.ts";
 import type { KeepingTime } from "./keeping-time.ts";
@@ -276,10 +277,11 @@ export class CheckpointPlan {
   /** How far the prompt is one that a slot or a checkpoint has, where not all of that can be reused. */
   #branchOf({ prompt, cacheKey }: ScheduledRequest, reuse: number): number {
     const end = prompt.length - 1;
+    const commonOf = commonWithSlots(this.#state, { tokens: prompt, length: end, cacheKey });
     let most = reuse;
     for (const slot of this.#state.slots) {
       if (slot.cacheKey !== cacheKey || slot.length <= most) continue;
-      most = Math.max(most, commonPrefixLength(prompt, slot.tokens, Math.min(end, slot.length)));
+      most = Math.max(most, commonOf(slot));
     }
     this.#checkpoints.order.eachCommon(cacheKey, prompt, end, (_, common) => {
       most = Math.max(most, common);

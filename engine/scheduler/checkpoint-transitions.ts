@@ -50,7 +50,7 @@ export function beginCheckpoint(
 function comeBack(slot: Slot, checkpoint: Checkpoint, { order }: CheckpointState): void {
   const { tokens, length, firstCell, gridEnd, tailEnd, cacheKey } = checkpoint;
   const own = slot.checkpoints.includes(checkpoint);
-  releaseCheckpoints(slot, own ? length : 0);
+  forgetBeyond(slot, own ? length : 0);
   Object.assign(slot, { length, firstCell, gridEnd, tailEnd });
   if (own) return;
   slot.tokens.set(tokens);
@@ -66,8 +66,9 @@ function comeBack(slot: Slot, checkpoint: Checkpoint, { order }: CheckpointState
   for (const other of slot.checkpoints) other.slots += 1;
 }
 
-/** A slot has no more than its first `length` tokens. */
-export function releaseCheckpoints(slot: Slot, length: number): void {
+/** A slot has no more than its first `length` tokens, whatever it gets behind them: whoever knows of others forgets them. */
+export function forgetBeyond(slot: Slot, length: number): void {
+  slot.mark.cut(length);
   if ((slot.checkpoints.at(-1)?.length ?? 0) <= length) return;
   for (const checkpoint of slot.checkpoints) if (checkpoint.length > length) checkpoint.slots -= 1;
   slot.checkpoints = slot.checkpoints.filter((checkpoint) => checkpoint.length <= length);
@@ -75,7 +76,7 @@ export function releaseCheckpoints(slot: Slot, length: number): void {
 
 /** All cells of one slot are copied to another one. */
 export function shareCheckpoints(source: Slot, target: Slot): void {
-  releaseCheckpoints(target, 0);
+  forgetBeyond(target, 0);
   target.checkpoints = source.checkpoints;
   for (const checkpoint of target.checkpoints) checkpoint.slots += 1;
 }
@@ -144,7 +145,7 @@ export function startAnew(state: SchedulerState, id: SlotId): void {
   const { slots, requests } = state;
   const slot = slots[id];
   if (slot === undefined) return;
-  releaseCheckpoints(slot, 0);
+  forgetBeyond(slot, 0);
   Object.assign(slot, { length: 0, firstCell: 0, gridEnd: 0, tailEnd: 0, hits: 0, keepUntilMs: 0 });
   const request = requests.get(slot.owner ?? "");
   if (request === undefined) return;

@@ -14,6 +14,7 @@ import { LEAST_MARGIN, noteTooLate } from "./forecast-margin.ts";
 import { firstOwnEndMs, ownTurns } from "./own-turns.ts";
 import { fairnessOf, policyOf } from "./owners.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
+import { reusableOfSlots } from "./slot-prefixes.ts";
 import { residenceMs } from "./slot-times.ts";
 import type { ScheduledRequest, SchedulerState } from "./types.ts";
 
@@ -150,11 +151,12 @@ export function checkWorth(
 
 /** Prompt tokens that have to be computed, since they are in no slot and in no file. */
 export function tokensToCompute(
-  { slots, spill, checkpoints, config }: SchedulerState,
+  state: SchedulerState,
   request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">,
 ): number {
-  let reuse = 0;
-  for (const holders of [slots, spill?.prefixes.values() ?? [], checkpoints?.kept.values() ?? []])
+  const { slots, spill, checkpoints, config } = state;
+  let reuse = Math.max(...slots.map(reusableOfSlots(request, state)));
+  for (const holders of [spill?.prefixes.values() ?? [], checkpoints?.kept.values() ?? []])
     for (const holder of holders) reuse = Math.max(reuse, reusableTokens(request, holder, config));
   return request.prompt.length - reuse;
 }

@@ -3,7 +3,13 @@ import { adapterKeyOf } from "./adapter-turns.ts";
 import { MOST_APPOINTMENTS } from "./appointments.ts";
 import type { Appointments } from "./appointments.ts";
 import { ROUNDING_MS, expect } from "./invariant.ts";
-import { checkCheckpoints, checkKeepingTime, checkSlotCheckpoints, checkSpill } from "./kept-invariants.ts";
+import {
+  checkCheckpoints,
+  checkKeepingTime,
+  checkPrefixes,
+  checkSlotCheckpoints,
+  checkSpill,
+} from "./kept-invariants.ts";
 import { isAway } from "./offload.ts";
 import { outputLeft } from "./owners.ts";
 import { devicePasses } from "./passes.ts";
@@ -42,6 +48,7 @@ export function checkState(state: SchedulerState): void {
     expect(knownTokens(request) <= state.config.contextTokens, "prompt and output fit the context");
   }
   checkSlotCheckpoints(state);
+  checkPrefixes(state);
   for (const id of state.queue.keys()) expect(state.requests.has(id), "the queue holds known requests");
   for (const owner of state.owners.values()) checkOwnerAccount(state, owner);
   const idle = [...state.owners.values()].filter(({ running, waiting }) => running + waiting === 0);

@@ -1,8 +1,9 @@
-/** What must hold of files and checkpoints, and of what a plan does with them. */
+/** What must hold of files, checkpoints and the tree of prefixes, and of what a plan does with them. */
 import { MOST_CHECKPOINTS, heldBytes } from "./checkpoint-transitions.ts";
 import { transferMs } from "./cost-model.ts";
 import { ROUNDING_MS, expect } from "./invariant.ts";
 import { mayCutTo } from "./prefix-reuse.ts";
+import { commonWithSlots } from "./slot-prefixes.ts";
 import type {
   Checkpoint,
   CheckpointId,
@@ -172,4 +173,22 @@ export function checkKeepingTime(
     !decoding || keepingMs <= config.itlTargetMs + ROUNDING_MS,
     "files and checkpoints take no longer than the target",
   );
+}
+
+/** Waiting requests that `checkPrefixes` looks for, since it compares them with every slot. */
+const MOST_CHECKED = 8;
+
+/** @throws {EngineError} `internal` where the tree would say something else of a waiting request than comparing. */
+export function checkPrefixes({ prefixes, slots, queue }: SchedulerState): void {
+  if (prefixes === undefined) return;
+  expect(prefixes.isRight(), "the tree of prefixes has what slots have");
+  let checked = 0;
+  for (const { prompt, cacheKey } of queue.values()) {
+    const text = { tokens: prompt, length: prompt.length - 1, cacheKey };
+    const found = commonWithSlots({ prefixes }, text);
+    const compared = commonWithSlots({ prefixes: undefined }, text);
+    const isSame = slots.every((slot) => found(slot) === compared(slot));
+    expect(isSame, "looking for a prompt in the tree tells what comparing it with each slot tells");
+    if (++checked === MOST_CHECKED) break;
+  }
 }

@@ -6,7 +6,7 @@
  * time goes in its turn.
  */
 import { prefillCallMs } from "./cost-model.ts";
-import { reusableTokens } from "./prefix-reuse.ts";
+import { reusableOfSlots } from "./slot-prefixes.ts";
 import type { RequestId } from "../protocol.ts";
 import type { CheckpointPlan } from "./checkpoint-plan.ts";
 import type { ScheduledRequest, SchedulerState, SlotId } from "./types.ts";
@@ -56,16 +56,18 @@ export function bestPrefix(
 /** What of a prompt is in a slot, or in a checkpoint that a slot can come back to. */
 function prefixTokens(
   request: ScheduledRequest,
-  { slots, config }: SchedulerState,
+  state: SchedulerState,
   { overwritten, checkpoints }: AdmittedSoFar,
 ): number {
+  const { slots, config } = state;
   const comebackIn = checkpoints?.bestFor(request);
+  const reuseOf = reusableOfSlots(request, state);
   let most = 0;
   for (const slot of slots) {
     // Nearly always, and several requests are compared with every slot.
     if (comebackIn === undefined && slot.tokens[0] !== request.prompt[0]) continue;
     const isGone = overwritten.has(slot.id);
-    if (!isGone) most = Math.max(most, reusableTokens(request, slot, config));
+    if (!isGone) most = Math.max(most, reuseOf(slot));
     if (!isGone || checkpoints?.outlivesSlots === true) most = Math.max(most, comebackIn?.(slot)?.reuse ?? 0);
     if (isWhole(request, most, config.prefillChunk)) break;
   }

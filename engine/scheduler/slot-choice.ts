@@ -3,10 +3,10 @@
  * least, counting what is kept, lost and scattered.
  */
 import { prefillTokensMs } from "./cost-model.ts";
-import { reusableTokens } from "./prefix-reuse.ts";
 import { reuseChance } from "./prefix-value.ts";
 import { followersOf, mayHave } from "./returns.ts";
 import { Places, ROUNDED } from "./slot-place.ts";
+import { reusableOfSlots } from "./slot-prefixes.ts";
 import type { KeptFor } from "./returns.ts";
 import type { CheckpointPlan, Comeback } from "./checkpoint-plan.ts";
 import type { Restorable, SpillPlan } from "./spill-plan.ts";
@@ -59,7 +59,7 @@ export function chooseSlot(
   nowMs: number,
 ): SlotChoice | undefined {
   const taken = takenOf(state, busy);
-  const reuseOf = state.slots.map((slot) => reusableTokens(request, slot, state.config));
+  const reuseOf = state.slots.map(reusableOfSlots(request, state));
   if (state.config.slotChoice === "oldest") return oldestSlot(state, reuseOf, taken);
   const comebackIn = checkpoints?.bestFor(request);
   const foundIn = state.slots.map((slot, i): Found => {

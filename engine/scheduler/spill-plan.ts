@@ -8,6 +8,7 @@
 import { prefillTokensMs, spillBytes, transferMs } from "./cost-model.ts";
 import { commonPrefixLength, mayCutTo, reusableTokens } from "./prefix-reuse.ts";
 import { reuseChance } from "./prefix-value.ts";
+import { commonWithSlots } from "./slot-prefixes.ts";
 import type { Comeback } from "./checkpoint-plan.ts";
 import type { KeepingTime } from "./keeping-time.ts";
 import type {
@@ -189,13 +190,14 @@ export class SpillPlan {
   #tokensElsewhere({ tokens, length, cacheKey }: Slot): number {
     const { slots, config, checkpoints } = this.#state;
     let most = 0;
-    const look = (prefix: Slot | SpilledPrefix): void => {
-      if (prefix.cacheKey !== cacheKey || prefix.length === 0) return;
-      const common = commonPrefixLength(tokens, prefix.tokens, Math.min(length, prefix.length));
+    const look = (prefix: Slot | SpilledPrefix, common: number): void => {
       if (mayCutTo(common, prefix, config)) most = Math.max(most, common);
     };
-    for (const other of slots) if (!this.#given.has(other.id)) look(other);
-    for (const prefix of this.#kept()) look(prefix);
+    const commonOf = commonWithSlots(this.#state, { tokens, length, cacheKey });
+    for (const other of slots) if (!this.#given.has(other.id)) look(other, commonOf(other));
+    for (const prefix of this.#kept())
+      if (prefix.cacheKey === cacheKey)
+        look(prefix, commonPrefixLength(tokens, prefix.tokens, Math.min(length, prefix.length)));
     if (checkpoints?.needs !== "none") return most;
     checkpoints.order.eachCommon(cacheKey, tokens, length, (checkpoint, common) => {
       if (mayCutTo(common, checkpoint, config)) most = Math.max(most, common);

@@ -1,6 +1,6 @@
 /** What becomes of the state when prefixes are written to files, read back and dropped, or when that fails. */
 import { EngineError } from "../errors.ts";
-import { releaseCheckpoints, startAnew } from "./checkpoint-transitions.ts";
+import { forgetBeyond, startAnew } from "./checkpoint-transitions.ts";
 import { refinedTransfer } from "./cost-model.ts";
 import type {
   BoundaryOperation,
@@ -38,7 +38,7 @@ export function beginSpill(
   if (slot === undefined || slot.owner !== undefined)
     throw new EngineError("internal", `Prefix ${prefix.id} cannot be read into slot ${operation.slot}.`);
   const { length, firstCell, gridEnd, tailEnd, hits, keepUntilMs = 0 } = prefix;
-  releaseCheckpoints(slot, 0);
+  forgetBeyond(slot, 0);
   slot.tokens.set(prefix.tokens);
   Object.assign(slot, { length, firstCell, gridEnd, tailEnd, hits, keepUntilMs });
   prefix.hits += 1;

@@ -11,7 +11,7 @@ import {
   beginCheckpoint,
   checkpointState,
   forgetOrphans,
-  releaseCheckpoints,
+  forgetBeyond,
   shareCheckpoints,
 } from "./checkpoint-transitions.ts";
 import { refinedByDecode, refinedByPrefill } from "./cost-model.ts";
@@ -21,7 +21,9 @@ import { DraftIndex } from "./draft-index.ts";
 import { checkRoom, checkWorth, tokensToCompute } from "./entry.ts";
 import { leastPromptMs } from "./forecast.ts";
 import { FIRST_MARGIN, noteNoToken } from "./forecast-margin.ts";
+import { PrefixMark } from "./prefix-tree.ts";
 import { isKept } from "./prefix-value.ts";
+import { prefixTree } from "./slot-prefixes.ts";
 import { noteResidence } from "./slot-times.ts";
 import {
   chargeOutput,
@@ -74,6 +76,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     ended: undefined,
     followers: [],
     checkpoints: [],
+    mark: new PrefixMark(),
   }));
   return {
     config,
@@ -81,6 +84,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     draft: undefined,
     guessed: noGuesses(),
     slots,
+    prefixes: prefixTree(slots, config),
     requests: new Map(),
     queue: new Map(),
     ...noOwners(),
@@ -441,7 +445,7 @@ function copySlot({ slots, inCopies }: SchedulerState, from: SlotId, to: SlotId)
 
 /** Forgets cells from `length` on, as after a failed call. The caller truncates the cells themselves. */
 export function truncateSlot(slot: Slot, length: number): void {
-  releaseCheckpoints(slot, length);
+  forgetBeyond(slot, length);
   slot.length = length;
   slot.gridEnd = Math.min(slot.gridEnd, length);
   if (slot.tailEnd > length) slot.tailEnd = slot.gridEnd;

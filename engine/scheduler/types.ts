@@ -8,6 +8,7 @@ import type { AdapterTurns } from "./adapter-turns.ts";
 import type { DraftIndex } from "./draft-index.ts";
 import type { OrderedHeap } from "./ordered-heap.ts";
 import type { PrefixOrder } from "./prefix-order.ts";
+import type { PrefixMark, PrefixTree } from "./prefix-tree.ts";
 import type { Returns } from "./returns.ts";
 
 /** Index of one llama.cpp sequence, `0 <= slot < slots`. */
@@ -72,6 +73,8 @@ export interface SchedulerConfig {
   readonly prefixFirst?: boolean;
   /** Whether a slot is kept for a moment for who may ask on behind its answer, though others wait; absent is yes. */
   readonly keepSlots?: boolean;
+  /** Slots from which on prompts are looked for in a tree instead of in each slot; plans are the same. Absent: where it pays. */
+  readonly prefixTreeSlots?: number;
   /** Most bytes of all prefixes that are kept in files when their slot is needed; absent or 0: none is. */
   readonly spillBytes?: number;
   /** Absent where no checkpoints are taken. `bytes`: most of all of them. */
@@ -219,6 +222,8 @@ export interface Slot {
   readonly followers: RequestId[];
   /** Of its tokens, ascending: it has what they need. */
   checkpoints: readonly Checkpoint[];
+  /** Told of every token that is taken from the slot, for the tree of prefixes. */
+  readonly mark: PrefixMark;
 }
 
 /** What a slot held at one time, kept outside of it. */
@@ -404,6 +409,8 @@ export interface SchedulerState {
     creditMs: number | undefined;
   };
   readonly slots: readonly Slot[];
+  /** The same by their tokens; undefined where slots are too few for it to pay. */
+  readonly prefixes: PrefixTree | undefined;
   readonly requests: Map<RequestId, ScheduledRequest>;
   /** Waiting requests, in no order that matters; at most `config.maxQueued` beyond the free slots. */
   readonly queue: Map<RequestId, ScheduledRequest>;

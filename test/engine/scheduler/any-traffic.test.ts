@@ -88,6 +88,7 @@ const settings = fc.record({
   plugGaps: fc.boolean(),
   prefixFirst: fc.boolean(),
   keepSlots: fc.boolean(),
+  prefixTreeSlots: fc.constantFrom(1, 64),
 });
 
 /** Follows what plans compute: how many tokens each request has been fed since it got its slot, reused ones included. */
@@ -185,6 +186,10 @@ test("every plan and state keeps the invariants, every token is computed once, a
             release(state, request, nowMs);
             seen.expired += 1;
           }
+          releaseCancelled(state, nowMs);
+          // Whether prompts are looked for in the tree or in each slot.
+          if (state.prefixes !== undefined)
+            expect(planStep(state, nowMs)).toEqual(planStep({ ...state, prefixes: undefined }, nowMs));
           const plan = runStep(state, nowMs);
           tally.follow(plan);
           tally.recount(plan, state);

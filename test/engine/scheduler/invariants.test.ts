@@ -5,6 +5,7 @@
 import { expect, test } from "vitest";
 import { checkPlan, checkState, checkStep } from "../../../engine/scheduler/invariants.ts";
 import { planStep } from "../../../engine/scheduler/plan-step.ts";
+import { cancel, releaseCancelled } from "../../../engine/scheduler/transitions.ts";
 import type {
   OwnerState,
   PlannedCall,
@@ -235,5 +236,32 @@ test("I1: a slot has the cells it is said to have", () => {
   checkStep(state, plan, cells);
   expect(() => checkStep(state, plan, (slot) => cells(slot) + (slot === 1 ? 1 : 0))).toThrow(
     "Invariant broken: a slot has the cells it is said to have.",
+  );
+});
+
+/** A slot that has a prompt which somebody waits for, both found in the tree. */
+function treeScene(): SchedulerState {
+  const state = schedulerState({ slots: 1, prefixTreeSlots: 1 });
+  addRequest(state, "first", { prompt: text(1, 40), maxTokens: 50 });
+  for (let step = 0; step < 5; step++) runStep(state, step);
+  addRequest(state, "waits", { prompt: text(1, 41) }, 5);
+  checkState(state);
+  return state;
+}
+
+test("I9: the tree of prefixes has what slots have", () => {
+  const state = treeScene();
+  cancel(state, "first", 6);
+  releaseCancelled(state, 6);
+  checkState(state);
+  found(state.slots[0]).tokens[3] = 999_999;
+  expect(() => checkState(state)).toThrow("Invariant broken: the tree of prefixes has what slots have.");
+});
+
+test("I9: looking for a prompt in the tree tells what comparing it with each slot tells", () => {
+  const state = treeScene();
+  force(state, { prefixes: schedulerState({ slots: 1, prefixTreeSlots: 1 }).prefixes });
+  expect(() => checkState(state)).toThrow(
+    "Invariant broken: looking for a prompt in the tree tells what comparing it with each slot tells.",
   );
 });

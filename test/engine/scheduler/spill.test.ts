@@ -445,7 +445,11 @@ describe("a prompt that is to be kept", () => {
     let passedOn = 0;
     fc.assert(
       fc.property(
-        fc.record({ slots: fc.integer({ min: 1, max: 4 }), spillBytes: fc.constantFrom(0, 700) }),
+        fc.record({
+          slots: fc.integer({ min: 1, max: 4 }),
+          spillBytes: fc.constantFrom(0, 700),
+          prefixTreeSlots: fc.constantFrom(1, 64),
+        }),
         fc.array(request, { minLength: 4, maxLength: 25 }),
         (config, requests) => {
           const state = schedulerState(config);
