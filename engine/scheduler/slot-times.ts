@@ -42,9 +42,9 @@ export function noteResidence(state: SchedulerState, request: ScheduledRequest, 
   if (state.outputShare !== undefined)
     state.outputMiss = smoothed(state.outputMiss, missOf(state.outputShare, share));
   state.outputShare = smoothed(state.outputShare, share);
-  const { firstTokenMs } = request;
-  // What the engine rests for the prefill worker is no time between tokens of every day.
-  if (firstTokenMs !== undefined && restedMs(state, request) === 0)
+  const { firstTokenMs, evictions } = request;
+  // What the engine rests for the prefill worker, or it is paused or waits again, is no time between tokens of every day.
+  if (firstTokenMs !== undefined && evictions === 0 && restedMs(state, request) === 0)
     state.itlMs = smoothed(state.itlMs, (nowMs - firstTokenMs) / (output.length - 1));
 }
 
@@ -130,7 +130,7 @@ function promptLeftMs({ cost }: SchedulerState, { prompt }: ScheduledRequest, ce
   return prefillCallMs(cost, Math.max(0, prompt.length - cells), cells);
 }
 
-/** Of the time that it has had its slot, what the engine has rested for the prefill worker: as long as others have it to themselves. */
-function restedMs({ offload }: SchedulerState, { restedBeforeMs }: ScheduledRequest): number {
-  return offload.restedMs - restedBeforeMs;
+/** Of the time that it has had its slot, what the engine has rested for the prefill worker, and it was paused: as long as others have it to themselves. */
+function restedMs({ offload }: SchedulerState, { restedBeforeMs, pausedMs }: ScheduledRequest): number {
+  return offload.restedMs - restedBeforeMs + pausedMs;
 }

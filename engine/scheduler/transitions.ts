@@ -1,5 +1,6 @@
 /**
- * Every change of the scheduler's state: submit, pause, cancel, begin a step, complete a call, release.
+ * Every change of the scheduler's state but pauses and classes: submit, cancel, begin a step, complete a
+ * call, release.
  *
  * Deterministic and free of effects outside the state; times and sampled tokens come in as arguments. Each
  * request leaves through `release`, so a slot cannot be leaked or freed twice.
@@ -27,8 +28,6 @@ import { prefixTree } from "./slot-prefixes.ts";
 import { noteResidence } from "./slot-times.ts";
 import {
   chargeOutput,
-  makeEligible,
-  makeIneligible,
   noOwners,
   ownerOf,
   startRunning,
@@ -208,6 +207,8 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     reachedTokens: resume.length > 0 ? promptTokens + resume.length - 1 : 0,
     cancelled: false,
     paused: request.paused ?? false,
+    pausedSinceMs: nowMs,
+    pausedMs: 0,
     interrupted: resume.length > 0,
     charged: resume.length > 0,
     skips: 0,
@@ -233,40 +234,6 @@ export function cancel(state: SchedulerState, id: RequestId, nowMs: number): voi
   if (request === undefined) return;
   request.cancelled = true;
   if (request.phase === "queued") release(state, request, nowMs);
-}
-
-/**
- * Leaves a request out of every step from now on, or takes it in again. It keeps its slot while nobody needs it, and
- * its output in any case.
- * @returns Whether there is such a request.
- */
-export function setPaused(state: SchedulerState, id: RequestId, paused: boolean, nowMs: number): boolean {
-  const request = state.requests.get(id);
-  if (request === undefined) return false;
-  // Whoever is paused waits for nothing, and must not have grown old by that.
-  if (request.paused && !paused) request.waitingSinceMs = nowMs;
-  if (paused) request.forecastMs = undefined;
-  request.paused = paused;
-  if (request.phase !== "queued") return true;
-  if (paused) makeIneligible(state, request);
-  else makeEligible(state, request);
-  return true;
-}
-
-/**
- * Moves a request to another class, where it keeps its place by arrival.
- * @param priority 0 to `CLASSES - 1`.
- * @returns Whether there is such a request.
- */
-export function setPriority(state: SchedulerState, id: RequestId, priority: number): boolean {
-  const request = state.requests.get(id);
-  if (request === undefined) return false;
-  const eligible = request.heapIndex >= 0;
-  if (eligible) makeIneligible(state, request);
-  if (priority !== request.priority) request.forecastMs = undefined;
-  request.priority = priority;
-  if (eligible) makeEligible(state, request);
-  return true;
 }
 
 /** Releases what was cancelled while a native call ran. Only between calls. */
@@ -363,6 +330,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
     request.slot = slotId;
     request.admittedMs = nowMs;
     request.restedBeforeMs = state.offload.restedMs;
+    request.pausedMs = 0;
     request.cachedTokens = reuse;
     request.cachedFrom = sourceOf(assignment);
     request.reachedTokens = Math.max(request.reachedTokens, reuse);

@@ -140,6 +140,10 @@ export interface ScheduledRequest {
   cancelled: boolean;
   /** Neither computed nor given a slot until it is resumed; keeps the slot it has while nobody needs it. */
   paused: boolean;
+  /** Since when, if it is, but for what is counted already. */
+  pausedSinceMs: number;
+  /** How long it was since it got its slot, in ms. */
+  pausedMs: number;
   /** Whether its stream stands still since its engine died, until its next token. */
   interrupted: boolean;
   /** Whether its prompt has been charged to its owner: computing it again is not the owner's doing. */

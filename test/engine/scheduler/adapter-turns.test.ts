@@ -6,7 +6,7 @@ import { chargeTurn, nextTurn } from "../../../engine/scheduler/adapter-turns.ts
 import type { Running } from "../../../engine/scheduler/admission.ts";
 import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
 import { planStep } from "../../../engine/scheduler/plan-step.ts";
-import { setPaused } from "../../../engine/scheduler/transitions.ts";
+import { setPaused } from "../../../engine/scheduler/request-control.ts";
 import type { SchedulerState, StepPlan } from "../../../engine/scheduler/types.ts";
 import { addRequest, planMs, runStep, schedulerState } from "../../support/scheduler.ts";
 

@@ -8,14 +8,8 @@ import { takeExpired } from "../../../engine/scheduler/deadlines.ts";
 import { checkPlan, checkState } from "../../../engine/scheduler/invariants.ts";
 import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
 import { planStep } from "../../../engine/scheduler/plan-step.ts";
-import {
-  cancel,
-  release,
-  releaseCancelled,
-  setPaused,
-  setPriority,
-  truncateSlot,
-} from "../../../engine/scheduler/transitions.ts";
+import { setPaused, setPriority } from "../../../engine/scheduler/request-control.ts";
+import { cancel, release, releaseCancelled, truncateSlot } from "../../../engine/scheduler/transitions.ts";
 import type {
   PlannedCall,
   SchedulerConfig,

@@ -2,7 +2,8 @@
 import { expect, test } from "vitest";
 import { EngineError } from "../../../engine/errors.ts";
 import { noteFirstToken } from "../../../engine/scheduler/forecast-margin.ts";
-import { cancel, release, setPaused, setPriority } from "../../../engine/scheduler/transitions.ts";
+import { setPaused, setPriority } from "../../../engine/scheduler/request-control.ts";
+import { cancel, release } from "../../../engine/scheduler/transitions.ts";
 import type { SchedulerState } from "../../../engine/scheduler/types.ts";
 import { addRequest, runStep, schedulerState } from "../../support/scheduler.ts";
 

@@ -1,6 +1,7 @@
 /** The scenarios of the golden plans: few requests that come, go and change at given steps, each made to show one thing. */
 import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
-import { cancel, setPaused, setPriority } from "../../../engine/scheduler/transitions.ts";
+import { setPaused, setPriority } from "../../../engine/scheduler/request-control.ts";
+import { cancel } from "../../../engine/scheduler/transitions.ts";
 import type { NewRequest } from "../../../engine/scheduler/transitions.ts";
 import type { FairnessConfig, OwnerPolicy } from "../../../engine/sharing.ts";
 import type { CheckpointNeeds, SchedulerConfig, SchedulerState } from "../../../engine/scheduler/types.ts";

@@ -1,7 +1,7 @@
 /** No cell computed for one scope is ever read for another, whatever is copied, cut, paused, evicted or resumed. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { setPaused } from "../../../engine/scheduler/transitions.ts";
+import { setPaused } from "../../../engine/scheduler/request-control.ts";
 import type { SchedulerConfig, SchedulerState, StepPlan } from "../../../engine/scheduler/types.ts";
 import { addRequest, runStep, schedulerState } from "../../support/scheduler.ts";
 

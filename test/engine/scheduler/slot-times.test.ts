@@ -3,7 +3,8 @@ import { expect, test } from "vitest";
 import { createRng } from "../../../bench/rng.ts";
 import { noteFirstToken } from "../../../engine/scheduler/forecast-margin.ts";
 import { predictedWaitMs } from "../../../engine/scheduler/forecast.ts";
-import { release } from "../../../engine/scheduler/transitions.ts";
+import { setPaused } from "../../../engine/scheduler/request-control.ts";
+import { cancel, release, releaseCancelled } from "../../../engine/scheduler/transitions.ts";
 import type { SchedulerState } from "../../../engine/scheduler/types.ts";
 import { addRequest, planMs, runStep, schedulerState } from "../../support/scheduler.ts";
 
@@ -71,4 +72,41 @@ test("where what they ask for tells nothing, slots are held as long as lately", 
   expect(averageMiss(state, () => 8)).toBeLessThan(0.5);
   expect(state.residenceMiss).toBeLessThan(0.1);
   expect(state.outputMiss).toBeGreaterThan(state.residenceMiss);
+});
+
+test("for how long a request was paused in its slot says nothing of how long others will have theirs", () => {
+  const times = [0, 600_000].map((pausedMs) => {
+    const state = schedulerState();
+    addRequest(state, "reads", { maxTokens: 10 });
+    for (let nowMs = 0; nowMs < 50; nowMs += 10) runStep(state, nowMs);
+    const request = state.requests.get("reads");
+    if (request === undefined) throw new Error("It is gone.");
+    noteFirstToken(state, request, 20);
+    setPaused(state, "reads", true, 50);
+    setPaused(state, "reads", true, 50 + pausedMs / 2);
+    setPaused(state, "reads", false, 50 + pausedMs);
+    runStep(state, 60 + pausedMs);
+    release(state, request, 70 + pausedMs);
+    return [state.residenceMs, state.tokenMs];
+  });
+  expect(times[1]).toEqual(times[0]);
+  expect(times[0]?.[0]).toBe(70);
+});
+
+test("nor does an eviction between its tokens say anything of the time between those of others", () => {
+  const state = schedulerState({ slots: 1 });
+  addRequest(state, "low", { maxTokens: 10, priority: 2 });
+  for (let nowMs = 0; nowMs < 30; nowMs += 10) runStep(state, nowMs);
+  const request = state.requests.get("low");
+  if (request === undefined) throw new Error("It is gone.");
+  noteFirstToken(state, request, 20);
+  addRequest(state, "high", { maxTokens: 4000, priority: 0 }, 30);
+  for (let nowMs = 30; nowMs < 60; nowMs += 10) runStep(state, nowMs);
+  expect(request.evictions).toBe(1);
+  cancel(state, "high", 100_000);
+  releaseCancelled(state, 100_000);
+  for (let i = 0; i < 3; i++) runStep(state, 100_000 + 10 * i);
+  expect(request.output.length).toBeGreaterThan(1);
+  release(state, request, 100_030);
+  expect([state.itlMs, state.residenceMs]).toEqual([undefined, 30]);
 });
