@@ -86,13 +86,11 @@ export class EmbeddingQueue {
     const { call, job, turn } = queued;
     this.#kept = undefined;
     try {
-      const piece = await job.next();
-      const endMs = performance.now();
-      this.#turns.charge(turn, endMs - startMs);
+      const piece = await job.next().finally(() => this.#turns.charge(turn, performance.now() - startMs));
       if (!this.#jobs.has(call)) return;
       if (piece.done === true) this.#end(call, piece.value, true);
       else if (piece.value === "yields") {
-        turn.sinceMs = endMs;
+        turn.sinceMs = performance.now();
         this.#jobs.delete(call);
         this.#jobs.set(call, queued);
       } else this.#kept = queued;

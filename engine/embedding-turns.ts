@@ -23,6 +23,7 @@ export interface Turn {
   sinceMs: number;
   /** Of its inputs; 0 until they are counted. */
   tokens: number;
+  isOpen: boolean;
 }
 
 interface TurnOwner {
@@ -62,7 +63,7 @@ export class EmbeddingTurns {
     this.#endMs = this.#owners.size === 0 ? nowMs : this.#endMs;
     this.#owners.set(name, owner);
     owner.calls += 1;
-    return { owner, priority, sinceMs: nowMs, tokens: 0 };
+    return { owner, priority, sinceMs: nowMs, tokens: 0, isOpen: true };
   }
 
   /**
@@ -71,6 +72,8 @@ export class EmbeddingTurns {
    */
   count(turn: Turn, tokens: number, nowMs: number): void {
     const { owner } = turn;
+    // It may have been taken back while they were counted.
+    if (!turn.isOpen) return;
     if (owner.tokens > 0 && owner.tokens + tokens > owner.policy.maxQueuedTokens) {
       // It is one of its owner's calls until it is taken back, which it is for this.
       const others = { ...owner, calls: owner.calls - 1 };
@@ -102,7 +105,9 @@ export class EmbeddingTurns {
   }
 
   /** @param finished Whether it has come to its end by itself. */
-  remove({ owner, tokens }: Turn, finished: boolean, nowMs: number): void {
+  remove(turn: Turn, finished: boolean, nowMs: number): void {
+    const { owner, tokens } = turn;
+    turn.isOpen = false;
     owner.calls -= 1;
     owner.tokens -= tokens;
     if (owner.calls === 0) this.#owners.delete(owner.name);

@@ -78,3 +78,12 @@ test("an owner's calls and tokens are bounded, with the time of the last ones to
   );
   expect(turns.retryAfterMs(1e9, 1500)).toBe(600_000);
 });
+
+test("a call that is taken back before its inputs are counted counts for nothing", () => {
+  const turns = turnsOf({ a: { maxQueuedTokens: 100 } });
+  const [stays, leaves] = [turns.add("a", normal, 0), turns.add("a", normal, 0)];
+  turns.count(stays, 40, 0);
+  turns.remove(leaves, false, 0);
+  turns.count(leaves, 50, 0);
+  expect(() => turns.count(turns.add("a", normal, 0), 60, 0)).not.toThrow();
+});
