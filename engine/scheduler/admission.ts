@@ -352,8 +352,9 @@ class AdmissionRound {
       const prefillEnd = leader.prompt.length - 1;
       if (leader.paused || length >= prefillEnd || leader.cacheKey !== request.cacheKey) continue;
       const most = Math.min(prefillEnd, request.prompt.length - 1);
+      // What is there already can be copied now. Nearly always the next token tells that there is no more.
+      if (length >= most || request.prompt[length] !== leader.prompt[length]) continue;
       const common = commonPrefixLength(request.prompt, leader.prompt, most);
-      // What is there already can be copied now.
       if (common <= length) continue;
       // What is computed elsewhere comes as a whole: too late for who needs little of it.
       if (isAway(this.#state, leader) && common * 2 < prefillEnd) continue;
