@@ -1,9 +1,11 @@
 /** `POST /embedding`, in llama.cpp's own dialect: a list with the vector of each input. */
 import { z } from "zod";
 import { MOST_INPUTS } from "../../engine/protocol.ts";
+import type { PriorityClass } from "../../engine/sharing.ts";
 import { ApiError, emptyPrompt } from "../openai/api-error.ts";
 import { prepareBody } from "../openai/generation-fields.ts";
 import type { RequestLimits } from "../openai/generation-fields.ts";
+import { priorityField, readPriority } from "../openai/priority-field.ts";
 import { isEmptyInput, namedInputs, readNamedInputs } from "../openai/text-inputs.ts";
 import type { NamedInput } from "../openai/text-inputs.ts";
 import { unreadFields } from "../openai/unsupported.ts";
@@ -17,6 +19,7 @@ export const nativeEmbeddingSchema = z.object({
   content: namedInputs.optional(),
   input: namedInputs.optional(),
   embd_normalize: integer(-1).optional(),
+  priority: priorityField.optional(),
 });
 
 const KNOWN: ReadonlySet<string> = new Set(Object.keys(nativeEmbeddingSchema.shape));
@@ -29,6 +32,7 @@ export interface NativeEmbeddingRequest {
   readonly field: "input" | "content";
   /** None of them is only empty texts. */
   readonly inputs: readonly NamedInput[];
+  readonly priority: PriorityClass | undefined;
   readonly ignoredFields: readonly string[];
 }
 
@@ -38,7 +42,7 @@ export function readNativeEmbeddingRequest(
   { strictParams, limits }: RequestLimits,
 ): NativeEmbeddingRequest {
   const present = prepareBody(body, limits);
-  const { model, embd_normalize: norm = EUCLIDEAN } = parseWith(nativeEmbeddingSchema, present);
+  const { model, embd_normalize: norm = EUCLIDEAN, priority } = parseWith(nativeEmbeddingSchema, present);
   if (norm !== EUCLIDEAN) {
     throw new ApiError(
       "unsupported_value",
@@ -50,7 +54,7 @@ export function readNativeEmbeddingRequest(
   const ignored = unreadFields(present, field === "input" ? BESIDE_INPUT : KNOWN, strictParams);
   const inputs = readNamedInputs(present[field], field, MOST_INPUTS);
   for (const input of inputs) if (isEmptyInput(input)) throw emptyPrompt(input.param);
-  return { model, field, inputs, ignoredFields: ignored };
+  return { model, field, inputs, priority: readPriority(priority), ignoredFields: ignored };
 }
 
 /** An input has several vectors where its tokens are not pooled into one, which they are here. */

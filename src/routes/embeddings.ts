@@ -40,7 +40,7 @@ export async function nativeEmbedding(c: AppContext, deps: AppDeps): Promise<Res
   c.get("notes").endpoint = "embeddings";
   const body = await readJsonObject(c.req.raw, deps.config.limits);
   const request = readNativeEmbeddingRequest(body, deps.config);
-  const asker = readAsker(c, deps, undefined);
+  const asker = readAsker(c, deps, request.priority);
   assertOpen(deps);
   // llama.cpp's clients name no model.
   const model = findModel(deps, request.model ?? deps.models.served[0]?.id);

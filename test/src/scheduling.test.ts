@@ -187,7 +187,6 @@ describe.each([
       { owner: "a", priority: background },
     ]);
     expect((await ask({ "x-request-priority": "urgent" })).status).toBe(400);
-    if (path === "/embedding") return;
     await ask({ "x-request-priority": "low" }, { priority: "background" });
     expect(engine.commands.at(-1)).toMatchObject({ priority: background });
   });
