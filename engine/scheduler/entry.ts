@@ -13,7 +13,7 @@ import type { Newcomer } from "./forecast.ts";
 import { LEAST_MARGIN, noteTooLate } from "./forecast-margin.ts";
 import { firstOwnEndMs, ownTurns } from "./own-turns.ts";
 import { fairnessOf, policyOf } from "./owners.ts";
-import { reusableTokens } from "./prefix-reuse.ts";
+import { reusableOf } from "./prefix-reuse.ts";
 import { reusableOfSlots } from "./slot-prefixes.ts";
 import { residenceMs } from "./slot-times.ts";
 import type { ScheduledRequest, SchedulerState } from "./types.ts";
@@ -155,9 +155,12 @@ export function tokensToCompute(
   request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">,
 ): number {
   const { slots, spill, checkpoints, config } = state;
+  if (!request.reusePrefix) return request.prompt.length;
   let reuse = Math.max(...slots.map(reusableOfSlots(request, state)));
-  for (const holders of [spill?.prefixes.values() ?? [], checkpoints?.kept.values() ?? []])
-    for (const holder of holders) reuse = Math.max(reuse, reusableTokens(request, holder, config));
+  for (const order of [spill?.order, checkpoints?.order])
+    order?.eachCommon(request.cacheKey, request.prompt, request.prompt.length - 1, (holder, common) => {
+      reuse = Math.max(reuse, reusableOf(request, holder, common, config));
+    });
   return request.prompt.length - reuse;
 }
 

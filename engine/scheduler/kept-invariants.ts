@@ -66,6 +66,10 @@ export function checkSpill(
         "what is read in this step is not copied",
       );
   }
+  expect(
+    spill === undefined || (spill.order.size === spill.prefixes.size && spill.order.isOrdered()),
+    "files are found by their tokens",
+  );
   for (const { id, bytes: size } of spill?.prefixes.values() ?? []) bytes += gone.has(id) ? 0 : size;
   const saves = boundary.some(({ type }) => type === "save");
   expect(!saves || bytes <= (spill?.limitBytes ?? 0), "files have no more bytes than they may");

@@ -6,7 +6,7 @@
  * not done beside decoding slots, since a file cannot be written or read in pieces.
  */
 import { prefillTokensMs, spillBytes, transferMs } from "./cost-model.ts";
-import { commonPrefixLength, mayCutTo, reusableTokens } from "./prefix-reuse.ts";
+import { commonPrefixLength, mayCutTo, reusableOf } from "./prefix-reuse.ts";
 import { reuseChance } from "./prefix-value.ts";
 import { commonWithSlots } from "./slot-prefixes.ts";
 import type { Comeback } from "./checkpoint-plan.ts";
@@ -93,11 +93,20 @@ export class SpillPlan {
 
   /** The prefix of which the request can use most. */
   bestFor(request: ScheduledRequest): Restorable | undefined {
+    const { prompt, cacheKey, reusePrefix } = request;
+    if (!reusePrefix) return undefined;
+    const commonOf = new Map<SpilledPrefix, number>();
+    this.#spill.order.eachCommon(cacheKey, prompt, prompt.length - 1, (prefix, common) => {
+      commonOf.set(prefix, common);
+    });
+    if (commonOf.size === 0) return undefined;
     let best: Restorable | undefined;
     for (const prefix of this.#kept()) {
+      const common = commonOf.get(prefix);
+      if (common === undefined) continue;
       const ms = transferMs(this.#cost.restore, prefix.bytes);
       if (ms > this.#time.leftMs) continue;
-      const reuse = reusableTokens(request, prefix, this.#state.config);
+      const reuse = reusableOf(request, prefix, common, this.#state.config);
       if (reuse > (best?.reuse ?? 0) || (reuse > 0 && reuse === best?.reuse && ms < best.ms))
         best = { prefix, reuse, ms };
     }
@@ -195,9 +204,9 @@ export class SpillPlan {
     };
     const commonOf = commonWithSlots(this.#state, { tokens, length, cacheKey });
     for (const other of slots) if (!this.#given.has(other.id)) look(other, commonOf(other));
-    for (const prefix of this.#kept())
-      if (prefix.cacheKey === cacheKey)
-        look(prefix, commonPrefixLength(tokens, prefix.tokens, Math.min(length, prefix.length)));
+    this.#spill.order.eachCommon(cacheKey, tokens, length, (prefix, common) => {
+      if (!this.#dropped.has(prefix.id)) look(prefix, common);
+    });
     if (checkpoints?.needs !== "none") return most;
     checkpoints.order.eachCommon(cacheKey, tokens, length, (checkpoint, common) => {
       if (mayCutTo(common, checkpoint, config)) most = Math.max(most, common);

@@ -2,12 +2,14 @@
 import { EngineError } from "../errors.ts";
 import { forgetBeyond, startAnew } from "./checkpoint-transitions.ts";
 import { refinedTransfer } from "./cost-model.ts";
+import { PrefixOrder } from "./prefix-order.ts";
 import type {
   BoundaryOperation,
   CostModel,
   SchedulerConfig,
   SchedulerState,
   SlotId,
+  SpillId,
   SpillState,
   SpilledPrefix,
 } from "./types.ts";
@@ -17,7 +19,7 @@ export function spillState(
   { spill }: CostModel,
 ): SpillState | undefined {
   if (spillBytes <= 0 || spill === undefined) return undefined;
-  return { prefixes: new Map(), limitBytes: spillBytes, nextId: 1 };
+  return { prefixes: new Map(), order: new PrefixOrder(), limitBytes: spillBytes, nextId: 1 };
 }
 
 /**
@@ -31,7 +33,7 @@ export function beginSpill(
 ): void {
   if (spill === undefined) return;
   if (operation.type === "save") spill.nextId = Math.max(spill.nextId, operation.prefix.id + 1);
-  if (operation.type === "drop") spill.prefixes.delete(operation.spill);
+  if (operation.type === "drop") forget(spill, operation.spill);
   if (operation.type !== "restore") return;
   const { prefix } = operation;
   const slot = slots[operation.slot];
@@ -53,7 +55,9 @@ export function beginSpill(
 export function noteSaved(state: SchedulerState, prefix: SpilledPrefix, bytes: number, ms: number): boolean {
   const { spill } = state;
   if (spill === undefined || spilledBytes(spill) + bytes > spill.limitBytes) return false;
-  spill.prefixes.set(prefix.id, { ...prefix, bytes });
+  const saved = { ...prefix, bytes };
+  spill.prefixes.set(prefix.id, saved);
+  spill.order.add(saved);
   learn(state, "save", bytes, ms);
   return true;
 }
@@ -74,7 +78,7 @@ function learn(state: SchedulerState, kind: "save" | "restore", bytes: number, m
 
 /** A prefix could not be read: the slot is empty, and its request computes its whole prompt. */
 export function noteRestoreFailed(state: SchedulerState, prefix: SpilledPrefix, id: SlotId): void {
-  state.spill?.prefixes.delete(prefix.id);
+  if (state.spill !== undefined) forget(state.spill, prefix.id);
   startAnew(state, id);
 }
 
@@ -82,7 +86,15 @@ export function noteRestoreFailed(state: SchedulerState, prefix: SpilledPrefix, 
 export function forgetSpilled({ spill }: SchedulerState): SpilledPrefix[] {
   const prefixes = [...(spill?.prefixes.values() ?? [])];
   spill?.prefixes.clear();
+  spill?.order.clear();
   return prefixes;
+}
+
+function forget({ prefixes, order }: SpillState, id: SpillId): void {
+  const forgotten = prefixes.get(id);
+  if (forgotten === undefined) return;
+  prefixes.delete(id);
+  order.remove(forgotten);
 }
 
 export function spilledBytes({ prefixes }: SpillState): number {

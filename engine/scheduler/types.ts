@@ -274,6 +274,8 @@ export interface CheckpointState {
 /** The prefixes in files; undefined where none are kept. */
 export interface SpillState {
   readonly prefixes: Map<SpillId, SpilledPrefix>;
+  /** The same by their tokens. */
+  readonly order: PrefixOrder<SpilledPrefix>;
   /** Most bytes of all files: those allowed, halved with each that could not be written, but no less than what is there. */
   limitBytes: number;
   nextId: SpillId;

@@ -146,6 +146,7 @@ const BROKEN_PLANS: readonly (readonly [string, string, (plan: StepPlan, state: 
       (plan, state) => {
         const prefix = prefixOf(slotOf(state, "a"));
         state.spill?.prefixes.set(prefix.id, prefix);
+        state.spill?.order.add(prefix);
         state.inCopies.add(3);
         force(plan, { boundary: [{ type: "restore", slot: 3, prefix }] });
       },
@@ -264,4 +265,13 @@ test("I9: looking for a prompt in the tree tells what comparing it with each slo
   expect(() => checkState(state)).toThrow(
     "Invariant broken: looking for a prompt in the tree tells what comparing it with each slot tells.",
   );
+});
+
+test("I9: files are found by their tokens", () => {
+  const { state, plan } = scene();
+  const prefix = prefixOf(slotOf(state, "long"));
+  state.spill?.prefixes.set(prefix.id, prefix);
+  expect(() => checkPlan(state, plan)).toThrow("Invariant broken: files are found by their tokens.");
+  state.spill?.order.add(prefix);
+  checkPlan(state, plan);
 });

@@ -128,7 +128,9 @@ test("the slot that is chosen is the cheapest of all, worked out one by one", ()
           hits: 0,
         };
         const bytes = spillBytes(SPILL_COST, length);
-        state.spill?.prefixes.set(id, { id, tokens, length, cacheKey: "", bytes, ...marks });
+        const prefix = { id, tokens, length, cacheKey: "", bytes, ...marks };
+        state.spill?.prefixes.set(id, prefix);
+        state.spill?.order.add(prefix);
       });
       slots.forEach(({ length, common, lastUseMs, hits, inCopy, ...slotOf }, id) => {
         const slot = state.slots[id];
