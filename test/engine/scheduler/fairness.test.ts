@@ -304,6 +304,18 @@ describe("pause", () => {
     expect(admissions(state)).toEqual(["paused"]);
   });
 
+  test("of several of a key's requests makes room for as many of its next ones in one step", () => {
+    const state = schedulerState({ fairness: fairness({ a: { maxRunning: 2 } }) });
+    for (const id of ["p0", "p1"]) addRequest(state, id, { maxTokens: 9 });
+    for (let i = 0; i < 6; i++) runStep(state, 0);
+    for (const id of ["p0", "p1"]) setPaused(state, id, true, 0);
+    for (const id of ["n0", "n1", "n2"]) addRequest(state, id, { maxTokens: 9 });
+    expect(runStep(state, 0).evictions).toMatchObject([
+      { request: "p0", waiter: "n0" },
+      { request: "p1", waiter: "n1" },
+    ]);
+  });
+
   test("can be asked for from the start, and nobody waits for a paused one's prefix", () => {
     const state = schedulerState({ slots: 2 });
     const prompt = Uint32Array.from({ length: 35 }, (_, i) => i);

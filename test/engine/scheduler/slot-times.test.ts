@@ -103,6 +103,9 @@ test("nor does an eviction between its tokens say anything of the time between t
   addRequest(state, "high", { maxTokens: 4000, priority: 0 }, 30);
   for (let nowMs = 30; nowMs < 60; nowMs += 10) runStep(state, nowMs);
   expect(request.evictions).toBe(1);
+  // Nor does a pause while it has no slot.
+  setPaused(state, "low", true, 100);
+  setPaused(state, "low", false, 50_000);
   cancel(state, "high", 100_000);
   releaseCancelled(state, 100_000);
   for (let i = 0; i < 3; i++) runStep(state, 100_000 + 10 * i);

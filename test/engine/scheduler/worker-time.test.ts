@@ -2,6 +2,7 @@
 import { expect, test } from "vitest";
 import { predictedTtftMs } from "../../../engine/scheduler/forecast.ts";
 import type { SchedulerState } from "../../../engine/scheduler/types.ts";
+import { workerForecast } from "../../../engine/scheduler/worker-time.ts";
 import { addRequest, planMs, runStep, schedulerState } from "../../support/scheduler.ts";
 import { SimulatedWorker } from "../../support/simulated-worker.ts";
 
@@ -67,4 +68,15 @@ test("of a short prompt while the worker has most of the time", () => {
   const beside = run.ask("beside", 40);
   expectForeseen(beside, 0.25);
   expect(beside[1]).toBeGreaterThan(1.2 * alone[1]);
+});
+
+test("what the worker still takes is lost once, whenever it is had", () => {
+  const run = new Run(1);
+  addRequest(run.state, "long", { prompt: prompt(5000, 900), maxTokens: 10 }, run.nowMs);
+  for (let i = 0; i < 5; i++) run.step();
+  const { stretchedMs } = workerForecast(run.state, 10);
+  const allMs = stretchedMs(1e6) - 1e6;
+  expect(allMs).toBeGreaterThan(50);
+  expect(stretchedMs(1e6, 50) - 1e6).toBeCloseTo(allMs - 50, 5);
+  expect(stretchedMs(1e6, allMs + 50)).toBe(1e6);
 });
