@@ -139,14 +139,17 @@ export function checkWorth(
       ...allowance,
     });
   }
-  if (predictedMs > ttftLimitMs)
-    throw refusal(state, "queue_full", message, {
-      who: newcomer,
-      nowMs,
-      inMs: predictedMs - ttftLimitMs,
-      predictedMs,
-    });
-  return predictedMs;
+  if (predictedMs <= ttftLimitMs) return predictedMs;
+  // What a prompt takes by itself it takes whenever it comes back: it would be refused for ever.
+  const limitMs = Math.max(ttftLimitMs, LATER * promptBesideMs(view, newcomer));
+  const nobody = state.requests.size + state.appointments.count === 0;
+  if (nobody || predictedMs <= limitMs) return predictedMs;
+  throw refusal(state, "queue_full", message, {
+    who: newcomer,
+    nowMs,
+    inMs: predictedMs - limitMs,
+    predictedMs,
+  });
 }
 
 /** Prompt tokens that have to be computed, since they are in no slot and in no file. */

@@ -173,7 +173,7 @@ export const serveOptions = {
   "ttft-limit": option(
     time("ms", 1, 3_600_000),
     undefined,
-    "time to the first token; requests for which more is expected are answered 503 at once (default: none)",
+    "time to the first token; requests for which more is expected, by others than their own prompt, are answered 503 at once (default: none)",
   ),
   "aging-quantum": option(
     time("s", 0.001, 86_400),

@@ -245,13 +245,15 @@ export function fromEngineError(
       const message = `Invalid '${narrowing?.choices ?? "n"}': ${choices} choices are asked for, and at most ${most} can be open at a time for this API key.`;
       return new ApiError("invalid_value", message, narrowing?.choices);
     }
-    case "queue_full":
-      return new ApiError(
-        "server_overloaded",
-        "The server's queue is full (--max-queued). Please try again later.",
-        undefined,
-        { headers: retryHeaders(error) },
-      );
+    case "queue_full": {
+      const predictedMs = error.details?.["predictedMs"];
+      const why =
+        predictedMs === undefined
+          ? "The server's queue is full (--max-queued)."
+          : `The first token would come after about ${Math.round(predictedMs)} ms, later than this server lets anybody wait (--ttft-limit).`;
+      const headers = retryHeaders(error);
+      return new ApiError("server_overloaded", `${why} Please try again later.`, undefined, { headers });
+    }
     case "owner_queue_full":
     case "owner_tokens_exceeded":
     case "first_token_too_late":

@@ -272,7 +272,8 @@ describe("refusals", () => {
       "queue_full",
       503,
       {
-        message: "The server's queue is full (--max-queued). Please try again later.",
+        message:
+          "The first token would come after about 2346 ms, later than this server lets anybody wait (--ttft-limit). Please try again later.",
         type: "server_error",
         param: null,
         code: "server_overloaded",

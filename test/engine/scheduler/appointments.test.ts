@@ -251,6 +251,22 @@ test("an owner that was refused a hundred times keeps no other one from its turn
   expect(greedy.at(-1)).toBeGreaterThan(10 * small);
 });
 
+test("a prompt that takes longer than anybody may wait is let in where nobody is in its way", () => {
+  const config = { slots: 2, fairness: { ...DEFAULT_FAIRNESS, ttftLimitMs: 1 } };
+  const long = Uint32Array.from({ length: 100 }, (_, i) => i);
+  const state = schedulerState(config);
+  expect(ask(state, "alone", 0, { prompt: long, firstTokenWithinMs: 1 })).toBeGreaterThan(0);
+  expect(ask(schedulerState(config), "alone", 0, { prompt: long })).toBeUndefined();
+  // Nor has it anything to wait for beside a stream; behind two of them it has.
+  for (const id of ["one", "two"]) addRequest(state, id, { maxTokens: 10, accepted: true });
+  runStep(state, 0);
+  expect(ask(state, "behind", 0, { prompt: long })).toBeGreaterThan(0);
+  finish(state, "one", 0);
+  addRequest(state, "stream", { maxTokens: 10, accepted: true });
+  runStep(state, 0);
+  expect(ask(state, "beside", 0, { prompt: long })).toBeUndefined();
+});
+
 test("a higher class does not wait for the places of lower ones", () => {
   const state = full({ fairness: { ...DEFAULT_FAIRNESS, ttftLimitMs: 1 }, maxQueued: 1000 });
   const [first = 0] = Array.from({ length: 20 }, (_, i) => ask(state, `n${i}`, 0, { visitor: `${i}` }));
