@@ -12,7 +12,7 @@ import { inLine } from "./owners.ts";
 import { prefillEnd } from "./prefill-cells.ts";
 import { expectedLeftMs, residenceMs } from "./slot-times.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./types.ts";
-import { workerForecast } from "./worker-time.ts";
+import { HARDLY_MS, workerForecast } from "./worker-time.ts";
 
 /** A gap between those who have been asked back is one only where it is no error of the forecast. */
 const UNSURE = 1.25;
@@ -178,7 +178,7 @@ function promptMs(
   const computeMs = prefillTokensMs(cost, prefillChunk, tokens, before);
   if (computeMs === 0) return 0;
   // A cell that does not fit into a step is saved up for.
-  const creditMs = Math.max(minPrefillShare * decodeMs, stepMs);
+  const creditMs = Math.max(minPrefillShare * decodeMs, stepMs, HARDLY_MS);
   if (cellMs > stepMs)
     return (
       computeMs + (decodeMs + drawMs) * (whole * Math.ceil(cellMs / creditMs) + Math.ceil(restMs / creditMs))

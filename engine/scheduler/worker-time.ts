@@ -10,6 +10,8 @@ import type { SchedulerConfig, SchedulerState } from "./types.ts";
  * target: a step of three streams takes 25 ms on 2 cores (135M model), so that each has a token every 175.
  */
 const TIMES_STEP = 6;
+/** Of each step, what prompts are taken to get where they get nothing beside streams: it takes very long, and is a number. */
+export const HARDLY_MS = 0.001;
 /** Weight of its newest prompt in how fast it is, and the most that one says of that. */
 const NEWEST = 0.25;
 const MOST_SCALE = 5;
@@ -71,7 +73,7 @@ export function workerForecast(state: SchedulerState, stepMs: number): WorkerFor
   const deviceMs = (tokens: number, before: number): number =>
     scale * prefillTokensMs(cost, config.prefillChunk, tokens, before);
   const lastsMs = (ms: number, restMs: number): number =>
-    stepMs === 0 ? ms : (ms * (stepMs + restMs)) / restMs;
+    stepMs === 0 ? ms : (ms * (stepMs + restMs)) / Math.max(HARDLY_MS, restMs);
   const isWanted = current !== undefined && requests.get(current.request)?.cancelled === false;
   const leftMs = isWanted ? deviceMs(current.tokens.length - computed, computed) : 0;
   const restMs = workerRestMs(state, stepMs, true);

@@ -80,3 +80,28 @@ test("what the worker still takes is lost once, whenever it is had", () => {
   expect(stretchedMs(1e6, 50) - 1e6).toBeCloseTo(allMs - 50, 5);
   expect(stretchedMs(1e6, allMs + 50)).toBe(1e6);
 });
+
+test.each([false, true])(
+  "of a prompt that gets no time beside streams, with a worker: %s, is that it is not soon there",
+  (employed) => {
+    const state = schedulerState({
+      slots: 5,
+      contextTokens: 2000,
+      spillBytes: 1e9,
+      minPrefillShare: 0,
+      itlTargetMs: 1,
+    });
+    for (const id of ["s1", "s2", "s3"]) addRequest(state, id, { maxTokens: 1900 });
+    for (let i = 0; i < 30; i++) runStep(state, i);
+    Object.assign(state.offload, { employed, ready: employed });
+    const newcomer = { tenant: "a", priority: 1, maxNew: 10 };
+    for (const computedTokens of [0, 5, 800]) {
+      const foreseenMs = predictedTtftMs(state, { ...newcomer, computedTokens }, 50);
+      expect(foreseenMs).toBeLessThan(Infinity);
+      if (computedTokens > 0) expect(foreseenMs).toBeGreaterThan(60_000);
+    }
+    expect(() => addRequest(state, "d", { firstTokenWithinMs: 500 }, 50)).toThrow(
+      "The first token would come",
+    );
+  },
+);
