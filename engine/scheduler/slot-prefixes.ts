@@ -8,7 +8,7 @@ import type { ScheduledRequest, SchedulerConfig, SchedulerState, Slot } from "./
 
 /**
  * Slots from which on the tree is used. Where they share a prompt of 1,000 tokens plans take half the time with it, from 32
- * slots to 256; where they have little in common, as long.
+ * slots to 256; where they have little in common, a few percent longer at most.
  */
 const TREE_SLOTS = 32;
 
