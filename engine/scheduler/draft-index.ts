@@ -219,7 +219,14 @@ export class DraftIndex {
     const following = this.#at !== NOWHERE;
     const next = this.#rest.length === 0 ? this.#place + 1 : this.#place;
     this.#goTo(next);
-    if (following && next === this.#predictedEnd) this.#place = NOWHERE;
+    if (following && next === this.#predictedEnd) this.#end();
+    else if (following) this.#lost = NOWHERE;
+  }
+
+  /** All that was predicted has been said. */
+  #end(): void {
+    this.#goTo(NOWHERE);
+    this.#lost = NOWHERE;
   }
 
   /** Whether a token that was not as predicted is the predicted text all the same, so that what follows is known. */
@@ -228,7 +235,10 @@ export class DraftIndex {
     if (this.#prediction === undefined || at === undefined) return false;
     const place = this.#prediction.placeAt(at);
     if (this.#prediction.startOf(place) === at) {
-      if (place === this.#predictedEnd) return false;
+      if (place === this.#predictedEnd) {
+        this.#end();
+        return false;
+      }
       this.#goTo(place);
       this.#first = "realigned";
       return true;

@@ -95,6 +95,18 @@ describe("guesses from a prediction", () => {
     expect([index.guesses, index.propose(9)]).toEqual([false, []]);
   });
 
+  test("are none behind its last word, told in one token or behind a replaced one", () => {
+    const joined = new DraftIndex([tokenOf(" baab"), tokenOf("a"), tokenOf("b")], [], [], TEXTS);
+    for (const next of [tokenOf(" baab"), tokenOf("ab")]) joined.push(next);
+    expect(joined.propose(9)).toEqual([]);
+    const replaced = new DraftIndex([tokenOf("ab"), tokenOf(" abbba"), tokenOf(" b")], [], [], TEXTS);
+    for (const next of [tokenOf("é"), tokenOf(" abbba"), tokenOf(" b")]) replaced.push(next);
+    expect(replaced.propose(9)).toEqual([]);
+    // Nor back at the difference, where the same word is said once more.
+    for (const next of [tokenOf("é"), tokenOf(" abbba")]) replaced.push(next);
+    expect(replaced.followsPrediction).toBe(false);
+  });
+
   test("are none within a token whose rest no tokens tell, and come back behind it", () => {
     const few = texts(["xyz", "x", "yz w", " w", "yz"].map((word) => new TextEncoder().encode(word)));
     const index = new DraftIndex([0, 3, 0], [], [], { ...few, tokenOffsets: few.tokenOffsets.slice(0, 5) });
