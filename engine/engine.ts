@@ -124,6 +124,7 @@ export function createEngine(
           plugGaps: options.plugGaps ?? true,
           prefixFirst: options.prefixFirst ?? true,
           keepSlots: options.keepSlots ?? true,
+          ...(options.reserve === undefined ? {} : { reserve: options.reserve }),
           spillBytes: spill?.limitBytes ?? 0,
           ...(checkpoints === undefined ? {} : { checkpoints }),
           ...(options.fairness === undefined ? {} : { fairness: options.fairness }),
@@ -242,7 +243,7 @@ export function createEngine(
       const { owner: tenant, priority = PriorityClass.normal, returnsWithinMs } = command;
       const who = { tenant, priority, visitor, returnsWithinMs };
       if (!known) {
-        checkChoices(loop.state, tenant, command.choice?.of ?? 1);
+        checkChoices(loop.state, who, command.choice?.of ?? 1);
         checkRoom(loop.state, who, performance.now());
       }
       const adapters = adapterSet(command.adapters, backend.facts.adapters);
@@ -251,6 +252,7 @@ export function createEngine(
         const details = { promptTokens: prompt.length, maxPromptTokens };
         throw new EngineError("prompt_too_long", "The prompt is longer than this engine takes.", details);
       }
+      if (!known) checkChoices(loop.state, { tenant, promptTokens: prompt.length }, command.choice?.of ?? 1);
       // Needs no word of what is resumed: each draw is told the whole output so far.
       const sampler = backend.createSampler(command.params, prompt);
       // A resumed request has brought those of its prompt with its first token.

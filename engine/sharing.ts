@@ -12,6 +12,9 @@ export const DEFAULT_POLICY: OwnerPolicy = {
   maxQueuedTokens: Infinity,
 };
 
+/** Prompts with fewer tokens may have the slots that are kept for short ones, where nobody says otherwise. */
+export const SHORT_PROMPT_TOKENS = 512;
+
 /** What may change of a request that is open; what is absent stays. */
 export interface RequestChange {
   readonly priority?: PriorityClass;

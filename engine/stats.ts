@@ -1,7 +1,9 @@
 /** A snapshot of slots, queue and totals, for listings and metrics. */
 import type { EngineStats, SlotState, SlotStats, SpillStats } from "./protocol.ts";
 import { checkpointBytes } from "./scheduler/checkpoint-transitions.ts";
+import { classOf } from "./scheduler/reserve.ts";
 import { spilledBytes } from "./scheduler/spill-transitions.ts";
+import { CLASSES } from "./scheduler/types.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./scheduler/types.ts";
 import type { StepLoop } from "./step-loop.ts";
 
@@ -14,7 +16,7 @@ export function engineStats({
     slots: state.slots.map((slot) => slotStats(state, slot)),
     queued: state.queue.size,
     held: record.counts.held,
-    queuedByClass: state.lines.map(({ waiting }) => waiting),
+    queuedByClass: queuedByClass(state),
     running: state.requests.size - state.queue.size,
     contextTokens: state.config.contextTokens,
     steps: record.steps,
@@ -28,6 +30,12 @@ export function engineStats({
     ...checkpointStats(state),
     ...workerStats(state),
   };
+}
+
+function queuedByClass({ lines }: SchedulerState): number[] {
+  const queued = Array.from({ length: CLASSES }, () => 0);
+  lines.forEach(({ waiting }, line) => (queued[classOf(line)] = (queued[classOf(line)] ?? 0) + waiting));
+  return queued;
 }
 
 /** Owners without a waiting request have what they want, however much that is. */

@@ -1,5 +1,6 @@
 /** Turns what happens in a simulation into the numbers of a report, in memory that does not grow with it. */
 import type { LiveRequest, SimulatedEnd, SimulationObserver } from "../../engine/simulate/simulator.ts";
+import { SHORT_PROMPT_TOKENS } from "../../engine/sharing.ts";
 import { Histogram } from "./histogram.ts";
 
 /** Times in ms. */
@@ -29,6 +30,9 @@ export interface SimulationReport {
   readonly outputPerSecond: number;
   readonly totalPerSecond: number;
   readonly ttftMs: Percentiles;
+  /** Of prompts with fewer tokens than `SHORT_PROMPT_TOKENS`, and of the others. */
+  readonly shortTtftMs: Percentiles;
+  readonly longTtftMs: Percentiles;
   readonly itlMs: Percentiles;
   readonly e2eMs: Percentiles;
   readonly queueMs: Percentiles;
@@ -64,6 +68,8 @@ const OUTPUT_WEIGHT = 2;
 export class Collector implements SimulationObserver {
   readonly #objective: Objective;
   readonly #ttft = new Histogram();
+  readonly #shortTtft = new Histogram();
+  readonly #longTtft = new Histogram();
   readonly #itl = new Histogram();
   readonly #e2e = new Histogram();
   readonly #queue = new Histogram();
@@ -104,6 +110,7 @@ export class Collector implements SimulationObserver {
     tenant.service += OUTPUT_WEIGHT;
     if (request.firstTokenMs !== undefined) return this.#itl.add(gapMs);
     this.#ttft.add(gapMs);
+    (request.promptTokens < SHORT_PROMPT_TOKENS ? this.#shortTtft : this.#longTtft).add(gapMs);
     tenant.ttft.add(gapMs);
   }
 
@@ -158,6 +165,8 @@ export class Collector implements SimulationObserver {
       outputPerSecond: perSecond(this.#outputTokens),
       totalPerSecond: perSecond(this.#outputTokens + this.#promptTokens),
       ttftMs: percentiles(this.#ttft),
+      shortTtftMs: percentiles(this.#shortTtft),
+      longTtftMs: percentiles(this.#longTtft),
       itlMs: percentiles(this.#itl),
       e2eMs: percentiles(this.#e2e),
       queueMs: percentiles(this.#queue),

@@ -1,5 +1,6 @@
 /** The policies that a simulation compares: a preset or the baseline, and knobs that differ from it. */
 import { NO_ITL_TARGET_MS, PRESETS, PRESET_NAMES } from "../../engine/presets.ts";
+import { SHORT_PROMPT_TOKENS } from "../../engine/sharing.ts";
 import type { SchedulerConfig } from "../../engine/simulate/config.ts";
 
 export interface Policy {
@@ -42,6 +43,9 @@ const KNOBS: Readonly<Record<string, Reader>> = {
   plugs: onOff((plugGaps) => ({ plugGaps })),
   "prefix-first": onOff((prefixFirst) => ({ prefixFirst })),
   "keep-slots": onOff((keepSlots) => ({ keepSlots })),
+  "reserve-slots": number(0, 255, (slots) =>
+    slots === 0 ? {} : { reserve: { slots: Math.round(slots), promptTokens: SHORT_PROMPT_TOKENS } },
+  ),
   deterministic: onOff((deterministic) => ({ deterministic })),
   "slot-choice": (text) => (text === "cheapest" || text === "oldest" ? { slotChoice: text } : undefined),
 };

@@ -33,6 +33,7 @@ const timelineSchema = z.object({
     plugGaps: z.boolean().optional(),
     prefixFirst: z.boolean().optional(),
     keepSlots: z.boolean().optional(),
+    reserve: z.object({ slots: z.int(), promptTokens: z.int() }).optional(),
     slotChoice: z.enum(["cheapest", "oldest"]).optional(),
   }),
   cost: z.object({
@@ -117,7 +118,8 @@ export async function readTimeline(path: string): Promise<Recording> {
     const [issue] = parsed.error.issues;
     throw new Error(`${path} is no timeline: ${issue?.path.join(".")}: ${issue?.message}`);
   }
-  const { config, steps, requests, ...rest } = parsed.data;
+  const { config: recorded, steps, requests, ...rest } = parsed.data;
+  const { reserve, ...config } = recorded;
   return {
     ...rest,
     config: {
@@ -129,6 +131,7 @@ export async function readTimeline(path: string): Promise<Recording> {
       prefixFirst: config.prefixFirst ?? true,
       keepSlots: config.keepSlots ?? true,
       slotChoice: config.slotChoice ?? "cheapest",
+      ...(reserve === undefined ? {} : { reserve }),
     },
     steps: steps.map((step): RecordedStep => ({
       ...step,

@@ -19,6 +19,17 @@ const ROWS: readonly Row[] = [
   { name: "ttft p50 ms", valueOf: (report) => report.ttftMs.p50, better: "less" },
   { name: "ttft p95 ms", valueOf: (report) => report.ttftMs.p95, better: "less" },
   { name: "ttft p99 ms", valueOf: (report) => report.ttftMs.p99, better: "less" },
+  // Where there are both.
+  {
+    name: "short ttft p95 ms",
+    valueOf: ({ shortTtftMs, longTtftMs }) => (longTtftMs.p95 === undefined ? undefined : shortTtftMs.p95),
+    better: "less",
+  },
+  {
+    name: "long ttft p95 ms",
+    valueOf: ({ shortTtftMs, longTtftMs }) => (shortTtftMs.p95 === undefined ? undefined : longTtftMs.p95),
+    better: "less",
+  },
   { name: "itl p50 ms", valueOf: (report) => report.itlMs.p50, better: "less" },
   { name: "itl p95 ms", valueOf: (report) => report.itlMs.p95, better: "less" },
   { name: "itl p99 ms", valueOf: (report) => report.itlMs.p99, better: "less" },
@@ -35,6 +46,7 @@ export const SIMULATION_FORMULAS: readonly string[] = [
   "ttft            arrival to first token drawn; itl: between tokens of a request, pooled",
   "good            done, with ttft and the mean time between tokens within the objective",
   "reused          prompt tokens that were not computed, of those of admitted requests",
+  "short, long     ttft of prompts under 512 tokens, which --reserve-slots keeps slots for, and of the others",
   "fairness gap    largest difference of service between tenants that both waited (prompt tokens + 2 x output)",
   "x +- y          mean over seeds and the half width of its 95 % interval",
   "against first   mean difference to the first policy, seed by seed, with the same interval; * when it excludes 0",

@@ -9,11 +9,12 @@
 import { CheckpointPlan, isStop } from "./checkpoint-plan.ts";
 import { promptTokenMs } from "./cost-model.ts";
 import { chooseEviction, chooseOwnExchange } from "./eviction.ts";
-import type { Exchange } from "./eviction.ts";
+import type { Exchange, ExchangeView } from "./eviction.ts";
 import { KeepingTime } from "./keeping-time.ts";
 import { isAway } from "./offload.ts";
 import { bestPrefix, mayBePassed, MOST_AHEAD } from "./prefix-first.ts";
 import { commonPrefixLength } from "./prefix-reuse.ts";
+import { classOf } from "./reserve.ts";
 import { followersOf, keptFor } from "./returns.ts";
 import type { KeptFor } from "./returns.ts";
 import { chooseSlot } from "./slot-choice.ts";
@@ -79,11 +80,14 @@ export function admit(state: SchedulerState, running: Running[], nowMs: number, 
   if (mustWait(state, running)) return NO_ADMISSION;
   const round = new AdmissionRound(state, running, nowMs, why);
   while (round.hasFree && round.admitNext()) continue;
-  if (!round.hasFree && mayExchange(state, running))
-    while (!round.hasFree && round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeNext())
+  if (round.needsExchange && mayExchange(state, running))
+    while (round.needsExchange && round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeNext())
       continue;
   if (running.some(hasAllItMay))
     while (round.evictions.length < MOST_EVICTIONS_PER_STEP && round.exchangeOwn()) continue;
+  // A long prompt that lost its slot to a short one leaves room for another.
+  if (state.config.reserve !== undefined && round.evictions.length > 0)
+    while (round.hasFree && round.admitNext()) continue;
   return round.result;
 }
 
@@ -101,8 +105,9 @@ function mustWait(state: SchedulerState, running: readonly Running[]): boolean {
 /** Whether anybody who runs could lose a slot to who waits, as far as that is seen at once. */
 function mayExchange({ lines, busyOwners }: SchedulerState, running: readonly Running[]): boolean {
   if (busyOwners.size > 1) return true;
-  const highest = lines.findIndex(({ waiting }) => waiting > 0);
-  return running.some(({ request }) => request.paused || (highest >= 0 && request.priority > highest));
+  let highest = Infinity;
+  lines.forEach(({ waiting }, line) => (highest = waiting > 0 ? Math.min(highest, classOf(line)) : highest));
+  return running.some(({ request }) => request.paused || request.priority > highest);
 }
 
 function admitNobody(
@@ -175,6 +180,11 @@ class AdmissionRound {
 
   get hasFree(): boolean {
     return this.#busy.length + this.#held.length < this.#state.slots.length;
+  }
+
+  /** Whether somebody who waits can have a slot of another one alone: none is free, or none of those that long prompts may have. */
+  get needsExchange(): boolean {
+    return !this.hasFree || (this.#order.able === "short" && this.#state.queue.size > 0);
   }
 
   /** Called last. */
@@ -263,6 +273,7 @@ class AdmissionRound {
         const mayGo = request.tenant === tenant && request.priority === priority;
         if (
           mayGo &&
+          this.#order.isAble(request) &&
           !this.#order.hasTaken(request) &&
           (first === undefined || request.arrival < first.arrival)
         )
@@ -274,12 +285,17 @@ class AdmissionRound {
 
   /** Gives a running request's slot to one that waits. @returns False when there is no reason to. */
   exchangeNext(): boolean {
-    return this.#exchange(chooseEviction(this.#state, this.#order, this.#running, this.#nowMs));
+    const among = this.hasFree ? "long" : "all";
+    return this.#exchange(chooseEviction(this.#view, this.#running, among));
   }
 
   /** The same between two requests of an owner that has all the slots it may. */
   exchangeOwn(): boolean {
-    return this.#exchange(chooseOwnExchange(this.#state, this.#order, this.#running, this.#nowMs));
+    return this.#exchange(chooseOwnExchange(this.#view, this.#running));
+  }
+
+  get #view(): ExchangeView {
+    return { state: this.#state, order: this.#order, nowMs: this.#nowMs };
   }
 
   #exchange(exchange: Exchange | undefined): boolean {

@@ -14,6 +14,7 @@ import { LEAST_MARGIN, noteTooLate } from "./forecast-margin.ts";
 import { firstOwnEndMs, ownTurns } from "./own-turns.ts";
 import { fairnessOf, policyOf } from "./owners.ts";
 import { reusableOf } from "./prefix-reuse.ts";
+import { isLong, longPlaces, slotsFor } from "./reserve.ts";
 import { reusableOfSlots } from "./slot-prefixes.ts";
 import { residenceMs } from "./slot-times.ts";
 import type { ScheduledRequest, SchedulerState } from "./types.ts";
@@ -31,14 +32,18 @@ const ANY_REQUEST = { computedTokens: 1, maxNew: Infinity };
 /**
  * Of the queue and of the owner's part of it, before a prompt is worth tokenizing. Those who were refused before and are
  * due now are among those who wait.
+ * @param who With its prompt's length where that is known: where slots are kept for short ones it tells which it may have.
  * @returns How many would wait for a slot if one more request came.
  * @throws {EngineError} `queue_full`, `owner_queue_full`; details: `retryAfterMs`, and the limit.
  */
-export function checkRoom(state: SchedulerState, who: Visitor, nowMs: number): number {
-  const { config, queue, slots } = state;
+export function checkRoom(
+  state: SchedulerState,
+  { promptTokens = 0, ...who }: Visitor & { readonly promptTokens?: number },
+  nowMs: number,
+): number {
+  const { config, queue } = state;
   const { tenant } = who;
-  let free = 0;
-  for (const { owner } of slots) if (owner === undefined) free += 1;
+  const free = slotsFor(state, promptTokens);
   // What a free slot will take at the next step does not wait.
   const waiting = Math.max(0, queue.size + 1 - free);
   dropLapsed(state, nowMs);
@@ -66,19 +71,26 @@ export function checkRoom(state: SchedulerState, who: Visitor, nowMs: number): n
 }
 
 /**
- * Of choices that are submitted together: a time to come back would be of no use.
+ * Of choices that are submitted together: a time to come back would be of no use. Once more with the prompt's length, once
+ * that is known: where slots are kept for short ones, fewer long ones can be open.
  * @throws {EngineError} `too_many_choices`; details: `choices`, `most`.
  */
-export function checkChoices(state: SchedulerState, tenant: string, choices: number): void {
-  const most = mostOpen(state, tenant);
+export function checkChoices(
+  state: SchedulerState,
+  { tenant, promptTokens = 0 }: { readonly tenant: string; readonly promptTokens?: number },
+  choices: number,
+): void {
+  const most = mostOpen(state, tenant, promptTokens);
   if (choices <= most) return;
   const message = `Of "${tenant}" ${most} requests may be open at a time, not ${choices}.`;
   throw new EngineError("too_many_choices", message, { choices, most });
 }
 
-function mostOpen(state: SchedulerState, tenant: string): number {
+function mostOpen(state: SchedulerState, tenant: string, promptTokens: number): number {
+  const { config } = state;
   const { maxQueued, maxRunning } = policyOf(state, tenant);
-  return Math.min(maxQueued, state.config.maxQueued) + Math.min(maxRunning, state.slots.length);
+  const places = isLong(config, promptTokens) ? longPlaces(config) : config.slots;
+  return Math.min(maxQueued, config.maxQueued) + Math.min(maxRunning, places);
 }
 
 /** Places before it that are due and expected to be taken; 0 where there is room for all there are. */

@@ -9,10 +9,11 @@ import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
 import { cellsOf } from "./decode-layout.ts";
 import { lostTokens } from "./offload.ts";
 import { fairnessOf } from "./owners.ts";
+import { isLong } from "./reserve.ts";
 import { CLASSES } from "./types.ts";
 import type { Running } from "./admission.ts";
 import type { ScheduledRequest, SchedulerState } from "./types.ts";
-import type { WaitingOrder } from "./waiting-order.ts";
+import type { Prompts, WaitingOrder } from "./waiting-order.ts";
 
 /** A request that has lost its slot keeps the next one for at least so long, and is not asked more often. */
 const COOLDOWN_MS = 10_000;
@@ -25,59 +26,83 @@ export interface Exchange {
   readonly victim: Running;
 }
 
-/** @param running Everything that holds a slot, what this plan has admitted included. */
+/** What an exchange is chosen from. */
+export interface ExchangeView {
+  readonly state: SchedulerState;
+  readonly order: WaitingOrder;
+  readonly nowMs: number;
+}
+
+/**
+ * @param running Everything that holds a slot, what this plan has admitted included.
+ * @param among Whose prompts count: of long ones alone where slots are free that those may not have.
+ */
 export function chooseEviction(
-  state: SchedulerState,
-  order: WaitingOrder,
+  { state, order, nowMs }: ExchangeView,
   running: readonly Running[],
-  nowMs: number,
+  among: "all" | "long",
 ): Exchange | undefined {
-  const next = order.next();
-  if (next === undefined) return undefined;
+  const victims = among === "all" ? running : longOnes(state, running);
   // Whoever is paused waits for nothing.
-  const pausedOne = running.find(({ request }) => request.paused && mayReplay(request));
-  if (pausedOne !== undefined) return { waiter: next, victim: pausedOne };
+  for (const victim of victims) {
+    if (!victim.request.paused || !mayReplay(victim.request)) continue;
+    const waiter = order.next(among === "all" ? order.ableWithout(victim.request) : "long");
+    if (waiter !== undefined) return { waiter, victim };
+  }
   if (!fairnessOf(state.config).evict) return undefined;
-  const candidates = running.filter(({ request }) => mayLose(state, request, nowMs));
+  const candidates = victims.filter(({ request }) => mayLose(state, request, nowMs));
   if (candidates.length === 0) return undefined;
-  const freeMs = soonestFreeMs(state, running);
   for (let priority = 0; priority < CLASSES; priority++) {
-    const waiter = order.nextOf(priority);
-    if (waiter === undefined) continue;
-    const victim =
-      leastWorth(state, candidates, ({ request }) => request.priority > priority) ??
-      leastWorth(state, candidates, ({ request }) => hasMore(order, request, waiter));
-    if (victim !== undefined && freeMs > replayMs(state, victim.request)) return { waiter, victim };
+    for (const prompts of among === "all" && order.able === "short" ? BOTH_WAYS : [among]) {
+      const waiter = order.nextOf(priority, prompts);
+      if (waiter === undefined) continue;
+      // Who may have no more slots than those of long prompts gets one of these.
+      const isAble = order.isAble(waiter);
+      const of = isAble ? candidates : longOnes(state, candidates);
+      const victim =
+        leastWorth(state, of, ({ request }) => request.priority > priority) ??
+        leastWorth(state, of, ({ request }) => hasMore(order, request, waiter));
+      if (victim === undefined) continue;
+      const freeMs = soonestFreeMs(state, isAble ? running : longOnes(state, running));
+      if (freeMs > replayMs(state, victim.request)) return { waiter, victim };
+    }
   }
   return undefined;
 }
+
+/** Whoever is next, and behind that who is next of those who may have any slot. */
+const BOTH_WAYS: readonly Prompts[] = ["all", "short"];
 
 /**
  * Of owners that have all the slots they may, however many are free: whoever is paused gives way to a request of its own owner,
  * and else one of a lower class.
  */
 export function chooseOwnExchange(
-  state: SchedulerState,
-  order: WaitingOrder,
+  { state, order, nowMs }: ExchangeView,
   running: readonly Running[],
-  nowMs: number,
 ): Exchange | undefined {
   const { evict } = fairnessOf(state.config);
   for (const victim of running) {
     const { request } = victim;
     const account = order.account(request.tenant);
     if (account === undefined || account.running < account.owner.policy.maxRunning) continue;
-    const waiter = order.firstOf(account.owner, request.paused ? CLASSES : request.priority);
+    const prompts = order.ableWithout(request);
+    const waiter = order.firstOf(account.owner, request.paused ? CLASSES : request.priority, prompts);
     if (waiter === undefined) continue;
     if (request.paused && mayReplay(request)) return { waiter, victim };
     if (request.paused || !evict) continue;
     const own = running.filter((other) => other.request.owner === account.owner);
-    const lower = own.filter((one) => one.request.priority > waiter.priority);
+    const of = order.isAble(waiter) ? own : longOnes(state, own);
+    const lower = of.filter((one) => one.request.priority > waiter.priority);
     const least = leastWorth(state, lower, (one) => mayLose(state, one.request, nowMs));
-    if (least !== undefined && soonestFreeMs(state, own) > replayMs(state, least.request))
+    if (least !== undefined && soonestFreeMs(state, of) > replayMs(state, least.request))
       return { waiter, victim: least };
   }
   return undefined;
+}
+
+function longOnes({ config }: SchedulerState, running: readonly Running[]): readonly Running[] {
+  return running.filter(({ request }) => isLong(config, request.prompt.length));
 }
 
 /** Whether the victim's owner has a slot more than its share, seen from the waiter's owner. */

@@ -1,6 +1,10 @@
 /**
  * How long a request will wait and when its first token will come, from the measured rate at which slots come free
  * and from what calls cost.
+ *
+ * Where slots are kept for short prompts, those wait for no long one that has all its slots: until as many slots have come
+ * free as somebody waits for before it, or as many of those that long prompts leave as others with short ones do, whichever is
+ * sooner. A long one waits for both, for all who go before it and for the places of long ones.
  */
 import { expectedOf, placesAhead } from "./appointments.ts";
 import type { PlaceAhead, Visitor } from "./appointments.ts";
@@ -8,10 +12,13 @@ import { companies, NOBODY } from "./company.ts";
 import type { Company } from "./company.ts";
 import { decodeCallMs, prefillCallMs, prefillTokensMs, undisturbed } from "./cost-model.ts";
 import { isAway } from "./offload.ts";
-import { inLine } from "./owners.ts";
+import { inLine, inLongLine } from "./owners.ts";
 import { prefillEnd } from "./prefill-cells.ts";
+import { isLong, longPlaces, longRoom } from "./reserve.ts";
 import { expectedLeftMs, residenceMs } from "./slot-times.ts";
-import type { ScheduledRequest, SchedulerState, Slot } from "./types.ts";
+import { CLASSES } from "./types.ts";
+import type { OwnerState, ScheduledRequest, SchedulerState, Slot } from "./types.ts";
+import type { Prompts } from "./waiting-order.ts";
 import { HARDLY_MS, workerForecast } from "./worker-time.ts";
 
 /** A gap between those who have been asked back is one only where it is no error of the forecast. */
@@ -37,9 +44,24 @@ type Prompt = Pick<Newcomer, "computedTokens" | "reusedTokens">;
 
 /** Until it gets a slot, in ms. */
 export function predictedWaitMs(state: SchedulerState, newcomer: Newcomer, nowMs: number): number {
-  const { requests } = aheadOf(state, newcomer, 0);
-  const free = state.slots.filter(({ owner }) => owner === undefined).length;
-  return requests < free ? 0 : releaseTimes(state, newcomer, nowMs)(requests);
+  return forPrompt(state, newcomer, (prompts) => {
+    const { requests } = aheadOf(state, newcomer, { ownPlaces: 0, prompts });
+    const free = prompts === "all" ? state.slots.filter(({ owner }) => owner === undefined).length : 0;
+    return requests < free ? 0 : releaseTimes(state, newcomer, nowMs, prompts)(requests);
+  });
+}
+
+/** Of a time that depends on who waits for which slots: the one that counts for this prompt. */
+function forPrompt(
+  { config }: SchedulerState,
+  { computedTokens, reusedTokens = 0 }: Prompt,
+  timeMs: (prompts: Prompts) => number,
+): number {
+  const ms = timeMs("all");
+  if (config.reserve === undefined) return ms;
+  return isLong(config, computedTokens + reusedTokens)
+    ? Math.max(ms, timeMs("long"))
+    : Math.min(ms, timeMs("short"));
 }
 
 /** Until so many of those who wait have got a slot, and of those who were refused before it whoever is due by then, in ms. */
@@ -49,12 +71,22 @@ export function predictedRoomMs(
   waiting: number,
   nowMs: number,
 ): number {
-  const releaseMs = releaseTimes(state, newcomer, nowMs);
+  const releaseMs = roomTimes(state, newcomer, nowMs);
   const { all } = placesAhead(state, newcomer, nowMs);
   return turnAfter(all, (before) => ({
     fromMs: releaseMs(waiting - 1 + before),
     take: () => undefined,
   }));
+}
+
+/** When the nth of those who wait, counted from 0, has a slot, in ms: behind the short prompts it is a long one. */
+function roomTimes(state: SchedulerState, newcomer: Newcomer, nowMs: number): (index: number) => number {
+  const releaseMs = releaseTimes(state, newcomer, nowMs, "all");
+  if (state.config.reserve === undefined) return releaseMs;
+  let short = 0;
+  for (let priority = 0; priority < CLASSES; priority++) short += state.lines[priority]?.waiting ?? 0;
+  const longMs = releaseTimes(state, newcomer, nowMs, "long");
+  return (index) => Math.max(releaseMs(index), index < short ? 0 : longMs(index - short));
 }
 
 /**
@@ -83,10 +115,15 @@ function turnAfter(
  * requests that have to wait for their slots included, its own is. Those who were refused before it go first as well.
  */
 export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs: number): number {
+  return forPrompt(state, newcomer, (prompts) => ttftMs(state, newcomer, nowMs, prompts));
+}
+
+/** The same where these prompts alone wait for these slots. */
+function ttftMs(state: SchedulerState, newcomer: Newcomer, nowMs: number, prompts: Prompts): number {
   const { slots } = state;
   const places = placesAhead(state, newcomer, nowMs);
-  const ahead = aheadOf(state, newcomer, places.own);
-  const releaseMs = releaseTimes(state, newcomer, nowMs);
+  const ahead = aheadOf(state, newcomer, { ownPlaces: places.own, prompts });
+  const releaseMs = releaseTimes(state, newcomer, nowMs, prompts);
   const { decoding, begun, away } = loadOf(state);
   // Whoever goes before it decodes when its own turn has come, as far as there are slots.
   const most = decoding + begun.length + away + ahead.requests + expectedOf(places.all);
@@ -196,38 +233,85 @@ interface Ahead {
 }
 
 /** Those of higher classes, its owner's own, and as many of each other owner as have their turn meanwhile. */
-function aheadOf(state: SchedulerState, { tenant, priority }: Newcomer, ownPlaces: number): Ahead {
+function aheadOf(
+  state: SchedulerState,
+  { tenant, priority }: Newcomer,
+  { ownPlaces, prompts }: { readonly ownPlaces: number; readonly prompts: Prompts },
+): Ahead {
   const own = state.owners.get(tenant);
-  const ownWaiting = inLine(own, priority);
+  const waitingOf = (owner: OwnerState | undefined, ofClass: number): number => {
+    if (prompts === "all") return inLine(owner, ofClass);
+    const long = inLongLine(owner, ofClass);
+    return prompts === "long" ? long : inLine(owner, ofClass) - long;
+  };
+  const ownWaiting = waitingOf(own, priority);
   const turns = (ownWaiting + ownPlaces + 1) / (own?.policy.weight ?? 1);
   let requests = 0;
   let tokens = 0;
   for (const owner of state.owners.values()) {
     if (owner.waiting === 0) continue;
     let ofOwner =
-      owner === own ? ownWaiting : Math.min(inLine(owner, priority), Math.ceil(turns * owner.policy.weight));
-    for (let higher = 0; higher < priority; higher++) ofOwner += inLine(owner, higher);
+      owner === own
+        ? ownWaiting
+        : Math.min(waitingOf(owner, priority), Math.ceil(turns * owner.policy.weight));
+    for (let higher = 0; higher < priority; higher++) ofOwner += waitingOf(owner, higher);
     requests += ofOwner;
-    tokens += (ofOwner * owner.waitingTokens) / owner.waiting;
+    tokens += ofOwner * tokensOfEach(state, owner, prompts);
   }
   return { requests, tokens };
 }
 
-/** When the nth slot from now is expected to come free, counted from 0, in ms. */
-function releaseTimes(state: SchedulerState, newcomer: Newcomer, nowMs: number): (index: number) => number {
-  const heldMs = residenceMs(state, newcomer);
-  const releases = releasesMs(state, nowMs);
+/** Prompt tokens of one of an owner's waiting requests on average, within what makes a prompt a long or a short one. */
+function tokensOfEach({ config: { reserve } }: SchedulerState, owner: OwnerState, prompts: Prompts): number {
+  const each = owner.waitingTokens / owner.waiting;
+  if (prompts === "all" || reserve === undefined) return each;
+  return prompts === "long" ? Math.max(each, reserve.promptTokens) : Math.min(each, reserve.promptTokens - 1);
+}
+
+/** When the nth slot from now that such prompts may have is expected to come free, counted from 0, in ms. */
+function releaseTimes(
+  state: SchedulerState,
+  newcomer: Newcomer,
+  nowMs: number,
+  prompts: Prompts,
+): (index: number) => number {
+  const heldMs = residenceMs(state, newcomer, prompts);
+  const releases = prompts === "all" ? releasesMs(state, nowMs) : releasesFor(state, nowMs, prompts);
   return (index) => (releases[index % releases.length] ?? 0) + Math.floor(index / releases.length) * heldMs;
 }
 
 /** When each slot is expected to come free, ascending. */
-function releasesMs(state: SchedulerState, nowMs: number): number[] {
+function releasesMs(
+  state: SchedulerState,
+  nowMs: number,
+  of: (holder: ScheduledRequest | undefined) => boolean = () => true,
+): number[] {
   const leftMs = expectedLeftMs(state, nowMs);
-  const inMs = (slot: Slot): number => {
+  const releases: number[] = [];
+  for (const slot of state.slots) {
     const holder = holderOf(state, slot);
-    return holder === undefined ? 0 : leftMs(holder, slot.length);
-  };
-  return state.slots.map(inMs).sort((a, b) => a - b);
+    if (of(holder)) releases.push(holder === undefined ? 0 : leftMs(holder, slot.length));
+  }
+  return releases.sort((a, b) => a - b);
+}
+
+/**
+ * The same of the places that long prompts may have: those that they have, and the first of the others; or of the slots that
+ * are left when those long ones who wait have taken the first that they may.
+ */
+function releasesFor(state: SchedulerState, nowMs: number, prompts: "long" | "short"): number[] {
+  const { config, lines } = state;
+  const hasLong = (holder: ScheduledRequest | undefined): boolean =>
+    holder !== undefined && isLong(config, holder.prompt.length);
+  const others = releasesMs(state, nowMs, (holder) => !hasLong(holder));
+  if (prompts === "long") {
+    const longs = releasesMs(state, nowMs, hasLong);
+    const more = others.slice(0, Math.max(0, longPlaces(config) - longs.length));
+    return [...longs, ...more].sort((a, b) => a - b);
+  }
+  let waiting = 0;
+  for (let line = CLASSES; line < lines.length; line++) waiting += lines[line]?.waiting ?? 0;
+  return others.slice(Math.min(waiting, Math.max(0, longRoom(state))));
 }
 
 /** Who keeps a slot from others, which a paused request does not. */

@@ -16,6 +16,8 @@ import { devicePasses } from "./passes.ts";
 import { mayBePassed } from "./prefix-first.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
 import { REPLAY_SHARE, knownTokens } from "./plan-step.ts";
+import { isLong, lineOf, longRoom } from "./reserve.ts";
+import { CLASSES } from "./types.ts";
 import type {
   ClassLines,
   OwnerState,
@@ -60,7 +62,8 @@ export function checkState(state: SchedulerState): void {
     state.busyOwners.size === state.owners.size - idle.length && state.busyOwners.isOrdered(),
     "busy owners are in the order of their service",
   );
-  state.lines.forEach((lines, priority) => checkLines(state, lines, priority));
+  state.lines.forEach((lines, line) => checkLines(state, lines, line));
+  expect(longRoom(state) >= 0, "long prompts have no more slots than they may");
   checkAppointments(state.appointments);
 }
 
@@ -77,13 +80,13 @@ function checkAppointments({ owners, count }: Appointments): void {
   expect(new Set(all.map(({ order }) => order)).size === count, "nobody has the place of another");
 }
 
-function checkLines(state: SchedulerState, { byTurn, byAge, waiting }: ClassLines, priority: number): void {
-  const inLine = [...state.owners.values()].filter(({ heaps }) => (heaps[priority]?.length ?? 0) > 0);
+function checkLines(state: SchedulerState, { byTurn, byAge, waiting }: ClassLines, line: number): void {
+  const inLine = [...state.owners.values()].filter(({ heaps }) => (heaps[line]?.length ?? 0) > 0);
   for (const heap of [byTurn, byAge]) {
     expect(heap.size === inLine.length && heap.isOrdered(), "who has a line is where it belongs");
     for (const owner of heap.inOrder()) expect(inLine.includes(owner), "who is in line has a line");
   }
-  const inLines = inLine.reduce((sum, { heaps }) => sum + (heaps[priority]?.length ?? 0), 0);
+  const inLines = inLine.reduce((sum, { heaps }) => sum + (heaps[line]?.length ?? 0), 0);
   expect(waiting === inLines, "who waits in a class is counted");
 }
 
@@ -107,10 +110,11 @@ function checkOwnerAccount(state: SchedulerState, owner: OwnerState): void {
   );
   expect(owner.served >= 0 && Number.isFinite(owner.served), "service is a number");
   let lined = 0;
-  owner.heaps.forEach((heap, priority) => {
+  owner.heaps.forEach((heap, line) => {
     lined += heap.length;
     heap.forEach((request, i) => {
-      expect(request.heapIndex === i && request.priority === priority, "a request knows its place");
+      const knows = request.heapIndex === i && lineOf(state.config, request) === line;
+      expect(knows, "a request knows its place");
       expect(state.queue.get(request.id) === request && !request.paused, "who is in line waits");
       const parent = heap[(i - 1) >> 1];
       expect(i === 0 || (parent?.arrival ?? 0) < request.arrival, "the first in line came first");
@@ -251,9 +255,13 @@ function checkWork(state: SchedulerState, plan: StepPlan): void {
   const held = plan.held.length;
   expect(held <= free, "what is held has a slot kept for it");
   checkKept(state, plan);
+  const mayLong = checkLong(state, plan);
+  const given = new Set([...plan.assignments.map(({ request }) => request), ...plan.held]);
   const able = owners.some(({ name, heaps, running, policy }) => {
-    const inLine = heaps.reduce((sum, heap) => sum + heap.length, 0);
-    return inLine > taken(name) && running + taken(name) < policy.maxRunning;
+    const waits = heaps.some(
+      (heap, line) => (line < CLASSES || mayLong) && heap.some(({ id }) => !given.has(id)),
+    );
+    return waits && running + taken(name) < policy.maxRunning;
   });
   expect(held + plan.kept.length >= free || !able, "nobody waits beside a free slot");
   const lost = new Set(plan.evictions.map(({ slot }) => slot));
@@ -263,6 +271,16 @@ function checkWork(state: SchedulerState, plan: StepPlan): void {
   );
   const begins = plan.assignments.some(({ request }) => mayRun(state.requests.get(request)));
   expect(plan.calls.length > 0 || !(runs || begins), "whoever can be computed has a call");
+}
+
+/** @returns Whether one more long prompt could have a slot behind this plan. */
+function checkLong(state: SchedulerState, { evictions, assignments, held }: StepPlan): boolean {
+  const isLongOne = (id: string): boolean => isLong(state.config, state.requests.get(id)?.prompt.length ?? 0);
+  const lost = evictions.filter(({ request }) => isLongOne(request)).length;
+  const given = [...assignments.map(({ request }) => request), ...held].filter(isLongOne).length;
+  const room = longRoom(state) + lost - given;
+  expect(room >= 0, "slots that are kept for short prompts are given to no long one");
+  return room > 0;
 }
 
 function checkKept(state: SchedulerState, { kept, assignments, calls }: StepPlan): void {

@@ -5,8 +5,10 @@
  * What waits is counted and not looked at one by one, so that a refusal costs as much behind a long line as behind a
  * short one.
  */
-import { policyOf } from "./owners.ts";
+import { inLongLine, policyOf } from "./owners.ts";
+import { isLong, longPlaces } from "./reserve.ts";
 import { expectedLeftMs, mostLeftMs, residenceMs, tellingLeftMs } from "./slot-times.ts";
+import { CLASSES } from "./types.ts";
 import type { OwnerState, SchedulerState } from "./types.ts";
 
 /** Halvings that leave nothing of any span of times. */
@@ -39,16 +41,36 @@ export function ownTurns(state: SchedulerState, tenant: string, waitMs: number, 
   const places = Math.min(policyOf(state, tenant).maxRunning, state.slots.length);
   while (ends.length < places) ends.push(0);
   const eachMs = eachWaitingMs(state, owner);
-  const startMs = Math.max(waitMs, nthTurnMs(ends, eachMs, owner.waiting));
+  const allMs = nthTurnMs(ends, eachMs, owner.waiting);
+  const startMs = Math.max(waitMs, allMs, longTurnMs(state, owner, eachMs, nowMs));
   return { startMs, endMs: Math.max(runningMs, startMs + eachMs) };
 }
 
+/** Until the last of its long prompts has one of the places that these may have; 0 where it has none, or no slots are kept for others. */
+function longTurnMs(state: SchedulerState, owner: OwnerState, eachMs: number, nowMs: number): number {
+  const { config } = state;
+  let waiting = 0;
+  for (let priority = 0; priority < CLASSES; priority++) waiting += inLongLine(owner, priority);
+  if (waiting === 0) return 0;
+  const ends = runningEndsMs(state, owner.name, nowMs, true);
+  const places = Math.min(owner.policy.maxRunning, longPlaces(config));
+  while (ends.length < places) ends.push(0);
+  return nthTurnMs(ends, state.residenceOf.long ?? eachMs, waiting);
+}
+
 /** While nothing has been measured, what they say of themselves. */
-function runningEndsMs(state: SchedulerState, tenant: string, nowMs: number): number[] {
+function runningEndsMs(
+  state: SchedulerState,
+  tenant: string,
+  nowMs: number,
+  longOnly: boolean = false,
+): number[] {
   const leftMs = state.residenceMs === undefined ? mostLeftMs(state, nowMs) : expectedLeftMs(state, nowMs);
   const ends: number[] = [];
-  for (const { holder, length } of state.slots)
-    if (holder?.tenant === tenant) ends.push(leftMs(holder, length));
+  for (const { holder, length } of state.slots) {
+    if (holder?.tenant !== tenant) continue;
+    if (!longOnly || isLong(state.config, holder.prompt.length)) ends.push(leftMs(holder, length));
+  }
   return ends;
 }
 

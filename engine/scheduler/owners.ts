@@ -7,9 +7,9 @@
 import { DEFAULT_POLICY } from "../sharing.ts";
 import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
 import { OrderedHeap } from "./ordered-heap.ts";
+import { lineCount, lineOf, longLineOf } from "./reserve.ts";
 import { pushWaiting, removeWaiting } from "./waiting-heap.ts";
 import { noReturns } from "./returns.ts";
-import { CLASSES } from "./types.ts";
 import type { ClassLines, OwnerState, ScheduledRequest, SchedulerConfig, SchedulerState } from "./types.ts";
 
 /** What tokens cost in service; computing a prompt is cheaper by the token than generating. */
@@ -42,7 +42,12 @@ export function policyOf({ config }: SchedulerState, owner: string): OwnerPolicy
 
 /** Requests of an owner in a class that may be given a slot. */
 export function inLine(owner: OwnerState | undefined, priority: number): number {
-  return owner?.heaps[priority]?.length ?? 0;
+  return (owner?.heaps[priority]?.length ?? 0) + inLongLine(owner, priority);
+}
+
+/** The same of those whose prompts are long, where slots are kept for others. */
+export function inLongLine(owner: OwnerState | undefined, priority: number): number {
+  return owner?.heaps[longLineOf(priority)]?.length ?? 0;
 }
 
 /** What giving this request a slot is charged to its owner's counter, in token costs over the weight. */
@@ -78,24 +83,26 @@ export function goesBefore(a: Standing, b: Standing): boolean {
   return slotsA === slotsB ? a.arrival < b.arrival : slotsA < slotsB;
 }
 
-export function noOwners(): Pick<SchedulerState, "owners" | "busyOwners" | "idleOwners" | "lines"> {
+export function noOwners(
+  config: SchedulerConfig,
+): Pick<SchedulerState, "owners" | "busyOwners" | "idleOwners" | "lines"> {
   return {
     owners: new Map(),
     busyOwners: new OrderedHeap((a, b) => a.served < b.served),
     idleOwners: new Set(),
-    lines: noLines(),
+    lines: noLines(config),
   };
 }
 
-function noLines(): ClassLines[] {
-  return Array.from({ length: CLASSES }, (_, priority): ClassLines => {
+function noLines(config: SchedulerConfig): ClassLines[] {
+  return Array.from({ length: lineCount(config) }, (_, line): ClassLines => {
     const standing = ({ served, running, policy, heaps }: OwnerState): Standing => ({
       served,
       running,
       weight: policy.weight,
-      arrival: heaps[priority]?.[0]?.arrival ?? Infinity,
+      arrival: heaps[line]?.[0]?.arrival ?? Infinity,
     });
-    const firstMs = ({ heaps }: OwnerState): number => heaps[priority]?.[0]?.waitingSinceMs ?? Infinity;
+    const firstMs = ({ heaps }: OwnerState): number => heaps[line]?.[0]?.waitingSinceMs ?? Infinity;
     return {
       byTurn: new OrderedHeap((a, b) => goesBefore(standing(a), standing(b))),
       byAge: new OrderedHeap((a, b) => firstMs(a) < firstMs(b)),
@@ -116,7 +123,7 @@ export function ownerOf(state: SchedulerState, name: string): OwnerState {
     waitingTokens: 0,
     waitingOutput: 0,
     returns: noReturns(),
-    heaps: Array.from({ length: CLASSES }, () => []),
+    heaps: Array.from({ length: lineCount(state.config) }, () => []),
   };
   state.owners.set(name, owner);
   return owner;
@@ -165,31 +172,32 @@ export function stopWaiting(state: SchedulerState, request: ScheduledRequest): v
 /** Lets a waiting request compete for slots. */
 export function makeEligible(state: SchedulerState, request: ScheduledRequest): void {
   const { owner } = request;
-  const heap = owner.heaps[request.priority];
-  const lines = state.lines[request.priority];
+  const line = lineOf(state.config, request);
+  const heap = owner.heaps[line];
+  const lines = state.lines[line];
   if (heap === undefined || lines === undefined || request.heapIndex >= 0) return;
   pushWaiting(heap, request);
   lines.waiting += 1;
-  if (request.heapIndex === 0) placeInLine(state, owner, request.priority);
+  if (request.heapIndex === 0) placeInLine(state, owner, line);
 }
 
 /** Leaves a waiting request where it is and out of the competition. */
 export function makeIneligible(state: SchedulerState, request: ScheduledRequest): void {
   const { owner } = request;
-  const heap = owner.heaps[request.priority];
-  const lines = state.lines[request.priority];
+  const line = lineOf(state.config, request);
+  const heap = owner.heaps[line];
+  const lines = state.lines[line];
   if (heap === undefined || lines === undefined || request.heapIndex < 0) return;
   const wasFirst = request.heapIndex === 0;
   removeWaiting(heap, request);
   lines.waiting -= 1;
-  if (wasFirst) placeInLine(state, owner, request.priority);
+  if (wasFirst) placeInLine(state, owner, line);
 }
 
 /** After the first request of one of its lines, or whether there is any, has changed. */
-function placeInLine({ lines }: SchedulerState, owner: OwnerState, priority: number): void {
-  const line = lines[priority];
-  const some = (owner.heaps[priority]?.length ?? 0) > 0;
-  for (const heap of [line?.byTurn, line?.byAge]) {
+function placeInLine({ lines }: SchedulerState, owner: OwnerState, line: number): void {
+  const some = (owner.heaps[line]?.length ?? 0) > 0;
+  for (const heap of [lines[line]?.byTurn, lines[line]?.byAge]) {
     if (some) heap?.place(owner);
     else heap?.remove(owner);
   }
@@ -198,8 +206,8 @@ function placeInLine({ lines }: SchedulerState, owner: OwnerState, priority: num
 /** After its service or its slots have changed; it has requests still. */
 function placeByTurn({ busyOwners, lines }: SchedulerState, owner: OwnerState): void {
   busyOwners.place(owner);
-  for (let priority = 0; priority < CLASSES; priority++)
-    if ((owner.heaps[priority]?.length ?? 0) > 0) lines[priority]?.byTurn.place(owner);
+  for (let line = 0; line < lines.length; line++)
+    if ((owner.heaps[line]?.length ?? 0) > 0) lines[line]?.byTurn.place(owner);
 }
 
 /** Notes that a request got a slot, with so many tokens of its prompt found computed. */

@@ -7,7 +7,9 @@ import { companies } from "./company.ts";
 import { decodeCallMs, prefillCallMs } from "./cost-model.ts";
 import { isExpired } from "./deadlines.ts";
 import { ASSUMED_OUTPUT, saysHowMuch } from "./owners.ts";
+import { isLong, longRoom } from "./reserve.ts";
 import type { ScheduledRequest, SchedulerState } from "./types.ts";
+import type { Prompts } from "./waiting-order.ts";
 
 /** Weight of the newest request in the time that slots are held. */
 const NEWEST = 0.1;
@@ -28,7 +30,10 @@ export function noteResidence(state: SchedulerState, request: ScheduledRequest, 
   const { admittedMs, output, cancelled } = request;
   if (admittedMs === undefined || cancelled || isExpired(request, nowMs)) return;
   const { prompt, cachedTokens } = request;
-  const weight = state.slots.some(({ owner }) => owner === undefined) ? NEWEST_BESIDE_FREE : NEWEST;
+  const long = isLong(state.config, prompt.length);
+  // Of those that it could not have had it says nothing whether slots are free.
+  const free = state.slots.some(({ owner }) => owner === undefined) && (!long || longRoom(state) > 0);
+  const weight = free ? NEWEST_BESIDE_FREE : NEWEST;
   const smoothed = (before: number | undefined, newest: number): number =>
     before === undefined ? newest : before + weight * (newest - before);
   state.computedShare = smoothed(state.computedShare, (prompt.length - cachedTokens) / prompt.length);
@@ -36,6 +41,11 @@ export function noteResidence(state: SchedulerState, request: ScheduledRequest, 
   if (state.residenceMs !== undefined)
     state.residenceMiss = smoothed(state.residenceMiss, missOf(state.residenceMs, heldMs));
   state.residenceMs = smoothed(state.residenceMs, heldMs);
+  if (state.config.reserve !== undefined) {
+    const { residenceOf } = state;
+    const kind = long ? "long" : "short";
+    residenceOf[kind] = smoothed(residenceOf[kind], heldMs);
+  }
   if (output.length > 0) state.tokenMs = smoothed(state.tokenMs, heldMs / output.length);
   if (output.length < 2 || !saysHowMuch(request, state.config)) return;
   const share = output.length / request.maxNew;
@@ -56,9 +66,15 @@ function missOf(expected: number, real: number): number {
 /**
  * How long a slot is held on average, in ms; above 0. While nothing has been measured, as if all requests were like
  * this one: then each takes its own prompt's time and its part of the decode calls from every slot.
+ * @param prompts By whom; of long or short ones alone something is known where slots are kept for these.
  */
-export function residenceMs(state: SchedulerState, { computedTokens, maxNew }: Asking): number {
-  const { config, cost, slots, residenceMs: measured } = state;
+export function residenceMs(
+  state: SchedulerState,
+  { computedTokens, maxNew }: Asking,
+  prompts: Prompts = "all",
+): number {
+  const { config, cost, slots, residenceOf } = state;
+  const measured = (prompts === "all" ? undefined : residenceOf[prompts]) ?? state.residenceMs;
   if (measured !== undefined) return Math.max(1, measured);
   const decodeMs =
     Math.min(maxNew, ASSUMED_OUTPUT) * decodeCallMs(cost, [slots.length], 0, slots.length * computedTokens);
@@ -79,7 +95,8 @@ export function expectedLeftMs(state: SchedulerState, nowMs: number): LeftMs {
     if (saidMs !== undefined) return saidMs + promptLeftMs(state, request, cells);
     const mostMs = (maxNew - output.length) * tokenMs + promptLeftMs(state, request, cells);
     // While nothing has been measured it says more of itself than the newcomer does.
-    const ownMs = residenceMs(state, { ...request, computedTokens: prompt.length - cachedTokens });
+    const kind = isLong(state.config, prompt.length) ? "long" : "short";
+    const ownMs = residenceMs(state, { ...request, computedTokens: prompt.length - cachedTokens }, kind);
     const ageMs = nowMs - (request.admittedMs ?? nowMs) - restedMs(state, request);
     return Math.min(mostMs, Math.max(ownMs - ageMs, LEAST_LEFT * ownMs));
   };

@@ -38,6 +38,7 @@ import {
 import { noGuesses } from "./guess-record.ts";
 import { adjacentWidths } from "./passes.ts";
 import { knownTokens } from "./plan-step.ts";
+import { longPlaces } from "./reserve.ts";
 import { noteAsked, noteEnded, noteTaken } from "./returns.ts";
 import { keptCells, passMarksOn } from "./kept-marks.ts";
 import { beginOffload, noOffload } from "./offload.ts";
@@ -58,7 +59,12 @@ import type {
   StepPlan,
 } from "./types.ts";
 
+/** @throws {RangeError} Where no slot is left for long prompts. */
 export function createState(config: SchedulerConfig, cost: CostModel): SchedulerState {
+  if (longPlaces(config) < 1)
+    throw new RangeError(
+      `Of ${config.slots} slots ${config.reserve?.slots} cannot be kept for short prompts: long ones need one.`,
+    );
   const slots = Array.from({ length: config.slots }, (_, id): Slot => ({
     id,
     owner: undefined,
@@ -86,9 +92,10 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     prefixes: prefixTree(slots, config),
     requests: new Map(),
     queue: new Map(),
-    ...noOwners(),
+    ...noOwners(config),
     virtualFloor: 0,
     residenceMs: undefined,
+    residenceOf: { long: undefined, short: undefined },
     tokenMs: undefined,
     itlMs: undefined,
     outputShare: undefined,
@@ -163,7 +170,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
   const { visitor = () => id, returnsWithinMs } = request;
   const who = { tenant, priority, visitor, returnsWithinMs };
   const known = request.accepted === true;
-  const ahead = known ? state.queue.size : checkRoom(state, who, nowMs);
+  const ahead = known ? state.queue.size : checkRoom(state, { ...who, promptTokens }, nowMs);
   const room = config.contextTokens - promptTokens;
   const maxNew = Math.min(maxTokens ?? room, room);
   if (resume.length >= maxNew && resume.length > 0)

@@ -73,6 +73,11 @@ export interface SchedulerConfig {
   readonly prefixFirst?: boolean;
   /** Whether a slot is kept for a moment for who may ask on behind its answer, though others wait; absent is yes. */
   readonly keepSlots?: boolean;
+  /**
+   * So many slots are kept for prompts of fewer than `promptTokens` tokens, the whole prompt counted; fewer than there are
+   * slots. Absent: none is. See reserve.ts.
+   */
+  readonly reserve?: { readonly slots: number; readonly promptTokens: number };
   /** Slots from which on prompts are looked for in a tree instead of in each slot; plans are the same. Absent: where it pays. */
   readonly prefixTreeSlots?: number;
   /** Most bytes of all prefixes that are kept in files when their slot is needed; absent or 0: none is. */
@@ -185,11 +190,11 @@ export interface OwnerState {
   /** What they want to say, in tokens; of those that do not tell, what most say. */
   waitingOutput: number;
   readonly returns: Returns;
-  /** Of each class those that may be given a slot, as a heap by arrival. */
+  /** Of each line (reserve.ts) those that may be given a slot, as a heap by arrival. */
   readonly heaps: readonly ScheduledRequest[][];
 }
 
-/** The owners who have requests of one class in line. */
+/** The owners who have requests in one line: those of a class, or with a reserve its short or its long prompts. */
 export interface ClassLines {
   /** Whose turn it is: by service, then by slots, then by the arrival of their first request. */
   readonly byTurn: OrderedHeap<OwnerState>;
@@ -426,12 +431,14 @@ export interface SchedulerState {
   readonly busyOwners: OrderedHeap<OwnerState>;
   /** Those who have none, the first one for longest. */
   readonly idleOwners: Set<OwnerState>;
-  /** Of each class. */
+  /** Of each class, and with a reserve behind these of the long prompts of each; see reserve.ts. */
   readonly lines: readonly ClassLines[];
   /** The least counter that an owner starts with when it comes back. */
   virtualFloor: number;
   /** How long slots are held, smoothed, in ms; undefined until one has been given back. */
   residenceMs: number | undefined;
+  /** The same of long and of short prompts alone, where slots are kept for these; undefined until one of them has. */
+  readonly residenceOf: { long: number | undefined; short: number | undefined };
   /** The same by output token, the prompt's time included. */
   tokenMs: number | undefined;
   /** Time between tokens of one request, smoothed, in ms; undefined until one of several has ended. */

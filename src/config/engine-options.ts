@@ -48,6 +48,9 @@ export function engineOptions(
     plugGaps: values.plugs,
     prefixFirst: chosen("prefix-first", values["prefix-first"], preset.prefixFirst),
     keepSlots: chosen("keep-slots", values["keep-slots"], preset.keepSlots),
+    ...(values["reserve-slots"] === 0
+      ? {}
+      : { reserve: { slots: values["reserve-slots"], promptTokens: values["short-prompt-tokens"] } }),
     swaFull: values["swa-full"],
     timelineSteps: values.timeline,
     ...(values["checkpoint-size"] === 0 ? {} : { checkpoints: { bytes: values["checkpoint-size"] } }),

@@ -119,6 +119,10 @@ function checkTogether(values: ServeValues): void {
     throw new ConfigError(
       "--spill-dir says where to keep what --spill-size 0 does not keep: leave one of them out.",
     );
+  if (values["reserve-slots"] >= values.slots)
+    throw new ConfigError(
+      `--reserve-slots ${values["reserve-slots"]} leaves no slot of --slots ${values.slots} to long prompts: it has to be less.`,
+    );
   if (isLoopback(values.host) || values["api-key"].length > 0 || values["insecure-no-auth"]) return;
   throw new ConfigError(
     `--host ${values.host} lets other machines in: set WEFT_API_KEYS, or add --insecure-no-auth if that is meant.`,

@@ -2,6 +2,7 @@
  * Every option of the server: one table that the command line, `--help`, the environment and the configuration
  * file are derived from.
  */
+import { SHORT_PROMPT_TOKENS } from "../../engine/sharing.ts";
 import { adapterOptions } from "./adapter-options.ts";
 import { keyPolicies } from "./key-policies.ts";
 import { limitOptions } from "./limits.ts";
@@ -134,6 +135,16 @@ export const serveOptions = {
     flag,
     true,
     "keep a slot for a moment behind an answer for who may ask on, though others wait",
+  ),
+  "reserve-slots": option(
+    integer("count", 0, MAX_SLOTS - 1),
+    0,
+    "slots that long prompts leave to short ones, so that these do not wait for long conversations; fewer than --slots",
+  ),
+  "short-prompt-tokens": option(
+    integer("tokens", 2, 16_777_216),
+    SHORT_PROMPT_TOKENS,
+    "prompts with fewer tokens may have the slots of --reserve-slots; what is computed already counts as well",
   ),
   speculation: option(
     choice("auto", "on", "off"),

@@ -22,6 +22,16 @@ test("tokens that wait are counted, and service is compared between those alone 
   expect(stats()).toMatchObject({ queuedTokens: 12, serviceGap: gap });
 });
 
+test("who waits is counted by class, long prompts with the others where slots are kept for short ones", () => {
+  for (const reserve of [undefined, { slots: 1, promptTokens: 20 }]) {
+    const state = schedulerState({ slots: 2, ...(reserve === undefined ? {} : { reserve }) });
+    const record = new StepRecord(state);
+    for (const [i, priority] of [0, 1, 1, 3].entries())
+      addRequest(state, `r${i}`, { priority, prompt: new Uint32Array(i % 2 === 0 ? 30 : 5) }, 0);
+    expect(engineStats({ state, record, hasDraftModel: false }).queuedByClass).toEqual([1, 2, 0, 1]);
+  }
+});
+
 test("what calls took is compared with what was expected of those that ran as planned, by kind", () => {
   const record = new StepRecord(schedulerState());
   const call = (kind: PlannedCall["kind"], predictedMs: number, unscaledMs = predictedMs): PlannedCall => {

@@ -100,6 +100,10 @@ test("policies are presets with knobs, and what is none is said", () => {
     label: "strict",
     knobs: { deterministic: true, prefixFirst: false, keepSlots: false },
   });
+  expect(readPolicy("balanced,reserve-slots=1")).toMatchObject({
+    knobs: { reserve: { slots: 1, promptTokens: 512 } },
+  });
+  expect(readPolicy("balanced,reserve-slots=0")).toEqual({ label: "balanced,reserve-slots=0", knobs: {} });
   expect(readPolicy("fastest")).toBe('there is no policy "fastest"');
   expect(readPolicy("balanced,slots=0")).toContain('"slots=0"');
   expect(readPolicy("balanced,constructor=1")).toContain("constructor");

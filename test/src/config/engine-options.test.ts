@@ -81,6 +81,19 @@ test("every knob reaches the engine", () => {
   });
 });
 
+test("slots are kept for short prompts where somebody says so, and a preset changes nothing of it", () => {
+  for (const preset of ["latency", "balanced", "throughput", "strict"])
+    expect(options({ preset })).not.toHaveProperty("reserve");
+  expect(options({ "reserve-slots": "2" })).toMatchObject({ reserve: { slots: 2, promptTokens: 512 } });
+  const env = { WEFT_RESERVE_SLOTS: "1", WEFT_SHORT_PROMPT_TOKENS: "300" };
+  expect(options({ preset: "strict" }, env)).toMatchObject({ reserve: { slots: 1, promptTokens: 300 } });
+  expect(options({ "reserve-slots": "7" })).toMatchObject({ slots: 8, reserve: { slots: 7 } });
+  expect(() => options({ "reserve-slots": "8" })).toThrow(
+    "--reserve-slots 8 leaves no slot of --slots 8 to long prompts: it has to be less.",
+  );
+  expect(() => options({ slots: "2" }, { WEFT_RESERVE_SLOTS: "2" })).toThrow("--slots 2");
+});
+
 test("prefixes are kept in files unless their size is 0, in a folder that may be named", () => {
   expect(options({ "spill-size": 0 })).not.toHaveProperty("spill");
   expect(options({})).toMatchObject({ spill: { directory: undefined, bytes: undefined } });
