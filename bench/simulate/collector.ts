@@ -41,6 +41,8 @@ export interface SimulationReport {
   readonly goodShare: number;
   /** Prompt tokens that were not computed. */
   readonly hitShare: number;
+  /** Slots that were taken from running requests. */
+  readonly evictions: number;
   readonly steps: number;
   readonly passesPerToken: number;
   readonly plugs: number;
@@ -82,6 +84,7 @@ export class Collector implements SimulationObserver {
   #outputTokens = 0;
   #promptTokens = 0;
   #reusedTokens = 0;
+  #evictions = 0;
   #passes = 0;
   #plugs = 0;
   #fairnessGap = 0;
@@ -144,7 +147,8 @@ export class Collector implements SimulationObserver {
     for (const { request } of call.entries) if (request === undefined) this.#plugs += 1;
   }
 
-  stepped(): void {
+  stepped(_state: unknown, { evictions }: { readonly evictions: readonly unknown[] }): void {
+    this.#evictions += evictions.length;
     if (this.#tenants.size < 2) return;
     let [least, most] = [Infinity, -Infinity];
     for (const { waiting, service } of this.#tenants.values()) {
@@ -173,6 +177,7 @@ export class Collector implements SimulationObserver {
       goodPerSecond: perSecond(this.#good),
       goodShare: this.#arrived === 0 ? 0 : this.#good / this.#arrived,
       hitShare: this.#promptTokens === 0 ? 0 : this.#reusedTokens / this.#promptTokens,
+      evictions: this.#evictions,
       steps,
       passesPerToken: this.#outputTokens === 0 ? 0 : this.#passes / this.#outputTokens,
       plugs: this.#plugs,

@@ -47,6 +47,7 @@ const KNOBS: Readonly<Record<string, Reader>> = {
     slots === 0 ? {} : { reserve: { slots: Math.round(slots), promptTokens: SHORT_PROMPT_TOKENS } },
   ),
   deterministic: onOff((deterministic) => ({ deterministic })),
+  victim: (text) => (text === "least-sunk" || text === "least-sunk-per-token" ? { victim: text } : undefined),
   "slot-choice": (text) => (text === "cheapest" || text === "oldest" ? { slotChoice: text } : undefined),
 };
 

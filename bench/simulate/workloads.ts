@@ -247,6 +247,32 @@ function tenantRequest(
   };
 }
 
+/** Jobs in the background that say how much they want, and questions of the highest class of the same key. */
+const classes: Workload = {
+  about: "jobs of the class background that say how much they want, and short questions of the class high",
+  mean: { prompt: 700, output: 250 },
+  perArrival: 1,
+  *trace(settings) {
+    const draws = createDraws(settings.seed);
+    const texts = new Texts();
+    let atMs = 0;
+    for (let i = 0; i < settings.requests; i++) {
+      atMs += (1000 / settings.perSecond) * draws.gap(2);
+      const urgent = draws.rng.next() < 0.4;
+      const prompt = texts.text(drawLength(urgent ? byMean(60, 40) : { p50: 800, p90: 2500 }, draws));
+      const output = texts.text(drawLength(urgent ? byMean(60, 40) : { p50: 250, p90: 900 }, draws));
+      const request = tenantRequest(atMs, urgent ? "questions" : "jobs", [prompt, output], settings);
+      yield {
+        ...request,
+        tenant: "anonymous",
+        priority: urgent ? 0 : 3,
+        // Some mean what they say, others allow for more.
+        maxTokens: Math.ceil(request.output.tokens * (1 + draws.rng.next())),
+      };
+    }
+  },
+};
+
 /** An agent's long conversation, and beside each turn a short request of its own about titles and summaries. */
 const agentStorm: Workload = {
   about: "agents with one long conversation each and short requests beside every turn",
@@ -315,5 +341,6 @@ export function closedWorkload(promptTokens: number, outputTokens: number): Work
 export const WORKLOADS: Readonly<Record<string, Workload>> = {
   ...Object.fromEntries(Object.entries(SHAPES).map(([name, shape]) => [name, shapedWorkload(shape)])),
   tenants,
+  classes,
   "agent-storm": agentStorm,
 };

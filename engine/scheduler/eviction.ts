@@ -142,9 +142,16 @@ function leastWorth(
 
 function isLess(state: SchedulerState, a: Running, b: Running): boolean {
   if (a.request.priority !== b.request.priority) return a.request.priority > b.request.priority;
-  const lostMore = lostTokens(state, a) - lostTokens(state, b);
+  const lostMore = sunk(state, a) - sunk(state, b);
   if (lostMore !== 0) return lostMore < 0;
   return a.request.arrival > b.request.arrival;
+}
+
+/** What of it is computed again, in tokens; or that for each token that it may still say. */
+function sunk(state: SchedulerState, running: Running): number {
+  const lost = lostTokens(state, running);
+  const { maxNew, output } = running.request;
+  return state.config.victim === "least-sunk-per-token" ? lost / Math.max(1, maxNew - output.length) : lost;
 }
 
 /** How long at most until a slot comes free by itself, in ms. */

@@ -78,6 +78,11 @@ export interface SchedulerConfig {
    * slots. Absent: none is. See reserve.ts.
    */
   readonly reserve?: { readonly slots: number; readonly promptTokens: number };
+  /**
+   * Which of those that are of the same class loses its slot to a higher one; absent is `least-sunk`: what is soonest computed
+   * again. `least-sunk-per-token`: that over the tokens it may still say, to compare with.
+   */
+  readonly victim?: "least-sunk" | "least-sunk-per-token";
   /** Slots from which on prompts are looked for in a tree instead of in each slot; plans are the same. Absent: where it pays. */
   readonly prefixTreeSlots?: number;
   /** Most bytes of all prefixes that are kept in files when their slot is needed; absent or 0: none is. */

@@ -104,6 +104,9 @@ test("policies are presets with knobs, and what is none is said", () => {
     knobs: { reserve: { slots: 1, promptTokens: 512 } },
   });
   expect(readPolicy("balanced,reserve-slots=0")).toEqual({ label: "balanced,reserve-slots=0", knobs: {} });
+  expect(readPolicy("balanced,victim=least-sunk-per-token")).toMatchObject({
+    knobs: { victim: "least-sunk-per-token" },
+  });
   expect(readPolicy("fastest")).toBe('there is no policy "fastest"');
   expect(readPolicy("balanced,slots=0")).toContain('"slots=0"');
   expect(readPolicy("balanced,constructor=1")).toContain("constructor");
