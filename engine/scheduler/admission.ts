@@ -27,6 +27,7 @@ import type {
   Assignment,
   BoundaryOperation,
   Eviction,
+  OwnerState,
   ScheduledRequest,
   SchedulerState,
   SlotId,
@@ -157,6 +158,8 @@ class AdmissionRound {
   readonly #keepingTime: KeepingTime;
   readonly #spill: SpillPlan | undefined;
   readonly #checkpoints: CheckpointPlan | undefined;
+  /** Owners whose own exchange has to wait for a prefix in the making. */
+  readonly #stuck = new Set<OwnerState>();
   /** By the file that is read for them. */
   readonly #restored = new Map<SpillId, ScheduledRequest>();
   /** Idle slots, by for whom they are kept. */
@@ -289,9 +292,14 @@ class AdmissionRound {
     return this.#exchange(chooseEviction(this.#view, this.#running, among));
   }
 
-  /** The same between two requests of an owner that has all the slots it may. */
+  /** The same between two requests of an owner that has all the slots it may; others do not wait for one whose has to wait. */
   exchangeOwn(): boolean {
-    return this.#exchange(chooseOwnExchange(this.#view, this.#running));
+    for (;;) {
+      const exchange = chooseOwnExchange(this.#view, this.#running, this.#stuck);
+      if (exchange === undefined) return false;
+      if (this.#exchange(exchange)) return true;
+      this.#stuck.add(exchange.waiter.owner);
+    }
   }
 
   get #view(): ExchangeView {

@@ -12,7 +12,7 @@ import { fairnessOf } from "./owners.ts";
 import { isLong } from "./reserve.ts";
 import { CLASSES } from "./types.ts";
 import type { Running } from "./admission.ts";
-import type { ScheduledRequest, SchedulerState } from "./types.ts";
+import type { OwnerState, ScheduledRequest, SchedulerState } from "./types.ts";
 import type { Prompts, WaitingOrder } from "./waiting-order.ts";
 
 /** A request that has lost its slot keeps the next one for at least so long, and is not asked more often. */
@@ -45,7 +45,7 @@ export function chooseEviction(
   const victims = among === "all" ? running : longOnes(state, running);
   // Whoever is paused waits for nothing.
   for (const victim of victims) {
-    if (!victim.request.paused || !mayReplay(victim.request)) continue;
+    if (!mayYield(running, victim.request, nowMs)) continue;
     const waiter = order.next(among === "all" ? order.ableWithout(victim.request) : "long");
     if (waiter !== undefined) return { waiter, victim };
   }
@@ -76,20 +76,22 @@ const BOTH_WAYS: readonly Prompts[] = ["all", "short"];
 /**
  * Of owners that have all the slots they may, however many are free: whoever is paused gives way to a request of its own owner,
  * and else one of a lower class.
+ * @param except Owners whose exchange has to wait.
  */
 export function chooseOwnExchange(
   { state, order, nowMs }: ExchangeView,
   running: readonly Running[],
+  except: ReadonlySet<OwnerState>,
 ): Exchange | undefined {
   const { evict } = fairnessOf(state.config);
   for (const victim of running) {
     const { request } = victim;
-    const account = order.account(request.tenant);
+    const account = except.has(request.owner) ? undefined : order.account(request.tenant);
     if (account === undefined || account.running < account.owner.policy.maxRunning) continue;
     const prompts = order.ableWithout(request);
     const waiter = order.firstOf(account.owner, request.paused ? CLASSES : request.priority, prompts);
     if (waiter === undefined) continue;
-    if (request.paused && mayReplay(request)) return { waiter, victim };
+    if (mayYield(running, request, nowMs)) return { waiter, victim };
     if (request.paused || !evict) continue;
     const own = running.filter((other) => other.request.owner === account.owner);
     const of = order.isAble(waiter) ? own : longOnes(state, own);
@@ -119,8 +121,22 @@ function mayLose(state: SchedulerState, request: ScheduledRequest, nowMs: number
   const done = request.output.length / Math.max(1, request.maxNew);
   // What this very plan has admitted holds no slot yet.
   const holds = request.slot !== undefined && state.slots[request.slot]?.owner === request.id;
-  const rested = nowMs - request.evictedMs >= COOLDOWN_MS && request.evictions < MOST_EVICTIONS;
+  const rested = hasRested(request, nowMs) && request.evictions < MOST_EVICTIONS;
   return holds && rested && done <= NEARLY_DONE && mayReplay(request);
+}
+
+/**
+ * Whether it is paused and gives way to who waits. What it has is computed again when it goes on, and whoever is paused and
+ * resumed again and again, as a slow reader is, would have others wait for that each time: beside them it keeps its slot for a
+ * while, as who lost one while it ran.
+ */
+function mayYield(running: readonly Running[], request: ScheduledRequest, nowMs: number): boolean {
+  if (!request.paused || !mayReplay(request)) return false;
+  return hasRested(request, nowMs) || running.every((other) => other.request.paused);
+}
+
+function hasRested({ evictedMs }: ScheduledRequest, nowMs: number): boolean {
+  return nowMs - evictedMs >= COOLDOWN_MS;
 }
 
 /** The logits of a prompt are read once. */
