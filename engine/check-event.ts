@@ -82,9 +82,10 @@ const cost = record({
 const report = record({
   ...shared("planMs decodeMs sampleMs prefillMs", number),
   ...shared("decodeSequences prefillTokens passes running queued usedCells", count),
-  ...shared("guessesRight guessesWrong modelGuessesRight modelGuessesWrong evictions plugs", optional(count)),
+  ...shared("guessesRight guessesWrong modelGuessesRight modelGuessesWrong plugs", optional(count)),
   ...shared("draftMs decodeRatio prefillRatio stepMs gapMs", optional(number)),
   ...shared("copies recomputed", optional(count)),
+  evictions: optional(record(shared("class share own paused", optional(count)))),
   lost: optional(record(shared("prompt copy file checkpoint", optional(count)))),
   freedMs: optional(list(number)),
   spill: optional(

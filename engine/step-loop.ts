@@ -169,7 +169,7 @@ export class StepLoop {
     if (plan.offload !== undefined) this.#offloads?.begin(plan.offload);
     this.#offloads?.hold();
     this.#links.recorder.beginStep(this.state, plan, startMs);
-    this.record.addEvictions(plan.evictions.length);
+    this.record.addEvictions(plan.evictions);
     const { intact, keepingMs } = await this.#cells.change(plan.boundary);
     const planMs = performance.now() - startMs;
     this.record.steps += 1;

@@ -3,7 +3,13 @@ import { StepCounts } from "./step-counts.ts";
 import type { EngineEvent, StepOutput } from "./protocol.ts";
 import type { CheckpointReport, SpillReport } from "./step-report.ts";
 import type { OffloadReport } from "./prefill-worker/messages.ts";
-import type { PlannedCall, ScheduledRequest, SchedulerState } from "./scheduler/types.ts";
+import type {
+  EvictionKind,
+  PlannedCall,
+  ScheduledRequest,
+  SchedulerState,
+  StepPlan,
+} from "./scheduler/types.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -74,7 +80,7 @@ export class StepRecord {
   #modelGuessesRight = 0;
   #modelGuessesWrong = 0;
   #draftMs = 0;
-  #evictions = 0;
+  #evictions: Partial<Record<EvictionKind, number>> = {};
   #outputs: StepOutput[] = [];
 
   constructor(state: SchedulerState) {
@@ -82,9 +88,9 @@ export class StepRecord {
     this.counts = new StepCounts(state);
   }
 
-  addEvictions(count: number): void {
-    this.evictions += count;
-    this.#evictions += count;
+  addEvictions(evictions: StepPlan["evictions"]): void {
+    this.evictions += evictions.length;
+    for (const { kind } of evictions) this.#evictions[kind] = (this.#evictions[kind] ?? 0) + 1;
   }
 
   addCall(call: PlannedCall, ms: number): void {
@@ -159,7 +165,7 @@ export class StepRecord {
         modelGuessesRight: this.#modelGuessesRight,
         modelGuessesWrong: this.#modelGuessesWrong,
         draftMs: this.#draftMs,
-        evictions: this.#evictions,
+        ...(Object.keys(this.#evictions).length > 0 ? { evictions: this.#evictions } : {}),
         ...this.counts.take(),
         ...(this.spill.ms > 0 ? { spill: this.spill } : {}),
         ...(this.checkpoints.ms > 0 ? { checkpoints: this.checkpoints } : {}),
@@ -182,7 +188,7 @@ export class StepRecord {
     this.#modelGuessesRight = 0;
     this.#modelGuessesWrong = 0;
     this.#draftMs = 0;
-    this.#evictions = 0;
+    this.#evictions = {};
     this.spill = noSpill();
     this.checkpoints = noCheckpoints();
     this.offload = noOffloads();

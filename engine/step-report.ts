@@ -1,7 +1,7 @@
 /** What an engine tells of its steps for those who watch over it: what they cost, and what became of cells. */
 import type { OffloadReport } from "./prefill-worker/messages.ts";
 import type { LostPrefixes } from "./scheduler/step-effects.ts";
-import type { CostModel } from "./scheduler/types.ts";
+import type { CostModel, EvictionKind } from "./scheduler/types.ts";
 
 /** What a step cost, for metrics. Times in ms. */
 export interface StepReport {
@@ -29,8 +29,8 @@ export interface StepReport {
   readonly modelGuessesRight?: number;
   readonly modelGuessesWrong?: number;
   readonly draftMs?: number;
-  /** Requests that lost their slot to others; absent is none. */
-  readonly evictions?: number;
+  /** Requests that lost their slot to others, by why; absent is none. */
+  readonly evictions?: Readonly<Partial<Record<EvictionKind, number>>>;
   /** The whole step that has ended; absent: none has. */
   readonly stepMs?: number;
   /** From the end of a call to the beginning of the next one; absent where the engine has rested between them. */

@@ -308,7 +308,7 @@ class AdmissionRound {
 
   #exchange(exchange: Exchange | undefined): boolean {
     if (exchange === undefined) return false;
-    const { waiter, victim } = exchange;
+    const { kind, waiter, victim } = exchange;
     const busy = this.#busy.filter((slot) => slot !== victim.slot);
     const others = this.#running.filter((running) => running !== victim);
     const choice = this.#choose(waiter, busy);
@@ -316,7 +316,7 @@ class AdmissionRound {
     this.#busy = busy;
     this.#running.splice(this.#running.indexOf(victim), 1);
     this.#order.evict(victim.request);
-    this.evictions.push({ request: victim.request.id, slot: victim.slot, waiter: waiter.id });
+    this.evictions.push({ kind, request: victim.request.id, slot: victim.slot, waiter: waiter.id });
     this.#why.push(`evict ${victim.request.id} from slot ${victim.slot} for ${waiter.id}`);
     this.#assign(waiter, choice, victim);
     return true;

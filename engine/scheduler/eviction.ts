@@ -12,7 +12,7 @@ import { fairnessOf } from "./owners.ts";
 import { isLong } from "./reserve.ts";
 import { CLASSES } from "./types.ts";
 import type { Running } from "./admission.ts";
-import type { OwnerState, ScheduledRequest, SchedulerState } from "./types.ts";
+import type { EvictionKind, OwnerState, ScheduledRequest, SchedulerState } from "./types.ts";
 import type { Prompts, WaitingOrder } from "./waiting-order.ts";
 
 /** A request that has lost its slot keeps the next one for at least so long, and is not asked more often. */
@@ -22,6 +22,7 @@ const MOST_EVICTIONS = 3;
 const NEARLY_DONE = 0.8;
 
 export interface Exchange {
+  readonly kind: EvictionKind;
   readonly waiter: ScheduledRequest;
   readonly victim: Running;
 }
@@ -47,7 +48,7 @@ export function chooseEviction(
   for (const victim of victims) {
     if (!mayYield(running, victim.request, nowMs)) continue;
     const waiter = order.next(among === "all" ? order.ableWithout(victim.request) : "long");
-    if (waiter !== undefined) return { waiter, victim };
+    if (waiter !== undefined) return { kind: "paused", waiter, victim };
   }
   if (!fairnessOf(state.config).evict) return undefined;
   const candidates = victims.filter(({ request }) => mayLose(state, request, nowMs));
@@ -59,12 +60,12 @@ export function chooseEviction(
       // Who may have no more slots than those of long prompts gets one of these.
       const isAble = order.isAble(waiter);
       const of = isAble ? candidates : longOnes(state, candidates);
-      const victim =
-        leastWorth(state, of, ({ request }) => request.priority > priority) ??
-        leastWorth(state, of, ({ request }) => hasMore(order, request, waiter));
+      const lower = leastWorth(state, of, ({ request }) => request.priority > priority);
+      const victim = lower ?? leastWorth(state, of, ({ request }) => hasMore(order, request, waiter));
       if (victim === undefined) continue;
+      const kind = lower === undefined ? "share" : "class";
       const freeMs = soonestFreeMs(state, isAble ? running : longOnes(state, running));
-      if (freeMs > replayMs(state, victim.request)) return { waiter, victim };
+      if (freeMs > replayMs(state, victim.request)) return { kind, waiter, victim };
     }
   }
   return undefined;
@@ -91,14 +92,14 @@ export function chooseOwnExchange(
     const prompts = order.ableWithout(request);
     const waiter = order.firstOf(account.owner, request.paused ? CLASSES : request.priority, prompts);
     if (waiter === undefined) continue;
-    if (mayYield(running, request, nowMs)) return { waiter, victim };
+    if (mayYield(running, request, nowMs)) return { kind: "paused", waiter, victim };
     if (request.paused || !evict) continue;
     const own = running.filter((other) => other.request.owner === account.owner);
     const of = order.isAble(waiter) ? own : longOnes(state, own);
     const lower = of.filter((one) => one.request.priority > waiter.priority);
     const least = leastWorth(state, lower, (one) => mayLose(state, one.request, nowMs));
     if (least !== undefined && soonestFreeMs(state, of) > replayMs(state, least.request))
-      return { waiter, victim: least };
+      return { kind: "own", waiter, victim: least };
   }
   return undefined;
 }

@@ -591,8 +591,15 @@ export interface Branch {
   readonly position: number;
 }
 
+/**
+ * Why a slot is taken from its request: for a higher class, for an owner with less than its share, for another request of
+ * its own owner that has all the slots it may, or because it is paused, whoever waits.
+ */
+export type EvictionKind = "class" | "share" | "own" | "paused";
+
 /** A running request that loses its slot and waits again, its output kept. */
 export interface Eviction {
+  readonly kind: EvictionKind;
   readonly request: RequestId;
   readonly slot: SlotId;
   /** For whom; it gets this slot or one that was kept for somebody else, who has this one kept then. */

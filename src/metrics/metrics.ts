@@ -26,6 +26,14 @@ const SECONDS_PER_NS = 1e-9;
 
 const SLOT_STATES: readonly SlotState[] = ["empty", "resident", "prefill", "decode", "paused"];
 
+/** Why a slot is taken from its request. */
+const EVICTION_KINDS: readonly (keyof NonNullable<StepReport["evictions"]>)[] = [
+  "class",
+  "share",
+  "own",
+  "paused",
+];
+
 /** How often the event loop is looked at. Node reports this time as part of each delay. */
 const LOOP_SAMPLE_MS = 20;
 
@@ -115,8 +123,8 @@ export class Metrics {
   readonly #passes = this.#counter("weft_device_passes_total", "Device passes of all calls.", MODEL);
   readonly #evictions = this.#counter(
     "weft_evictions_total",
-    "Requests that lost their slot to a higher class or to an owner with less than its share, and went on later.",
-    MODEL,
+    "Requests that lost their slot and went on later, by why: to a higher class, to an owner with less than its share, within an owner that had all it may (own), or because they were paused and somebody waited.",
+    ["model", "kind"],
   );
   readonly #guesses = this.#counter(
     "weft_guessed_tokens_total",
@@ -227,7 +235,7 @@ export class Metrics {
     if (report.spill !== undefined) this.#spill.observeStep(model, report.spill);
     if (report.offload !== undefined) this.#offload.observeStep(model, report.offload);
     if (report.checkpoints !== undefined) this.#checkpoints.observeStep(model, report.checkpoints);
-    this.#evictions.inc({ model }, report.evictions ?? 0);
+    for (const kind of EVICTION_KINDS) this.#evictions.inc({ model, kind }, report.evictions?.[kind] ?? 0);
     this.#countGuesses(model, "right", [report.guessesRight ?? 0, report.modelGuessesRight ?? 0]);
     this.#countGuesses(model, "wrong", [report.guessesWrong ?? 0, report.modelGuessesWrong ?? 0]);
   }

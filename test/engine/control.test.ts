@@ -23,7 +23,7 @@ test("a request that gives way to a higher class gets all its tokens, each once,
   expect(engine.tokens("high")).toEqual(fakeOutput(prompt(9, 40), 8));
   expect(engine.outputs("low").filter(({ start }) => start !== undefined)).toHaveLength(1);
   const steps = engine.events.filter((event) => event.type === "step");
-  expect(steps.reduce((sum, { report }) => sum + (report.evictions ?? 0), 0)).toBe(1);
+  expect(steps.flatMap(({ report }) => report.evictions ?? [])).toEqual([{ class: 1 }]);
   const finished = steps.flatMap(({ outputs }) => outputs.filter(({ finish }) => finish).map(({ id }) => id));
   expect(finished).toEqual(["high", "low"]);
   await engine.stop();

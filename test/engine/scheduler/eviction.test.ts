@@ -37,6 +37,32 @@ describe("the victim of a higher class", () => {
   });
 });
 
+describe("a slot is taken", () => {
+  const longOnes = (state: SchedulerState, request = {}): number => {
+    for (const id of ["a0", "a1"]) addRequest(state, id, { maxTokens: 1000, ...request });
+    return settle(state, 0);
+  };
+
+  test("for a class, for an owner with less than its share, or because somebody waits for who is paused", () => {
+    const kinds = (["class", "share", "paused"] as const).map((kind) => {
+      const state = schedulerState({ slots: 2, contextTokens: 2000 });
+      const nowMs = longOnes(state);
+      if (kind === "paused") setPaused(state, "a0", true, nowMs);
+      const who = kind === "class" ? { priority: 0 } : { tenant: kind === "share" ? "b" : "a" };
+      addRequest(state, "waits", who, nowMs);
+      return planStep(state, nowMs).evictions.map((eviction) => eviction.kind);
+    });
+    expect(kinds.flat()).toEqual(["class", "share", "paused"]);
+  });
+
+  test("within an owner that has all it may", () => {
+    const state = capped(4, 2);
+    const nowMs = longOnes(state, { priority: 3 });
+    addRequest(state, "urgent", { priority: 0 }, nowMs);
+    expect(planStep(state, nowMs).evictions).toMatchObject([{ kind: "own", waiter: "urgent" }]);
+  });
+});
+
 /** Of each owner so many slots at most. */
 function capped(slots: number, maxRunning: number, config: Partial<SchedulerConfig> = {}): SchedulerState {
   const others = { ...DEFAULT_FAIRNESS.others, maxRunning };

@@ -297,7 +297,7 @@ describe("pause", () => {
     setPaused(state, "paused", true, 0);
     addRequest(state, "next", { maxTokens: 2 });
     expect(runStep(state, 0)).toMatchObject({
-      evictions: [{ request: "paused", slot: 0, waiter: "next" }],
+      evictions: [{ kind: "paused", request: "paused", slot: 0, waiter: "next" }],
       assignments: [{ request: "next" }],
     });
     setPaused(state, "paused", false, 0);
@@ -359,7 +359,7 @@ describe("eviction", () => {
     const kept = [...(state.requests.get("normal3")?.output ?? [])];
     addRequest(state, "high", { priority: 0 });
     expect(runStep(state, 0)).toMatchObject({
-      evictions: [{ request: "normal3", slot: 3 }],
+      evictions: [{ kind: "class", request: "normal3", slot: 3 }],
       assignments: [{ request: "high", slot: 3 }],
     });
     expect(state.requests.get("normal3")).toMatchObject({ phase: "queued", output: kept, evictions: 1 });
@@ -427,7 +427,7 @@ describe("eviction", () => {
     // The empty slot, so that what is computed in the other one is not lost.
     expect(runStep(state, 2)).toMatchObject({
       held: ["held"],
-      evictions: [{ request: "low", slot: 0, waiter: "another" }],
+      evictions: [{ kind: "class", request: "low", slot: 0, waiter: "another" }],
       assignments: [{ request: "another", slot: 2 }],
     });
     expect(state.slots.map(({ owner }) => owner)).toEqual([undefined, "leader", "another"]);

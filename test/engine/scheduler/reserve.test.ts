@@ -82,7 +82,9 @@ describe("a slot that is kept for short prompts", () => {
     runStep(state, 0);
     setPaused(state, "long1", true, 10);
     add(state, "long2", 30);
-    expect(planStep(state, 20).evictions).toEqual([{ request: "long1", slot: 0, waiter: "long2" }]);
+    expect(planStep(state, 20).evictions).toEqual([
+      { kind: "paused", request: "long1", slot: 0, waiter: "long2" },
+    ]);
     runStep(state, 20);
     expect(holders(state)).toEqual(["long2"]);
     setPaused(state, "long1", false, 30);
@@ -94,7 +96,9 @@ describe("a slot that is kept for short prompts", () => {
     add(state, "low", 30, { priority: 3, maxTokens: 300 });
     runStep(state, 0);
     add(state, "high", 30, { priority: 0 });
-    expect(planStep(state, 20).evictions).toEqual([{ request: "low", slot: 0, waiter: "high" }]);
+    expect(planStep(state, 20).evictions).toEqual([
+      { kind: "class", request: "low", slot: 0, waiter: "high" },
+    ]);
     const full = reserving(2, { contextTokens: 400 });
     add(full, "short", 5, { priority: 3, maxTokens: 300 });
     add(full, "long", 30, { priority: 0, maxTokens: 300 });
@@ -102,7 +106,7 @@ describe("a slot that is kept for short prompts", () => {
     add(full, "another", 30, { priority: 0 });
     add(full, "tiny", 5, { priority: 1 });
     const { evictions } = planStep(full, 20);
-    expect(evictions).toEqual([{ request: "short", slot: 1, waiter: "tiny" }]);
+    expect(evictions).toEqual([{ kind: "class", request: "short", slot: 1, waiter: "tiny" }]);
   });
 
   test("is given to one of its owner's prompts in the same way where the owner may have no more", () => {
@@ -116,7 +120,9 @@ describe("a slot that is kept for short prompts", () => {
     add(state, "short", 5, { priority: 3, maxTokens: 300 });
     runStep(state, 0);
     add(state, "another", 30, { priority: 0 });
-    expect(planStep(state, 20).evictions).toEqual([{ request: "long", slot: 0, waiter: "another" }]);
+    expect(planStep(state, 20).evictions).toEqual([
+      { kind: "own", request: "long", slot: 0, waiter: "another" },
+    ]);
   });
 
   test("is not given to the next turn of a long conversation for its cells", () => {
