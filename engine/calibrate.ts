@@ -8,7 +8,7 @@ import { calibratedCostModel, calibratedSpillCost, DEEP_CELLS } from "./schedule
 import { adapterSet } from "./adapters.ts";
 import type { AdapterSet } from "./adapters.ts";
 import type { Backend, BatchEntry, Sampler } from "./backend.ts";
-import type { MeasuredCost } from "./protocol.ts";
+import type { MeasuredCost, ModelFacts } from "./protocol.ts";
 import type { Calibration } from "./scheduler/cost-model.ts";
 import type { CostModel, SpillCost } from "./scheduler/types.ts";
 import type { SpillStore } from "./spill-store.ts";
@@ -27,6 +27,14 @@ interface Measured {
   readonly checkpoints?: boolean;
 }
 
+/** Of what model, settings and adapters that is which one engine tells the next. */
+export function modelOf({
+  fingerprint,
+  adapters = [],
+}: Pick<ModelFacts, "fingerprint" | "adapters">): string {
+  return [fingerprint, ...adapters.map((adapter) => adapter.fingerprint)].join(" ");
+}
+
 /**
  * What an earlier engine has measured of the same model, else what is measured now. An engine that takes the place of a
  * dead one has clients waiting in the middle of their answers: measuring takes seconds on a slow device.
@@ -39,8 +47,8 @@ export async function costOf(
   measured: Measured = {},
 ): Promise<{ cost: CostModel; measured: readonly MeasuredCost[] }> {
   if (backend.cost !== undefined) return { cost: backend.cost, measured: [] };
-  const { fingerprint, adapters = [], slots } = backend.facts;
-  const of = [fingerprint, ...adapters.map((adapter) => adapter.fingerprint)].join(" ");
+  const { slots } = backend.facts;
+  const of = modelOf(backend.facts);
   const earlier = known.find(({ of: other, cost }) => other === of && cost.decodePassMs.length === slots + 1);
   const cost = earlier?.cost ?? (await calibrate(backend, measured));
   return { cost, measured: [{ of, cost }] };

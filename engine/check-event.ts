@@ -113,10 +113,21 @@ const stats = record({
   ...shared("queuedTokens serviceGap", optional(number)),
   drafting: optional(flag),
   spill: optional(record(shared("prefixes tokens bytes limitBytes", count))),
+  pins: optional(list(record({ name: text, ...shared("tokens bytes hits", count) }))),
   checkpoints: optional(record(shared("count bytes limitBytes", count))),
   prefillWorker: optional(oneOf("idle", "busy")),
 });
 const timeline = record({ requests: list(record({ id: text })), steps: list(isRecord) });
+
+/** The next engine takes them as they are. */
+const pins = list(
+  record({
+    ...shared("name of", text),
+    tokens: list(count),
+    adapters: list(record({ adapter: count, scale: number })),
+    file: record({ ...shared("path digest", text), bytes: count }),
+  }),
+);
 
 const facts = record({
   ...shared("name architecture device fingerprint", text),
@@ -139,6 +150,7 @@ const facts = record({
   draft: optional(record({ name: text, ...shared("parameters sizeBytes contextBytes", number) })),
   spill: optional(record({ directory: text, inMemory: flag, limitBytes: number })),
   checkpointBytes: optional(number),
+  pins: optional(pins),
   measured: optional(list(record({ of: text, cost }))),
 });
 
@@ -147,6 +159,7 @@ const ANSWERS: Readonly<Record<string, EngineEvent["type"]>> = {
   tokenize: "tokenized",
   embed: "embedded",
   rank: "ranked",
+  pin: "pinned",
   stats: "stats",
   timeline: "timeline",
   drain: "drained",
@@ -219,6 +232,7 @@ export class EventChecker {
           work,
         }),
         ranked: record({ ...call, scores: list(anyNumber), tokenCounts: list(count), work }),
+        pinned: record({ ...call, pins }),
         stats: record({ ...call, stats }),
         timeline: record({ ...call, timeline }),
         drained: record(call),

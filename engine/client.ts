@@ -13,6 +13,8 @@ import type {
   InputOwner,
   LoadOptions,
   ModelFacts,
+  PinPrompt,
+  PinnedPrompt,
   PromptPart,
   RequestId,
   SubmitCommand,
@@ -185,6 +187,12 @@ export class EngineClient {
     return answer.type === "ranked" ? answer : unexpectedAnswer(answer);
   }
 
+  /** @throws {EngineError} `invalid_request` for what cannot be kept, `decode_failed`, `engine_exited`. */
+  async pin(prompts: readonly PinPrompt[]): Promise<readonly PinnedPrompt[]> {
+    const answer = await this.#call((call) => ({ type: "pin", call, prompts }));
+    return answer.type === "pinned" ? answer.pins : unexpectedAnswer(answer);
+  }
+
   async stats(): Promise<EngineStats> {
     const answer = await this.#call((call) => ({ type: "stats", call }));
     return answer.type === "stats" ? answer.stats : unexpectedAnswer(answer);
@@ -264,6 +272,7 @@ export class EngineClient {
       case "tokenized":
       case "embedded":
       case "ranked":
+      case "pinned":
       case "stats":
       case "timeline":
       case "drained":

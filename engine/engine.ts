@@ -17,10 +17,12 @@ import { allowanceOf, checkChoices, checkRoom } from "./scheduler/entry.ts";
 import { setPaused, setPriority } from "./scheduler/request-control.ts";
 import { createState, submit } from "./scheduler/transitions.ts";
 import { shareOfFree } from "./free-memory.ts";
+import { PinnedPrefixes } from "./pinned-prefixes.ts";
 import { openSpillStore } from "./spill-store.ts";
 import type { SpillStore } from "./spill-store.ts";
 import { engineStats } from "./stats.ts";
 import { StepLoop } from "./step-loop.ts";
+import type { SideWork } from "./step-loop-links.ts";
 import type { AdapterSet } from "./adapters.ts";
 import type { Offloads } from "./offloads.ts";
 import type { WorkerStarter } from "./prefill-worker/client.ts";
@@ -58,6 +60,7 @@ interface Loaded {
   readonly recorder: FlightRecorder;
   readonly drafter: Drafter | undefined;
   readonly spill: SpillStore | undefined;
+  readonly pinned: PinnedPrefixes;
 }
 
 /** @param startWorker What computes long prompts elsewhere; absent: nothing does. */
@@ -79,7 +82,9 @@ export function createEngine(
     let drafter: Drafter | undefined;
     let spill: SpillStore | undefined;
     try {
-      spill = options.spill === undefined ? undefined : openSpillStore(options.spill);
+      const { pins = [] } = options;
+      const inherited = pins.map(({ file }) => file.path);
+      spill = options.spill === undefined ? undefined : openSpillStore(options.spill, inherited);
       backend = await loadBackend(options, (ratio) => emit({ type: "load_progress", ratio }));
       const checkpoints = checkpointConfig(options, backend);
       const { cost, measured } = await costOf(backend, options.measured, {
@@ -135,10 +140,19 @@ export function createEngine(
       state.draft = draft?.model;
       const embeddings = new EmbeddingQueue(backend, options, emit);
       const recorder = new FlightRecorder(options.timelineSteps ?? DEFAULT_TIMELINE_STEPS);
-      const loop = new StepLoop(state, backend, { emit, sideWork: embeddings, recorder, drafter, spill });
+      const pinned = new PinnedPrefixes({ state, backend, store: spill });
+      await pinned.take(pins, () => emit({ type: "load_progress", ratio: 1 }));
+      const loop = new StepLoop(state, backend, {
+        emit,
+        sideWork: inTurn(pinned, embeddings),
+        recorder,
+        drafter,
+        spill,
+      });
       const maxPromptTokens = options.maxPromptTokens ?? Infinity;
-      loaded = { maxPromptTokens, backend, embeddings, loop, recorder, drafter, spill };
-      emit({ type: "loaded", facts: { ...facts, loadMs: performance.now() - startMs } });
+      loaded = { maxPromptTokens, backend, embeddings, loop, recorder, drafter, spill, pinned };
+      const kept = pins.length === 0 ? {} : { pins: pinned.pins };
+      emit({ type: "loaded", facts: { ...facts, ...kept, loadMs: performance.now() - startMs } });
       if (startWorker !== undefined && mayOffload(options, backend, cost))
         employWhenCalm(startWorker, options, loaded);
     } catch (error) {
@@ -196,6 +210,16 @@ export function createEngine(
         return answer(command.call, ({ embeddings, loop }) => {
           if (draining) throw new EngineError("draining", "The engine takes no new requests.");
           embeddings.add(command);
+          loop.change(() => undefined);
+          return undefined;
+        });
+      case "pin":
+        return answer(command.call, ({ pinned, loop }) => {
+          const { call } = command;
+          pinned.want(command.prompts).then(
+            (pins) => emit({ type: "pinned", call, pins }),
+            (error: unknown) => emit({ type: "call_failed", call, ...describe(error), details: undefined }),
+          );
           loop.change(() => undefined);
           return undefined;
         });
@@ -384,6 +408,17 @@ function spillFacts(store: SpillStore | undefined, cost: CostModel): Pick<ModelF
   if (store === undefined || cost.spill === undefined || store.limitBytes <= 0) return {};
   const { directory, inMemory, limitBytes } = store;
   return { spill: { directory, inMemory, limitBytes } };
+}
+
+/** What comes first goes first. */
+function inTurn(...works: readonly SideWork[]): SideWork {
+  const next = (): SideWork | undefined => works.find(({ pending }) => pending);
+  return {
+    get pending() {
+      return next() !== undefined;
+    },
+    runPiece: async () => next()?.runPiece(),
+  };
 }
 
 interface Resources {

@@ -209,8 +209,39 @@ export interface LoadOptions {
   readonly prefillWorker?: boolean;
   /** Steps that the flight recorder keeps; 0 records nothing, absent lets the engine choose. */
   readonly timelineSteps?: number;
+  /** `ModelFacts.pins` of an earlier engine: what is of the same model is pinned before the engine is loaded; absent is nothing. */
+  readonly pins?: readonly PinnedPrompt[];
   /** `ModelFacts.measured` of an earlier engine: what is of the same model is not measured again; absent: all is. */
   readonly measured?: readonly MeasuredCost[];
+}
+
+/** A prompt to be pinned. */
+export interface PinPrompt {
+  /** What the operator calls it. */
+  readonly name: string;
+  /** Whole prompts that begin with it and go on in different ways: pinned is what all of them begin with. */
+  readonly prompts: readonly (readonly PromptPart[])[];
+  /** Absent or empty is the model alone. */
+  readonly adapters?: readonly AdapterUse[];
+}
+
+/** A prompt that is pinned, in a form that another engine goes on with. */
+export interface PinnedPrompt {
+  readonly name: string;
+  /** Of the model, its settings and its adapters. */
+  readonly of: string;
+  /** The part that is kept computed. */
+  readonly tokens: readonly TokenId[];
+  readonly adapters: readonly AdapterUse[];
+  /** Where its cells are; an engine that takes the place of a dead one takes the file, if it is what was written. */
+  readonly file: SealedFile;
+}
+
+export interface SealedFile {
+  readonly path: string;
+  readonly bytes: number;
+  /** SHA-256 in hex digits. */
+  readonly digest: string;
 }
 
 /** What calls of one model cost on this device. */
@@ -305,6 +336,11 @@ export type EngineCommand =
     }
   | EmbedCommand
   | RankCommand
+  /**
+   * Computes these prompts as soon as no request is open, and keeps them for as long as the model is served, in place of those
+   * pinned before.
+   */
+  | { readonly type: "pin"; readonly call: number; readonly prompts: readonly PinPrompt[] }
   /** Takes back an `embed` or `rank`: it gets no answer. Others are answered before it comes. */
   | { readonly type: "cancel_call"; readonly call: number }
   | { readonly type: "stats"; readonly call: number }
@@ -377,6 +413,8 @@ export interface ModelFacts {
   readonly spill?: SpillFacts;
   /** Most bytes of checkpoints; absent where none are taken. */
   readonly checkpointBytes?: number;
+  /** What is pinned, for the engine after this one; absent is nothing. */
+  readonly pins?: readonly PinnedPrompt[];
   /** What calls cost, of the draft model too, for the engine after this one; absent where it is known without measuring. */
   readonly measured?: readonly MeasuredCost[];
 }
@@ -539,10 +577,21 @@ export interface EngineStats {
   readonly drafting?: boolean;
   /** Prefixes in files; absent where none are kept. */
   readonly spill?: SpillStats;
+  /** What is pinned and there; absent where nothing can be. */
+  readonly pins?: readonly PinStats[];
   /** Absent where none are taken. */
   readonly checkpoints?: CheckpointStats;
   /** Absent where there is none, or none any more, or not yet. */
   readonly prefillWorker?: "idle" | "busy";
+}
+
+export interface PinStats {
+  readonly name: string;
+  readonly tokens: number;
+  /** Of its file. */
+  readonly bytes: number;
+  /** Times it was read by this engine. */
+  readonly hits: number;
 }
 
 export interface CheckpointStats {
@@ -602,6 +651,7 @@ export type EngineEvent =
       readonly tokenCounts: readonly number[];
       readonly work: InputWork;
     }
+  | { readonly type: "pinned"; readonly call: number; readonly pins: readonly PinnedPrompt[] }
   | { readonly type: "stats"; readonly call: number; readonly stats: EngineStats }
   | { readonly type: "timeline"; readonly call: number; readonly timeline: Timeline }
   | { readonly type: "drained"; readonly call: number }

@@ -16,14 +16,15 @@ import {
   readSync,
   readdirSync,
   readlinkSync,
+  renameSync,
   rmSync,
   statfsSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import { EngineError } from "./errors.ts";
 import { shareOfFree } from "./free-memory.ts";
-import type { SpillOptions } from "./protocol.ts";
+import type { SealedFile, SpillOptions } from "./protocol.ts";
 import type { SpillId } from "./scheduler/types.ts";
 
 const PREFIX = "weft-spill-";
@@ -44,15 +45,19 @@ const ownFolders = new Set<string>();
 /**
  * The files of an engine. Where nobody has said how much they may hold, an eighth of what is free; where nobody has said
  * either where they are, only in memory, and none where that cannot be.
+ * @param inherited Files of an engine that is gone, for `adopt`.
  * @throws {EngineError} `invalid_request` when files that were asked for cannot be written.
  */
-export function openSpillStore({ directory, bytes }: SpillOptions): SpillStore | undefined {
-  if (bytes !== undefined) return new SpillStore(directory ?? defaultDirectory(), bytes);
+export function openSpillStore(
+  { directory, bytes }: SpillOptions,
+  inherited: readonly string[] = [],
+): SpillStore | undefined {
+  if (bytes !== undefined) return new SpillStore(directory ?? defaultDirectory(), bytes, inherited);
   const unaskedBytes = shareOfFree(UNASKED);
-  if (directory !== undefined) return new SpillStore(directory, unaskedBytes);
+  if (directory !== undefined) return new SpillStore(directory, unaskedBytes, inherited);
   if (!existsSync(RAM_DISK)) return undefined;
   try {
-    return new SpillStore(RAM_DISK, unaskedBytes);
+    return new SpillStore(RAM_DISK, unaskedBytes, inherited);
   } catch (error) {
     if (error instanceof EngineError) return undefined;
     throw error;
@@ -68,18 +73,22 @@ export class SpillStore {
   readonly #folder: string;
   readonly #digests = new Map<SpillId, { readonly digest: string; readonly bytes: number }>();
 
+  /** By the paths that they had. */
+  readonly #inherited = new Map<string, string>();
+
   /**
-   * Makes the folder, and removes what processes that are gone have left.
+   * Makes the folder, and removes what processes that are gone have left, but for `inherited`.
    * @throws {EngineError} `invalid_request` when files cannot be written there.
    */
-  constructor(directory: string, bytes: number) {
+  constructor(directory: string, bytes: number, inherited: readonly string[] = []) {
     this.directory = directory;
     this.inMemory = directory === RAM_DISK || directory.startsWith(`${RAM_DISK}/`);
     try {
       mkdirSync(directory, { recursive: true });
-      removeLeftovers(directory);
       this.#folder = mkdtempSync(join(directory, `${PREFIX}${NAMESPACE}-${serverPid()}-${process.pid}-`));
       ownFolders.add(this.#folder);
+      for (const path of inherited) this.#inherit(path);
+      removeLeftovers(directory);
       const { bavail, bsize } = statfsSync(directory);
       this.limitBytes = Math.min(bytes, Math.floor(bavail * bsize * MOST_OF_FREE));
     } catch (error) {
@@ -103,6 +112,28 @@ export class SpillStore {
     const content = digestOf(this.#pathOf(id));
     this.#digests.set(id, content);
     return content.bytes;
+  }
+
+  /** What is known of a file that is sealed. */
+  sealed(id: SpillId): SealedFile | undefined {
+    const written = this.#digests.get(id);
+    return written && { path: this.#pathOf(id), ...written };
+  }
+
+  /** Takes an inherited file. @returns Whether it is there and is what was written. */
+  adopt(id: SpillId, { path, bytes, digest }: SealedFile): boolean {
+    const own = this.#inherited.get(path);
+    this.#inherited.delete(path);
+    if (own === undefined) return false;
+    try {
+      renameSync(own, this.#pathOf(id));
+    } catch {
+      return false;
+    }
+    this.#digests.set(id, { digest, bytes });
+    if (this.verified(id) !== undefined) return true;
+    this.drop(id);
+    return false;
   }
 
   /** Its path, if its content is what was written; undefined if not. */
@@ -145,6 +176,20 @@ export class SpillStore {
     this.#digests.clear();
     rmSync(this.#folder, { recursive: true, force: true });
     ownFolders.delete(this.#folder);
+  }
+
+  /** Only a file of another engine's folder beside this one. */
+  #inherit(path: string): void {
+    const folder = dirname(path);
+    if (dirname(folder) !== dirname(this.#folder)) return;
+    if (!basename(folder).startsWith(PREFIX)) return;
+    const own = join(this.#folder, `inherited-${this.#inherited.size}`);
+    try {
+      renameSync(path, own);
+      this.#inherited.set(path, own);
+    } catch {
+      // It is gone, and what was in it is computed again.
+    }
   }
 
   #pathOf(id: SpillId): string {

@@ -1,5 +1,5 @@
 /** A snapshot of slots, queue and totals, for listings and metrics. */
-import type { EngineStats, SlotState, SlotStats, SpillStats } from "./protocol.ts";
+import type { EngineStats, SlotState, SlotStats } from "./protocol.ts";
 import { checkpointBytes } from "./scheduler/checkpoint-transitions.ts";
 import { classOf } from "./scheduler/reserve.ts";
 import { spilledBytes } from "./scheduler/spill-transitions.ts";
@@ -51,7 +51,7 @@ function waitingStats({ owners }: SchedulerState): Pick<EngineStats, "queuedToke
   return { queuedTokens, serviceGap: Math.max(0, most - least) };
 }
 
-function spillStats({ spill }: SchedulerState): { readonly spill?: SpillStats } {
+function spillStats({ spill }: SchedulerState): Pick<EngineStats, "spill" | "pins"> {
   if (spill === undefined) return {};
   let tokens = 0;
   for (const { length } of spill.prefixes.values()) tokens += length;
@@ -62,6 +62,12 @@ function spillStats({ spill }: SchedulerState): { readonly spill?: SpillStats } 
       bytes: spilledBytes(spill),
       limitBytes: spill.limitBytes,
     },
+    pins: Array.from(spill.pins.values(), ({ name, length, bytes, hits }) => ({
+      name,
+      tokens: length,
+      bytes,
+      hits,
+    })),
   };
 }
 

@@ -15,7 +15,7 @@ import { completions } from "./routes/completions.ts";
 import { embeddings, nativeEmbedding } from "./routes/embeddings.ts";
 import type { AppContext, AppEnv } from "./routes/env.ts";
 import { about, health, live, ready, version } from "./routes/health.ts";
-import { metrics, props, slotAction, slots } from "./routes/inspect.ts";
+import { metrics, pins, props, slotAction, slots } from "./routes/inspect.ts";
 import { listAdapters, setDefaultAdapters } from "./routes/lora-adapters.ts";
 import { getModel, listModels } from "./routes/models.ts";
 import { countMessageTokens, createMessage } from "./routes/messages.ts";
@@ -80,6 +80,7 @@ export const ROUTES: readonly (readonly [method: Method, path: string, handler: 
   ["GET", "/props", props],
   ["GET", "/metrics", metrics],
   ["GET", "/debug/timeline", debugTimeline],
+  ["GET", "/debug/pins", pins],
   ["GET", "/", about],
   ["GET", "/version", version],
   ["GET", "/openapi.json", openApi],

@@ -6,7 +6,7 @@
 import { basename } from "node:path";
 import { EngineClient } from "../engine/client.ts";
 import { EngineError } from "../engine/errors.ts";
-import type { EngineExit, EnginePort, LoadOptions, ModelFacts } from "../engine/protocol.ts";
+import type { EngineExit, EnginePort, LoadOptions, ModelFacts, PinPrompt } from "../engine/protocol.ts";
 import type { StepReport } from "../engine/step-report.ts";
 import { DEFAULT_SAMPLING } from "../models/catalogue.ts";
 import type { ChatTemplate } from "../models/chat-template.ts";
@@ -46,6 +46,8 @@ export interface ModelHostDeps {
   checkFiles(model: ResolvedModel): void;
   /** Undefined when the model has no chat template. */
   createTemplate(model: ResolvedModel, facts: ModelFacts, tokens: TokenTable): ChatTemplate | undefined;
+  /** What is pinned of the model; absent is nothing. @throws {Error} What keeps a prompt from being made. */
+  pinnedPrompts?(loaded: LoadedModel): Promise<readonly PinPrompt[]>;
   /** Hears of a model that is loaded for the first time, or again after it was given up: 0 as it begins, 1 when its file is read. */
   onLoading?(modelId: string, ratio: number): void;
   onStep(modelId: string, report: StepReport): void;
@@ -291,7 +293,19 @@ class HostedModel implements ServedModel {
     this.#ticking ??= setInterval(() => this.#supervisor.tick(TICK_MS), TICK_MS).unref();
     const died = port.exited.then((exit) => Promise.reject(new EngineDied(exit)));
     try {
-      this.#takeFacts(await Promise.race([load(), died]));
+      const facts = await Promise.race([load(), died]);
+      // The files may have been replaced since.
+      if (this.#loaded === undefined || fingerprints(this.#loaded.facts) !== fingerprints(facts)) {
+        const loaded = this.#loadedOf(facts);
+        const pinning = this.#pin(loaded);
+        // Before the first request comes, but not before those that have come already.
+        if (this.#loaded === undefined) await Promise.race([pinning, died]);
+        else
+          pinning.catch((err: unknown) =>
+            this.#deps.log.error({ model: this.id, err }, "prompts are not pinned any more"),
+          );
+        this.#loaded = loaded;
+      }
     } catch (cause) {
       // One that cannot load holds memory and nothing else.
       port.kill();
@@ -304,9 +318,19 @@ class HostedModel implements ServedModel {
     void this.#watch(port);
   }
 
-  #takeFacts(facts: ModelFacts): void {
-    // The files may have been replaced since.
-    if (this.#loaded !== undefined && fingerprints(this.#loaded.facts) === fingerprints(facts)) return;
+  async #pin(loaded: LoadedModel): Promise<void> {
+    const prompts = (await this.#deps.pinnedPrompts?.(loaded)) ?? [];
+    if (prompts.length === 0) return;
+    this.#deps.log.info({ model: this.id, prompts: prompts.length }, "prompts are computed to be pinned");
+    const pins = await this.#client.pin(prompts);
+    for (const { name, tokens, file } of pins)
+      this.#deps.log.info(
+        { model: this.id, pin: name, tokens: tokens.length, bytes: file.bytes },
+        "a prompt is pinned",
+      );
+  }
+
+  #loadedOf(facts: ModelFacts): LoadedModel {
     const tokens = new TokenTable(facts);
     const template = this.#deps.createTemplate(this.#model, facts, tokens);
     const sampling = this.#model.overrides?.sampling ?? DEFAULT_SAMPLING;
@@ -314,7 +338,7 @@ class HostedModel implements ServedModel {
     const engine = this.#client;
     const fileName = basename(this.#model.path);
     const made = { id: this.id, fileName, facts, engine, tokens, template, sampling, adapters };
-    this.#loaded = { ...made, applied: [] };
+    return { ...made, applied: [] };
   }
 
   async #watch(port: EnginePort): Promise<void> {

@@ -16,7 +16,7 @@ export function withCost(facts: ModelFacts, cost: MeasuredCost["cost"]): ModelFa
 export function sameSizes(options: LoadOptions, facts: ModelFacts): LoadOptions {
   const { contextTokens, batchTokens, threads, prefillChunk, itlTargetMs, gpu, gpuLayers } = facts;
   const layers = gpu === "off" ? options.gpuLayers : gpuLayers;
-  const { measured = [] } = facts;
+  const { measured = [], pins = [] } = facts;
   return {
     ...options,
     contextTokens,
@@ -25,6 +25,7 @@ export function sameSizes(options: LoadOptions, facts: ModelFacts): LoadOptions 
     prefillChunk,
     itlTargetMs,
     measured,
+    ...(pins.length === 0 ? {} : { pins }),
     gpu,
     gpuLayers: layers,
   };

@@ -388,6 +388,8 @@ export class Supervisor implements EnginePort {
     if ("call" in event) {
       if (this.#present.size === 0) this.#watch.heard();
       if (!this.#calls.delete(event.call)) return;
+      if (event.type === "pinned" && this.#facts !== undefined)
+        this.#facts = { ...this.#facts, pins: event.pins };
       return this.#receiver(this.#withOwnIds(event));
     }
     switch (event.type) {

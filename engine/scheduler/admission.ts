@@ -237,6 +237,12 @@ class AdmissionRound {
     const [request, passed] = this.#next();
     const choice = request && this.#choose(request, this.#busy);
     if (request === undefined || choice === undefined) return false;
+    if (this.#canWaitForPin(choice)) {
+      this.#held.push(request.id);
+      this.#order.take(request, request.prompt.length);
+      this.#why.push(`hold ${request.id} for a slot that its pinned prefix can be read into`);
+      return true;
+    }
     // What is read for another request can be copied in the next step.
     const made = this.#prefixInTheMaking(request, choice, this.#running);
     const leader = (choice.restore && this.#restored.get(choice.restore.prefix.id)) ?? made?.leader;
@@ -286,6 +292,11 @@ class AdmissionRound {
     return first;
   }
 
+  /** Copies are made with the call that follows, which who is admitted in this step brings about. */
+  #canWaitForPin({ isShort = false }: SlotChoice): boolean {
+    return isShort && this.#assignments.length > 0;
+  }
+
   /** Gives a running request's slot to one that waits. @returns False when there is no reason to. */
   exchangeNext(): boolean {
     const among = this.hasFree ? "long" : "all";
@@ -312,7 +323,8 @@ class AdmissionRound {
     const busy = this.#busy.filter((slot) => slot !== victim.slot);
     const others = this.#running.filter((running) => running !== victim);
     const choice = this.#choose(waiter, busy);
-    if (choice === undefined || this.#prefixInTheMaking(waiter, choice, others) !== undefined) return false;
+    if (choice === undefined || this.#canWaitForPin(choice)) return false;
+    if (this.#prefixInTheMaking(waiter, choice, others) !== undefined) return false;
     this.#busy = busy;
     this.#running.splice(this.#running.indexOf(victim), 1);
     this.#order.evict(victim.request);

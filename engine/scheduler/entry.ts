@@ -13,11 +13,13 @@ import type { Newcomer } from "./forecast.ts";
 import { LEAST_MARGIN, noteTooLate } from "./forecast-margin.ts";
 import { firstOwnEndMs, ownTurns } from "./own-turns.ts";
 import { fairnessOf, policyOf } from "./owners.ts";
+import { pinKey } from "./pins.ts";
 import { reusableOf } from "./prefix-reuse.ts";
 import { isLong, longPlaces, slotsFor } from "./reserve.ts";
 import { reusableOfSlots } from "./slot-prefixes.ts";
 import { residenceMs } from "./slot-times.ts";
-import type { ScheduledRequest, SchedulerState } from "./types.ts";
+import type { AdapterSet } from "../adapters.ts";
+import type { Checkpoint, ScheduledRequest, SchedulerState, SpilledPrefix } from "./types.ts";
 
 /** What is said of later times is a guess. */
 const LATEST_TURN_MS = 600_000;
@@ -167,15 +169,19 @@ export function checkWorth(
 /** Prompt tokens that have to be computed, since they are in no slot and in no file. */
 export function tokensToCompute(
   state: SchedulerState,
-  request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix">,
+  request: Pick<ScheduledRequest, "prompt" | "cacheKey" | "reusePrefix"> & {
+    readonly adapters?: AdapterSet | undefined;
+  },
 ): number {
   const { slots, spill, checkpoints, config } = state;
   if (!request.reusePrefix) return request.prompt.length;
   let reuse = Math.max(...slots.map(reusableOfSlots(request, state)));
+  const note = (holder: SpilledPrefix | Checkpoint, common: number): void => {
+    reuse = Math.max(reuse, reusableOf(request, holder, common, config));
+  };
   for (const order of [spill?.order, checkpoints?.order])
-    order?.eachCommon(request.cacheKey, request.prompt, request.prompt.length - 1, (holder, common) => {
-      reuse = Math.max(reuse, reusableOf(request, holder, common, config));
-    });
+    order?.eachCommon(request.cacheKey, request.prompt, request.prompt.length - 1, note);
+  spill?.pinOrder.eachCommon(pinKey(request.adapters), request.prompt, request.prompt.length - 1, note);
   return request.prompt.length - reuse;
 }
 

@@ -6,12 +6,14 @@ import { ROUNDING_MS, expect } from "./invariant.ts";
 import {
   checkCheckpoints,
   checkKeepingTime,
+  checkPins,
   checkPrefixes,
   checkSlotCheckpoints,
   checkSpill,
 } from "./kept-invariants.ts";
 import { isAway } from "./offload.ts";
 import { outputLeft } from "./owners.ts";
+import { pinKey } from "./pins.ts";
 import { devicePasses } from "./passes.ts";
 import { mayBePassed } from "./prefix-first.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
@@ -145,6 +147,7 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
   const given = new Set<number>();
   const lost = new Map(plan.evictions.map(({ slot, request }) => [slot, request]));
   const restored = checkSpill(state, plan);
+  checkPins(state, plan);
   const back = checkCheckpoints(state, plan);
   for (const { slot, request, reuse, copyFrom, restore, checkpoint } of plan.assignments) {
     expect(state.slots[slot]?.owner === lost.get(slot) && !given.has(slot), "only free slots are given away");
@@ -157,7 +160,9 @@ export function checkPlan(state: SchedulerState, plan: StepPlan): void {
       "a file is read for somebody",
     );
     expect(reuse <= (source?.length ?? 0), "no more is reused than there is");
-    const scope = state.requests.get(request)?.cacheKey;
+    const asked = state.requests.get(request);
+    const pinned = prefix !== undefined && state.spill?.pins.get(prefix.id) === prefix;
+    const scope = pinned ? pinKey(asked?.adapters) : asked?.cacheKey;
     expect(reuse === 0 || source?.cacheKey === scope, "nothing is reused of another scope");
     lengths.set(slot, reuse);
   }

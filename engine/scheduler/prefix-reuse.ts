@@ -14,6 +14,11 @@ export function commonPrefixLength(a: Uint32Array, b: Uint32Array, most: number)
 /** Share of a grid cell below which computing again is preferred to keeping cells of another shape. */
 const WORTH_KEEPING = 1 / 4;
 
+/** Whether so many tokens behind a grid line are kept though they were computed in another shape. */
+export function worthKeeping(tokens: number, grid: number): boolean {
+  return tokens >= grid * WORTH_KEEPING;
+}
+
 /**
  * Tokens of the prompt that this slot, file or checkpoint can keep; at most all but the last, which is fed as a decode token.
  *
@@ -41,7 +46,7 @@ export function reusableOf(
   const prefillEnd = prompt.length - 1;
   const { prefillChunk: grid, deterministic } = config;
   const exact = exactReuse(common, prefillEnd, slot, grid);
-  const better = deterministic || common - exact < grid * WORTH_KEEPING ? [exact] : [];
+  const better = deterministic || !worthKeeping(common - exact, grid) ? [exact] : [];
   const wanted = deterministic
     ? better
     : [...better, withoutSingleTokenCell(common, prefillEnd, grid), common];

@@ -21,6 +21,8 @@ export interface SlotChoice {
   readonly restore?: Restorable;
   /** What the slot, or the copy, is brought back to; absent is nothing. */
   readonly comeback?: Comeback;
+  /** Whether it is less than what is pinned, since free slots wait for copies and nothing can be read into them; absent is no. */
+  readonly isShort?: boolean;
   readonly costMs: number;
 }
 
@@ -75,18 +77,16 @@ export function chooseSlot(
   const computeMs = (reuse: number): number =>
     prefillTokensMs(state.cost, state.config.prefillChunk, request.prompt.length - 1 - reuse, reuse);
   const places = new Places(state, busy, request);
-  const candidates: Candidate[] = [];
-  for (const slot of state.slots) {
-    if (taken[slot.id] === true || !mayHave(request, slot, kept.get(slot.id), state)) continue;
+  const candidateOf = (slot: Slot, owed: number): Candidate => {
     const found = foundIn[slot.id] ?? NOTHING;
     const { reuse, comeback } = found;
     const staying = checkpoints?.outlivesSlots === true ? (slot.checkpoints.at(-1)?.length ?? 0) : 0;
     const lossMs = (keep: number): number =>
       residentLossMs(state, slot, Math.max(keep, staying), { request, spill, nowMs });
     const own = comeback === undefined || slot.checkpoints.includes(comeback.checkpoint);
-    const keptMs = (comeback?.ms ?? 0) + computeMs(reuse) + lossMs(own ? reuse : 0);
+    const keptMs = reuse < owed ? Infinity : (comeback?.ms ?? 0) + computeMs(reuse) + lossMs(own ? reuse : 0);
     const copiedMs =
-      source === undefined || source.reuse <= reuse
+      source === undefined || source.reuse <= reuse || source.reuse < owed
         ? Infinity
         : state.cost.copyMs + (source.comeback?.ms ?? 0) + computeMs(source.reuse) + lossMs(0);
     const restoredMs =
@@ -94,9 +94,17 @@ export function chooseSlot(
         ? Infinity
         : file.ms + computeMs(file.reuse) + lossMs(0);
     const leastMs = Math.min(keptMs, copiedMs, restoredMs) + places.leastMs(slot.id);
-    candidates.push({ slot: slot.id, found, keptMs, copiedMs, restoredMs, leastMs });
-  }
-  return cheapest(candidates, { source, file }, places);
+    return { slot: slot.id, found, keptMs, copiedMs, restoredMs, leastMs };
+  };
+  const free = state.slots.filter(
+    (slot) => taken[slot.id] !== true && mayHave(request, slot, kept.get(slot.id), state),
+  );
+  const owed = spill?.owedTo(request) ?? 0;
+  const candidates = free.map((slot) => candidateOf(slot, owed)).filter(({ leastMs }) => leastMs < Infinity);
+  if (candidates.length > 0 || owed === 0) return cheapest(candidates, { source, file }, places);
+  const short = free.map((slot) => candidateOf(slot, 0));
+  const choice = cheapest(short, { source, file }, places);
+  return choice && { ...choice, isShort: true };
 }
 
 /** An idle slot, and what it costs with its own cells, with a copy's and with a file's, without its place. */

@@ -3,9 +3,11 @@
  * each where it is predicted to be clearly cheaper than computing the prefix again.
  *
  * Of one step; the state knows of a file only when it has been written. What takes longer than the inter-token target is
- * not done beside decoding slots, since a file cannot be written or read in pieces.
+ * not done beside decoding slots, since a file cannot be written or read in pieces, but for one: a prompt that begins with
+ * all of a pinned prefix gets it in any case.
  */
 import { prefillTokensMs, spillBytes, transferMs } from "./cost-model.ts";
+import { pinKey, pinKeyOf } from "./pins.ts";
 import { commonPrefixLength, mayCutTo, reusableOf } from "./prefix-reuse.ts";
 import { reuseChance } from "./prefix-value.ts";
 import { commonWithSlots } from "./slot-prefixes.ts";
@@ -91,26 +93,39 @@ export class SpillPlan {
     ];
   }
 
-  /** The prefix of which the request can use most. */
+  /** The prefix of which the request can use most, pinned ones included. */
   bestFor(request: ScheduledRequest): Restorable | undefined {
-    const { prompt, cacheKey, reusePrefix } = request;
+    const { prompt, cacheKey, adapters, reusePrefix } = request;
     if (!reusePrefix) return undefined;
     const commonOf = new Map<SpilledPrefix, number>();
-    this.#spill.order.eachCommon(cacheKey, prompt, prompt.length - 1, (prefix, common) => {
-      commonOf.set(prefix, common);
-    });
+    const note = (prefix: SpilledPrefix, common: number): void => void commonOf.set(prefix, common);
+    this.#spill.order.eachCommon(cacheKey, prompt, prompt.length - 1, note);
+    this.#spill.pinOrder.eachCommon(pinKey(adapters), prompt, prompt.length - 1, note);
     if (commonOf.size === 0) return undefined;
     let best: Restorable | undefined;
-    for (const prefix of this.#kept()) {
+    for (const prefix of this.#readable()) {
       const common = commonOf.get(prefix);
       if (common === undefined) continue;
+      const isOwed = common === prefix.length && this.#spill.pins.has(prefix.id);
       const ms = transferMs(this.#cost.restore, prefix.bytes);
-      if (ms > this.#time.leftMs) continue;
+      if (ms > this.#time.leftMs && !isOwed) continue;
       const reuse = reusableOf(request, prefix, common, this.#state.config);
       if (reuse > (best?.reuse ?? 0) || (reuse > 0 && reuse === best?.reuse && ms < best.ms))
         best = { prefix, reuse, ms };
     }
     return best;
+  }
+
+  /** So many tokens the request finds computed whatever that costs: of a pinned prefix that its prompt has all of. */
+  owedTo(request: ScheduledRequest): number {
+    const { prompt, adapters, reusePrefix } = request;
+    let owed = 0;
+    if (!reusePrefix || this.#spill.pins.size === 0) return owed;
+    this.#spill.pinOrder.eachCommon(pinKey(adapters), prompt, prompt.length - 1, (prefix, common) => {
+      if (common < prefix.length) return;
+      owed = Math.max(owed, reusableOf(request, prefix, common, this.#state.config));
+    });
+    return owed;
   }
 
   /** Whether a file's cells may be read into the slot. */
@@ -174,6 +189,7 @@ export class SpillPlan {
   #restore(slot: SlotId, { prefix, reuse, ms }: Restorable): void {
     this.#restores.push({ type: "restore", slot, prefix });
     this.#time.spend(ms);
+    if (this.#spill.pins.has(prefix.id)) return;
     // Where the slot cannot come back to it, it stays.
     const { canRewind, prefillChunk } = this.#state.config;
     if (canRewind && prefix.length - reuse < prefillChunk) this.#moved.add(prefix.id);
@@ -183,6 +199,11 @@ export class SpillPlan {
   #firstSaved({ firstCell, length }: Slot): number {
     const { canRewind, windowTokens = 0 } = this.#state.config;
     return canRewind || (firstCell === 0 && length <= windowTokens) ? 0 : length;
+  }
+
+  *#readable(): Iterable<SpilledPrefix> {
+    yield* this.#kept();
+    yield* this.#spill.pins.values();
   }
 
   *#kept(): Iterable<SpilledPrefix> {
@@ -207,6 +228,7 @@ export class SpillPlan {
     this.#spill.order.eachCommon(cacheKey, tokens, length, (prefix, common) => {
       if (!this.#dropped.has(prefix.id)) look(prefix, common);
     });
+    this.#spill.pinOrder.eachCommon(pinKeyOf(cacheKey), tokens, length, look);
     if (checkpoints?.needs !== "none") return most;
     checkpoints.order.eachCommon(cacheKey, tokens, length, (checkpoint, common) => {
       if (mayCutTo(common, checkpoint, config)) most = Math.max(most, common);

@@ -6,6 +6,7 @@ import { PrefixOrder } from "./prefix-order.ts";
 import type {
   BoundaryOperation,
   CostModel,
+  PinnedPrefix,
   SchedulerConfig,
   SchedulerState,
   SlotId,
@@ -19,7 +20,14 @@ export function spillState(
   { spill }: CostModel,
 ): SpillState | undefined {
   if (spillBytes <= 0 || spill === undefined) return undefined;
-  return { prefixes: new Map(), order: new PrefixOrder(), limitBytes: spillBytes, nextId: 1 };
+  return {
+    prefixes: new Map(),
+    order: new PrefixOrder(),
+    pins: new Map(),
+    pinOrder: new PrefixOrder(),
+    limitBytes: spillBytes,
+    nextId: 1,
+  };
 }
 
 /**
@@ -82,7 +90,27 @@ export function noteRestoreFailed(state: SchedulerState, prefix: SpilledPrefix, 
   startAnew(state, id);
 }
 
-/** Everything in files is forgotten. */
+/**
+ * A prefix is pinned: its file has been written, and as much room is gone for others, unless it was reserved for it before.
+ * @param isNew Whether it takes room that has been others' until now.
+ */
+export function pin({ spill }: SchedulerState, prefix: PinnedPrefix, isNew: boolean): void {
+  if (spill === undefined) throw new EngineError("internal", "Nothing can be pinned where nothing is kept.");
+  spill.pins.set(prefix.id, prefix);
+  spill.pinOrder.add(prefix);
+  spill.nextId = Math.max(spill.nextId, prefix.id + 1);
+  if (isNew) spill.limitBytes -= prefix.bytes;
+}
+
+/** A prefix is pinned no more, and its room is others' again. */
+export function unpin({ spill }: SchedulerState, id: SpillId): void {
+  const pinned = spill?.pins.get(id);
+  if (spill === undefined || pinned === undefined) return;
+  forget(spill, id);
+  spill.limitBytes += pinned.bytes;
+}
+
+/** Everything in files is forgotten but what is pinned: each file is read against its digest, whatever else has gone wrong. */
 export function forgetSpilled({ spill }: SchedulerState): SpilledPrefix[] {
   const prefixes = [...(spill?.prefixes.values() ?? [])];
   spill?.prefixes.clear();
@@ -90,7 +118,10 @@ export function forgetSpilled({ spill }: SchedulerState): SpilledPrefix[] {
   return prefixes;
 }
 
-function forget({ prefixes, order }: SpillState, id: SpillId): void {
+function forget({ prefixes, order, pins, pinOrder }: SpillState, id: SpillId): void {
+  const pinned = pins.get(id);
+  if (pinned !== undefined) pinOrder.remove(pinned);
+  pins.delete(id);
   const forgotten = prefixes.get(id);
   if (forgotten === undefined) return;
   prefixes.delete(id);

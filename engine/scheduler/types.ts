@@ -264,6 +264,12 @@ export interface SpilledPrefix extends KeptPrefix {
   readonly id: SpillId;
 }
 
+/** One that the operator has pinned: all requests with the same adapters may read it, whatever their scope. */
+export interface PinnedPrefix extends SpilledPrefix {
+  /** What the operator calls it. */
+  readonly name: string;
+}
+
 /** What of a slot cannot be taken back, kept in memory, so that a slot can go on from there. */
 export interface Checkpoint extends KeptPrefix {
   readonly id: CheckpointId;
@@ -286,7 +292,13 @@ export interface SpillState {
   readonly prefixes: Map<SpillId, SpilledPrefix>;
   /** The same by their tokens. */
   readonly order: PrefixOrder<SpilledPrefix>;
-  /** Most bytes of all files: those allowed, halved with each that could not be written, but no less than what is there. */
+  /** Those that nothing goes before, and the same by their tokens; their `cacheKey` is that of `pinKey`. */
+  readonly pins: Map<SpillId, PinnedPrefix>;
+  readonly pinOrder: PrefixOrder<PinnedPrefix>;
+  /**
+   * Most bytes of all files but those that are pinned: those allowed, less what has been pinned, halved with each that could
+   * not be written, but no less than what is there.
+   */
   limitBytes: number;
   nextId: SpillId;
 }

@@ -15,6 +15,7 @@ import { createApp } from "../app.ts";
 import { DefaultAdapters } from "../default-adapters.ts";
 import { parseApiKeys } from "../config/api-keys.ts";
 import { pickLimits } from "../config/limits.ts";
+import { pinOptions } from "../config/pin-options.ts";
 import { engineOptions } from "../config/engine-options.ts";
 import { isLoopback, loadConfig } from "../config/load-config.ts";
 import type { ConfigInputs, LoadedConfig } from "../config/load-config.ts";
@@ -26,6 +27,7 @@ import { LiveRequests } from "../live-requests.ts";
 import { LoopWatch } from "../loop-watch.ts";
 import { Metrics } from "../metrics/metrics.ts";
 import { ModelHost } from "../model-host.ts";
+import { pinPrompts } from "../pinned-prompts.ts";
 import { HttpServer, ServerLifecycle } from "../server.ts";
 import { randomIds, systemClock } from "../system.ts";
 import { banner } from "./banner.ts";
@@ -63,6 +65,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   }
   const resolved = await findModels(values);
   const drafts = await findDraftModels(config, resolved);
+  const pins = pinOptions(values["pin-prompt"], resolved);
   // Not before the models are there: until then a signal ends the process as usual.
   signals = new Signals(systemClock);
 
@@ -71,11 +74,13 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const metrics = new Metrics(version);
   const loadingLines = new LoadingLines();
   const renderer = new TemplateRenderer({ deadlineMs: limits["max-template-ms"] });
+  const allowed = appConfig(config, version);
   const models = new ModelHost(resolved, {
     startEngine: (model) => forkEngine({ onStderr: (line) => log.debug({ model: model.id }, line) }),
     loadOptions: (model) => engineOptions(model, config, drafts.get(model.id)),
     checkFiles: (model) => checkFiles(model, drafts.get(model.id)),
     createTemplate: (model, facts, tokens) => createTemplate(model, facts, tokens, renderer),
+    pinnedPrompts: (model) => pinPrompts(model, pins, allowed),
     onLoading: (model, ratio) => loadingLines.progress(model, ratio),
     onStep: (model, report) => metrics.observeStep(model, report),
     onTrouble: (trouble) => metrics.countTrouble(trouble),
@@ -96,7 +101,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     responses: opened.responses,
     live: new LiveRequests(),
     defaultAdapters: new DefaultAdapters(),
-    config: appConfig(config, version),
+    config: allowed,
     log,
     metrics,
     clock: systemClock,

@@ -123,6 +123,10 @@ function checkTogether(values: ServeValues): void {
     throw new ConfigError(
       `--reserve-slots ${values["reserve-slots"]} leaves no slot of --slots ${values.slots} to long prompts: it has to be less.`,
     );
+  if (values["pin-prompt"].length > 0 && values["spill-size"] === 0)
+    throw new ConfigError(
+      "--pin-prompt keeps computed prompts in files, and --spill-size 0 keeps none: leave one of them out.",
+    );
   if (isLoopback(values.host) || values["api-key"].length > 0 || values["insecure-no-auth"]) return;
   throw new ConfigError(
     `--host ${values.host} lets other machines in: set WEFT_API_KEYS, or add --insecure-no-auth if that is meant.`,

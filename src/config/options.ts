@@ -106,6 +106,12 @@ export const serveOptions = {
     undefined,
     "folder for these files (default: /dev/shm, which is in memory; where there is none, with --spill-size, the temporary folder)",
   ),
+  "pin-prompt": option(
+    list("file"),
+    [],
+    "file of a prompt's beginning that is computed before the model is ready and kept computed for as long as it is served, for all keys, repeatable: the text of a system message, or NAME.json with messages, tools and the other fields of a chat that shape its prompt; of several models, FILE@MODEL",
+    "WEFT_PIN_PROMPTS",
+  ),
   "itl-target": option(
     time("ms", 1, 60_000),
     undefined,

@@ -388,7 +388,7 @@ export class Metrics {
     if (stats !== undefined) this.#service.setGauges(model.id, stats);
     if (stats !== undefined) this.#cells.setGauges(model.id, stats);
     if (stats !== undefined) this.#offload.setGauges(model.id, stats);
-    if (stats?.spill !== undefined) this.#spill.setGauges(model.id, stats.spill);
+    if (stats?.spill !== undefined) this.#spill.setGauges(model.id, stats.spill, stats.pins);
     if (stats?.checkpoints !== undefined) this.#checkpoints.setGauges(model.id, stats.checkpoints);
     this.#vllm.setGauges(model, { running, waiting, usage });
     this.#llama.addLoad(running, waiting, Math.max(0, ...(stats?.slots.map(({ tokens }) => tokens) ?? [])));

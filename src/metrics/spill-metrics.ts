@@ -1,7 +1,7 @@
 /** Prefixes in files, as Prometheus reads them: what is there, and what became of them. */
 import { Counter, Gauge } from "prom-client";
 import type { Registry } from "prom-client";
-import type { SpillStats } from "../../engine/protocol.ts";
+import type { PinStats, SpillStats } from "../../engine/protocol.ts";
 import type { SpillReport } from "../../engine/step-report.ts";
 
 const MODEL = ["model"] as const;
@@ -11,6 +11,8 @@ export class SpillMetrics {
   readonly #tokens: Gauge<"model">;
   readonly #bytes: Gauge<"model">;
   readonly #limitBytes: Gauge<"model">;
+  readonly #pinnedTokens: Gauge<"model">;
+  readonly #pinnedBytes: Gauge<"model">;
   readonly #operations: Counter<"model" | "kind">;
   readonly #restoredTokens: Counter<"model">;
 
@@ -22,8 +24,10 @@ export class SpillMetrics {
     this.#bytes = gauge("weft_spill_bytes", "Bytes of their files.");
     this.#limitBytes = gauge(
       "weft_spill_limit_bytes",
-      "Most bytes of their files; less than --spill-size where there was no room for more.",
+      "Most bytes of their files; less than --spill-size where there was no room for more, or something is pinned.",
     );
+    this.#pinnedTokens = gauge("weft_pinned_tokens", "Tokens of what is pinned (--pin-prompt) and there.");
+    this.#pinnedBytes = gauge("weft_pinned_bytes", "Bytes of its files.");
     this.#operations = new Counter({
       name: "weft_spill_operations_total",
       help: "Prefixes saved to files, restored from them and dropped, and those of which that failed.",
@@ -50,15 +54,25 @@ export class SpillMetrics {
     this.#restoredTokens.inc({ model }, report.restoredTokens);
   }
 
-  setGauges(model: string, { prefixes, tokens, bytes, limitBytes }: SpillStats): void {
+  setGauges(
+    model: string,
+    { prefixes, tokens, bytes, limitBytes }: SpillStats,
+    pins: readonly PinStats[] = [],
+  ): void {
     this.#prefixes.set({ model }, prefixes);
     this.#tokens.set({ model }, tokens);
     this.#bytes.set({ model }, bytes);
     this.#limitBytes.set({ model }, limitBytes);
+    let [pinnedTokens, pinnedBytes] = [0, 0];
+    for (const pin of pins)
+      [pinnedTokens, pinnedBytes] = [pinnedTokens + pin.tokens, pinnedBytes + pin.bytes];
+    this.#pinnedTokens.set({ model }, pinnedTokens);
+    this.#pinnedBytes.set({ model }, pinnedBytes);
   }
 
   /** An engine that is gone has no files. */
   resetGauges(): void {
     for (const gauge of [this.#prefixes, this.#tokens, this.#bytes, this.#limitBytes]) gauge.reset();
+    for (const gauge of [this.#pinnedTokens, this.#pinnedBytes]) gauge.reset();
   }
 }

@@ -53,7 +53,7 @@ const NOTES: Readonly<Record<string, string>> = {
   post_sampling_probs: "`/completion` and `/infill` know it",
   presence_penalty: PENALTIES,
   prompt_cache_retention:
-    "`24h` keeps the computed prompt before others that are as dear to compute and not used all the time, less so as its day goes by, in its slot or in `--spill-size`; `in_memory` like any",
+    "`24h` keeps the computed prompt before others that are as dear to compute and not used all the time, less so as its day goes by, in its slot or in `--spill-size`; `in_memory` like any. It is a preference and no promise, as with OpenAI (24 hours at most): what is used more, or the death of an engine, may end it before. What the operator pins holds (`--pin-prompt`)",
   priority:
     "`high`, `normal`, `low`, `background`, or vLLM's numbers: lower goes first, 0 is normal; no higher than the key may have, else it is listed in `x-weft-ignored-params`",
   prompt_logprobs: "of each token of the prompt, in vLLM's shape; not with `stream`",

@@ -28,6 +28,17 @@ export async function slots(c: AppContext, deps: AppDeps): Promise<Response> {
   return jsonReply(list);
 }
 
+/** What the operator has pinned (`--pin-prompt`) and is there. */
+export async function pins(c: AppContext, deps: AppDeps): Promise<Response> {
+  const list = await listOfModels(deps, c.req.query("model"), async (model) => {
+    const stats = await statsWithin(model, SLOTS_WAIT_MS);
+    const { pins: kept = [] } = stats ?? {};
+    if (stats === undefined) return undefined;
+    return kept.map(({ name, tokens, bytes, hits }) => ({ name, n_tokens: tokens, bytes, hits }));
+  });
+  return jsonReply(list);
+}
+
 /** llama.cpp's ways to write a slot to a file, to read it back and to empty it: slots are the scheduler's to give. */
 export function slotAction(): never {
   throw new ApiError(

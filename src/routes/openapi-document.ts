@@ -131,6 +131,9 @@ const OPERATIONS: Readonly<Record<string, Operation>> = {
   "POST /slots/{id}": { summary: "Refused: slots are not saved, restored or erased by request." },
   "GET /props": { summary: "The settings, as llama.cpp's clients read them." },
   "GET /metrics": { summary: "Prometheus metrics.", type: "text/plain" },
+  "GET /debug/pins": {
+    summary: "What is pinned with --pin-prompt, in tokens and bytes, and how often it was read.",
+  },
   "GET /debug/timeline": { summary: "The last steps of a model's engine; ?format=trace for Perfetto." },
   "GET /": { summary: "What this server is, and where to go on." },
   "GET /version": { summary: "The version." },

@@ -238,6 +238,7 @@ describe("management paths", () => {
     "/metrics",
     "/props",
     "/debug/timeline",
+    "/debug/pins",
     "/debug",
     "/admin/x",
   ];

@@ -1,0 +1,246 @@
+/**
+ * Keeps what the operator has pinned: each prompt is computed while no request is open, in the cells of a cold run, and its
+ * cells are kept in a file that nothing goes before. One whose file is lost is computed again once no request is open.
+ */
+import { adapterSet } from "./adapters.ts";
+import { modelOf } from "./calibrate.ts";
+import { EngineError, asEngineError } from "./errors.ts";
+import { spillBytes } from "./scheduler/cost-model.ts";
+import { pinKey, pinnedTokens } from "./scheduler/pins.ts";
+import { commonPrefixLength } from "./scheduler/prefix-reuse.ts";
+import { noteTaken } from "./scheduler/returns.ts";
+import { pin, unpin } from "./scheduler/spill-transitions.ts";
+import { truncateSlot } from "./scheduler/transitions.ts";
+import { warn } from "./warn.ts";
+import type { AdapterSet, AdapterUse } from "./adapters.ts";
+import type { Backend } from "./backend.ts";
+import type { PinnedPrompt, PinPrompt, TokenId } from "./protocol.ts";
+import type { SchedulerState, Slot, SpillId } from "./scheduler/types.ts";
+import type { SpillStore } from "./spill-store.ts";
+import type { SideWork } from "./step-loop-links.ts";
+
+interface Parts {
+  readonly state: SchedulerState;
+  readonly backend: Backend;
+  /** Absent where no prefixes are kept in files. */
+  readonly store: SpillStore | undefined;
+}
+
+interface Wanted {
+  readonly name: string;
+  readonly tokens: Uint32Array;
+  readonly uses: readonly AdapterUse[];
+  readonly adapters: AdapterSet | undefined;
+  /** Of its file; undefined before it has been written for the first time. */
+  id: SpillId | undefined;
+  /** Why it cannot be computed; it is not tried again. */
+  failure: EngineError | undefined;
+}
+
+/** Who waits for all that is wanted. */
+interface Waiting {
+  readonly resolve: (pins: readonly PinnedPrompt[]) => void;
+  readonly reject: (error: EngineError) => void;
+}
+
+export class PinnedPrefixes implements SideWork {
+  readonly #state: SchedulerState;
+  readonly #backend: Backend;
+  readonly #store: SpillStore | undefined;
+  #wanted: readonly Wanted[] = [];
+  #waiting: Waiting | undefined;
+
+  constructor({ state, backend, store }: Parts) {
+    this.#state = state;
+    this.#backend = backend;
+    this.#store = store;
+  }
+
+  /** Whether something is to be computed, and nobody else has anything to compute. */
+  get pending(): boolean {
+    return this.#state.requests.size === 0 && this.#missing() !== undefined;
+  }
+
+  /** What is pinned and there, for the next engine. */
+  get pins(): readonly PinnedPrompt[] {
+    const of = modelOf(this.#backend.facts);
+    return this.#wanted.flatMap(({ name, tokens, uses, id }): PinnedPrompt[] => {
+      const file = id === undefined ? undefined : this.#store?.sealed(id);
+      return file === undefined ? [] : [{ name, of, tokens: [...tokens], adapters: uses, file }];
+    });
+  }
+
+  /**
+   * Before the first step: what an earlier engine had pinned of the same model, with its files where they are what was written.
+   * What cannot be kept any more is told and left out.
+   * @param onCall Told of each native call.
+   */
+  async take(pins: readonly PinnedPrompt[], onCall: () => void): Promise<void> {
+    const known = pins.filter(({ of }) => of === modelOf(this.#backend.facts));
+    this.#wanted = known.map(({ name, tokens, adapters }) => this.#wantedOf(name, tokens, adapters));
+    for (const [i, wanted] of this.#wanted.entries()) {
+      const file = known[i]?.file;
+      const id = this.#nextId;
+      if (file !== undefined && this.#store?.adopt(id, file) === true) this.#keep(wanted, id, file.bytes);
+      else await this.#tryToCompute(wanted, onCall);
+    }
+  }
+
+  /**
+   * Pins these prompts in place of those before.
+   * @returns When all of them are there.
+   * @throws {EngineError} `invalid_request` for what cannot be kept.
+   */
+  async want(prompts: readonly PinPrompt[]): Promise<readonly PinnedPrompt[]> {
+    if (!this.#backend.facts.generates)
+      throw new EngineError("invalid_request", "Nothing can be pinned of a model that does not generate.");
+    const wanted = prompts.map((prompt) => {
+      const tokens = commonTokens(prompt.prompts.map((parts) => this.#backend.tokenize(parts, true)));
+      return this.#wantedOf(prompt.name, tokens, prompt.adapters ?? []);
+    });
+    this.#checkRoom(wanted);
+    for (const { id } of this.#wanted) if (id !== undefined) this.#forget(id);
+    this.#waiting?.reject(new EngineError("invalid_request", "Other prompts are pinned by now."));
+    this.#wanted = wanted;
+    if (wanted.length === 0) return [];
+    return new Promise((resolve, reject) => (this.#waiting = { resolve, reject }));
+  }
+
+  async runPiece(): Promise<void> {
+    const wanted = this.#missing();
+    if (wanted === undefined) return;
+    await this.#tryToCompute(wanted, () => undefined);
+    const failure = this.#wanted.find((one) => one.failure !== undefined)?.failure;
+    if (failure !== undefined) this.#waiting?.reject(failure);
+    else if (this.#missing() !== undefined) return;
+    else this.#waiting?.resolve(this.pins);
+    this.#waiting = undefined;
+  }
+
+  #missing(): Wanted | undefined {
+    const pins = this.#state.spill?.pins;
+    return this.#wanted.find(
+      ({ id, failure }) => failure === undefined && (id === undefined || pins?.has(id) !== true),
+    );
+  }
+
+  #wantedOf(name: string, tokens: ArrayLike<TokenId>, uses: readonly AdapterUse[]): Wanted {
+    const { config } = this.#state;
+    const kept = pinnedTokens(tokens.length, config);
+    if (kept === 0) {
+      const reason = `its ${tokens.length} tokens are computed at once (--prefill-chunk ${config.prefillChunk})`;
+      throw new EngineError("invalid_request", `Nothing is won by pinning ${name}: ${reason}.`);
+    }
+    if (kept >= config.contextTokens - 1)
+      throw new EngineError(
+        "invalid_request",
+        `${name} cannot be pinned: it has ${tokens.length} tokens, and a slot holds ${config.contextTokens} (--context).`,
+      );
+    const adapters = adapterSet(uses, this.#backend.facts.adapters);
+    const known = Uint32Array.from({ length: kept }, (_, i) => tokens[i] ?? 0);
+    return { name, tokens: known, uses, adapters, id: undefined, failure: undefined };
+  }
+
+  /** By what files are predicted to take. */
+  #checkRoom(wanted: readonly Wanted[]): void {
+    const { spill, cost } = this.#state;
+    const [first] = wanted;
+    if (first === undefined) return;
+    if (spill === undefined || cost.spill === undefined)
+      throw new EngineError(
+        "invalid_request",
+        `${first.name} cannot be pinned where no computed prompts are kept in files: set --spill-size.`,
+      );
+    let [bytes, room] = [0, spill.limitBytes];
+    for (const { bytes: freed } of spill.pins.values()) room += freed;
+    for (const { name, tokens } of wanted) {
+      bytes += spillBytes(cost.spill, tokens.length);
+      if (bytes > room) throw tooLarge(name, bytes, room);
+    }
+  }
+
+  async #tryToCompute(wanted: Wanted, onCall: () => void): Promise<void> {
+    // Cells of a queued copy come with the next call, over whatever is there by then.
+    const free = (slot: Slot): boolean => slot.owner === undefined && !this.#state.inCopies.has(slot.id);
+    const slot = this.#state.slots.find(free);
+    try {
+      if (slot === undefined) throw new EngineError("internal", "No slot is free.");
+      await this.#compute(wanted, slot, onCall);
+    } catch (error) {
+      wanted.failure = asEngineError(error);
+      warn(`${wanted.name} is not pinned`, error);
+    } finally {
+      if (slot !== undefined) this.#backend.truncate(slot.id, 0);
+    }
+  }
+
+  /** In the cells that a prompt of nobody else's would be computed in; given up when a request comes. */
+  async #compute(wanted: Wanted, slot: Slot, onCall: () => void): Promise<void> {
+    const { config, requests } = this.#state;
+    noteTaken(slot);
+    truncateSlot(slot, 0);
+    this.#backend.truncate(slot.id, 0);
+    const { tokens, adapters } = wanted;
+    for (let position = 0; position < tokens.length; position += config.prefillChunk) {
+      if (requests.size > 0) return;
+      const cell = tokens.subarray(position, position + config.prefillChunk);
+      await this.#backend.run([{ slot: slot.id, position, tokens: cell, sample: false }], adapters).done;
+      onCall();
+    }
+    await this.#save(wanted, slot);
+  }
+
+  async #save(wanted: Wanted, { id: slot }: Slot): Promise<void> {
+    const store = this.#store;
+    if (store === undefined) throw new EngineError("internal", "There is nowhere to keep what is pinned.");
+    const id = this.#nextId;
+    try {
+      const file = store.create(id);
+      const written = await this.#backend.saveCells(slot, file, wanted.tokens);
+      const bytes = store.seal(id);
+      if (bytes !== written) throw new Error(`${bytes} of ${written} bytes were written`);
+      const room = this.#state.spill?.limitBytes ?? 0;
+      if (wanted.id === undefined && bytes > room) throw tooLarge(wanted.name, bytes, room);
+      this.#keep(wanted, id, bytes);
+    } catch (error) {
+      store.drop(id);
+      throw error;
+    }
+  }
+
+  get #nextId(): SpillId {
+    return this.#state.spill?.nextId ?? 1;
+  }
+
+  #keep(wanted: Wanted, id: SpillId, bytes: number): void {
+    const { config } = this.#state;
+    const { name, tokens, adapters } = wanted;
+    const { length } = tokens;
+    const gridEnd = Math.floor(length / config.prefillChunk) * config.prefillChunk;
+    // Of a window's layers all cells are there until the window is full, of a state none.
+    const { windowTokens = 0 } = config;
+    const firstCell = config.canRewind || length <= windowTokens ? 0 : length;
+    const marks = { firstCell, gridEnd, tailEnd: length };
+    const used = { lastUseMs: 0, hits: 0 };
+    const prefix = { id, name, tokens, length, cacheKey: pinKey(adapters), bytes, ...marks, ...used };
+    pin(this.#state, prefix, wanted.id === undefined);
+    wanted.id = id;
+  }
+
+  #forget(id: SpillId): void {
+    unpin(this.#state, id);
+    this.#store?.drop(id);
+  }
+}
+
+function tooLarge(name: string, bytes: number, room: number): EngineError {
+  const sizes = `${Math.ceil(bytes)} bytes are needed and ${Math.floor(room)} are left (--spill-size)`;
+  return new EngineError("invalid_request", `${name} cannot be pinned: ${sizes}.`);
+}
+
+/** What all of the texts begin with, but for the last token of the shortest. */
+function commonTokens([first = new Uint32Array(0), ...others]: readonly Uint32Array[]): Uint32Array {
+  let length = first.length - 1;
+  for (const other of others) length = commonPrefixLength(first, other, Math.min(length, other.length - 1));
+  return first.slice(0, Math.max(0, length));
+}
