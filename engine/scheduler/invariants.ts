@@ -17,7 +17,7 @@ import { pinKey } from "./pins.ts";
 import { devicePasses } from "./passes.ts";
 import { mayBePassed } from "./prefix-first.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
-import { REPLAY_SHARE, knownTokens } from "./plan-step.ts";
+import { LAST_CELL_SHARE, REPLAY_SHARE, knownTokens } from "./plan-step.ts";
 import { isLong, lineOf, longRoom } from "./reserve.ts";
 import { CLASSES } from "./types.ts";
 import type {
@@ -221,11 +221,28 @@ function checkTime(state: SchedulerState, plan: StepPlan): void {
     ({ entries: [entry] }) => state.requests.get(entry?.request ?? "")?.interrupted,
   );
   const replayMs = savedMs + Math.max(REPLAY_SHARE * decode.predictedMs, roomMs);
+  const overMs = cells.some((cell) => isLastOfNewOwner(state, cell, decode))
+    ? LAST_CELL_SHARE * itlTargetMs
+    : 0;
   expect(
-    cellsMs <= roomMs + ROUNDING_MS ||
+    cellsMs <= roomMs + overMs + ROUNDING_MS ||
       (cells.length === 1 && cellsMs <= creditMs + ROUNDING_MS) ||
       (isReplay && cellsMs <= replayMs + ROUNDING_MS),
-    "a step beside streams fits the target, is one cell that is paid for, or goes on where an engine died",
+    "a step beside streams fits the target, is one cell that is paid for, ends the prompt of an owner without a stream, or goes on where an engine died",
+  );
+}
+
+/** Whether a prompt ends with these cells whose owner has no token in the step. */
+function isLastOfNewOwner(
+  state: SchedulerState,
+  { entries: [last] }: PlannedCall,
+  { entries }: PlannedCall,
+): boolean {
+  const request = state.requests.get(last?.request ?? "");
+  if (request === undefined || last === undefined) return false;
+  return (
+    last.position + last.tokens.length >= prefillEnd(request, state.config) &&
+    !entries.some((entry) => state.requests.get(entry.request ?? "")?.tenant === request.tenant)
   );
 }
 

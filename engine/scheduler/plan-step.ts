@@ -32,6 +32,9 @@ export const REPLAY_SHARE = 9;
 /** A cell whose logits are all wanted takes about this many times as long, reading included. */
 const READING_COST = 2;
 
+/** By this part of the inter-token target a step may be too long where that ends the prompt of an owner without a stream. */
+export const LAST_CELL_SHARE = 1 / 8;
+
 export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const why: string[] = [];
   const running = runningRequests(state);
@@ -65,7 +68,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   if (offload !== undefined) why.push(`the prefill worker computes ${offload.request}`);
   const prefilling = ordered.filter(({ request }) => request.id !== offload?.request);
   const decodeMs = calls[0] && calls[0].predictedMs + turn.switchMs;
-  const times = { decodeMs, keepingMs, creditMs: turn.creditMs, branches: admission.branches };
+  const times = { decodeMs, keepingMs, creditMs: turn.creditMs, branches: admission.branches, decoding };
   const prefill = planPrefill(state, prefilling, times, why);
   const newcomer =
     decodeMs === undefined ? undefined : newOwnersPrompt(state, turn, prefill.calls, keepingMs + decodeMs);
@@ -142,13 +145,15 @@ interface Given {
   readonly creditMs: number;
   /** Where prompts have to stop from now on. */
   readonly branches: readonly Branch[];
+  /** Who has a token in this step. */
+  readonly decoding: readonly Running[];
 }
 
 /** Whole grid cells, first request first, as many as the inter-token target or the credit allows. */
 function planPrefill(
   state: SchedulerState,
   prefilling: readonly Running[],
-  { decodeMs, keepingMs, creditMs: savedMs, branches }: Given,
+  { decodeMs, keepingMs, creditMs: savedMs, branches, decoding }: Given,
   why: string[],
 ): { calls: PlannedCall[]; creditMs: number } {
   if (prefilling.length === 0) return { calls: [], creditMs: 0 };
@@ -160,6 +165,9 @@ function planPrefill(
   let roomMs = state.config.itlTargetMs - keepingMs - decodeMs;
   // Paid for like any cell, with a larger share: what a long cell takes too much is missing afterwards.
   let replayMs = savedMs + Math.max(REPLAY_SHARE * decodeMs, roomMs);
+  const mostOverMs = LAST_CELL_SHARE * state.config.itlTargetMs;
+  /** Cells up to the end of the first prompt of an owner without a stream. */
+  let newcomersCells: number | undefined;
   for (const { cell, interrupted } of all) {
     if (interrupted) {
       if (cell.predictedMs > replayMs || calls.length === MOST_CELLS_PER_STEP)
@@ -170,7 +178,9 @@ function planPrefill(
       creditMs = 0;
       continue;
     }
-    if (cell.predictedMs > roomMs || calls.length === MOST_CELLS_PER_STEP) {
+    const endsNewcomers = newcomersCells === undefined && endsNewOwnersPrompt(state, cell, decoding);
+    const mostMs = endsNewcomers ? roomMs + mostOverMs : roomMs;
+    if (cell.predictedMs > mostMs || calls.length === MOST_CELLS_PER_STEP) {
       if (calls.length > 0) break;
       // A cell that is a little too long comes every other step rather than never: steps keep the target on average.
       creditMs += Math.max(state.config.minPrefillShare * decodeMs, roomMs);
@@ -188,8 +198,30 @@ function planPrefill(
     replayMs = Math.min(replayMs, roomMs);
     calls.push(cell);
     creditMs = 0;
+    if (endsNewcomers) newcomersCells = calls.length;
+  }
+  if (newcomersCells !== undefined) {
+    const begun = new Set(calls.slice(0, newcomersCells).map(({ entries: [entry] }) => entry?.request));
+    const waiting = prefilling.filter(({ request }) => !begun.has(request.id)).length;
+    const behindMs = calls.slice(newcomersCells).reduce((ms, { predictedMs }) => ms + predictedMs, 0);
+    // Its first token comes with the next decode: what would be computed before that waits for it, if that is cheaper.
+    if (behindMs > waiting * decodeMs) calls.length = newcomersCells;
   }
   return { calls, creditMs };
+}
+
+/** Whether the cell is the last one of a prompt whose owner has no stream. */
+function endsNewOwnersPrompt(
+  state: SchedulerState,
+  { entries: [entry] }: PlannedCall,
+  decoding: readonly Running[],
+): boolean {
+  const request = state.requests.get(entry?.request ?? "");
+  if (request === undefined || entry === undefined) return false;
+  return (
+    entry.position + entry.tokens.length === prefillEnd(request, state.config) &&
+    !decoding.some((one) => one.request.tenant === request.tenant)
+  );
 }
 
 /** The cells still to compute: cut by `prefillCellEnd`, never by what fits. */

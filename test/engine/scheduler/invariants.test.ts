@@ -167,7 +167,7 @@ const BROKEN_PLANS: readonly (readonly [string, string, (plan: StepPlan, state: 
     ["I9", "no more is reused than there is", (plan) => force(found(plan.assignments[0]), { reuse: 20 })],
     [
       "I10",
-      "a step beside streams fits the target, is one cell that is paid for, or goes on where an engine died",
+      "a step beside streams fits the target, is one cell that is paid for, ends the prompt of an owner without a stream, or goes on where an engine died",
       (plan) => force(callOf(plan, "prefill"), { predictedMs: 5000 }),
     ],
     [

@@ -64,9 +64,22 @@ function enqueue(
   maxTokens?: number,
   resume: Uint32Array = new Uint32Array(0),
 ): number {
+  return enqueueOf(state, "t", id, { tokens, maxTokens, resume });
+}
+
+function enqueueOf(
+  state: SchedulerState,
+  tenant: string,
+  id: string,
+  {
+    tokens,
+    maxTokens,
+    resume = new Uint32Array(0),
+  }: { tokens: Uint32Array; maxTokens?: number | undefined; resume?: Uint32Array },
+): number {
   const request = {
     id,
-    tenant: "t",
+    tenant,
     priority: 0,
     prompt: tokens,
     cacheKey: "",
@@ -228,6 +241,49 @@ describe("prefill", () => {
       "prefill 1@10x1",
       "prefill 2@0x10",
     ]);
+  });
+
+  test("the first token of an owner without a stream waits for no cell of others that takes longer than a decode", () => {
+    const state = newState();
+    enqueue(state, "a", prompt(1));
+    step(state);
+    enqueueOf(state, "new", "b", { tokens: prompt(12) });
+    enqueue(state, "c", prompt(40, 100));
+    // Before the next token of the stream, which has just had one; a cell of 30 ms for c would still fit.
+    expect(shape(step(state))).toEqual(["prefill 1@0x10", "prefill 1@10x1"]);
+    expect(shape(step(state))).toEqual(["decode 0@1x1 1@11x1", "prefill 2@0x10", "prefill 2@10x10"]);
+  });
+
+  test("it waits for them where many wait, each of whom would wait for one more decode", () => {
+    const state = newState({ slots: 6 });
+    enqueue(state, "a", prompt(1));
+    step(state);
+    enqueueOf(state, "new", "b", { tokens: prompt(12) });
+    for (const id of ["c", "d", "e"]) enqueue(state, id, prompt(30, id.charCodeAt(0) * 100));
+    expect(shape(step(state))).toEqual(["prefill 1@0x10", "prefill 1@10x1", "prefill 2@0x10"]);
+  });
+
+  test.each([
+    ["new", ["decode 0@1x1", "prefill 1@0x10", "prefill 1@10x1"]],
+    ["t", ["decode 0@1x1", "prefill 1@0x10"]],
+  ])(
+    "the last cell of a prompt of %s, who has a stream if it is t, may be an eighth of the target too long",
+    (tenant, calls) => {
+      // Decode costs 11 ms, the first cell 30 and the last one 12.
+      const state = newState({ itlTargetMs: 50 });
+      enqueue(state, "a", prompt(1));
+      step(state);
+      enqueueOf(state, tenant, "b", { tokens: prompt(12) });
+      expect(shape(step(state))).toEqual(calls);
+    },
+  );
+
+  test("by more than an eighth it may not be too long", () => {
+    const state = newState({ itlTargetMs: 47 });
+    enqueue(state, "a", prompt(1));
+    step(state);
+    enqueueOf(state, "new", "b", { tokens: prompt(12) });
+    expect(shape(step(state))).toEqual(["prefill 1@0x10"]);
   });
 });
 
