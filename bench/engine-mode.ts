@@ -13,7 +13,6 @@ import type { GenerationParams, LoadOptions, ModelFacts, TokenId } from "../engi
 import type { TokenStream } from "../engine/token-stream.ts";
 import { runBareLoopInChild } from "./bare-loop-process.ts";
 import type { BenchClock } from "./clock.ts";
-import { interleave } from "./closed-loop.ts";
 import { commonDecodeRate, recordSteps } from "./decode-rate.ts";
 import type { TimedStep } from "./decode-rate.ts";
 import type { EngineOptions } from "./options.ts";
@@ -53,69 +52,99 @@ export async function runEngineMode(
 ): Promise<EngineModeResult> {
   const runs: EngineRun[] = [];
   let known: ModelFacts | undefined;
-  for (const { level: sequences, round } of interleave(options.concurrency, options.rounds, 1)) {
-    progress(`${sequences} sequences, round ${round + 1} of ${options.rounds}`);
-    const { facts, tokensPerSecond } = await measureEngine(options, modelPath, { sequences, round, clock });
-    known = facts;
-    const [bare] = await runBareLoopInChild(
-      {
-        modelPath,
-        sequences: [sequences],
-        promptTokens: options.promptTokens,
-        steps: options.outputTokens,
-        // The same number, however the engine came to it.
-        threads: facts.threads,
-        rounds: 1,
-        flashAttention: options.flashAttention,
-      },
-      RUN_TIMEOUT_MS,
-    );
-    if (bare === undefined) throw new Error("The bare loop returned no result.");
-    runs.push({
-      sequences,
-      round,
-      engineTokensPerSecond: tokensPerSecond,
-      bareTokensPerSecond: bare.tokensPerSecond,
-    });
+  for (const sequences of options.concurrency) {
+    const engine = await MeasuredEngine.load(loadOptions(options, modelPath, sequences), clock);
+    known = engine.facts;
+    try {
+      for (let round = 0; round < options.rounds; round++) {
+        progress(`${sequences} sequences, round ${round + 1} of ${options.rounds}`);
+        const prompts = Array.from({ length: sequences }, (_, index) =>
+          randomPrompt(engine.facts, options, deriveSeed(options.seed, round, index)),
+        );
+        const engineTokensPerSecond = await engine.decode(prompts, options.outputTokens);
+        const [bare] = await runBareLoopInChild(
+          {
+            modelPath,
+            sequences: [sequences],
+            promptTokens: options.promptTokens,
+            steps: options.outputTokens,
+            // The same number, however the engine came to it.
+            threads: engine.facts.threads,
+            rounds: 1,
+            flashAttention: options.flashAttention,
+          },
+          RUN_TIMEOUT_MS,
+        );
+        if (bare === undefined) throw new Error("The bare loop returned no result.");
+        runs.push({ sequences, round, engineTokensPerSecond, bareTokensPerSecond: bare.tokensPerSecond });
+      }
+    } finally {
+      await engine.close();
+    }
   }
   return { device: known?.device ?? "unknown", model: known?.name ?? modelPath, runs };
 }
 
-interface EngineMeasure {
-  readonly sequences: number;
-  readonly round: number;
-  readonly clock: BenchClock;
-}
+/** An engine that has its model: loading it measures for seconds, so that all rounds of a width are of one. */
+class MeasuredEngine {
+  readonly facts: ModelFacts;
+  readonly #client: EngineClient;
+  readonly #steps: TimedStep[];
+  readonly #clock: BenchClock;
 
-/** Loads the model with one slot per request, submits them all at once and reads them to their end. */
-async function measureEngine(
-  options: EngineOptions,
-  modelPath: string,
-  { sequences, round, clock }: EngineMeasure,
-): Promise<{ readonly facts: ModelFacts; readonly tokensPerSecond: number | undefined }> {
-  const steps: TimedStep[] = [];
-  const client = new EngineClient(recordSteps(forkEngine(), clock, steps));
-  const stopTimer = clock.after(RUN_TIMEOUT_MS, () => client.kill());
-  try {
-    const facts = await client.load(loadOptions(options, modelPath, sequences));
-    const streams = await Promise.all(
-      Array.from({ length: sequences }, (_, index) =>
-        client.submit({
-          id: randomUUID(),
-          prompt: [{ tokens: randomPrompt(facts, options, deriveSeed(options.seed, round, index)) }],
-          promptLogprobs: undefined,
-          addBos: false,
-          params: { ...GREEDY_TO_THE_LIMIT, maxTokens: options.outputTokens },
-          owner: "bench",
-        }),
-      ),
-    );
-    await Promise.all(streams.map(readToEnd));
-    return { facts, tokensPerSecond: commonDecodeRate(steps, sequences) };
-  } finally {
-    stopTimer();
-    client.kill();
-    await client.exited;
+  private constructor(client: EngineClient, facts: ModelFacts, steps: TimedStep[], clock: BenchClock) {
+    this.#client = client;
+    this.facts = facts;
+    this.#steps = steps;
+    this.#clock = clock;
+  }
+
+  /** @throws {Error} When the model cannot be loaded, or not in time. */
+  static async load(options: LoadOptions, clock: BenchClock): Promise<MeasuredEngine> {
+    const steps: TimedStep[] = [];
+    const client = new EngineClient(recordSteps(forkEngine(), clock, steps));
+    const stopTimer = clock.after(RUN_TIMEOUT_MS, () => client.kill());
+    try {
+      return new MeasuredEngine(client, await client.load(options), steps, clock);
+    } catch (error) {
+      client.kill();
+      throw error;
+    } finally {
+      stopTimer();
+    }
+  }
+
+  /**
+   * Submits all prompts at once and reads them to their end.
+   * @returns Tokens of all per second while all decode; undefined where they never did.
+   * @throws {Error} When a request ends before its limit, or the engine does.
+   */
+  async decode(prompts: readonly TokenId[][], maxTokens: number): Promise<number | undefined> {
+    this.#steps.length = 0;
+    const stopTimer = this.#clock.after(RUN_TIMEOUT_MS, () => this.#client.kill());
+    try {
+      const streams = await Promise.all(
+        prompts.map((tokens) =>
+          this.#client.submit({
+            id: randomUUID(),
+            prompt: [{ tokens }],
+            promptLogprobs: undefined,
+            addBos: false,
+            params: { ...GREEDY_TO_THE_LIMIT, maxTokens },
+            owner: "bench",
+          }),
+        ),
+      );
+      await Promise.all(streams.map(readToEnd));
+      return commonDecodeRate(this.#steps, prompts.length);
+    } finally {
+      stopTimer();
+    }
+  }
+
+  async close(): Promise<void> {
+    this.#client.kill();
+    await this.#client.exited;
   }
 }
 

@@ -39,6 +39,8 @@ const OUTPUT_TOKENS = 64;
 const REQUESTS_PER_CLIENT = 2;
 const FEWEST_REQUESTS = 4;
 const WAITING = [1000, 100_000] as const;
+/** The least of parts whose figures wander by more than their goals allow: few tokens, or few requests, are behind them. */
+const WANDERING_ROUNDS = 3;
 /** Parts of the objective within which goodput counts. */
 const OBJECTIVE = { ttft: 2000, itl: 200 };
 /** How long `overload` takes in all, in its durations: half for its capacity, then users arrive, and come back. */
@@ -133,6 +135,7 @@ async function measureBareLoop({ options, context, show }: Surroundings): Promis
     concurrency: WIDTHS,
     promptTokens: OUTPUT_TOKENS,
     outputTokens: OUTPUT_TOKENS,
+    rounds: Math.max(WANDERING_ROUNDS, options.rounds),
     threads: undefined,
     flashAttention: "auto" as const,
   };
@@ -145,12 +148,16 @@ async function measureBareLoop({ options, context, show }: Surroundings): Promis
   return { figures: new Map(figures), failed: [] };
 }
 
-/** @param sides Whether the other server is asked as well. */
-function scenario(name: string, sides: "both" | "ours", values: ScenarioValues): Measure {
+/**
+ * @param sides Whether the other server is asked as well.
+ * @param fewestRounds Also where fewer are asked for.
+ */
+function scenario(name: string, sides: "both" | "ours", values: ScenarioValues, fewestRounds = 1): Measure {
   return async ({ options, session: both, context, show }) => {
     const session = sides === "both" ? both : { ...both, targets: both.targets.slice(0, 1) };
     const plan = scenarioNamed(name).plan(values);
-    const run = { ...options, mode: "scenario" as const, scenario: name, plan };
+    const rounds = Math.max(fewestRounds, options.rounds);
+    const run = { ...options, rounds, mode: "scenario" as const, scenario: name, plan };
     const turns = await runScenario(run, session, context, (turn) => show(["", ...formatTurn(name, turn)]));
     return {
       figures: figuresOf(compareTurns(turns, session.targets.length)),
@@ -163,7 +170,7 @@ async function measureTenants(surroundings: Surroundings): Promise<PartOutcome> 
   const { apiKey, greedyKey } = surroundings.options;
   if (apiKey === undefined || greedyKey === undefined)
     return { notRun: "needs two keys, --api-key and --greedy-key" };
-  return scenario("mixed-tenants", "ours", { apiKey, greedyKey })(surroundings);
+  return scenario("mixed-tenants", "ours", { apiKey, greedyKey }, WANDERING_ROUNDS)(surroundings);
 }
 
 async function measureOverload(surroundings: Surroundings): Promise<PartOutcome> {
