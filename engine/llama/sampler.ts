@@ -13,6 +13,7 @@ import { biasConfig, biasOf, lifted, withoutSequences, withPenalties } from "./b
 import type { Bias } from "./bias.ts";
 import { DrawnChances } from "./drawn-chances.ts";
 import { GrammarGuide, nothingLeft } from "./grammar.ts";
+import { leastChance } from "./least-chance.ts";
 import { LlamaLogprobReader } from "./logprobs.ts";
 import type { LogitsHandle, Sampled, Sampler } from "../backend.ts";
 import type { GenerationParams, TokenId } from "../protocol.ts";
@@ -237,13 +238,16 @@ export class LlamaSampler implements Sampler {
     const { sampling } = this.#params;
     const penalties = usesPenalties(this.#params) ? this.#penalties(output) : {};
     const xtc = this.#xtc(position);
+    // Whoever reads the chances is shown those of hopeless tokens, too.
+    const minP =
+      this.#chances === undefined ? leastChance(sampling, this.#host.vocabulary.vocabSize) : sampling.minP;
     if (sampling.temperature <= 0) return { temperature: 0, ...penalties, ...xtc };
     return {
       temperature: sampling.temperature,
       seed: drawSeed(sampling.seed, position),
       ...(sampling.topK > 0 ? { topK: sampling.topK } : {}),
       ...(sampling.topP < 1 ? { topP: sampling.topP } : {}),
-      ...(sampling.minP > 0 ? { minP: sampling.minP } : {}),
+      ...(minP > 0 ? { minP } : {}),
       ...penalties,
       ...xtc,
     };
