@@ -68,6 +68,11 @@ const ERROR_CODES: Readonly<Record<EngineErrorCode, true>> = {
 const errorCode = oneOf(...Object.keys(ERROR_CODES));
 const failure = { code: errorCode, message: text, details: optional(numbersByName) };
 
+const allowance = record({
+  ...shared("requests requestsLeft requestsResetMs", number),
+  ...shared("tokens tokensLeft tokensResetMs", optional(number)),
+});
+
 /** The next engine plans by it. */
 const cost = record({
   ...shared("decodePassMs checkPassMs", list(number)),
@@ -230,8 +235,15 @@ export class EventChecker {
           vectors: list(instance(Float32Array)),
           tokenCounts: list(count),
           work,
+          allowance: optional(allowance),
         }),
-        ranked: record({ ...call, scores: list(anyNumber), tokenCounts: list(count), work }),
+        ranked: record({
+          ...call,
+          scores: list(anyNumber),
+          tokenCounts: list(count),
+          work,
+          allowance: optional(allowance),
+        }),
         pinned: record({ ...call, pins }),
         stats: record({ ...call, stats }),
         timeline: record({ ...call, timeline }),

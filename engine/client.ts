@@ -34,8 +34,8 @@ interface Waiting<T> {
 
 type CallAnswer = Extract<EngineEvent, { call: number }>;
 
-export type Embeddings = Pick<Extract<EngineEvent, { type: "embedded" }>, "vectors" | "tokenCounts" | "work">;
-export type Rankings = Pick<Extract<EngineEvent, { type: "ranked" }>, "scores" | "tokenCounts" | "work">;
+export type Embeddings = Omit<Extract<EngineEvent, { type: "embedded" }>, "type" | "call">;
+export type Rankings = Omit<Extract<EngineEvent, { type: "ranked" }>, "type" | "call">;
 
 export interface EngineClientHooks {
   /** After each step, for metrics. */

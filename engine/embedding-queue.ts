@@ -43,7 +43,7 @@ export class EmbeddingQueue {
   ) {
     this.#backend = backend;
     this.#maxQueued = maxQueued;
-    this.#turns = new EmbeddingTurns(fairness);
+    this.#turns = new EmbeddingTurns(fairness, maxQueued);
     this.#emit = emit;
   }
 
@@ -88,7 +88,7 @@ export class EmbeddingQueue {
     try {
       const piece = await job.next().finally(() => this.#turns.charge(turn, performance.now() - startMs));
       if (!this.#jobs.has(call)) return;
-      if (piece.done === true) this.#end(call, piece.value, true);
+      if (piece.done === true) this.#end(queued, piece.value, true);
       else if (piece.value === "yields") {
         turn.sinceMs = performance.now();
         this.#jobs.delete(call);
@@ -101,7 +101,7 @@ export class EmbeddingQueue {
       const details = error instanceof EngineError ? error.details : undefined;
       // What is refused for its owner's sake has had no place that now comes free.
       const had = code !== "owner_tokens_exceeded";
-      this.#end(call, { type: "call_failed", call, code, message, details }, had);
+      this.#end(queued, { type: "call_failed", call, code, message, details }, had);
     }
   }
 
@@ -111,9 +111,12 @@ export class EmbeddingQueue {
     return new Promise((resolve) => this.#idleWaiters.push(resolve));
   }
 
-  #end(call: number, event: EngineEvent, finished: boolean): void {
+  #end({ call, turn }: Queued, event: EngineEvent, finished: boolean): void {
     this.#remove(call, finished);
-    this.#emit(event);
+    const { type } = event;
+    // What its owner may ask for now, without this one.
+    const allowance = this.#turns.allowanceOf(turn.owner.name, performance.now());
+    this.#emit(type === "embedded" || type === "ranked" ? { ...event, allowance } : event);
     this.#notifyIdle();
   }
 

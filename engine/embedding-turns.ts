@@ -6,7 +6,7 @@
  */
 import { EngineError } from "./errors.ts";
 import { DEFAULT_FAIRNESS } from "./scheduler/owners.ts";
-import type { FairnessConfig, OwnerPolicy, PriorityClass } from "./sharing.ts";
+import type { Allowance, FairnessConfig, OwnerPolicy, PriorityClass } from "./sharing.ts";
 
 /** Weight of the newest time between two ends. */
 const NEWEST = 0.2;
@@ -37,14 +37,22 @@ interface TurnOwner {
 
 export class EmbeddingTurns {
   readonly #fairness: FairnessConfig;
+  readonly #maxQueued: number;
   /** Those with open calls. */
   readonly #owners = new Map<string, TurnOwner>();
   #endMs: number | undefined;
   /** Between two ends while there is work, smoothed, in ms. */
   #gapMs: number | undefined;
 
-  constructor(fairness: FairnessConfig = DEFAULT_FAIRNESS) {
+  /** @param maxQueued Calls that may wait, of all owners. */
+  constructor(fairness: FairnessConfig = DEFAULT_FAIRNESS, maxQueued = Infinity) {
     this.#fairness = fairness;
+    this.#maxQueued = maxQueued;
+  }
+
+  /** What an owner may have open, and what it has left of that. */
+  allowanceOf(name: string, nowMs: number): Allowance {
+    return this.#allowance(this.#owners.get(name) ?? this.#newOwner(name), nowMs);
   }
 
   /** When a place comes free: after so many ends, in ms, and no sooner than the running call has shown that it takes. */
@@ -126,25 +134,33 @@ export class EmbeddingTurns {
     return { name, policy, servedMs: servedMs === Infinity ? 0 : servedMs, calls: 0, tokens: 0 };
   }
 
-  #refusal(
-    code: "owner_queue_full" | "owner_tokens_exceeded",
-    { policy, calls, tokens }: TurnOwner,
-    nowMs: number,
-  ): EngineError {
+  #refusal(code: "owner_queue_full" | "owner_tokens_exceeded", owner: TurnOwner, nowMs: number): EngineError {
+    const { policy, calls, tokens } = owner;
     const limit = code === "owner_queue_full" ? policy.maxQueued : policy.maxQueuedTokens;
     // Owners take turns.
     const retryAfterMs = this.retryAfterMs(this.#owners.size, nowMs);
-    const requests = policy.maxQueued + 1;
-    const requestsResetMs = this.retryAfterMs(calls * this.#owners.size, nowMs);
-    const allowance = { requests, requestsLeft: Math.max(0, requests - calls), requestsResetMs };
-    const { maxQueuedTokens } = policy;
-    const tokensLeft = Math.max(0, maxQueuedTokens - tokens);
-    const ofTokens =
-      maxQueuedTokens === Infinity
-        ? {}
-        : { tokens: maxQueuedTokens, tokensLeft, tokensResetMs: requestsResetMs };
     const message = `${code === "owner_queue_full" ? `${calls} calls` : `${tokens} tokens`} are waiting already.`;
-    return new EngineError(code, message, { limit, retryAfterMs, ...allowance, ...ofTokens });
+    return new EngineError(code, message, { limit, retryAfterMs, ...this.#allowance(owner, nowMs) });
+  }
+
+  #allowance({ name, policy, calls, tokens }: TurnOwner, nowMs: number): Allowance {
+    const requests = Math.min(policy.maxQueued, this.#maxQueued) + 1;
+    let room = this.#maxQueued + 1;
+    for (const owner of this.#owners.values()) room -= owner.name === name ? calls : owner.calls;
+    const requestsResetMs = calls === 0 ? 0 : this.retryAfterMs(calls * this.#owners.size, nowMs);
+    const allowance = {
+      requests,
+      requestsLeft: Math.max(0, Math.min(requests - calls, room)),
+      requestsResetMs,
+    };
+    const { maxQueuedTokens } = policy;
+    if (maxQueuedTokens === Infinity) return allowance;
+    return {
+      ...allowance,
+      tokens: maxQueuedTokens,
+      tokensLeft: Math.max(0, maxQueuedTokens - tokens),
+      tokensResetMs: tokens === 0 ? 0 : requestsResetMs,
+    };
   }
 }
 

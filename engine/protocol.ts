@@ -641,6 +641,8 @@ export type EngineEvent =
       readonly vectors: readonly Float32Array[];
       readonly tokenCounts: readonly number[];
       readonly work: InputWork;
+      /** What its owner has left of such calls behind this one; absent where nobody counts. */
+      readonly allowance?: Allowance;
     }
   | {
       readonly type: "ranked";
@@ -650,6 +652,7 @@ export type EngineEvent =
       /** Of query and document together. */
       readonly tokenCounts: readonly number[];
       readonly work: InputWork;
+      readonly allowance?: Allowance;
     }
   | { readonly type: "pinned"; readonly call: number; readonly pins: readonly PinnedPrompt[] }
   | { readonly type: "stats"; readonly call: number; readonly stats: EngineStats }

@@ -59,7 +59,8 @@ async function vectorsOf(
 ): Promise<{ readonly vectors: readonly Float32Array[]; readonly promptTokens: number }> {
   const notes = c.get("notes");
   notes.model = model.id;
-  const { vectors, tokenCounts, work } = await embed(model, inputs, asker);
+  const { vectors, tokenCounts, work, allowance } = await embed(model, inputs, asker);
+  notes.allowance = allowance;
   const promptTokens = tokenCounts.reduce((sum, count) => sum + count, 0);
   notes.promptTokens = promptTokens;
   deps.metrics.observeInputs(model.id, promptTokens, work);

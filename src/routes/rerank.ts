@@ -20,7 +20,8 @@ export async function rerank(c: AppContext, deps: AppDeps): Promise<Response> {
   const unnamed = request.listedAs === "texts" ? deps.models.served[0]?.id : undefined;
   const model = findModel(deps, request.model ?? unnamed);
   notes.model = model.id;
-  const { scores, tokenCounts, work } = await rank(model, request, asker);
+  const { scores, tokenCounts, work, allowance } = await rank(model, request, asker);
+  notes.allowance = allowance;
   const promptTokens = tokenCounts.reduce((sum, count) => sum + count, 0);
   notes.promptTokens = promptTokens;
   deps.metrics.observeInputs(model.id, promptTokens, work);

@@ -4,7 +4,9 @@ import { afterEach, expect, test, vi } from "vitest";
 import { EngineClient } from "../../engine/client.ts";
 import { createEngine } from "../../engine/engine.ts";
 import { DEFAULT_FAIRNESS } from "../../engine/scheduler/owners.ts";
-import { DEFAULT_POLICY } from "../../engine/sharing.ts";
+import { EventChecker } from "../../engine/check-event.ts";
+import type { EngineError } from "../../engine/errors.ts";
+import { DEFAULT_POLICY, PriorityClass } from "../../engine/sharing.ts";
 import { FakeBackend, fakeOutput, fakeScore, fakeVector } from "../../engine/fake/backend.ts";
 import { hostEngine } from "../../engine/process/in-process.ts";
 import { LOAD_OPTIONS, fakeEngine, submitCommand } from "../support/engine.ts";
@@ -129,6 +131,33 @@ test("an owner with many calls does not hold up one with few, and has no more op
     details: { limit: 900, tokensLeft: 0 },
   });
   expect((await large).vectors).toHaveLength(10);
+  await client.stop();
+});
+
+test("an answer says what its owner may ask for behind it, and a refusal says so in numbers that a server takes", async () => {
+  const policy = { ...DEFAULT_POLICY, maxQueuedTokens: 100 };
+  const fairness = { ...DEFAULT_FAIRNESS, owners: new Map([["a", policy]]) };
+  const { client } = await fakeClient({ onEmbed: () => setImmediate() }, { fairness, maxQueued: 5 });
+  const first = client.embed([input(30), input(30), input(30)], undefined, { owner: "a" });
+  const refused = client.embed([input(20)], undefined, { owner: "a" });
+  const error = await refused.catch((reason: unknown) => reason);
+  expect(error).toMatchObject({
+    code: "owner_tokens_exceeded",
+    details: { requests: 6, requestsLeft: 5, tokens: 100, tokensLeft: 10 },
+  });
+  const { code, message, details } = error as EngineError;
+  const event = { type: "call_failed", call: 2, code, message, details };
+  expect(new EventChecker().accepts(event)).toBe(true);
+  const later = client.embed([input(50)], undefined, { owner: "b", priority: PriorityClass.background });
+  expect((await first).allowance).toEqual({
+    requests: 6,
+    requestsLeft: 5,
+    requestsResetMs: 0,
+    tokens: 100,
+    tokensLeft: 100,
+    tokensResetMs: 0,
+  });
+  expect((await later).allowance).toEqual({ requests: 6, requestsLeft: 6, requestsResetMs: 0 });
   await client.stop();
 });
 

@@ -54,6 +54,27 @@ describe("embeddings", () => {
     });
   });
 
+  it("say what is left to their key, from the engine's own counters", async () => {
+    const { ask, engine } = createEmbeddings();
+    engine.allowance = {
+      requests: 12,
+      requestsLeft: 11,
+      requestsResetMs: 250,
+      tokens: 900,
+      tokensLeft: 880,
+      tokensResetMs: 1500,
+    };
+    const { headers } = await ask({});
+    expect([...headers].filter(([name]) => name.startsWith("x-ratelimit"))).toEqual([
+      ["x-ratelimit-limit-requests", "12"],
+      ["x-ratelimit-limit-tokens", "900"],
+      ["x-ratelimit-remaining-requests", "11"],
+      ["x-ratelimit-remaining-tokens", "880"],
+      ["x-ratelimit-reset-requests", "250ms"],
+      ["x-ratelimit-reset-tokens", "1.5s"],
+    ]);
+  });
+
   it("are made of ids as well, one list or several", async () => {
     const { answer, engine } = createEmbeddings();
     const [hel = 0, lo = 0] = idsOf("Hello");

@@ -32,6 +32,27 @@ describe("a ranking", () => {
     });
   });
 
+  it("says what is left to its key, from the engine's own counters", async () => {
+    const { ask, engine } = createRerank();
+    engine.allowance = {
+      requests: 12,
+      requestsLeft: 11,
+      requestsResetMs: 250,
+      tokens: 900,
+      tokensLeft: 880,
+      tokensResetMs: 1500,
+    };
+    const { headers } = await ask({});
+    expect([...headers].filter(([name]) => name.startsWith("x-ratelimit"))).toEqual([
+      ["x-ratelimit-limit-requests", "12"],
+      ["x-ratelimit-limit-tokens", "900"],
+      ["x-ratelimit-remaining-requests", "11"],
+      ["x-ratelimit-remaining-tokens", "880"],
+      ["x-ratelimit-reset-requests", "250ms"],
+      ["x-ratelimit-reset-tokens", "1.5s"],
+    ]);
+  });
+
   it("holds the best and their texts when asked for, also without /v1 and for documents as objects", async () => {
     const { ask } = createRerank();
     const response = await ask(

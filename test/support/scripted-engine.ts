@@ -188,6 +188,7 @@ export class ScriptedEngine implements EnginePort {
       vectors: tokens.map(vectorOf),
       tokenCounts: tokens.map(({ length }) => length),
       work: { calls: tokens.length, ms: 10 },
+      ...(this.allowance === undefined ? {} : { allowance: this.allowance }),
     });
   }
 
@@ -202,6 +203,7 @@ export class ScriptedEngine implements EnginePort {
       scores: tokens.map((document) => scoreOf(asked, document)),
       tokenCounts: tokens.map(({ length }) => asked.length + length),
       work: { calls: tokens.length, ms: 10 },
+      ...(this.allowance === undefined ? {} : { allowance: this.allowance }),
     });
   }
 
