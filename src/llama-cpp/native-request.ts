@@ -181,7 +181,10 @@ function inNativeNames<T>(read: () => T): T {
   try {
     return read();
   } catch (error) {
-    const native = error instanceof ApiError ? NATIVE_NAMES[error.param ?? ""] : undefined;
-    throw native === undefined || !(error instanceof ApiError) ? error : error.withParam(native);
+    if (!(error instanceof ApiError)) throw error;
+    const { param = "" } = error;
+    const native = NATIVE_NAMES[param];
+    if (native === undefined) throw error;
+    throw error.reworded((text) => (text === param ? native : text.replaceAll(`'${param}'`, `'${native}'`)));
   }
 }

@@ -328,6 +328,17 @@ describe("/completion", () => {
     const { refusal } = createNative();
     expect(await refusal("/completion", { prompt: "hi", ...fields })).toEqual([400, param]);
   });
+
+  it.each([
+    [{ n_cmpl: 1000 }, "n_cmpl"],
+    [{ n_probs: 1000 }, "n_probs"],
+  ])("says of %j in its message, too, what was sent", async (fields, name) => {
+    const { post } = createNative();
+    const response = await post("/completion", { prompt: "hi", ...fields });
+    const { error } = (await response.json()) as { error: { message: string; param: string } };
+    expect(error).toMatchObject({ param: name, message: expect.stringContaining(`Invalid '${name}': `) });
+    expect(error.message).not.toMatch(/'(n|logprobs|max_tokens)'/);
+  });
 });
 
 describe("/infill", () => {
