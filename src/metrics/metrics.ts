@@ -148,7 +148,7 @@ export class Metrics {
   );
   readonly #requests = this.#counter(
     "weft_requests_total",
-    "Answered requests, by outcome: ok, cancelled by the client, refused by its own limits or deadline (limited, 429) or because the server is full or not ready (overloaded, 503), not in time (late, 504), and errors of the client and of the server.",
+    "Answered requests, by outcome: ok, cancelled by the client or through /v1/requests, refused by its own limits or deadline (limited, 429) or because the server is full or not ready (overloaded, 503), not in time (late, 504), and errors of the client and of the server.",
     ["endpoint", "outcome"],
   );
   readonly #rejections = this.#counter("weft_rejections_total", "Refused requests by error code.", [

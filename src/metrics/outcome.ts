@@ -12,9 +12,13 @@ export type Outcome =
   | "late"
   | "cancelled";
 
-/** @param status Of the answer, or of the error that ended its stream. */
-export function outcomeOf(status: number): Outcome {
-  if (status === 499) return "cancelled";
+/**
+ * @param status Of the answer, or of the error that ended its stream.
+ * @param code Of the error; absent where it was none.
+ */
+export function outcomeOf(status: number, code?: string): Outcome {
+  // By its client, or by whoever else may cancel it.
+  if (status === 499 || code === "request_cancelled") return "cancelled";
   if (status === 429) return "limited";
   if (status === 503) return "overloaded";
   if (status === 504) return "late";

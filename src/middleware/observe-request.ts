@@ -94,7 +94,8 @@ interface Observed {
 function report(c: AppContext, deps: AppDeps, { startMs, trace }: Observed): void {
   const notes = c.get("notes");
   const { status } = c.res;
-  const outcome = notes.outcome ?? (c.get("scope").signal.aborted ? "cancelled" : outcomeOf(status));
+  const isGone = c.get("scope").signal.aborted;
+  const outcome = notes.outcome ?? (isGone ? "cancelled" : outcomeOf(status, notes.error));
   deps.metrics.countRequest(notes.endpoint, outcome);
   if (notes.error !== undefined && status >= 400) deps.metrics.countRejection(notes.error);
   const { model, promptTokens, outputTokens, error } = notes;

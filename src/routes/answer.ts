@@ -49,7 +49,7 @@ function sendStream(c: AppContext, deps: AppDeps, choices: Choices, plan: Answer
       const shown = error instanceof ApiError ? error : internalError();
       notes.error = shown.code;
       // What a client asked for may turn out to be impossible only on the way.
-      notes.outcome = outcomeOf(shown.status);
+      notes.outcome = outcomeOf(shown.status, shown.code);
       if (shown.status < 500) return;
       deps.log.error({ requestId, err: error }, "stream failed");
     },

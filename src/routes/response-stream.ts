@@ -1,6 +1,7 @@
 /** Sends a response as a stream of events, while it is made or from what is kept of it. */
 import type { AppDeps } from "../deps.ts";
 import { eventFrame } from "../http/sse.ts";
+import { outcomeOf } from "../metrics/outcome.ts";
 import { ApiError, internalError } from "../openai/api-error.ts";
 import type { EndEvent, OutputEvent } from "../openai/responses/output-events.ts";
 import { ResponseEvents } from "../openai/responses/response-events.ts";
@@ -74,7 +75,10 @@ function eventsOf(record: ResponseRecord): AsyncIterable<OutputEvent> | Iterable
 
 function noteFailure(c: AppContext, deps: AppDeps, error: unknown): void {
   const notes = c.get("notes");
-  notes.outcome = "server_error";
-  notes.error = error instanceof ApiError ? error.code : internalError().code;
+  const { status, code } = error instanceof ApiError ? error : internalError();
+  // As its client sees it: what somebody has cancelled, or could not be, has not gone wrong here.
+  notes.outcome = outcomeOf(status, code);
+  notes.error = code;
+  if (status < 500) return;
   deps.log.error({ requestId: c.get("requestId"), err: error }, "stream failed");
 }

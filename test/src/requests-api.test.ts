@@ -103,6 +103,43 @@ test("it is cancelled, which its client is told", async () => {
   expect(await ask("DELETE", "/mine")).toMatchObject({ status: 404 });
 });
 
+const requestCounts = async (app: { readonly request: (path: string) => Response | Promise<Response> }) => {
+  const text = await (await app.request("/metrics")).text();
+  return [...text.matchAll(/^weft_requests_total\{endpoint="(chat|responses)",outcome="(\w+)"\} (\d+)$/gm)]
+    .filter(([, , , count]) => count !== "0")
+    .map(([, endpoint, outcome, count]) => `${endpoint} ${outcome} ${count}`);
+};
+
+test.each([true, false])(
+  "it counts as cancelled, whatever its client is told, streamed: %s",
+  async (stream) => {
+    const app = createTestApp();
+    app.engine.script = { kind: "accept" };
+    const asked = app.chat({ stream });
+    await expect.poll(() => app.deps.live.list(undefined).length).toBe(1);
+    const [request] = app.deps.live.list(undefined);
+    await app.app.request(`/v1/requests/${request?.id}`, { method: "DELETE", headers: bearer("a") });
+    const response = await asked;
+    expect(response.status).toBe(stream ? 200 : 409);
+    expect(await response.text()).toContain(
+      '{"error":{"message":"The request was cancelled before it was finished.","type":"invalid_request_error",' +
+        '"param":null,"code":"request_cancelled"',
+    );
+    expect(await requestCounts(app.app)).toEqual(["chat cancelled 1"]);
+  },
+);
+
+test("a stream of a response counts as cancelled as well", async () => {
+  const app = createTestApp();
+  app.engine.script = { kind: "accept" };
+  const response = await app.post("/v1/responses", { model: "org/tiny", input: "hi", stream: true });
+  await expect.poll(() => app.deps.live.list(undefined).length).toBe(1);
+  const [request] = app.deps.live.list(undefined);
+  await app.app.request(`/v1/requests/${request?.id}`, { method: "DELETE", headers: bearer("a") });
+  expect(await response.text()).toContain('"code":"request_cancelled"');
+  expect(await requestCounts(app.app)).toEqual(["responses cancelled 1"]);
+});
+
 test("keys see their own requests, admins everybody's, and only admins go beyond the class of a key", async () => {
   const config = { apiKeys: parseApiKeys(["a=a", "b=b"]), adminKeys: parseApiKeys(["root"], "admin") };
   const { ask, engine } = await streaming({ config });
