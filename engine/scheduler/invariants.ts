@@ -20,6 +20,7 @@ import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
 import { LAST_CELL_SHARE, REPLAY_SHARE, knownTokens } from "./plan-step.ts";
 import { isLong, lineOf, longRoom } from "./reserve.ts";
 import { CLASSES } from "./types.ts";
+import { waitedSinceMs } from "./waiting-heap.ts";
 import type {
   ClassLines,
   OwnerState,
@@ -111,6 +112,11 @@ function checkOwnerAccount(state: SchedulerState, owner: OwnerState): void {
     "what an owner's waiting requests want to say is counted",
   );
   expect(owner.served >= 0 && Number.isFinite(owner.served), "service is a number");
+  const since = owner.heaps.map((heap) => waitedSinceMs(heap));
+  expect(
+    since.every((ms, line) => ms === owner.waitedSinceMs[line]),
+    "how long an owner's lines have waited is known",
+  );
   let lined = 0;
   owner.heaps.forEach((heap, line) => {
     lined += heap.length;

@@ -8,7 +8,7 @@ import { DEFAULT_POLICY } from "../sharing.ts";
 import type { FairnessConfig, OwnerPolicy } from "../sharing.ts";
 import { OrderedHeap } from "./ordered-heap.ts";
 import { lineCount, lineOf, longLineOf } from "./reserve.ts";
-import { pushWaiting, removeWaiting } from "./waiting-heap.ts";
+import { hasComeBack, pushWaiting, removeWaiting, waitedSinceMs } from "./waiting-heap.ts";
 import { noReturns } from "./returns.ts";
 import type { ClassLines, OwnerState, ScheduledRequest, SchedulerConfig, SchedulerState } from "./types.ts";
 
@@ -102,10 +102,10 @@ function noLines(config: SchedulerConfig): ClassLines[] {
       weight: policy.weight,
       arrival: heaps[line]?.[0]?.arrival ?? Infinity,
     });
-    const firstMs = ({ heaps }: OwnerState): number => heaps[line]?.[0]?.waitingSinceMs ?? Infinity;
+    const sinceMs = ({ waitedSinceMs: since }: OwnerState): number => since[line] ?? Infinity;
     return {
       byTurn: new OrderedHeap((a, b) => goesBefore(standing(a), standing(b))),
-      byAge: new OrderedHeap((a, b) => firstMs(a) < firstMs(b)),
+      byAge: new OrderedHeap((a, b) => sinceMs(a) < sinceMs(b)),
       waiting: 0,
     };
   });
@@ -124,6 +124,7 @@ export function ownerOf(state: SchedulerState, name: string): OwnerState {
     waitingOutput: 0,
     returns: noReturns(),
     heaps: Array.from({ length: lineCount(state.config) }, () => []),
+    waitedSinceMs: Array.from({ length: lineCount(state.config) }, () => Infinity),
   };
   state.owners.set(name, owner);
   return owner;
@@ -178,7 +179,7 @@ export function makeEligible(state: SchedulerState, request: ScheduledRequest): 
   if (heap === undefined || lines === undefined || request.heapIndex >= 0) return;
   pushWaiting(heap, request);
   lines.waiting += 1;
-  if (request.heapIndex === 0) placeInLine(state, owner, line);
+  if (request.heapIndex === 0 || isLedByOneBack(heap)) placeInLine(state, owner, line);
 }
 
 /** Leaves a waiting request where it is and out of the competition. */
@@ -188,18 +189,25 @@ export function makeIneligible(state: SchedulerState, request: ScheduledRequest)
   const heap = owner.heaps[line];
   const lines = state.lines[line];
   if (heap === undefined || lines === undefined || request.heapIndex < 0) return;
-  const wasFirst = request.heapIndex === 0;
+  const matters = request.heapIndex === 0 || isLedByOneBack(heap);
   removeWaiting(heap, request);
   lines.waiting -= 1;
-  if (wasFirst) placeInLine(state, owner, line);
+  if (matters) placeInLine(state, owner, line);
 }
 
-/** After the first request of one of its lines, or whether there is any, has changed. */
+/** Whether somebody behind the first may have waited for longer. */
+function isLedByOneBack([head]: readonly ScheduledRequest[]): boolean {
+  return head !== undefined && hasComeBack(head);
+}
+
+/** After the first request of one of its lines, the one that has waited for longest, or whether there is any, has changed. */
 function placeInLine({ lines }: SchedulerState, owner: OwnerState, line: number): void {
-  const some = (owner.heaps[line]?.length ?? 0) > 0;
-  for (const heap of [lines[line]?.byTurn, lines[line]?.byAge]) {
-    if (some) heap?.place(owner);
-    else heap?.remove(owner);
+  const heap = owner.heaps[line] ?? [];
+  const some = heap.length > 0;
+  owner.waitedSinceMs[line] = waitedSinceMs(heap);
+  for (const owners of [lines[line]?.byTurn, lines[line]?.byAge]) {
+    if (some) owners?.place(owner);
+    else owners?.remove(owner);
   }
 }
 

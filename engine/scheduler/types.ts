@@ -197,13 +197,15 @@ export interface OwnerState {
   readonly returns: Returns;
   /** Of each line (reserve.ts) those that may be given a slot, as a heap by arrival. */
   readonly heaps: readonly ScheduledRequest[][];
+  /** Since when the one of each line has waited that has waited for longest, in ms. */
+  readonly waitedSinceMs: number[];
 }
 
 /** The owners who have requests in one line: those of a class, or with a reserve its short or its long prompts. */
 export interface ClassLines {
   /** Whose turn it is: by service, then by slots, then by the arrival of their first request. */
   readonly byTurn: OrderedHeap<OwnerState>;
-  /** By how long their first request has waited. */
+  /** By how long one of their requests has waited. */
   readonly byAge: OrderedHeap<OwnerState>;
   /** Requests in all of these lines. */
   waiting: number;

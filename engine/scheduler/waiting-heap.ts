@@ -39,6 +39,39 @@ export function* waitingByArrival(heap: readonly ScheduledRequest[]): Generator<
   }
 }
 
+/** Requests that are looked at for the one that has waited for longest. */
+const MOST_LOOKED_AT = 16;
+
+/**
+ * Since when the one of them has waited that has waited for longest, in ms; `Infinity` of none. Not always the first: who has
+ * lost its slot, or was paused, keeps its place and has waited less than those behind it. Of many such ones at the front
+ * those behind the first few are not looked at.
+ * @param taken They wait no more.
+ */
+export function waitedSinceMs(
+  heap: readonly ScheduledRequest[],
+  taken?: ReadonlySet<ScheduledRequest>,
+): number {
+  const [head] = heap;
+  if (head === undefined) return Infinity;
+  if (!hasComeBack(head) && taken?.has(head) !== true) return head.waitingSinceMs;
+  let oldestMs = Infinity;
+  let looked = 0;
+  for (const request of waitingByArrival(heap)) {
+    if (taken?.has(request) === true) continue;
+    oldestMs = Math.min(oldestMs, request.waitingSinceMs);
+    looked += 1;
+    // Whoever is behind it came later.
+    if (oldestMs <= request.arrivalMs || looked === MOST_LOOKED_AT) break;
+  }
+  return oldestMs;
+}
+
+/** Whether it has waited for less time than it is there: others behind it may have waited for longer. */
+export function hasComeBack({ waitingSinceMs, arrivalMs }: ScheduledRequest): boolean {
+  return waitingSinceMs > arrivalMs;
+}
+
 function arrivalAt(heap: readonly ScheduledRequest[], index = 0): number {
   return heap[index]?.arrival ?? Infinity;
 }

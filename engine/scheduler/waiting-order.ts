@@ -2,7 +2,7 @@
  * In which order waiting requests get slots: by class, in a class by the service that owners have had, and of one
  * owner by arrival.
  *
- * A class whose oldest request has waited for a quantum competes with the class above it, so that none starves;
+ * A class one of whose requests has waited for a quantum competes with the class above it, so that none starves;
  * within a class, age alone gives no owner an advantage over another one. Where slots are kept for short prompts, long ones
  * are in lines of their own, which have no turn while all the slots that they may have are taken. Looks at the state and never changes it:
  * what a plan has given away so far is counted here.
@@ -11,7 +11,7 @@ import type { OrderedHeap } from "./ordered-heap.ts";
 import { admissionCost, fairnessOf, goesBefore } from "./owners.ts";
 import type { Standing } from "./owners.ts";
 import { isLong, lineOf, longLineOf, longRoom } from "./reserve.ts";
-import { waitingByArrival } from "./waiting-heap.ts";
+import { hasComeBack, waitedSinceMs, waitingByArrival } from "./waiting-heap.ts";
 import { CLASSES } from "./types.ts";
 import type { OwnerState, ScheduledRequest, SchedulerState } from "./types.ts";
 
@@ -222,8 +222,12 @@ export class WaitingOrder {
       const lines = this.#lines[index];
       if (lines === undefined) continue;
       const other = this.#first(lines.byAge, () => true);
-      oldestMs = Math.min(oldestMs, other?.heaps[index]?.[0]?.waitingSinceMs ?? Infinity);
-      for (const { head } of lines.changed) oldestMs = Math.min(oldestMs, head.waitingSinceMs);
+      oldestMs = Math.min(oldestMs, other?.waitedSinceMs[index] ?? Infinity);
+      for (const { account, head } of lines.changed) {
+        const heap = account.owner.heaps[index] ?? [];
+        const sinceMs = hasComeBack(head) ? waitedSinceMs(heap, this.#taken) : head.waitingSinceMs;
+        oldestMs = Math.min(oldestMs, sinceMs);
+      }
     }
     return this.#nowMs - oldestMs;
   }

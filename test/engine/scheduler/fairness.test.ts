@@ -1,11 +1,12 @@
 /** Who of many goes first, and who gives way: owners, classes, pauses, evictions, in literals and for random traffic. */
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
+import { checkState } from "../../../engine/scheduler/invariants.ts";
 import { noteOffloaded } from "../../../engine/scheduler/offload.ts";
 import { planStep } from "../../../engine/scheduler/plan-step.ts";
 import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
 import { setPaused, setPriority } from "../../../engine/scheduler/request-control.ts";
-import { cancel } from "../../../engine/scheduler/transitions.ts";
+import { cancel, releaseCancelled } from "../../../engine/scheduler/transitions.ts";
 import type { FairnessConfig, OwnerPolicy } from "../../../engine/sharing.ts";
 import type { SchedulerState } from "../../../engine/scheduler/types.ts";
 import { addRequest, planMs, runStep, schedulerState } from "../../support/scheduler.ts";
@@ -118,6 +119,43 @@ describe("order", () => {
     addRequest(state, "normal", { tenant: "b", maxTokens: 1 }, 999);
     expect(planStep(state, 999).assignments[0]?.request).toBe("normal");
     expect(planStep(state, 1000).assignments[0]?.request).toBe("low");
+  });
+
+  test.each([
+    ["is paused and resumed again and again", 1],
+    ["has come back with many others", 10],
+  ])("of classes gives way to the age of who waits behind one that %s", (_, others) => {
+    const state = schedulerState({ ...one, fairness: fairness({}, { evict: false, agingQuantumMs: 1000 }) });
+    addRequest(state, "runs", { tenant: "c", priority: 0, maxTokens: 100 });
+    runStep(state, 0);
+    const back = Array.from({ length: others }, (_unused, i) => `back${i}`);
+    for (const id of [...back, "behind"]) addRequest(state, id, { priority: 1 }, 0);
+    for (const nowMs of [300, 600, 900])
+      for (const id of back) for (const paused of [true, false]) setPaused(state, id, paused, nowMs);
+    addRequest(state, "high", { tenant: "b", priority: 0 }, 950);
+    checkState(state);
+    cancel(state, "runs", 950);
+    releaseCancelled(state, 950);
+    expect(planStep(state, 999).assignments[0]?.request).toBe("high");
+    // The class has its turn, and in it who has come first.
+    expect(planStep(state, 1000).assignments[0]?.request).toBe("back0");
+  });
+
+  test("of classes knows how long those have waited who are left behind what a plan has given away", () => {
+    const state = schedulerState({
+      slots: 3,
+      prefixFirst: false,
+      fairness: fairness({}, { evict: false, agingQuantumMs: 1000 }),
+    });
+    addRequest(state, "first", { priority: 1 }, 0);
+    for (const id of ["back", "behind"]) addRequest(state, id, { priority: 1 }, 0);
+    for (const paused of [true, false]) setPaused(state, "back", paused, 900);
+    for (const id of ["high0", "high1"]) addRequest(state, id, { priority: 0 }, 950);
+    expect(planStep(state, 1000).assignments.map(({ request }) => request)).toEqual([
+      "first",
+      "back",
+      "behind",
+    ]);
   });
 
   test("of prompts gives way to age, too: who has a slot is computed though higher classes keep coming", () => {
