@@ -8,7 +8,7 @@ import { randomUUID } from "node:crypto";
 import { EngineClient } from "../engine/client.ts";
 import { GREEDY_PARAMS } from "../engine/greedy-params.ts";
 import { forkEngine } from "../engine/process/fork.ts";
-import { TokenAttribute } from "../engine/protocol.ts";
+import { TokenAttribute } from "../engine/token-attribute.ts";
 import type { GenerationParams, LoadOptions, ModelFacts, TokenId } from "../engine/protocol.ts";
 import type { TokenStream } from "../engine/token-stream.ts";
 import { runBareLoopInChild } from "./bare-loop-process.ts";

@@ -8,6 +8,7 @@ import { calibratedCostModel, calibratedSpillCost, DEEP_CELLS } from "./schedule
 import { adapterSet } from "./adapters.ts";
 import type { AdapterSet } from "./adapters.ts";
 import type { Backend, BatchEntry, Sampler } from "./backend.ts";
+import type { DeviceLease } from "./device-lease.ts";
 import type { MeasuredCost, ModelFacts } from "./protocol.ts";
 import type { Calibration } from "./scheduler/cost-model.ts";
 import type { CostModel, SpillCost } from "./scheduler/types.ts";
@@ -25,6 +26,14 @@ interface Measured {
   readonly spill?: SpillStore | undefined;
   /** Whether checkpoints are taken; absent is no. */
   readonly checkpoints?: boolean;
+  /** Turns on a device that others use too: what is computed beside them takes any time. Absent where none does. */
+  readonly lease?: DeviceLease | undefined;
+}
+
+/** What measures, and its turns. */
+interface Device {
+  readonly backend: Backend;
+  readonly lease: DeviceLease | undefined;
 }
 
 /** Of what model, settings and adapters that is which one engine tells the next. */
@@ -56,8 +65,9 @@ export async function costOf(
 
 export async function calibrate(
   backend: Backend,
-  { sampler, spill, checkpoints = false }: Measured = {},
+  { sampler, spill, checkpoints = false, lease }: Measured = {},
 ): Promise<CostModel> {
+  const device: Device = { backend, lease };
   const { slots, prefillChunk, contextTokens, batchTokens, bosToken } = backend.facts;
   const token = bosToken ?? 0;
   const longest = Math.min(prefillChunk, contextTokens - 1);
@@ -81,15 +91,15 @@ export async function calibrate(
   });
   const decode: { width: number; ms: number }[] = [];
   for (const width of measuredWidths(slots))
-    decode.push({ width, ms: await measure(backend, decodeEntries(width), sampler) });
+    decode.push({ width, ms: await measure(device, decodeEntries(width), sampler) });
   const prefill: { tokens: number; ms: number }[] = [];
   for (const tokens of [Math.ceil(longest / 4), longest])
-    prefill.push({ tokens, ms: await measure(backend, [prefillEntry(tokens)]) });
-  const deep = await measureDeep(backend, { token, longest, sampler });
+    prefill.push({ tokens, ms: await measure(device, [prefillEntry(tokens)]) });
+  const deep = await measureDeep(device, { token, longest, sampler });
   const check: { tokens: number; ms: number }[] = [];
   for (const tokens of CHECKED_TOKENS.filter((count) => count <= Math.min(batchTokens, longest)))
-    check.push({ tokens, ms: await measure(backend, [checkEntry(tokens)]) });
-  const copyMs = slots < 2 ? 0 : await measureCopy(backend, token, decode[0]?.ms ?? 0);
+    check.push({ tokens, ms: await measure(device, [checkEntry(tokens)]) });
+  const copyMs = slots < 2 ? 0 : await measureCopy(device, token, decode[0]?.ms ?? 0);
   const cost = calibratedCostModel({
     decode,
     prefill,
@@ -97,20 +107,21 @@ export async function calibrate(
     copyMs,
     check,
   });
-  const switchMs = await measureSwitch(backend, [prefillEntry(longest)], decodeEntries(1));
+  const switchMs = await measureSwitch(device, [prefillEntry(longest)], decodeEntries(1));
   return {
     ...cost,
     ...(switchMs === undefined ? {} : { switchMs }),
-    ...(await spillCost(backend, spill, longest)),
-    ...(checkpoints ? await checkpointCost(backend, longest) : {}),
+    ...(await spillCost(device, spill, longest)),
+    ...(checkpoints ? await checkpointCost(device, longest) : {}),
   };
 }
 
 /** A whole prompt cell behind others, and a token behind as many; nothing where a slot has no room for more than two of them. */
 async function measureDeep(
-  backend: Backend,
+  device: Device,
   { token, longest, sampler }: { token: number; longest: number; sampler: Sampler | undefined },
 ): Promise<Pick<Calibration, "deep" | "deepDecode">> {
+  const { backend } = device;
   const { contextTokens, batchTokens } = backend.facts;
   const cells = Math.min(DEEP_CELLS * longest, contextTokens - 1 - longest);
   if (cells < longest) return {};
@@ -120,13 +131,15 @@ async function measureDeep(
     tokens: new Uint32Array(tokens).fill(token),
     sample: tokens === 1,
   });
-  for (let position = 0; position < cells; position += batchTokens)
+  for (let position = 0; position < cells; position += batchTokens) {
+    await device.lease?.turn();
     await backend.run([entry(position, Math.min(batchTokens, cells - position))]).done;
+  }
   let position = cells;
   const least = async (tokens: number, runs: number): Promise<number> => {
     let ms = Infinity;
     for (let i = 0; i < runs; i++) {
-      ms = Math.min(ms, await ranMs(backend, [entry(position, tokens)], { sampler }));
+      ms = Math.min(ms, await ranMs(device, [entry(position, tokens)], { sampler }));
       if (backend.canRewind) backend.truncate(0, position);
       else position += tokens;
     }
@@ -147,53 +160,59 @@ async function measureDeep(
  * computes one of each, so that one that cannot be computed with is found now.
  */
 async function measureSwitch(
-  backend: Backend,
+  device: Device,
   prompt: readonly BatchEntry[],
   token: readonly BatchEntry[],
 ): Promise<number | undefined> {
-  const { adapters: loaded = [] } = backend.facts;
+  const { adapters: loaded = [] } = device.backend.facts;
   const sets = Array.from(loaded.keys(), (adapter) => adapterSet([{ adapter, scale: 1 }], loaded));
   for (const set of sets) {
-    await timed(backend, prompt, { adapters: set });
-    await timed(backend, token, { adapters: set });
+    await timed(device, prompt, { adapters: set });
+    await timed(device, token, { adapters: set });
   }
   const [first] = sets;
   if (first === undefined) return undefined;
   let leastMs = Infinity;
   for (let run = 0; run < MEASURED_RUNS; run++) {
-    await timed(backend, token);
-    const switchedMs = await timed(backend, token, { adapters: first });
-    leastMs = Math.min(leastMs, Math.max(0, switchedMs - (await timed(backend, token, { adapters: first }))));
+    await timed(device, token);
+    const switchedMs = await timed(device, token, { adapters: first });
+    leastMs = Math.min(leastMs, Math.max(0, switchedMs - (await timed(device, token, { adapters: first }))));
   }
   return leastMs;
 }
 
 /** Nothing where files cannot be written and read: a model whose folder is full is served without them. */
 async function spillCost(
-  backend: Backend,
+  device: Device,
   store: SpillStore | undefined,
   longest: number,
 ): Promise<Pick<CostModel, "spill">> {
   if (store === undefined) return {};
   try {
-    return { spill: await measureSpill(backend, store, longest) };
+    return { spill: await measureSpill(device, store, longest) };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     process.stderr.write(`warn: No prefixes are kept in files: ${reason}\n`);
     store.drop(0);
-    backend.truncate(0, 0);
+    device.backend.truncate(0, 0);
     return {};
   }
 }
 
 /** Two files, of one cell and of a whole prompt cell: their bytes, and what writing and reading them takes. */
-async function measureSpill(backend: Backend, store: SpillStore, longest: number): Promise<SpillCost> {
+async function measureSpill(
+  { backend, lease }: Device,
+  store: SpillStore,
+  longest: number,
+): Promise<SpillCost> {
   const token = backend.facts.bosToken ?? 0;
   const measured: { tokens: number; bytes: number; saveMs: number; restoreMs: number }[] = [];
   for (const tokens of [new Uint32Array(1).fill(token), new Uint32Array(longest).fill(token)]) {
     let [bytes, saveMs, restoreMs] = [0, Infinity, Infinity];
+    await lease?.turn();
     await backend.run([{ slot: 0, position: 0, tokens, sample: false }]).done;
     for (let run = 0; run < MEASURED_RUNS; run++) {
+      await lease?.turn();
       const startMs = performance.now();
       const file = store.create(0);
       await backend.saveCells(0, file, tokens);
@@ -214,26 +233,28 @@ async function measureSpill(backend: Backend, store: SpillStore, longest: number
 }
 
 /** Nothing where none can be taken. */
-async function checkpointCost(backend: Backend, longest: number): Promise<Pick<CostModel, "checkpoint">> {
+async function checkpointCost(device: Device, longest: number): Promise<Pick<CostModel, "checkpoint">> {
   try {
-    return { checkpoint: await measureCheckpoints(backend, longest) };
+    return { checkpoint: await measureCheckpoints(device, longest) };
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     process.stderr.write(`warn: No checkpoints are taken: ${reason}\n`);
-    backend.truncate(0, 0);
+    device.backend.truncate(0, 0);
     return {};
   }
 }
 
 /** Two checkpoints, of one token and of a whole prompt cell: their bytes, and what taking them and coming back takes. */
-async function measureCheckpoints(backend: Backend, longest: number): Promise<SpillCost> {
+async function measureCheckpoints({ backend, lease }: Device, longest: number): Promise<SpillCost> {
   const token = backend.facts.bosToken ?? 0;
   const measured: { tokens: number; bytes: number; saveMs: number; restoreMs: number }[] = [];
   for (const tokens of [1, longest]) {
     let [bytes, saveMs, restoreMs] = [0, Infinity, Infinity];
     const cells = new Uint32Array(tokens).fill(token);
+    await lease?.turn();
     await backend.run([{ slot: 0, position: 0, tokens: cells, sample: false }]).done;
     for (let run = 0; run < MEASURED_RUNS; run++) {
+      await lease?.turn();
       const startMs = performance.now();
       const checkpoint = await backend.takeCheckpoint(0);
       const takenMs = performance.now();
@@ -250,7 +271,7 @@ async function measureCheckpoints(backend: Backend, longest: number): Promise<Sp
 }
 
 /** What a queued copy adds to the decode call after it, in ms: runtimes copy a slot whole, however few cells it has. */
-async function measureCopy(backend: Backend, token: number, decodeMs: number): Promise<number> {
+async function measureCopy({ backend, lease }: Device, token: number, decodeMs: number): Promise<number> {
   const entry = (position: number): BatchEntry => ({
     slot: 0,
     position,
@@ -259,6 +280,7 @@ async function measureCopy(backend: Backend, token: number, decodeMs: number): P
   });
   let bestMs = Infinity;
   for (let run = 0; run < MEASURED_RUNS; run++) {
+    await lease?.turn();
     await backend.run([entry(0)]).done;
     const startMs = performance.now();
     await backend.copy(0, 1);
@@ -278,10 +300,10 @@ function measuredWidths(slots: number): number[] {
 }
 
 /** Fastest of a few runs, in ms: anything above it is other load. */
-async function measure(backend: Backend, entries: readonly BatchEntry[], sampler?: Sampler): Promise<number> {
+async function measure(device: Device, entries: readonly BatchEntry[], sampler?: Sampler): Promise<number> {
   let bestMs = Infinity;
   for (let run = 0; run <= MEASURED_RUNS; run++) {
-    const ms = await timed(backend, entries, { sampler });
+    const ms = await timed(device, entries, { sampler });
     if (run > 0) bestMs = Math.min(bestMs, ms);
     // A slow model tells enough with one run.
     if (run > 0 && ms > 500) break;
@@ -296,18 +318,19 @@ interface With {
 }
 
 /** Of one call over empty slots, in ms, and of its draws where there is a sampler. */
-async function timed(backend: Backend, entries: readonly BatchEntry[], given: With = {}): Promise<number> {
-  const ms = await ranMs(backend, entries, given);
-  for (const { slot } of entries) backend.truncate(slot, 0);
+async function timed(device: Device, entries: readonly BatchEntry[], given: With = {}): Promise<number> {
+  const ms = await ranMs(device, entries, given);
+  for (const { slot } of entries) device.backend.truncate(slot, 0);
   return ms;
 }
 
 /** The same over whatever slots; they keep what they got. */
 async function ranMs(
-  backend: Backend,
+  { backend, lease }: Device,
   entries: readonly BatchEntry[],
   { adapters, sampler }: With,
 ): Promise<number> {
+  await lease?.turn();
   const startMs = performance.now();
   const { logits, done } = backend.run(entries, adapters);
   await done;

@@ -225,6 +225,8 @@ export class EventChecker {
         load_progress: record({ ratio: number }),
         loaded: record({ facts: (value) => facts(value) && tablesFit(value as ModelFacts) }),
         companion: record({ pid: optional(positive) }),
+        device_wanted: record({}),
+        device_freed: record({ again: flag }),
         load_failed: record({ code: errorCode, message: text }),
         accepted: record({ id: text, promptTokens: list(token), queuePosition: count }),
         failed: record({ id: text, ...failure }),

@@ -254,6 +254,8 @@ export class EngineClient {
       case "load_progress":
         return this.#hooks.onLoadProgress?.(event.ratio);
       case "companion":
+      case "device_wanted":
+      case "device_freed":
         return undefined;
       case "loaded":
         return this.#loading?.resolve(event.facts);

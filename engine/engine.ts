@@ -8,6 +8,7 @@ import { performance } from "node:perf_hooks";
 import { adapterSet } from "./adapters.ts";
 import { costOf } from "./calibrate.ts";
 import { noteCompanion } from "./companions.ts";
+import { DeviceLease } from "./device-lease.ts";
 import { EmbeddingQueue } from "./embedding-queue.ts";
 import { EngineError } from "./errors.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
@@ -71,6 +72,7 @@ export function createEngine(
 ): Engine {
   let loaded: Loaded | undefined;
   let loading: Promise<void> = Promise.resolve();
+  let lease: DeviceLease | undefined;
   let draining = false;
   let stopping = false;
   let resolveStopped: () => void = () => undefined;
@@ -78,6 +80,7 @@ export function createEngine(
 
   async function load(options: LoadOptions): Promise<void> {
     const startMs = performance.now();
+    if (options.sharesDevice === true) lease = new DeviceLease(emit);
     let backend: Backend | undefined;
     let drafter: Drafter | undefined;
     let spill: SpillStore | undefined;
@@ -90,6 +93,7 @@ export function createEngine(
       const { cost, measured } = await costOf(backend, options.measured, {
         spill,
         checkpoints: checkpoints !== undefined,
+        lease,
       });
       const { draftModelPath } = options;
       const speculate = options.speculate ?? backend.exactTogether.anywhere;
@@ -97,7 +101,7 @@ export function createEngine(
       const draft =
         draftModelPath === undefined
           ? undefined
-          : await loadDraft(loadBackend, draftModelPath, options, { target: backend, speculates });
+          : await loadDraft(loadBackend, draftModelPath, options, { target: backend, speculates, lease });
       drafter = draft?.drafter;
       if (stopping) return await close({ drafter, backend, spill });
       const facts = {
@@ -140,15 +144,11 @@ export function createEngine(
       state.draft = draft?.model;
       const embeddings = new EmbeddingQueue(backend, options, emit);
       const recorder = new FlightRecorder(options.timelineSteps ?? DEFAULT_TIMELINE_STEPS);
-      const pinned = new PinnedPrefixes({ state, backend, store: spill });
+      const pinned = new PinnedPrefixes({ state, backend, store: spill, lease });
       await pinned.take(pins, () => emit({ type: "load_progress", ratio: 1 }));
-      const loop = new StepLoop(state, backend, {
-        emit,
-        sideWork: inTurn(pinned, embeddings),
-        recorder,
-        drafter,
-        spill,
-      });
+      lease?.free(false);
+      const sideWork = inTurn(pinned, embeddings);
+      const loop = new StepLoop(state, backend, { emit, sideWork, recorder, drafter, spill, lease });
       const maxPromptTokens = options.maxPromptTokens ?? Infinity;
       loaded = { maxPromptTokens, backend, embeddings, loop, recorder, drafter, spill, pinned };
       const kept = pins.length === 0 ? {} : { pins: pinned.pins };
@@ -156,6 +156,7 @@ export function createEngine(
       if (startWorker !== undefined && mayOffload(options, backend, cost))
         employWhenCalm(startWorker, options, loaded);
     } catch (error) {
+      lease?.free(false);
       await close({ drafter, backend, spill });
       emit({ type: "load_failed", ...describe(error) });
     }
@@ -245,6 +246,10 @@ export function createEngine(
           void idle.then(() => emit({ type: "drained", call: command.call }));
           return undefined;
         });
+      case "device_granted":
+        return lease?.grant(command.forMs);
+      case "device_recalled":
+        return lease?.recall(command.afterMs);
       case "fault":
         return undefined;
       case "stop":
@@ -350,6 +355,7 @@ export function createEngine(
 
   async function stop(): Promise<void> {
     stopping = true;
+    lease?.close();
     await loading;
     const closing = loaded;
     loaded = undefined;

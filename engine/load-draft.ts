@@ -7,6 +7,7 @@ import { GREEDY_PARAMS } from "./greedy-params.ts";
 import { MOST_FED, createDraftModel } from "./scheduler/draft-model.ts";
 import { textOf } from "./token-texts.ts";
 import type { Backend, BackendLoader } from "./backend.ts";
+import type { DeviceLease } from "./device-lease.ts";
 import type { DraftFacts, LoadOptions, MeasuredCost, ModelFacts } from "./protocol.ts";
 import type { DraftModel } from "./scheduler/types.ts";
 
@@ -17,19 +18,26 @@ export interface LoadedDraft {
   readonly measured: readonly MeasuredCost[];
 }
 
+interface DraftParts {
+  readonly target: Backend;
+  /** Whether the engine guesses at all. */
+  readonly speculates: boolean;
+  /** Turns on a device that others use too. */
+  readonly lease?: DeviceLease | undefined;
+}
+
 /** Models of one family pad their vocabularies to different sizes; llama.cpp's own bound for what is still one. */
 const MOST_PADDING = 128;
 
 /**
  * @param path The draft model's file.
- * @param speculates Whether the engine guesses at all.
  * @throws {EngineError} `draft_unfit` for a pair that cannot work together, and what `load` throws.
  */
 export async function loadDraft(
   load: BackendLoader,
   path: string,
   options: LoadOptions,
-  { target, speculates }: { readonly target: Backend; readonly speculates: boolean },
+  { target, speculates, lease }: DraftParts,
 ): Promise<LoadedDraft> {
   const name = basename(path);
   checkTarget(name, target, speculates);
@@ -39,7 +47,7 @@ export async function loadDraft(
     checkFit(name, backend, target);
     const sampler = backend.createSampler(GREEDY_PARAMS);
     const drafter = new Drafter({ backend, sampler, target: target.facts });
-    const { cost, measured } = await costOf(backend, options.measured, { sampler });
+    const { cost, measured } = await costOf(backend, options.measured, { sampler, lease });
     const { batchTokens } = backend.facts;
     const cell = Math.min(prefillChunk, backend.facts.prefillChunk);
     const model = createDraftModel({ contextTokens, batchTokens, prefillChunk: cell }, slots, cost);

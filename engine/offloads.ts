@@ -66,8 +66,8 @@ export class Offloads {
     this.#parts = parts;
   }
 
-  /** Whether the worker computes. */
-  get #busy(): boolean {
+  /** Whether the worker computes, or would if it were let. */
+  get busy(): boolean {
     return this.#current !== undefined && this.#outcome === undefined;
   }
 
@@ -138,14 +138,14 @@ export class Offloads {
 
   /** The engine computes: the worker stands still. */
   hold(): void {
-    if (!this.#busy) return;
+    if (!this.busy) return;
     this.#parts.computer.hold();
     this.#noteStill();
   }
 
   go(): void {
     this.#parts.computer.go();
-    if (this.#busy) this.#goingSinceMs ??= performance.now();
+    if (this.busy) this.#goingSinceMs ??= performance.now();
   }
 
   /** Counts how long it has had the device, up to now. */
@@ -160,7 +160,7 @@ export class Offloads {
 
   /** How long the worker has the device behind a step that took so long, in ms; undefined where it needs none. */
   rest(stepMs: number): Rest | undefined {
-    if (!this.#busy) return undefined;
+    if (!this.busy) return undefined;
     const { state } = this.#parts;
     const ms = workerRestMs(state, stepMs, state.justDecoded !== undefined);
     this.#owedMs += ms;
@@ -214,7 +214,7 @@ export class Offloads {
   #giveUp(reason: string): void {
     warn("The prefill worker is given up", reason);
     this.#parts.computer.close();
-    if (this.#busy) this.#outcome = "failed";
+    if (this.busy) this.#outcome = "failed";
     this.noteGone();
   }
 

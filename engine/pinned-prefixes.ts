@@ -14,6 +14,7 @@ import { truncateSlot } from "./scheduler/transitions.ts";
 import { warn } from "./warn.ts";
 import type { AdapterSet, AdapterUse } from "./adapters.ts";
 import type { Backend } from "./backend.ts";
+import type { DeviceLease } from "./device-lease.ts";
 import type { PinnedPrompt, PinPrompt, TokenId } from "./protocol.ts";
 import type { SchedulerState, Slot, SpillId } from "./scheduler/types.ts";
 import type { SpillStore } from "./spill-store.ts";
@@ -24,6 +25,8 @@ interface Parts {
   readonly backend: Backend;
   /** Absent where no prefixes are kept in files. */
   readonly store: SpillStore | undefined;
+  /** Turns on a device that others use too. */
+  readonly lease?: DeviceLease | undefined;
 }
 
 interface Wanted {
@@ -47,13 +50,15 @@ export class PinnedPrefixes implements SideWork {
   readonly #state: SchedulerState;
   readonly #backend: Backend;
   readonly #store: SpillStore | undefined;
+  readonly #lease: DeviceLease | undefined;
   #wanted: readonly Wanted[] = [];
   #waiting: Waiting | undefined;
 
-  constructor({ state, backend, store }: Parts) {
+  constructor({ state, backend, store, lease }: Parts) {
     this.#state = state;
     this.#backend = backend;
     this.#store = store;
+    this.#lease = lease;
   }
 
   /** Whether something is to be computed, and nobody else has anything to compute. */
@@ -182,6 +187,7 @@ export class PinnedPrefixes implements SideWork {
     this.#backend.truncate(slot.id, 0);
     const { tokens, adapters } = wanted;
     for (let position = 0; position < tokens.length; position += config.prefillChunk) {
+      await this.#lease?.turn();
       if (requests.size > 0) return;
       const cell = tokens.subarray(position, position + config.prefillChunk);
       await this.#backend.run([{ slot: slot.id, position, tokens: cell, sample: false }], adapters).done;

@@ -207,6 +207,8 @@ export interface LoadOptions {
   readonly checkpoints?: CheckpointOptions;
   /** Whether long prompts are computed beside running streams by a process of their own, where that can be; absent is no. */
   readonly prefillWorker?: boolean;
+  /** Whether other engines use the device, so that this one asks for a turn before it computes; absent is no. */
+  readonly sharesDevice?: boolean;
   /** Steps that the flight recorder keeps; 0 records nothing, absent lets the engine choose. */
   readonly timelineSteps?: number;
   /** `ModelFacts.pins` of an earlier engine: what is of the same model is pinned before the engine is loaded; absent is nothing. */
@@ -351,6 +353,10 @@ export type EngineCommand =
    * paused goes on.
    */
   | { readonly type: "drain"; readonly call: number }
+  /** The engine has the device, for so many ms once others wait for it; `Infinity`: nobody does. */
+  | { readonly type: "device_granted"; readonly forMs: number }
+  /** Others wait for the device: they are to have it in so many ms. */
+  | { readonly type: "device_recalled"; readonly afterMs: number }
   /** Ignored by every engine whose process was not started for tests. */
   | { readonly type: "fault"; readonly fault: Fault }
   | { readonly type: "stop" };
@@ -450,20 +456,6 @@ export interface FillInMiddleTokens {
   readonly suffix: TokenId;
   readonly middle: TokenId;
 }
-
-/** Bits of `ModelFacts.tokenAttributes` (llama.h `llama_token_attr`). */
-export const TokenAttribute = {
-  unknown: 1,
-  unused: 2,
-  normal: 4,
-  control: 8,
-  userDefined: 16,
-  byte: 32,
-  normalized: 64,
-  lstrip: 128,
-  rstrip: 256,
-  singleWord: 512,
-} as const;
 
 /** Log probabilities of the model's own distribution, before any sampling option, unless a request asks for those behind. */
 export interface TokenLogprobs {
@@ -613,6 +605,10 @@ export type EngineEvent =
   | { readonly type: "loaded"; readonly facts: ModelFacts }
   /** A process of this engine's own, which ends with it; without `pid` it is gone. */
   | { readonly type: "companion"; readonly pid: number | undefined }
+  /** Asks for a turn on a device that it shares; never taken back. */
+  | { readonly type: "device_wanted" }
+  /** Gives its turn back; `again`: and asks for the next one. */
+  | { readonly type: "device_freed"; readonly again: boolean }
   | { readonly type: "load_failed"; readonly code: EngineErrorCode; readonly message: string }
   | {
       readonly type: "accepted";
@@ -683,4 +679,6 @@ export interface EnginePort {
   readonly exited: Promise<EngineExit>;
   /** Ends the engine without waiting for anything; for one that does not answer. */
   kill(): void;
+  /** On a shared device: that the engine waits for its turn, or that others wait for it to end its own; absent is neither. */
+  readonly deviceTurn?: "awaited" | "owed" | undefined;
 }

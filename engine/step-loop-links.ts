@@ -1,4 +1,5 @@
 /** What a step loop works with beside its state and its backend, and whom it tells of its work. */
+import type { DeviceLease } from "./device-lease.ts";
 import type { Drafter } from "./drafter.ts";
 import type { FlightRecorder } from "./flight-recorder.ts";
 import type { EngineEvent } from "./protocol.ts";
@@ -21,4 +22,6 @@ export interface StepLoopLinks {
   readonly drafter?: Drafter | undefined;
   /** Absent where no prefixes are kept in files. */
   readonly spill?: SpillStore | undefined;
+  /** Absent where no other engine uses the device. */
+  readonly lease?: DeviceLease | undefined;
 }

@@ -10,11 +10,12 @@ import { countDrawn, drawTokens } from "./draws.ts";
 import type { Draws } from "./draws.ts";
 import { EngineError, asEngineError } from "./errors.ts";
 import type { Guessed } from "./drafter.ts";
+import { DeviceTurns } from "./device-turns.ts";
 import { LoopSleep } from "./loop-sleep.ts";
 import { Offloads } from "./offloads.ts";
 import { noteFirstToken } from "./scheduler/forecast-margin.ts";
 import { noteDecodeStep } from "./scheduler/guess-record.ts";
-import { nextDeadlineMs, takeExpired } from "./scheduler/deadlines.ts";
+import { takeExpired } from "./scheduler/deadlines.ts";
 import { checkStep } from "./scheduler/invariants.ts";
 import { planStep } from "./scheduler/plan-step.ts";
 import { givesWay } from "./scheduler/returns.ts";
@@ -63,7 +64,7 @@ export class StepLoop {
   readonly #cells: CellChanges;
   readonly #prefills: PrefillReports;
   readonly #endTokens: ReadonlySet<number>;
-  #offloads: Offloads | undefined;
+  readonly #turns: DeviceTurns;
   readonly #generations = new Map<RequestId, Generation>();
   readonly #sleep = new LoopSleep();
   #stopping = false;
@@ -77,6 +78,8 @@ export class StepLoop {
     this.record = new StepRecord(state);
     this.#prefills = new PrefillReports(state, (output) => this.record.addOutput(output));
     this.#cells = new CellChanges({ state, backend, store: links.spill, record: this.record });
+    const { counts } = this.record;
+    this.#turns = new DeviceTurns({ state, links, counts, sleep: this.#sleep, send: () => this.#send() });
     this.#done = this.#run();
   }
 
@@ -86,13 +89,14 @@ export class StepLoop {
 
   /** Long prompts may be computed there. */
   offloadTo(computer: PrefillComputer, store: SpillStore): Offloads {
-    const parts = {
-      state: this.state,
-      backend: this.#backend,
-      record: this.record,
-      prefills: this.#prefills,
-    };
-    return (this.#offloads = new Offloads({ ...parts, computer, store, wake: () => this.#sleep.wake() }));
+    const { state, record } = this;
+    const parts = { state, record, backend: this.#backend, prefills: this.#prefills };
+    return (this.#turns.offloads = new Offloads({
+      ...parts,
+      computer,
+      store,
+      wake: () => this.#sleep.wake(),
+    }));
   }
 
   /** Changes the state outside of steps and wakes the loop. */
@@ -128,22 +132,22 @@ export class StepLoop {
   /** Ends after the call in flight; open requests get no more events. */
   async stop(): Promise<void> {
     this.#stopping = true;
-    this.#sleep.wake();
+    this.#turns.close();
     await this.#done;
     for (const id of this.#generations.keys()) this.#dropGeneration(id);
-    this.#offloads?.close();
+    this.#turns.offloads?.close();
     this.#cells.close();
   }
 
   async #run(): Promise<void> {
     while (!this.#stopping) {
       try {
-        const startMs = performance.now();
+        this.#turns.beginRound();
         const worked = await this.#step();
-        this.#offloads?.go();
-        await this.#pause(worked, performance.now() - startMs);
+        this.#turns.go();
+        await this.#turns.pause(worked);
       } catch (error) {
-        this.#offloads?.go();
+        this.#turns.go();
         this.#failEverything(error);
       }
     }
@@ -152,10 +156,11 @@ export class StepLoop {
   /** @returns False when there was nothing to do. */
   async #step(): Promise<boolean> {
     const startMs = performance.now();
-    this.#sleep.beginRound();
+    const { offloads } = this.#turns;
     this.#releaseCancelled();
     this.#endExpired(startMs);
-    if (this.#offloads !== undefined) await this.#offloads.settle(() => this.#send());
+    if (!this.#turns.mayCompute()) return false;
+    if (offloads !== undefined) await offloads.settle(() => this.#send());
     const plan = planStep(this.state, startMs);
     if (CHECK_INVARIANTS) checkStep(this.state, plan, (slot) => this.#backend.cellCount(slot));
     this.record.counts.planned(plan, startMs);
@@ -166,8 +171,8 @@ export class StepLoop {
     }
     this.record.counts.begins(plan);
     beginStep(this.state, plan, startMs);
-    if (plan.offload !== undefined) this.#offloads?.begin(plan.offload);
-    this.#offloads?.hold();
+    if (plan.offload !== undefined) offloads?.begin(plan.offload);
+    offloads?.hold();
     this.#links.recorder.beginStep(this.state, plan, startMs);
     this.record.addEvictions(plan.evictions);
     const { intact, keepingMs } = await this.#cells.change(plan.boundary);
@@ -177,16 +182,18 @@ export class StepLoop {
     this.#links.recorder.planned(planMs);
     // Where cells are missing that were to be read from a file or a checkpoint, the calls have to be planned again.
     for (const call of intact ? plan.calls : []) {
+      if (call !== plan.calls[0]) await this.#turns.between();
       if (plan.calls[0]?.kind === "decode" && givesWay(this.state, call, performance.now())) break;
+      if (this.#stopping) break;
       const wanted = wantedCall(this.state, call);
       if (wanted !== undefined) await this.#runCall(wanted);
-      if (this.#stopping) break;
     }
+    if (this.#links.sideWork.pending) await this.#turns.between();
     const sideStartMs = performance.now();
     const worked = await this.#runSideWork();
     const endMs = performance.now();
     this.#links.recorder.endStep(worked ? endMs - sideStartMs : 0);
-    this.record.counts.stepEnded(endMs - startMs);
+    this.record.counts.stepEnded(this.#turns.workedMs);
     return true;
   }
 
@@ -206,7 +213,7 @@ export class StepLoop {
   /** @returns False when there was nothing to do. */
   async #runSideWork(): Promise<boolean> {
     if (this.#stopping || !this.#links.sideWork.pending) return false;
-    this.#offloads?.hold();
+    this.#turns.offloads?.hold();
     const piece = this.#links.sideWork.runPiece();
     this.#send();
     await piece;
@@ -457,16 +464,5 @@ export class StepLoop {
   #send(): void {
     const event = this.record.takeStep();
     if (event !== undefined) this.#links.emit(event);
-  }
-
-  /** The prefill worker's turn behind a step that took so long, and else a sleep where there was none. */
-  async #pause(worked: boolean, stepMs: number): Promise<void> {
-    const rest = worked ? this.#offloads?.rest(stepMs) : undefined;
-    if ((worked && rest === undefined) || this.#stopping) return;
-    this.record.counts.rests();
-    // What has been computed travels meanwhile.
-    this.#send();
-    const leftMs = nextDeadlineMs(this.state) - performance.now();
-    await this.#sleep.sleep(Math.min(rest?.ms ?? Infinity, leftMs), rest?.firm);
   }
 }

@@ -1,5 +1,5 @@
 /** The names of a vocabulary's control tokens, prepared for finding them, and their beginnings and ends, in text. */
-import { TokenAttribute } from "../engine/protocol.ts";
+import { TokenAttribute } from "../engine/token-attribute.ts";
 import type { TokenTable } from "./text/token-table.ts";
 
 const NON_WORD = /\W/;

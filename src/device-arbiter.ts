@@ -7,8 +7,8 @@
  */
 
 /**
- * A turn is at least so long where there is something to compute: passing the device on takes about half a millisecond, as
- * long as a step of a very small model, and other streams wait no longer for this than a reader can see.
+ * A turn is at least so long where there is something to compute: passing the device on takes some milliseconds, which is
+ * longer than a step of a very small model, and other streams wait no longer for this than a reader can see.
  */
 const LEAST_TURN_MS = 10;
 

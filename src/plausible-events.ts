@@ -58,6 +58,8 @@ export class PlausibleEvents {
         return event.outputs.every(({ id, tokens }) => this.#knows(id) && this.#hasRoom(id, tokens.length));
       case "load_progress":
       case "companion":
+      case "device_wanted":
+      case "device_freed":
       case "load_failed":
         return true;
       case "loaded":

@@ -129,6 +129,10 @@ export class Supervisor implements EnginePort {
       case "fault":
       case "stop":
         return this.#port?.send(command);
+      case "device_granted":
+      case "device_recalled":
+        // Not the client's to say.
+        return undefined;
     }
   }
 
@@ -215,14 +219,19 @@ export class Supervisor implements EnginePort {
 
   /** Call it every `passedMs`: kills an engine that has been silent for too long. */
   tick(passedMs: number): void {
-    if (!this.#watch.tick(passedMs, this.#waitingFor()) || this.#stuck) return;
+    const turn = this.#port?.deviceTurn;
+    // Another engine has the device, and is what is waited for.
+    if (turn === "awaited") return this.#watch.heard();
+    if (!this.#watch.tick(passedMs, this.#waitingFor(turn === "owed")) || this.#stuck) return;
     this.#stuck = true;
     this.#hooks.onStuck(this.#watch.limitMs);
     this.#port?.kill();
   }
 
-  #waitingFor(): "requests" | "load" | undefined {
+  /** @param owesDevice Whether other engines wait for it to end its turn on the device. */
+  #waitingFor(owesDevice: boolean): "requests" | "load" | undefined {
     if (this.#reloading !== undefined) return "load";
+    if (owesDevice) return this.#ready ? "requests" : "load";
     // Other calls may take as long as they need.
     const asked = [...this.#calls.values()].some(({ sent, command }) => sent && command.type === "tokenize");
     // Of those who are paused nothing is heard.
@@ -399,6 +408,9 @@ export class Supervisor implements EnginePort {
         return;
       case "companion":
         return undefined;
+      case "device_wanted":
+      case "device_freed":
+        return this.#watch.heard();
       case "loaded":
         return this.#takeFacts(event.facts);
       case "load_failed":

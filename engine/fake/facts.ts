@@ -1,5 +1,5 @@
 /** What the fake model says of itself: its sizes and its vocabulary. */
-import { TokenAttribute } from "../protocol.ts";
+import { TokenAttribute } from "../token-attribute.ts";
 import type { ModelFacts } from "../protocol.ts";
 
 /** Bytes 0-255 are tokens of their own; after them come the control tokens. */

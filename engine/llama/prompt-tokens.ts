@@ -1,6 +1,6 @@
 /** Turns the parts of a prompt into tokens, and lets only those that may become control tokens. */
 import { EngineError } from "../errors.ts";
-import { TokenAttribute } from "../protocol.ts";
+import { TokenAttribute } from "../token-attribute.ts";
 import type { PromptPart, TokenId } from "../protocol.ts";
 import type { AddonModel } from "./addon.ts";
 import type { Vocabulary } from "./vocabulary.ts";

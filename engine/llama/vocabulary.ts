@@ -4,7 +4,7 @@
  * The rules are those of llama.cpp's `token_to_piece`, which its JavaScript binding hides behind strings in
  * which half a character is already lost.
  */
-import { TokenAttribute } from "../protocol.ts";
+import { TokenAttribute } from "../token-attribute.ts";
 import type { TokenId } from "../protocol.ts";
 import type { AddonModel } from "./addon.ts";
 

@@ -11,6 +11,7 @@ import type { PlaceAhead, Visitor } from "./appointments.ts";
 import { companies, NOBODY } from "./company.ts";
 import type { Company } from "./company.ts";
 import { decodeCallMs, prefillCallMs, prefillTokensMs, undisturbed } from "./cost-model.ts";
+import { UNSHARED, deviceStretch } from "./device-share.ts";
 import { isAway } from "./offload.ts";
 import { inLine, inLongLine } from "./owners.ts";
 import { prefillEnd } from "./prefill-cells.ts";
@@ -175,9 +176,9 @@ function promptingStepMs({ config, cost }: SchedulerState, decodeMs: number): nu
   return decodeMs + Math.min(roomMs, Math.max(1, Math.floor(roomMs / cellMs)) * cellMs);
 }
 
-/** From slot to first token at best, in ms: alone, and as fast as at warm-up. */
+/** From slot to first token at best, in ms: alone, on a device of its own, and as fast as at warm-up. */
 export function leastPromptMs(state: SchedulerState, prompt: Prompt): number {
-  const alone = { ...state, cost: undisturbed(state.cost) };
+  const alone = { ...state, cost: undisturbed(state.cost), deviceShare: UNSHARED };
   return promptMs(alone, prompt, NOBODY) + firstTokenMs(alone, prompt, NOBODY);
 }
 
@@ -196,11 +197,19 @@ function firstTokenMs(
 ): number {
   const cells = beside.cells + computedTokens + reusedTokens;
   const slots = Math.min(state.slots.length, beside.slots + 1);
-  return decodeCallMs(state.cost, [slots], 0, cells) + slots * (state.cost.drawMs ?? 0);
+  const ownMs = decodeCallMs(state.cost, [slots], 0, cells) + slots * (state.cost.drawMs ?? 0);
+  return ownMs * deviceStretch(state);
 }
 
-/** So many prompt tokens in the cells and steps in which they are computed beside others that decode, in ms. */
-function promptMs(
+/**
+ * So many prompt tokens in the cells and steps in which they are computed beside others that decode, in ms, with the turns
+ * of other engines on the device.
+ */
+function promptMs(state: SchedulerState, prompt: Prompt, beside: Company): number {
+  return ownPromptMs(state, prompt, beside) * deviceStretch(state);
+}
+
+function ownPromptMs(
   state: SchedulerState,
   { computedTokens: tokens, reusedTokens: before = 0 }: Prompt,
   { decodeMs, drawMs }: Company,

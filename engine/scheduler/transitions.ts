@@ -20,6 +20,7 @@ import { addDeadlines } from "./deadlines.ts";
 import { followToken, restDraftModel, takeDraftSlot } from "./draft-model.ts";
 import { DraftIndex } from "./draft-index.ts";
 import { checkRoom, checkWorth, tokensToCompute } from "./entry.ts";
+import { UNSHARED } from "./device-share.ts";
 import { leastPromptMs } from "./forecast.ts";
 import { FIRST_MARGIN, noteNoToken } from "./forecast-margin.ts";
 import { PrefixMark } from "./prefix-tree.ts";
@@ -111,6 +112,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     offload: noOffload(),
     inCopies: new Set(),
     cost,
+    deviceShare: { ...UNSHARED },
     prefillCreditMs: 0,
     turns: NO_TURNS,
     justDecoded: undefined,

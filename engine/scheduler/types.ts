@@ -483,6 +483,8 @@ export interface SchedulerState {
   /** Slots whose copies, from or to them, no call has followed: their cells can be neither saved nor restored. */
   readonly inCopies: Set<SlotId>;
   cost: CostModel;
+  /** What the engine has computed and waited for the device lately, where others use it too, in ms; see device-share.ts. */
+  readonly deviceShare: { workedMs: number; waitedMs: number };
   /** Device time owed to prefill because decode left no room, in ms; of the requests whose turn it is. */
   prefillCreditMs: number;
   turns: AdapterTurns;

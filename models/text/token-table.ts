@@ -1,5 +1,5 @@
 /** What each token of a vocabulary is made of: its bytes and its kind, looked up without a native call. */
-import { TokenAttribute } from "../../engine/protocol.ts";
+import { TokenAttribute } from "../../engine/token-attribute.ts";
 import type { ModelFacts, TokenId } from "../../engine/protocol.ts";
 
 type TokenFacts = Pick<

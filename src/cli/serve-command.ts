@@ -1,4 +1,5 @@
 /** `weft serve`: settles the options, finds the models, listens, loads, and serves until a signal. */
+import { availableParallelism } from "node:os";
 import { setTimeout as wait } from "node:timers/promises";
 import { isatty } from "node:tty";
 import { IdleGarbage } from "../../engine/idle-garbage.ts";
@@ -16,6 +17,7 @@ import { DefaultAdapters } from "../default-adapters.ts";
 import { parseApiKeys } from "../config/api-keys.ts";
 import { pickLimits } from "../config/limits.ts";
 import { pinOptions } from "../config/pin-options.ts";
+import { modelWeights, sharesDevice } from "../config/device-sharing.ts";
 import { engineOptions } from "../config/engine-options.ts";
 import { isLoopback, loadConfig } from "../config/load-config.ts";
 import type { ConfigInputs, LoadedConfig } from "../config/load-config.ts";
@@ -29,6 +31,7 @@ import { Metrics } from "../metrics/metrics.ts";
 import { ModelHost } from "../model-host.ts";
 import { pinPrompts } from "../pinned-prompts.ts";
 import { HttpServer, ServerLifecycle } from "../server.ts";
+import { SharedDevice } from "../shared-device.ts";
 import { randomIds, systemClock } from "../system.ts";
 import { banner } from "./banner.ts";
 import { ExitCode, ListenError } from "./exit-codes.ts";
@@ -66,6 +69,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const resolved = await findModels(values);
   const drafts = await findDraftModels(config, resolved);
   const pins = pinOptions(values["pin-prompt"], resolved);
+  const weights = modelWeights(values["model-weight"], resolved);
   // Not before the models are there: until then a signal ends the process as usual.
   signals = new Signals(systemClock);
 
@@ -75,9 +79,18 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const loadingLines = new LoadingLines();
   const renderer = new TemplateRenderer({ deadlineMs: limits["max-template-ms"] });
   const allowed = appConfig(config, version);
+  const shares = sharesDevice(values, resolved.length, availableParallelism());
+  const device = new SharedDevice({
+    nowMs: () => systemClock.nowMs(),
+    onWaited: (model, ms) => metrics.observeDeviceWait(model, ms),
+    onHeld: (model, ms) => metrics.countDeviceTime(model, ms),
+  });
   const models = new ModelHost(resolved, {
-    startEngine: (model) => forkEngine({ onStderr: (line) => log.debug({ model: model.id }, line) }),
-    loadOptions: (model) => engineOptions(model, config, drafts.get(model.id)),
+    startEngine: ({ id }) => {
+      const port = forkEngine({ onStderr: (line) => log.debug({ model: id }, line) });
+      return shares ? device.share(port, id, weights.get(id) ?? 1) : port;
+    },
+    loadOptions: (model) => engineOptions(model, config, drafts.get(model.id), shares),
     checkFiles: (model) => checkFiles(model, drafts.get(model.id)),
     createTemplate: (model, facts, tokens) => createTemplate(model, facts, tokens, renderer),
     pinnedPrompts: (model) => pinPrompts(model, pins, allowed),

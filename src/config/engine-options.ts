@@ -7,11 +7,15 @@ import { NO_POLICIES } from "./key-policies.ts";
 import type { LoadedConfig } from "./load-config.ts";
 import type { ServeOptionName } from "./options.ts";
 
-/** @param draftModelPath That of its draft model, where it has one. */
+/**
+ * @param draftModelPath That of its draft model, where it has one.
+ * @param shares Whether it takes turns on the device with other models.
+ */
 export function engineOptions(
   { path, adapters = [] }: Pick<ResolvedModel, "path" | "adapters">,
   { values, sources }: LoadedConfig,
   draftModelPath?: string,
+  shares = false,
 ): LoadOptions {
   const preset: PresetKnobs = PRESETS[values.preset];
   const chosen = <T>(name: ServeOptionName, value: T, ofPreset: T | undefined): T =>
@@ -52,6 +56,7 @@ export function engineOptions(
       ? {}
       : { reserve: { slots: values["reserve-slots"], promptTokens: values["short-prompt-tokens"] } }),
     swaFull: values["swa-full"],
+    ...(shares ? { sharesDevice: true } : {}),
     timelineSteps: values.timeline,
     ...(values["checkpoint-size"] === 0 ? {} : { checkpoints: { bytes: values["checkpoint-size"] } }),
     ...(values["spill-size"] === 0

@@ -30,6 +30,17 @@ export const serveOptions = {
     "model to serve, repeatable; a name, a .gguf path or hf:org/repo:QUANT; `id=` in front names it (default: pocket)",
     "WEFT_MODEL",
   ),
+  "share-device": option(
+    choice("auto", "on", "off"),
+    "auto",
+    "several models take turns on the device instead of computing at the same time; auto: unless --gpu off and --threads leave each of them cores of its own",
+  ),
+  "model-weight": option(
+    list("weight"),
+    [],
+    "how much more of the device a model has than one of weight 1 while both want it, repeatable: NAME=2 (default: 1)",
+    "WEFT_MODEL_WEIGHTS",
+  ),
   alias: option(
     list("name"),
     [],

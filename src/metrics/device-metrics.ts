@@ -1,5 +1,5 @@
 /** What the device's calls consist of, and how near the cost model comes to what they take. */
-import { Histogram } from "prom-client";
+import { Counter, Histogram } from "prom-client";
 import type { Registry } from "prom-client";
 import type { StepReport } from "../../engine/step-report.ts";
 import { PASSES, PROMPT_TOKENS, RATIOS, SEQUENCES, STEP_SECONDS } from "./buckets.ts";
@@ -10,6 +10,8 @@ export class DeviceMetrics {
   readonly #ratio: Histogram;
   readonly #passes: Histogram;
   readonly #gap: Histogram;
+  readonly #wait: Histogram;
+  readonly #time: Counter;
 
   constructor(registry: Registry) {
     const histogram = (
@@ -39,6 +41,25 @@ export class DeviceMetrics {
       "From the end of a call to the beginning of the next one, where the engine has not rested between them: draws, planning, changes of cells.",
       STEP_SECONDS,
     );
+    this.#wait = histogram(
+      "weft_device_wait_seconds",
+      "Where models take turns on the device: from an engine asking for a turn to having it.",
+      STEP_SECONDS,
+    );
+    this.#time = new Counter({
+      name: "weft_device_held_seconds_total",
+      help: "Where models take turns on the device: how long each has had it, counted when it gives it back.",
+      labelNames: ["model"],
+      registers: [registry],
+    });
+  }
+
+  observeWait(model: string, ms: number): void {
+    this.#wait.observe({ model }, ms / 1000);
+  }
+
+  countHeld(model: string, ms: number): void {
+    this.#time.inc({ model }, ms / 1000);
   }
 
   observeStep(model: string, report: StepReport): void {

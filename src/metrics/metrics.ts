@@ -240,6 +240,16 @@ export class Metrics {
     this.#countGuesses(model, "wrong", [report.guessesWrong ?? 0, report.modelGuessesWrong ?? 0]);
   }
 
+  /** An engine has waited so long for its turn on the device. */
+  observeDeviceWait(model: string, ms: number): void {
+    this.#device.observeWait(model, ms);
+  }
+
+  /** An engine has had the device for so long. */
+  countDeviceTime(model: string, ms: number): void {
+    this.#device.countHeld(model, ms);
+  }
+
   #countGuesses(model: string, outcome: "right" | "wrong", [all, byModel]: readonly [number, number]): void {
     this.#guesses.inc({ model, source: "text", outcome }, all - byModel);
     this.#guesses.inc({ model, source: "draft_model", outcome }, byModel);

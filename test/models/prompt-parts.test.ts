@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import type { PromptPart } from "../../engine/protocol.ts";
-import { TokenAttribute } from "../../engine/protocol.ts";
+import { TokenAttribute } from "../../engine/token-attribute.ts";
 import { guardStrings, stringsOf, toPromptParts, unusedCharacters } from "../../models/prompt-parts.ts";
 import { controlToken, tableOf, textToken } from "./token-tables.ts";
 

@@ -1,5 +1,5 @@
 /** Small vocabularies for tests of the text side. */
-import { TokenAttribute } from "../../engine/protocol.ts";
+import { TokenAttribute } from "../../engine/token-attribute.ts";
 import { TokenTable } from "../../models/text/token-table.ts";
 
 export interface TestToken {

@@ -1,5 +1,5 @@
 /** A vocabulary small enough to be read: a few control tokens, some words, and every byte. */
-import { TokenAttribute } from "../../engine/protocol.ts";
+import { TokenAttribute } from "../../engine/token-attribute.ts";
 import type { ModelFacts, TokenId } from "../../engine/protocol.ts";
 
 export const BOS: TokenId = 0;

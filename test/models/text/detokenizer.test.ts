@@ -1,7 +1,7 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
 import { Detokenizer } from "../../../models/text/detokenizer.ts";
-import { TokenAttribute } from "../../../engine/protocol.ts";
+import { TokenAttribute } from "../../../engine/token-attribute.ts";
 import { controlToken, endToken, tableOf, textToken } from "../token-tables.ts";
 
 function decodeAll(pieces: readonly Uint8Array[]): string[] {

@@ -1,6 +1,6 @@
 import * as fc from "fast-check";
 import { describe, expect, it } from "vitest";
-import { TokenAttribute } from "../../../engine/protocol.ts";
+import { TokenAttribute } from "../../../engine/token-attribute.ts";
 import { Detokenizer } from "../../../models/text/detokenizer.ts";
 import { StopMatcher } from "../../../models/text/stop-matcher.ts";
 import { ReasoningSplitter } from "../../../models/text/reasoning-splitter.ts";
