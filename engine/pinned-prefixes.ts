@@ -15,7 +15,7 @@ import { warn } from "./warn.ts";
 import type { AdapterSet, AdapterUse } from "./adapters.ts";
 import type { Backend } from "./backend.ts";
 import type { DeviceLease } from "./device-lease.ts";
-import type { PinnedPrompt, PinPrompt, TokenId } from "./protocol.ts";
+import type { PinnedPrompt, PinPrompt, SealedFile, TokenId } from "./protocol.ts";
 import type { SchedulerState, Slot, SpillId } from "./scheduler/types.ts";
 import type { SpillStore } from "./spill-store.ts";
 import type { SideWork } from "./step-loop-links.ts";
@@ -36,6 +36,8 @@ interface Wanted {
   readonly adapters: AdapterSet | undefined;
   /** Of its file; undefined before it has been written for the first time. */
   id: SpillId | undefined;
+  /** Room that is gone for others, also while its file is lost. */
+  takenBytes: number;
   /** Why it cannot be computed; it is not tried again. */
   failure: EngineError | undefined;
 }
@@ -81,13 +83,31 @@ export class PinnedPrefixes implements SideWork {
    * @param onCall Told of each native call.
    */
   async take(pins: readonly PinnedPrompt[], onCall: () => void): Promise<void> {
-    const known = pins.filter(({ of }) => of === modelOf(this.#backend.facts));
-    this.#wanted = known.map(({ name, tokens, adapters }) => this.#wantedOf(name, tokens, adapters));
-    for (const [i, wanted] of this.#wanted.entries()) {
-      const file = known[i]?.file;
-      const id = this.#nextId;
-      if (file !== undefined && this.#store?.adopt(id, file) === true) this.#keep(wanted, id, file.bytes);
-      else await this.#tryToCompute(wanted, onCall);
+    for (const { of, name, tokens, adapters, file } of pins) {
+      if (of !== modelOf(this.#backend.facts)) continue;
+      let wanted: Wanted;
+      try {
+        wanted = this.#wantedOf(name, tokens, adapters);
+      } catch (error) {
+        warn(`${name} is not pinned any more`, error);
+        continue;
+      }
+      this.#wanted = [...this.#wanted, wanted];
+      if (!this.#adopt(wanted, file)) await this.#tryToCompute(wanted, onCall);
+    }
+    this.#store?.dropInherited();
+  }
+
+  /** @returns Whether the file is there and is what was written. Never throws: an engine without pins serves all the same. */
+  #adopt(wanted: Wanted, file: SealedFile): boolean {
+    const id = this.#nextId;
+    try {
+      if (this.#state.spill === undefined || this.#store?.adopt(id, file) !== true) return false;
+      this.#keep(wanted, id, file.bytes);
+      return true;
+    } catch (error) {
+      warn(`The file of ${wanted.name} is not taken`, error);
+      return false;
     }
   }
 
@@ -104,7 +124,7 @@ export class PinnedPrefixes implements SideWork {
       return this.#wantedOf(prompt.name, tokens, prompt.adapters ?? []);
     });
     this.#checkRoom(wanted);
-    for (const { id } of this.#wanted) if (id !== undefined) this.#forget(id);
+    for (const before of this.#wanted) this.#forget(before);
     this.#waiting?.reject(new EngineError("invalid_request", "Other prompts are pinned by now."));
     this.#wanted = wanted;
     if (wanted.length === 0) return [];
@@ -143,7 +163,7 @@ export class PinnedPrefixes implements SideWork {
       );
     const adapters = adapterSet(uses, this.#backend.facts.adapters);
     const known = Uint32Array.from({ length: kept }, (_, i) => tokens[i] ?? 0);
-    return { name, tokens: known, uses, adapters, id: undefined, failure: undefined };
+    return { name, tokens: known, uses, adapters, id: undefined, takenBytes: 0, failure: undefined };
   }
 
   /** By what files are predicted to take. */
@@ -157,7 +177,7 @@ export class PinnedPrefixes implements SideWork {
         `${first.name} cannot be pinned where no computed prompts are kept in files: set --spill-size.`,
       );
     let [bytes, room] = [0, spill.limitBytes];
-    for (const { bytes: freed } of spill.pins.values()) room += freed;
+    for (const { takenBytes } of this.#wanted) room += takenBytes;
     for (const { name, tokens } of wanted) {
       bytes += spillBytes(cost.spill, tokens.length);
       if (bytes > room) throw tooLarge(name, bytes, room);
@@ -169,6 +189,8 @@ export class PinnedPrefixes implements SideWork {
     const free = (slot: Slot): boolean => slot.owner === undefined && !this.#state.inCopies.has(slot.id);
     const slot = this.#state.slots.find(free);
     try {
+      if (this.#state.spill === undefined)
+        throw new EngineError("invalid_request", "There is no room for files.");
       if (slot === undefined) throw new EngineError("internal", "No slot is free.");
       await this.#compute(wanted, slot, onCall);
     } catch (error) {
@@ -229,12 +251,13 @@ export class PinnedPrefixes implements SideWork {
     const marks = { firstCell, gridEnd, tailEnd: length };
     const used = { lastUseMs: 0, hits: 0 };
     const prefix = { id, name, tokens, length, cacheKey: pinKey(adapters), bytes, ...marks, ...used };
-    pin(this.#state, prefix, wanted.id === undefined);
+    wanted.takenBytes += pin(this.#state, prefix, wanted.id === undefined);
     wanted.id = id;
   }
 
-  #forget(id: SpillId): void {
-    unpin(this.#state, id);
+  #forget({ id, takenBytes }: Wanted): void {
+    if (id === undefined) return;
+    unpin(this.#state, id, takenBytes);
     this.#store?.drop(id);
   }
 }

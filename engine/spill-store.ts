@@ -18,6 +18,7 @@ import {
   readlinkSync,
   renameSync,
   rmSync,
+  statSync,
   statfsSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
@@ -53,11 +54,10 @@ export function openSpillStore(
   inherited: readonly string[] = [],
 ): SpillStore | undefined {
   if (bytes !== undefined) return new SpillStore(directory ?? defaultDirectory(), bytes, inherited);
-  const unaskedBytes = shareOfFree(UNASKED);
-  if (directory !== undefined) return new SpillStore(directory, unaskedBytes, inherited);
+  if (directory !== undefined) return new SpillStore(directory, undefined, inherited);
   if (!existsSync(RAM_DISK)) return undefined;
   try {
-    return new SpillStore(RAM_DISK, unaskedBytes, inherited);
+    return new SpillStore(RAM_DISK, undefined, inherited);
   } catch (error) {
     if (error instanceof EngineError) return undefined;
     throw error;
@@ -65,7 +65,7 @@ export function openSpillStore(
 }
 
 export class SpillStore {
-  /** Most bytes of all files: those asked for, or what the file system has. */
+  /** Most bytes of all files, inherited ones included: those asked for, or what the file system has. */
   readonly limitBytes: number;
   /** That which its folder is in, and whether this is memory. */
   readonly directory: string;
@@ -78,9 +78,10 @@ export class SpillStore {
 
   /**
    * Makes the folder, and removes what processes that are gone have left, but for `inherited`.
+   * @param bytes Undefined is a part of the memory that is free.
    * @throws {EngineError} `invalid_request` when files cannot be written there.
    */
-  constructor(directory: string, bytes: number, inherited: readonly string[] = []) {
+  constructor(directory: string, bytes: number | undefined, inherited: readonly string[] = []) {
     this.directory = directory;
     this.inMemory = directory === RAM_DISK || directory.startsWith(`${RAM_DISK}/`);
     try {
@@ -89,8 +90,12 @@ export class SpillStore {
       ownFolders.add(this.#folder);
       for (const path of inherited) this.#inherit(path);
       removeLeftovers(directory);
+      // They count in the limit, so that they are no less free than they were for the engine that has written them.
+      const inheritedBytes = sizeOf([...this.#inherited.values()]);
       const { bavail, bsize } = statfsSync(directory);
-      this.limitBytes = Math.min(bytes, Math.floor(bavail * bsize * MOST_OF_FREE));
+      const most = Math.floor((bavail * bsize + inheritedBytes) * MOST_OF_FREE);
+      const takenBytes = this.inMemory ? inheritedBytes : 0;
+      this.limitBytes = Math.min(bytes ?? shareOfFree({ ...UNASKED, takenBytes }), most);
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       throw new EngineError(
@@ -134,6 +139,16 @@ export class SpillStore {
     if (this.verified(id) !== undefined) return true;
     this.drop(id);
     return false;
+  }
+
+  /** Removes the inherited files that have not been taken. */
+  dropInherited(): void {
+    try {
+      for (const path of this.#inherited.values()) rmSync(path, { recursive: true, force: true });
+    } catch {
+      // They go with the folder.
+    }
+    this.#inherited.clear();
   }
 
   /** Its path, if its content is what was written; undefined if not. */
@@ -237,6 +252,12 @@ function isAlive(pid: number): boolean {
   } catch (error) {
     return error instanceof Error && "code" in error && error.code === "EPERM";
   }
+}
+
+function sizeOf(files: readonly string[]): number {
+  let bytes = 0;
+  for (const file of files) bytes += statSync(file, { throwIfNoEntry: false })?.size ?? 0;
+  return bytes;
 }
 
 /** @param mostBytes A file with more is not read to its end. */

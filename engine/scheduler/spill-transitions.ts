@@ -93,21 +93,27 @@ export function noteRestoreFailed(state: SchedulerState, prefix: SpilledPrefix, 
 /**
  * A prefix is pinned: its file has been written, and as much room is gone for others, unless it was reserved for it before.
  * @param isNew Whether it takes room that has been others' until now.
+ * @returns Bytes that are gone for others: no more than there were, since an engine that takes the files of another one may
+ * have less room than that had.
  */
-export function pin({ spill }: SchedulerState, prefix: PinnedPrefix, isNew: boolean): void {
+export function pin({ spill }: SchedulerState, prefix: PinnedPrefix, isNew: boolean): number {
   if (spill === undefined) throw new EngineError("internal", "Nothing can be pinned where nothing is kept.");
   spill.pins.set(prefix.id, prefix);
   spill.pinOrder.add(prefix);
   spill.nextId = Math.max(spill.nextId, prefix.id + 1);
-  if (isNew) spill.limitBytes -= prefix.bytes;
+  const takenBytes = isNew ? Math.max(0, Math.min(prefix.bytes, spill.limitBytes)) : 0;
+  spill.limitBytes -= takenBytes;
+  return takenBytes;
 }
 
-/** A prefix is pinned no more, and its room is others' again. */
-export function unpin({ spill }: SchedulerState, id: SpillId): void {
-  const pinned = spill?.pins.get(id);
-  if (spill === undefined || pinned === undefined) return;
+/**
+ * A prefix is pinned no more, and its room is others' again, also where its file has been lost before.
+ * @param takenBytes As `pin` has told.
+ */
+export function unpin({ spill }: SchedulerState, id: SpillId, takenBytes: number): void {
+  if (spill === undefined) return;
   forget(spill, id);
-  spill.limitBytes += pinned.bytes;
+  spill.limitBytes += takenBytes;
 }
 
 /** Everything in files is forgotten but what is pinned: each file is read against its digest, whatever else has gone wrong. */

@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
+import { EventChecker } from "../../engine/check-event.ts";
 import { fakeOutput } from "../../engine/fake/backend.ts";
 import type { FakeOptions } from "../../engine/fake/backend.ts";
 import type { EngineEvent, LoadOptions, PinnedPrompt, PinPrompt } from "../../engine/protocol.ts";
@@ -128,6 +129,51 @@ test("what was pinned of another model is not taken, and files are taken from ot
   expect(await ask(next, "a", [...SYSTEM, 50, 51, 52])).toBe(30);
   await next.stop();
   await first.stop();
+});
+
+test("an engine with less room than the one before takes its pins all the same, and what it says is what engines say", async () => {
+  const first = await start();
+  const pins = await pinsOf(first, [asked("tea.txt", SYSTEM)]);
+  const next = await start({}, { pins, spill: { directory, bytes: 50 } });
+  const { spill, pins: taken } = await next.stats();
+  expect([spill?.limitBytes, taken?.length]).toEqual([0, 1]);
+  const checker = new EventChecker();
+  expect(next.events.filter(({ type }) => type === "stats").map((event) => checker.accepts(event))).toEqual([
+    true,
+  ]);
+  expect(await ask(next, "a", [...SYSTEM, 50, 51, 52])).toBe(30);
+  expect(await pinsOf(next, [])).toEqual([]);
+  expect((await next.stats()).spill?.limitBytes).toBe(50);
+  await next.stop();
+  await first.stop();
+});
+
+test.each<[string, FakeOptions, number]>([
+  ["without any room for files", {}, 0],
+  ["whose slots are too small for it", { contextTokens: 24 }, 2000],
+])("an engine %s serves without what the one before had pinned", async (_, options, bytes) => {
+  const first = await start();
+  const pins = await pinsOf(first, [asked("tea.txt", SYSTEM)]);
+  const next = await start(options, { pins, spill: { directory, bytes } });
+  expect(await ask(next, "a", text(1, 9))).toBe(0);
+  expect((await next.stats()).pins ?? []).toEqual([]);
+  expect(filesIn(directory)).toEqual([]);
+  await next.stop();
+  await first.stop();
+});
+
+test("what is pinned instead of one whose file is lost has the room of both", async () => {
+  const engine = await start({}, { spill: { directory, bytes: 200 } });
+  const [pin] = await pinsOf(engine, [asked("tea.txt", SYSTEM)]);
+  rmSync(pin?.file.path ?? "");
+  // Begins with it, so that the loss is found while there is a request.
+  engine.send(submitCommand("a", [...SYSTEM, 50, 51, 52], { maxTokens: 20 }));
+  while (engine.tokens("a").length === 0) await new Promise((resolve) => setImmediate(resolve));
+  expect((await engine.stats()).pins).toEqual([]);
+  await pinsOf(engine, [asked("other.txt", text(5, 20))]);
+  const { pins, spill } = await engine.stats();
+  expect((spill?.limitBytes ?? 0) + (pins?.[0]?.bytes ?? 0)).toBe(200);
+  await engine.stop();
 });
 
 test("one whose file is lost is computed by who needs it, and again when nobody has anything to compute", async () => {

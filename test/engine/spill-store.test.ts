@@ -140,6 +140,54 @@ test("no more bytes are promised than the file system has", () => {
   store.close();
 });
 
+/** Without blocks, so that it takes nothing of what is free. */
+const HUGE = 2 ** 42;
+function leaveHuge(store: SpillStore): string {
+  const path = store.create(1);
+  truncateSync(path, HUGE);
+  return path;
+}
+
+test("what is inherited counts as room, as it did for who has written it", () => {
+  const before = open();
+  const next = new SpillStore(directory, Number.MAX_SAFE_INTEGER, [leaveHuge(before)]);
+  expect(next.limitBytes).toBeGreaterThanOrEqual(HUGE * 0.9);
+  next.close();
+  const asked = new SpillStore(directory, 1000, [leaveHuge(open())]);
+  expect(asked.limitBytes).toBe(1000);
+  asked.close();
+});
+
+test.runIf(existsSync("/dev/shm"))("what is inherited in memory counts as memory that is free", () => {
+  const inMemory = mkdtempSync("/dev/shm/weft-store-test-");
+  try {
+    const before = new SpillStore(inMemory, 1000);
+    const next = new SpillStore(inMemory, undefined, [leaveHuge(before)]);
+    expect(next.limitBytes).toBe(8 * 1024 ** 3);
+    next.close();
+  } finally {
+    rmSync(inMemory, { recursive: true, force: true });
+  }
+});
+
+test("what is inherited and not taken goes when it is told to", () => {
+  const before = open();
+  const paths = [1, 2].map((id) => {
+    const path = before.create(id);
+    writeFileSync(path, "cells");
+    before.seal(id);
+    return path;
+  });
+  const next = new SpillStore(directory, 1000, paths);
+  const [first] = [before.sealed(1)];
+  expect(first !== undefined && next.adopt(7, first)).toBe(true);
+  next.dropInherited();
+  const [folder] = [dirname(next.verified(7) ?? "")];
+  expect(readdirSync(folder)).toEqual(["7"]);
+  next.close();
+  before.close();
+});
+
 test("a folder that cannot be used is refused with what to do", () => {
   writeFileSync(join(directory, "file"), "");
   const refused = (): SpillStore => new SpillStore(join(directory, "file"), 1000);

@@ -141,8 +141,19 @@ test("one that cannot be read is gone, and its room stays for it", () => {
   expect([state.spill?.pins.size, state.spill?.pinOrder.size, state.spill?.limitBytes]).toEqual([0, 0, 294]);
   pin(state, { ...prefix, id: 9 }, false);
   expect([state.spill?.pins.size, state.spill?.nextId, state.spill?.limitBytes]).toEqual([1, 10, 294]);
-  unpin(state, 9);
+  unpin(state, 9, 106);
   expect([state.spill?.pins.size, state.spill?.limitBytes]).toEqual([0, 400]);
+});
+
+test("one that is larger than the room that is left takes no more than that, and gives no more back", () => {
+  const state = spilling();
+  const prefix = pinned(state, "p", 24);
+  if (state.spill !== undefined) state.spill.limitBytes = 50;
+  const takenBytes = pin(state, { ...prefix, id: 9 }, true);
+  expect([takenBytes, state.spill?.limitBytes]).toEqual([50, 0]);
+  expect(pin(state, { ...prefix, id: 10 }, true)).toBe(0);
+  unpin(state, 9, takenBytes);
+  expect(state.spill?.limitBytes).toBe(50);
 });
 
 test("under any traffic nothing that is pinned is dropped, half there or not found", () => {
