@@ -266,6 +266,8 @@ export interface SpillOptions {
   readonly directory: string | undefined;
   /** Most bytes of all files; undefined: a part of the free memory. */
   readonly bytes: number | undefined;
+  /** Which of its server's models it is: files that an engine has left wait for the next one of the same; absent is another one. */
+  readonly model?: string;
 }
 
 /** Most inputs of one `embed`, or documents of one `rank`; and most tokens of all of them together. */

@@ -50,18 +50,27 @@ const ownFolders = new Set<string>();
  * @throws {EngineError} `invalid_request` when files that were asked for cannot be written.
  */
 export function openSpillStore(
-  { directory, bytes }: SpillOptions,
+  { directory, bytes, model }: SpillOptions,
   inherited: readonly string[] = [],
 ): SpillStore | undefined {
-  if (bytes !== undefined) return new SpillStore(directory ?? defaultDirectory(), bytes, inherited);
-  if (directory !== undefined) return new SpillStore(directory, undefined, inherited);
+  const from = { model, inherited };
+  if (bytes !== undefined) return new SpillStore(directory ?? defaultDirectory(), bytes, from);
+  if (directory !== undefined) return new SpillStore(directory, undefined, from);
   if (!existsSync(RAM_DISK)) return undefined;
   try {
-    return new SpillStore(RAM_DISK, undefined, inherited);
+    return new SpillStore(RAM_DISK, undefined, from);
   } catch (error) {
     if (error instanceof EngineError) return undefined;
     throw error;
   }
+}
+
+/** Whose place an engine takes. */
+interface Predecessor {
+  /** As in `SpillOptions`. */
+  readonly model?: string | undefined;
+  /** Files of an engine that is gone, for `adopt`. */
+  readonly inherited?: readonly string[];
 }
 
 export class SpillStore {
@@ -77,19 +86,22 @@ export class SpillStore {
   readonly #inherited = new Map<string, string>();
 
   /**
-   * Makes the folder, and removes what processes that are gone have left, but for `inherited`.
+   * Makes the folder, and removes what processes that are gone have left, but for `inherited`, and for what their successors
+   * may still inherit.
    * @param bytes Undefined is a part of the memory that is free.
    * @throws {EngineError} `invalid_request` when files cannot be written there.
    */
-  constructor(directory: string, bytes: number | undefined, inherited: readonly string[] = []) {
+  constructor(directory: string, bytes: number | undefined, from: Predecessor = {}) {
     this.directory = directory;
     this.inMemory = directory === RAM_DISK || directory.startsWith(`${RAM_DISK}/`);
     try {
       mkdirSync(directory, { recursive: true });
-      this.#folder = mkdtempSync(join(directory, `${PREFIX}${NAMESPACE}-${serverPid()}-${process.pid}-`));
+      const mark = from.model === undefined ? "" : `${markOf(from.model)}.`;
+      const name = `${PREFIX}${NAMESPACE}-${serverPid()}-${process.pid}-${mark}`;
+      this.#folder = mkdtempSync(join(directory, name));
       ownFolders.add(this.#folder);
-      for (const path of inherited) this.#inherit(path);
-      removeLeftovers(directory);
+      for (const path of from.inherited ?? []) this.#inherit(path);
+      removeLeftovers(directory, mark);
       // They count in the limit, so that they are no less free than they were for the engine that has written them.
       const inheritedBytes = sizeOf([...this.#inherited.values()]);
       const { bavail, bsize } = statfsSync(directory);
@@ -229,13 +241,23 @@ function serverPid(): number {
   return process.send === undefined ? process.pid : process.ppid;
 }
 
-/** Folders whose server or engine is gone; those of other users and other containers stay. */
-function removeLeftovers(directory: string): void {
+/** Of a model's name, which may be anything. */
+function markOf(model: string): string {
+  return createHash("sha256").update(model).digest("hex").slice(0, 12);
+}
+
+/**
+ * Folders whose server is gone, and those of the engines before this one; those of other users and other containers stay.
+ * What another model's engine has left, its next one may still inherit, and removes.
+ */
+function removeLeftovers(directory: string, mark: string): void {
+  const pattern = new RegExp(`^${PREFIX}${NAMESPACE}-(\\d+)-(\\d+)-(\\w+\\.)?\\w+$`);
   for (const name of readdirSync(directory)) {
-    const [, server, engine] = new RegExp(`^${PREFIX}${NAMESPACE}-(\\d+)-(\\d+)-\\w+$`).exec(name) ?? [];
+    const [, server, engine, its = ""] = pattern.exec(name) ?? [];
     const path = join(directory, name);
     if (server === undefined || ownFolders.has(path)) continue;
-    if (Number(engine) !== process.pid && isAlive(Number(server)) && isAlive(Number(engine))) continue;
+    const runs = Number(engine) !== process.pid && isAlive(Number(engine));
+    if (isAlive(Number(server)) && (runs || its !== mark || Number(server) !== serverPid())) continue;
     try {
       // Never through a link: whoever may write to the directory could lead it anywhere.
       if (lstatSync(path).isDirectory()) rmSync(path, { recursive: true, force: true });

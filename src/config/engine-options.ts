@@ -12,7 +12,7 @@ import type { ServeOptionName } from "./options.ts";
  * @param shares Whether it takes turns on the device with other models.
  */
 export function engineOptions(
-  { path, adapters = [] }: Pick<ResolvedModel, "path" | "adapters">,
+  { id, path, adapters = [] }: Pick<ResolvedModel, "id" | "path" | "adapters">,
   { values, sources }: LoadedConfig,
   draftModelPath?: string,
   shares = false,
@@ -61,6 +61,6 @@ export function engineOptions(
     ...(values["checkpoint-size"] === 0 ? {} : { checkpoints: { bytes: values["checkpoint-size"] } }),
     ...(values["spill-size"] === 0
       ? {}
-      : { spill: { directory: values["spill-dir"], bytes: values["spill-size"] } }),
+      : { spill: { directory: values["spill-dir"], bytes: values["spill-size"], model: id } }),
   };
 }

@@ -4,6 +4,7 @@ import {
   mkdirSync,
   mkdtempSync,
   readdirSync,
+  renameSync,
   rmSync,
   statSync,
   symlinkSync,
@@ -140,6 +141,31 @@ test("no more bytes are promised than the file system has", () => {
   store.close();
 });
 
+test("what the engines of several models have left waits for the next one of the same model, and goes with that", () => {
+  const left = ["a", "b"].map((model) => {
+    const store = new SpillStore(directory, 1000, { model });
+    const path = store.create(1);
+    writeFileSync(path, `cells of ${model}`);
+    store.seal(1);
+    // As if its process were gone, and the server were not.
+    const folder = dirname(path);
+    const dead = folder.replace(new RegExp(`-${process.pid}-([^-]+)$`), `-${NOBODY}-$1`);
+    expect(dead).not.toBe(folder);
+    renameSync(folder, dead);
+    const sealed = store.sealed(1);
+    if (sealed === undefined) throw new Error("it is sealed");
+    return { folder: dead, file: { ...sealed, path: join(dead, "1") } };
+  });
+  const next = ["a", "b"].map((model, i) => {
+    const { folder, file } = left[i] ?? expect.unreachable();
+    const store = new SpillStore(directory, 1000, { model, inherited: [file.path] });
+    expect([store.adopt(1, file), existsSync(folder)]).toEqual([true, false]);
+    return store;
+  });
+  for (const store of next) store.close();
+  expect(readdirSync(directory)).toEqual([]);
+});
+
 /** Without blocks, so that it takes nothing of what is free. */
 const HUGE = 2 ** 42;
 function leaveHuge(store: SpillStore): string {
@@ -150,10 +176,10 @@ function leaveHuge(store: SpillStore): string {
 
 test("what is inherited counts as room, as it did for who has written it", () => {
   const before = open();
-  const next = new SpillStore(directory, Number.MAX_SAFE_INTEGER, [leaveHuge(before)]);
+  const next = new SpillStore(directory, Number.MAX_SAFE_INTEGER, { inherited: [leaveHuge(before)] });
   expect(next.limitBytes).toBeGreaterThanOrEqual(HUGE * 0.9);
   next.close();
-  const asked = new SpillStore(directory, 1000, [leaveHuge(open())]);
+  const asked = new SpillStore(directory, 1000, { inherited: [leaveHuge(open())] });
   expect(asked.limitBytes).toBe(1000);
   asked.close();
 });
@@ -162,7 +188,7 @@ test.runIf(existsSync("/dev/shm"))("what is inherited in memory counts as memory
   const inMemory = mkdtempSync("/dev/shm/weft-store-test-");
   try {
     const before = new SpillStore(inMemory, 1000);
-    const next = new SpillStore(inMemory, undefined, [leaveHuge(before)]);
+    const next = new SpillStore(inMemory, undefined, { inherited: [leaveHuge(before)] });
     expect(next.limitBytes).toBe(8 * 1024 ** 3);
     next.close();
   } finally {
@@ -178,7 +204,7 @@ test("what is inherited and not taken goes when it is told to", () => {
     before.seal(id);
     return path;
   });
-  const next = new SpillStore(directory, 1000, paths);
+  const next = new SpillStore(directory, 1000, { inherited: paths });
   const [first] = [before.sealed(1)];
   expect(first !== undefined && next.adopt(7, first)).toBe(true);
   next.dropInherited();

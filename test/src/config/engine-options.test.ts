@@ -4,7 +4,7 @@ import { engineOptions } from "../../../src/config/engine-options.ts";
 import { loadConfig } from "../../../src/config/load-config.ts";
 
 const options = (flags: Record<string, unknown>, env: Record<string, string> = {}) =>
-  engineOptions({ path: "model.gguf" }, loadConfig({ flags, env, file: undefined }));
+  engineOptions({ id: "m", path: "model.gguf" }, loadConfig({ flags, env, file: undefined }));
 
 test("a preset sets what nobody has set", () => {
   expect(options({})).toMatchObject({
@@ -50,8 +50,8 @@ test("a flag or a variable wins over the preset", () => {
 
 test("a draft model's file is told, where there is one", () => {
   const config = loadConfig({ flags: {}, env: {}, file: undefined });
-  expect(engineOptions({ path: "model.gguf" }, config)).not.toHaveProperty("draftModelPath");
-  expect(engineOptions({ path: "model.gguf" }, config, "draft.gguf")).toMatchObject({
+  expect(engineOptions({ id: "m", path: "model.gguf" }, config)).not.toHaveProperty("draftModelPath");
+  expect(engineOptions({ id: "m", path: "model.gguf" }, config, "draft.gguf")).toMatchObject({
     draftModelPath: "draft.gguf",
   });
 });
@@ -96,7 +96,7 @@ test("slots are kept for short prompts where somebody says so, and a preset chan
 
 test("prefixes are kept in files unless their size is 0, in a folder that may be named", () => {
   expect(options({ "spill-size": 0 })).not.toHaveProperty("spill");
-  expect(options({})).toMatchObject({ spill: { directory: undefined, bytes: undefined } });
+  expect(options({})).toMatchObject({ spill: { directory: undefined, bytes: undefined, model: "m" } });
   expect(options({ "spill-size": "1.5G" })).toMatchObject({
     spill: { directory: undefined, bytes: 1_610_612_736 },
   });
