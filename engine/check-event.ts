@@ -130,7 +130,7 @@ const pins = list(
     ...shared("name of", text),
     tokens: list(count),
     adapters: list(record({ adapter: count, scale: number })),
-    file: record({ ...shared("path digest", text), bytes: count }),
+    file: optional(record({ ...shared("path digest", text), bytes: count })),
   }),
 );
 

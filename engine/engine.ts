@@ -86,7 +86,7 @@ export function createEngine(
     let spill: SpillStore | undefined;
     try {
       const { pins = [] } = options;
-      const inherited = pins.map(({ file }) => file.path);
+      const inherited = pins.flatMap(({ file }) => file?.path ?? []);
       spill = options.spill === undefined ? undefined : openSpillStore(options.spill, inherited);
       backend = await loadBackend(options, (ratio) => emit({ type: "load_progress", ratio }));
       const checkpoints = checkpointConfig(options, backend);
@@ -144,7 +144,7 @@ export function createEngine(
       state.draft = draft?.model;
       const embeddings = new EmbeddingQueue(backend, options, emit);
       const recorder = new FlightRecorder(options.timelineSteps ?? DEFAULT_TIMELINE_STEPS);
-      const pinned = new PinnedPrefixes({ state, backend, store: spill, lease });
+      const pinned = new PinnedPrefixes({ state, backend, store: spill, lease, isStopping: () => stopping });
       await pinned.take(pins, () => emit({ type: "load_progress", ratio: 1 }));
       lease?.free(false);
       const sideWork = inTurn(pinned, embeddings);

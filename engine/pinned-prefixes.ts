@@ -1,7 +1,9 @@
 /**
  * Keeps what the operator has pinned: each prompt is computed while no request is open, in the cells of a cold run, and its
- * cells are kept in a file that nothing goes before. One whose file is lost is computed again once no request is open.
+ * cells are kept in a file that nothing goes before. One whose file is lost is computed again once no request is open, and so
+ * is one that could not be computed or written, some time later.
  */
+import { performance } from "node:perf_hooks";
 import { adapterSet } from "./adapters.ts";
 import { modelOf } from "./calibrate.ts";
 import { EngineError, asEngineError } from "./errors.ts";
@@ -20,6 +22,10 @@ import type { SchedulerState, Slot, SpillId } from "./scheduler/types.ts";
 import type { SpillStore } from "./spill-store.ts";
 import type { SideWork } from "./step-loop-links.ts";
 
+/** Wait before what has failed is tried again, behind the next request: a full disk may have room by then. It doubles. */
+const FIRST_RETRY_MS = 1000;
+const MAX_RETRY_MS = 60_000;
+
 interface Parts {
   readonly state: SchedulerState;
   readonly backend: Backend;
@@ -27,6 +33,10 @@ interface Parts {
   readonly store: SpillStore | undefined;
   /** Turns on a device that others use too. */
   readonly lease?: DeviceLease | undefined;
+  /** Whether nothing is to be computed any more; absent is never. */
+  readonly isStopping?: () => boolean;
+  /** Monotonic. */
+  readonly nowMs?: () => number;
 }
 
 interface Wanted {
@@ -38,8 +48,11 @@ interface Wanted {
   id: SpillId | undefined;
   /** Room that is gone for others, also while its file is lost. */
   takenBytes: number;
-  /** Why it cannot be computed; it is not tried again. */
+  /** Why it cannot be computed; this engine does not try it again. */
   failure: EngineError | undefined;
+  /** Times in a row that it could not be computed, and when it is tried again. */
+  failures: number;
+  retryMs: number;
 }
 
 /** Who waits for all that is wanted. */
@@ -53,14 +66,18 @@ export class PinnedPrefixes implements SideWork {
   readonly #backend: Backend;
   readonly #store: SpillStore | undefined;
   readonly #lease: DeviceLease | undefined;
+  readonly #isStopping: () => boolean;
+  readonly #nowMs: () => number;
   #wanted: readonly Wanted[] = [];
   #waiting: Waiting | undefined;
 
-  constructor({ state, backend, store, lease }: Parts) {
+  constructor({ state, backend, store, lease, isStopping, nowMs }: Parts) {
     this.#state = state;
     this.#backend = backend;
     this.#store = store;
     this.#lease = lease;
+    this.#isStopping = isStopping ?? (() => false);
+    this.#nowMs = nowMs ?? (() => performance.now());
   }
 
   /** Whether something is to be computed, and nobody else has anything to compute. */
@@ -68,18 +85,19 @@ export class PinnedPrefixes implements SideWork {
     return this.#state.requests.size === 0 && this.#missing() !== undefined;
   }
 
-  /** What is pinned and there, for the next engine. */
+  /** What is pinned, for the next engine, with its files where they are there. */
   get pins(): readonly PinnedPrompt[] {
     const of = modelOf(this.#backend.facts);
-    return this.#wanted.flatMap(({ name, tokens, uses, id }): PinnedPrompt[] => {
+    return this.#wanted.map(({ name, tokens, uses, id }): PinnedPrompt => {
       const file = id === undefined ? undefined : this.#store?.sealed(id);
-      return file === undefined ? [] : [{ name, of, tokens: [...tokens], adapters: uses, file }];
+      const prompt = { name, of, tokens: [...tokens], adapters: uses };
+      return file === undefined ? prompt : { ...prompt, file };
     });
   }
 
   /**
    * Before the first step: what an earlier engine had pinned of the same model, with its files where they are what was written.
-   * What cannot be kept any more is told and left out.
+   * What cannot be kept any more is told and left out, what cannot be kept now is tried again later.
    * @param onCall Told of each native call.
    */
   async take(pins: readonly PinnedPrompt[], onCall: () => void): Promise<void> {
@@ -93,7 +111,7 @@ export class PinnedPrefixes implements SideWork {
         continue;
       }
       this.#wanted = [...this.#wanted, wanted];
-      if (!this.#adopt(wanted, file)) await this.#tryToCompute(wanted, onCall);
+      if (file === undefined || !this.#adopt(wanted, file)) await this.#tryToCompute(wanted, onCall);
     }
     this.#store?.dropInherited();
   }
@@ -144,8 +162,10 @@ export class PinnedPrefixes implements SideWork {
 
   #missing(): Wanted | undefined {
     const pins = this.#state.spill?.pins;
+    const nowMs = this.#nowMs();
     return this.#wanted.find(
-      ({ id, failure }) => failure === undefined && (id === undefined || pins?.has(id) !== true),
+      ({ id, failure, retryMs }) =>
+        failure === undefined && retryMs <= nowMs && (id === undefined || pins?.has(id) !== true),
     );
   }
 
@@ -163,7 +183,8 @@ export class PinnedPrefixes implements SideWork {
       );
     const adapters = adapterSet(uses, this.#backend.facts.adapters);
     const known = Uint32Array.from({ length: kept }, (_, i) => tokens[i] ?? 0);
-    return { name, tokens: known, uses, adapters, id: undefined, takenBytes: 0, failure: undefined };
+    const nothing = { id: undefined, takenBytes: 0, failure: undefined, failures: 0, retryMs: 0 };
+    return { name, tokens: known, uses, adapters, ...nothing };
   }
 
   /** By what files are predicted to take. */
@@ -194,7 +215,11 @@ export class PinnedPrefixes implements SideWork {
       if (slot === undefined) throw new EngineError("internal", "No slot is free.");
       await this.#compute(wanted, slot, onCall);
     } catch (error) {
-      wanted.failure = asEngineError(error);
+      const failure = asEngineError(error);
+      // Who waits for it is told, and may ask again.
+      if (this.#waiting !== undefined || failure.code === "invalid_request") wanted.failure = failure;
+      wanted.retryMs = this.#nowMs() + Math.min(MAX_RETRY_MS, FIRST_RETRY_MS * 2 ** wanted.failures);
+      wanted.failures += 1;
       warn(`${wanted.name} is not pinned`, error);
     } finally {
       if (slot !== undefined) this.#backend.truncate(slot.id, 0);
@@ -210,7 +235,7 @@ export class PinnedPrefixes implements SideWork {
     const { tokens, adapters } = wanted;
     for (let position = 0; position < tokens.length; position += config.prefillChunk) {
       await this.#lease?.turn();
-      if (requests.size > 0) return;
+      if (requests.size > 0 || this.#isStopping()) return;
       const cell = tokens.subarray(position, position + config.prefillChunk);
       await this.#backend.run([{ slot: slot.id, position, tokens: cell, sample: false }], adapters).done;
       onCall();
@@ -253,6 +278,7 @@ export class PinnedPrefixes implements SideWork {
     const prefix = { id, name, tokens, length, cacheKey: pinKey(adapters), bytes, ...marks, ...used };
     wanted.takenBytes += pin(this.#state, prefix, wanted.id === undefined);
     wanted.id = id;
+    wanted.failures = 0;
   }
 
   #forget({ id, takenBytes }: Wanted): void {

@@ -235,8 +235,11 @@ export interface PinnedPrompt {
   /** The part that is kept computed. */
   readonly tokens: readonly TokenId[];
   readonly adapters: readonly AdapterUse[];
-  /** Where its cells are; an engine that takes the place of a dead one takes the file, if it is what was written. */
-  readonly file: SealedFile;
+  /**
+   * Where its cells are; an engine that takes the place of a dead one takes the file, if it is what was written. Absent where
+   * they could not be written so far.
+   */
+  readonly file?: SealedFile;
 }
 
 export interface SealedFile {

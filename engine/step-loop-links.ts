@@ -5,7 +5,7 @@ import type { FlightRecorder } from "./flight-recorder.ts";
 import type { EngineEvent } from "./protocol.ts";
 import type { SpillStore } from "./spill-store.ts";
 
-/** Native work outside of slots, in pieces no longer than a step. */
+/** Native work outside of slots, in pieces that are no longer than a step, or end behind a call of it once a request comes. */
 export interface SideWork {
   readonly pending: boolean;
   /** Never rejects. */

@@ -325,7 +325,7 @@ class HostedModel implements ServedModel {
     const pins = await this.#client.pin(prompts);
     for (const { name, tokens, file } of pins)
       this.#deps.log.info(
-        { model: this.id, pin: name, tokens: tokens.length, bytes: file.bytes },
+        { model: this.id, pin: name, tokens: tokens.length, bytes: file?.bytes },
         "a prompt is pinned",
       );
   }

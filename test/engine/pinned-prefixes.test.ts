@@ -5,9 +5,13 @@ import { dirname, join } from "node:path";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { EventChecker } from "../../engine/check-event.ts";
-import { fakeOutput } from "../../engine/fake/backend.ts";
+import { modelOf } from "../../engine/calibrate.ts";
+import { FakeBackend, fakeOutput } from "../../engine/fake/backend.ts";
 import type { FakeOptions } from "../../engine/fake/backend.ts";
 import type { EngineEvent, LoadOptions, PinnedPrompt, PinPrompt } from "../../engine/protocol.ts";
+import { PinnedPrefixes } from "../../engine/pinned-prefixes.ts";
+import { SpillStore } from "../../engine/spill-store.ts";
+import { schedulerState } from "../support/scheduler.ts";
 import { fakeEngine, submitCommand } from "../support/engine.ts";
 import type { FakeEngine } from "../support/engine.ts";
 
@@ -31,10 +35,10 @@ const asked = (name: string, tokens: readonly number[]): PinPrompt => ({
 const start = (options: FakeOptions = {}, load: Partial<LoadOptions> = {}): Promise<FakeEngine> =>
   fakeEngine({ slots: 2, ...options }, { spill: { directory, bytes: 2000 }, ...load });
 
-let calls = 100;
+let lastCall = 100;
 type Answer = Extract<EngineEvent, { type: "pinned" | "call_failed" }>;
 async function pinned(engine: FakeEngine, prompts: readonly PinPrompt[]): Promise<Answer> {
-  const call = ++calls;
+  const call = ++lastCall;
   engine.send({ type: "pin", call, prompts });
   for (;;) {
     const answer = engine.events.find((event): event is Answer => "call" in event && event.call === call);
@@ -78,8 +82,8 @@ test("what prompts begin with is computed once, in the cells of a cold run, and 
   ]);
   expect(pin).toMatchObject({ name: "tea.txt", tokens: SYSTEM, adapters: [] });
   const { spill, pins } = await engine.stats();
-  expect(pins).toEqual([{ name: "tea.txt", tokens: 30, bytes: pin?.file.bytes, hits: 0 }]);
-  expect(spill).toMatchObject({ prefixes: 0, limitBytes: 2000 - (pin?.file.bytes ?? 0) });
+  expect(pins).toEqual([{ name: "tea.txt", tokens: 30, bytes: pin?.file?.bytes, hits: 0 }]);
+  expect(spill).toMatchObject({ prefixes: 0, limitBytes: 2000 - (pin?.file?.bytes ?? 0) });
   expect(await ask(engine, "a", [...SYSTEM, 50, 51, 52], "one")).toBe(30);
   expect(await ask(engine, "b", [...SYSTEM, 60, 61, 62], "two")).toBe(30);
   expect((await engine.stats()).pins).toMatchObject([{ hits: 2 }]);
@@ -100,11 +104,11 @@ test("the next engine takes the file, and computes what is not there or not what
   const pins = await pinsOf(first, [asked("tea.txt", SYSTEM), asked("other.json", other)]);
   // As after a kill: the folder is there, and what it was of is not.
   const [, second] = pins;
-  writeFileSync(second?.file.path ?? "", "98 98");
+  writeFileSync(second?.file?.path ?? "", "98 98");
   const next = await start({}, { pins });
   const [loaded] = next.events.filter(({ type }) => type === "loaded");
   expect(loaded).toMatchObject({ facts: { pins: [{ name: "tea.txt" }, { name: "other.json" }] } });
-  expect(filesIn(directory).filter((file) => file === pins[0]?.file.path)).toEqual([]);
+  expect(filesIn(directory).filter((file) => file === pins[0]?.file?.path)).toEqual([]);
   expect(next.events.filter(({ type }) => type === "load_progress")).toHaveLength(3);
   expect(await ask(next, "a", [...SYSTEM, 50, 51, 52])).toBe(30);
   expect(await ask(next, "b", [...other, 50, 51, 52])).toBe(20);
@@ -115,14 +119,15 @@ test("the next engine takes the file, and computes what is not there or not what
 test("what was pinned of another model is not taken, and files are taken from other engines' folders alone", async () => {
   const first = await start();
   const [pin] = await pinsOf(first, [asked("tea.txt", SYSTEM)]);
-  if (pin === undefined) return;
+  if (pin?.file === undefined) return expect.unreachable();
+  const { file } = pin;
   // In the same place, but no engine's folder; and an engine's folder, but in another place.
   const strange = ["others/1", "deeper/weft-spill-1-2-3-abc/1"].map((path) => join(directory, path));
   for (const path of strange) {
     mkdirSync(dirname(path), { recursive: true });
-    copyFileSync(pin.file.path, path);
+    copyFileSync(file.path, path);
   }
-  const named = strange.map((path, i) => ({ ...pin, name: `${i}`, file: { ...pin.file, path } }));
+  const named = strange.map((path, i) => ({ ...pin, name: `${i}`, file: { ...file, path } }));
   const next = await start({}, { pins: [{ ...pin, of: "another" }, ...named] });
   expect((await next.stats()).pins).toMatchObject([{ name: "0" }, { name: "1", tokens: 30 }]);
   expect(filesIn(directory)).toEqual(expect.arrayContaining(strange));
@@ -165,7 +170,7 @@ test.each<[string, FakeOptions, number]>([
 test("what is pinned instead of one whose file is lost has the room of both", async () => {
   const engine = await start({}, { spill: { directory, bytes: 200 } });
   const [pin] = await pinsOf(engine, [asked("tea.txt", SYSTEM)]);
-  rmSync(pin?.file.path ?? "");
+  rmSync(pin?.file?.path ?? "");
   // Begins with it, so that the loss is found while there is a request.
   engine.send(submitCommand("a", [...SYSTEM, 50, 51, 52], { maxTokens: 20 }));
   while (engine.tokens("a").length === 0) await new Promise((resolve) => setImmediate(resolve));
@@ -180,7 +185,7 @@ test("one whose file is lost is computed by who needs it, and again when nobody 
   const engine = await start();
   const [pin] = await pinsOf(engine, [asked("tea.txt", SYSTEM)]);
   const { limitBytes } = (await engine.stats()).spill ?? {};
-  rmSync(pin?.file.path ?? "");
+  rmSync(pin?.file?.path ?? "");
   expect(await ask(engine, "a", [...SYSTEM, 50, 51, 52])).toBe(0);
   await idle(engine, 1);
   expect((await engine.stats()).spill?.limitBytes).toBe(limitBytes);
@@ -239,6 +244,74 @@ test("a device that fails tells who has asked, and serves on", async () => {
   failing = false;
   expect(await ask(engine, "a", [...SYSTEM, 50, 51, 52])).toBe(0);
   await engine.stop();
+});
+
+test("what an engine cannot compute again is tried behind later requests, later and later", async () => {
+  const state = schedulerState({ slots: 2, contextTokens: 128, prefillChunk: 8, spillBytes: 2000 });
+  const store = new SpillStore(directory, 2000);
+  let [failing, nowMs] = [true, 0];
+  const onRun = (): void => {
+    if (failing) throw new Error("On purpose.");
+  };
+  const backend = new FakeBackend({ slots: 2, onRun });
+  const prefixes = new PinnedPrefixes({ state, backend, store, nowMs: () => nowMs });
+  const tea = { name: "tea.txt", of: modelOf(backend.facts), tokens: SYSTEM, adapters: [] };
+  await prefixes.take([tea], () => undefined);
+  expect(prefixes.pins).toEqual([tea]);
+  for (const waitMs of [1000, 2000, 4000, 8000, 16_000, 32_000, 60_000, 60_000]) {
+    nowMs += waitMs - 1;
+    expect(prefixes.pending).toBe(false);
+    nowMs += 1;
+    expect(prefixes.pending).toBe(true);
+    await prefixes.runPiece();
+    expect(state.spill?.pins.size).toBe(0);
+  }
+  failing = false;
+  nowMs += 60_000;
+  await prefixes.runPiece();
+  expect([prefixes.pending, state.spill?.pins.size]).toEqual([false, 1]);
+  expect(prefixes.pins).toMatchObject([{ ...tea, file: { bytes: expect.any(Number) as number } }]);
+  store.close();
+});
+
+test("what one engine cannot compute again the next one does", async () => {
+  const first = await start();
+  const [pin] = await pinsOf(first, [asked("tea.txt", SYSTEM)]);
+  if (pin === undefined) return expect.unreachable();
+  rmSync(pin.file?.path ?? "");
+  const failing = await start(
+    {
+      onRun: () => {
+        throw new Error("On purpose.");
+      },
+    },
+    { pins: [pin] },
+  );
+  const [loaded] = failing.events.filter((event) => event.type === "loaded");
+  const { pins = [] } = loaded?.facts ?? {};
+  const { file: _, ...lost } = pin;
+  expect(pins).toEqual([lost]);
+  expect(new EventChecker().accepts(loaded)).toBe(true);
+  const next = await start({}, { pins });
+  expect(await ask(next, "a", [...SYSTEM, 50, 51, 52])).toBe(30);
+  for (const engine of [next, failing, first]) await engine.stop();
+});
+
+test("an engine that is to end computes nothing more", async () => {
+  let engine: FakeEngine | undefined;
+  const calls: number[] = [];
+  const asking = await start({
+    onRun: ([entry]) => {
+      calls.push(entry?.position ?? -1);
+      if (entry?.position === 8) engine?.send({ type: "stop" });
+    },
+  });
+  engine = asking;
+  calls.length = 0;
+  engine.send({ type: "pin", call: ++lastCall, prompts: [asked("tea.txt", SYSTEM)] });
+  while (calls.length < 2) await new Promise((resolve) => setImmediate(resolve));
+  await engine.stop();
+  expect(calls).toEqual([0, 8]);
 });
 
 test("whatever is asked, cancelled and broken, outputs are right, and what is pinned is found", async () => {
