@@ -73,7 +73,7 @@ function splitEntry(
 function bodyOf(file: string): PinOption["body"] {
   let text: string;
   try {
-    text = readFileSync(file, "utf8");
+    text = new TextDecoder("utf-8", { fatal: true }).decode(readFileSync(file));
   } catch (error) {
     const reason = error instanceof Error ? error.message : String(error);
     throw new ConfigError(`The prompt to be pinned ${file} cannot be read (${reason}).`);

@@ -9,7 +9,7 @@ import { pinOptions } from "../../../src/config/pin-options.ts";
 const folder = mkdtempSync(join(tmpdir(), "weft-pin-options-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-function file(name: string, content: string): string {
+function file(name: string, content: string | Uint8Array): string {
   const path = join(folder, name);
   writeFileSync(path, content);
   return path;
@@ -27,6 +27,11 @@ test("a text is a system message, without the line break that ends its file", ()
   expect(pinOptions([twice], served("m"))[0]?.body).toEqual({
     messages: [{ role: "system", content: " two\r\n" }],
   });
+});
+
+test("the mark that some editors begin a file with is not part of it", () => {
+  expect(pinOptions([file("marked.txt", "\uFEFFYou are kind.\n")], served("m"))[0]?.body).toEqual(SYSTEM);
+  expect(pinOptions([file("marked.json", "\uFEFF{}")], served("m"))[0]?.body).toEqual({ messages: [] });
 });
 
 test("JSON is a chat without its user's turn", () => {
@@ -67,6 +72,12 @@ test.each<[string, readonly string[], readonly string[], RegExp | string]>([
   ],
   ["a file that is not there", [join(folder, "none.txt")], ["a"], /none\.txt cannot be read \(ENOENT/],
   ["an empty one", [file("empty.txt", "\n")], ["a"], /empty\.txt is empty/],
+  [
+    "no text",
+    [file("latin.txt", Uint8Array.from([0x59, 0xe9, 0x2e]))],
+    ["a"],
+    /latin\.txt cannot be read \(The encoded data was not valid/,
+  ],
   ["no JSON", [file("bad.json", `{"messages": [}`)], ["a"], /bad\.json is not JSON: .* at line 1/],
   ["no object", [file("list.json", "[]")], ["a"], /list\.json must hold one JSON object/],
   [
