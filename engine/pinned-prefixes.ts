@@ -235,7 +235,7 @@ export class PinnedPrefixes implements SideWork {
     const { tokens, adapters } = wanted;
     for (let position = 0; position < tokens.length; position += config.prefillChunk) {
       await this.#lease?.turn();
-      if (requests.size > 0 || this.#isStopping()) return;
+      if (requests.size > 0 || this.#isStopping() || !this.#wanted.includes(wanted)) return;
       const cell = tokens.subarray(position, position + config.prefillChunk);
       await this.#backend.run([{ slot: slot.id, position, tokens: cell, sample: false }], adapters).done;
       onCall();
@@ -251,6 +251,8 @@ export class PinnedPrefixes implements SideWork {
       const file = store.create(id);
       const written = await this.#backend.saveCells(slot, file, wanted.tokens);
       const bytes = store.seal(id);
+      // Others are wanted by now.
+      if (!this.#wanted.includes(wanted)) return store.drop(id);
       if (bytes !== written) throw new Error(`${bytes} of ${written} bytes were written`);
       const room = this.#state.spill?.limitBytes ?? 0;
       if (wanted.id === undefined && bytes > room) throw tooLarge(wanted.name, bytes, room);

@@ -172,12 +172,32 @@ test("what is pinned instead of one whose file is lost has the room of both", as
   const [pin] = await pinsOf(engine, [asked("tea.txt", SYSTEM)]);
   rmSync(pin?.file?.path ?? "");
   // Begins with it, so that the loss is found while there is a request.
-  engine.send(submitCommand("a", [...SYSTEM, 50, 51, 52], { maxTokens: 20 }));
+  engine.send(submitCommand("a", [...SYSTEM, 50, 51, 52], { maxTokens: 80 }));
   while (engine.tokens("a").length === 0) await new Promise((resolve) => setImmediate(resolve));
   expect((await engine.stats()).pins).toEqual([]);
   await pinsOf(engine, [asked("other.txt", text(5, 20))]);
   const { pins, spill } = await engine.stats();
   expect((spill?.limitBytes ?? 0) + (pins?.[0]?.bytes ?? 0)).toBe(200);
+  await engine.stop();
+});
+
+test("one in whose place others are pinned while it is computed is not kept", async () => {
+  let engine: FakeEngine | undefined;
+  let second = 0;
+  const replaced = await start({
+    onRun: ([entry]) => {
+      if (entry?.position !== 8 || engine === undefined || second > 0) return;
+      second = ++lastCall;
+      engine.send({ type: "pin", call: second, prompts: [asked("other.txt", text(5, 20))] });
+    },
+  });
+  engine = replaced;
+  expect(await pinned(engine, [asked("tea.txt", SYSTEM)])).toMatchObject({ type: "call_failed" });
+  while (!engine.events.some((event) => event.type === "pinned" && event.call === second))
+    await new Promise((resolve) => setImmediate(resolve));
+  const { pins, spill } = await engine.stats();
+  expect(pins).toMatchObject([{ name: "other.txt" }]);
+  expect([filesIn(directory).length, (spill?.limitBytes ?? 0) + (pins?.[0]?.bytes ?? 0)]).toEqual([1, 2000]);
   await engine.stop();
 });
 
