@@ -30,12 +30,14 @@ export class DeviceTurns {
   #roundMs = 0;
   /** What had been waited for the device when the round began, and when the last one that computed ended. */
   #waitedMs = 0;
-  #notedMs = 0;
+  #notedMs: number;
   #closed = false;
 
   constructor(parts: Parts) {
     this.#parts = parts;
     this.#lease = parts.links.lease;
+    // What loading has waited is no round's.
+    this.#notedMs = this.#lease?.waitedMs ?? 0;
     if (this.#lease !== undefined) this.#lease.onChange = () => parts.sleep.rouse();
   }
 
@@ -84,7 +86,7 @@ export class DeviceTurns {
     const lease = this.#lease;
     const { workedMs } = this;
     if (lease !== undefined && worked) {
-      noteDeviceShare(state, workedMs, lease.waitedMs - this.#notedMs);
+      noteDeviceShare(state, { workedMs, waitedMs: lease.waitedMs - this.#notedMs }, performance.now());
       this.#notedMs = lease.waitedMs;
     }
     const rest = worked ? this.offloads?.rest(workedMs) : undefined;

@@ -8,6 +8,7 @@ import type { Allowance } from "../sharing.ts";
 import { dropLapsed, expectedOf, expectedOfOwner, makeAppointment, placesAhead } from "./appointments.ts";
 import type { Visitor } from "./appointments.ts";
 import { undisturbed } from "./cost-model.ts";
+import { UNSHARED, withRecentShare } from "./device-share.ts";
 import { promptBesideMs, predictedRoomMs, predictedTtftMs, predictedWaitMs } from "./forecast.ts";
 import type { Newcomer } from "./forecast.ts";
 import { LEAST_MARGIN, noteTooLate } from "./forecast-margin.ts";
@@ -133,7 +134,9 @@ export function checkWorth(
   if (Math.min(askedMs, ttftLimitMs) === Infinity) return undefined;
   // Nobody is there to hold it up; what has held up others once is tried again.
   const view =
-    state.requests.size === 0 ? { ...state, cost: undisturbed(state.cost), margin: LEAST_MARGIN } : state;
+    state.requests.size === 0
+      ? { ...state, cost: undisturbed(state.cost), margin: LEAST_MARGIN, deviceShare: UNSHARED }
+      : withRecentShare(state, nowMs);
   const { margin } = view;
   const predictedMs = predictedTtftMs(view, newcomer, nowMs);
   const message = `The first token would come after ${Math.round(predictedMs)} ms.`;

@@ -483,8 +483,11 @@ export interface SchedulerState {
   /** Slots whose copies, from or to them, no call has followed: their cells can be neither saved nor restored. */
   readonly inCopies: Set<SlotId>;
   cost: CostModel;
-  /** What the engine has computed and waited for the device lately, where others use it too, in ms; see device-share.ts. */
-  readonly deviceShare: { workedMs: number; waitedMs: number };
+  /**
+   * What the engine has computed and waited for the device lately, where others use it too, and when that was noted last, in
+   * ms; see device-share.ts.
+   */
+  readonly deviceShare: { workedMs: number; waitedMs: number; notedMs: number };
   /** Device time owed to prefill because decode left no room, in ms; of the requests whose turn it is. */
   prefillCreditMs: number;
   turns: AdapterTurns;

@@ -4,14 +4,19 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { EngineClient } from "../../engine/client.ts";
+import { DeviceLease } from "../../engine/device-lease.ts";
+import { DeviceTurns } from "../../engine/device-turns.ts";
 import { createEngine } from "../../engine/engine.ts";
 import { FakeBackend, fakeOutput } from "../../engine/fake/backend.ts";
 import type { FakeOptions } from "../../engine/fake/backend.ts";
+import { LoopSleep } from "../../engine/loop-sleep.ts";
 import type { PrefillComputer, WorkerStarter } from "../../engine/prefill-worker/client.ts";
 import { hostEngine } from "../../engine/process/in-process.ts";
 import type { EngineCommand, EngineEvent, LoadOptions } from "../../engine/protocol.ts";
+import { StepCounts } from "../../engine/step-counts.ts";
 import { SharedDevice } from "../../src/shared-device.ts";
 import { GREEDY, LOAD_OPTIONS, fakeEngine, submitCommand } from "../support/engine.ts";
+import { schedulerState } from "../support/scheduler.ts";
 import { MortalEngine } from "../support/mortal-engines.ts";
 
 const turn = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
@@ -285,4 +290,22 @@ test("the prefill worker stands still while its engine has not the device", asyn
   await until(() => said().length > before);
   expect([held, said().at(-1)]).toEqual([true, { type: "device_freed", again: true }]);
   await stop();
+});
+
+test("what was waited while a model was loaded is no round's wait", async () => {
+  const lease = new DeviceLease(() => undefined);
+  lease.waitedMs = 20_000;
+  const state = schedulerState();
+  const links = { lease, sideWork: { pending: false, runPiece: () => Promise.resolve() } };
+  const turns = new DeviceTurns({
+    state,
+    links,
+    sleep: new LoopSleep(),
+    counts: new StepCounts(state),
+    send: () => undefined,
+  });
+  turns.beginRound();
+  await turns.pause(true);
+  expect(state.deviceShare.waitedMs).toBe(0);
+  turns.close();
 });
