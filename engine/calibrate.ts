@@ -45,8 +45,9 @@ export function modelOf({
 }
 
 /**
- * What an earlier engine has measured of the same model, else what is measured now. An engine that takes the place of a
- * dead one has clients waiting in the middle of their answers: measuring takes seconds on a slow device.
+ * What an earlier engine has measured of the same model, else what is measured now, in turns of which none is left open. An
+ * engine that takes the place of a dead one has clients waiting in the middle of their answers: measuring takes seconds on a
+ * slow device.
  * @param known Of any models.
  * @returns Nothing to hand on where the cost is known without measuring.
  */
@@ -59,7 +60,10 @@ export async function costOf(
   const { slots } = backend.facts;
   const of = modelOf(backend.facts);
   const earlier = known.find(({ of: other, cost }) => other === of && cost.decodePassMs.length === slots + 1);
-  const cost = earlier?.cost ?? (await calibrate(backend, measured));
+  // Files are read behind it, for which nobody needs the device.
+  const measuredNow = (): Promise<CostModel> =>
+    calibrate(backend, measured).finally(() => measured.lease?.free(false));
+  const cost = earlier?.cost ?? (await measuredNow());
   return { cost, measured: [{ of, cost }] };
 }
 

@@ -101,7 +101,12 @@ export function createEngine(
       const draft =
         draftModelPath === undefined
           ? undefined
-          : await loadDraft(loadBackend, draftModelPath, options, { target: backend, speculates, lease });
+          : await loadDraft(loadBackend, draftModelPath, options, {
+              target: backend,
+              speculates,
+              lease,
+              onProgress: () => emit({ type: "load_progress", ratio: 1 }),
+            });
       drafter = draft?.drafter;
       if (stopping) return await close({ drafter, backend, spill });
       const facts = {

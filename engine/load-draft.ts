@@ -24,6 +24,8 @@ interface DraftParts {
   readonly speculates: boolean;
   /** Turns on a device that others use too. */
   readonly lease?: DeviceLease | undefined;
+  /** Told while its file is read. */
+  readonly onProgress: () => void;
 }
 
 /** Models of one family pad their vocabularies to different sizes; llama.cpp's own bound for what is still one. */
@@ -37,12 +39,12 @@ export async function loadDraft(
   load: BackendLoader,
   path: string,
   options: LoadOptions,
-  { target, speculates, lease }: DraftParts,
+  { target, speculates, lease, onProgress }: DraftParts,
 ): Promise<LoadedDraft> {
   const name = basename(path);
   checkTarget(name, target, speculates);
   const { slots, contextTokens, prefillChunk } = target.facts;
-  const backend = await load(draftOptions(path, options, target.facts), () => undefined);
+  const backend = await load(draftOptions(path, options, target.facts), onProgress);
   try {
     checkFit(name, backend, target);
     const sampler = backend.createSampler(GREEDY_PARAMS);

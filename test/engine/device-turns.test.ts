@@ -122,6 +122,39 @@ test("one that loads beside a stream computes in its turns, and the stream goes 
   await Promise.all([a.client.stop(), client.stop()]);
 });
 
+test("one whose draft model is read from its file leaves others the device, and says that it lives", async () => {
+  const device = new WatchedDevice();
+  const a = await device.engine("a");
+  const unmeasured = (onRun: () => Promise<void>): FakeBackend =>
+    Object.defineProperty(new FakeBackend({ onRun }), "cost", { value: undefined });
+  let read = (): void => undefined;
+  const reads: (() => void)[] = [];
+  const b = hostEngine((emit) =>
+    createEngine(async ({ modelPath }, onProgress) => {
+      if (modelPath === "draft.gguf")
+        await new Promise<void>((resolve) => {
+          reads.push(() => onProgress(0.5));
+          read = resolve;
+        });
+      return unmeasured(() => device.compute("b"));
+    }, emit),
+  );
+  let told = 0;
+  const client = new EngineClient(device.shared.share(b, "b", 1), { onLoadProgress: () => (told += 1) });
+  const loaded = client.load({ ...LOAD_OPTIONS, sharesDevice: true, draftModelPath: "draft.gguf" });
+  while (reads.length === 0) await turn();
+  const before = told;
+  reads[0]?.();
+  await expect.poll(() => told).toBe(before + 1);
+  // While it is read.
+  expect(await a.ask("r", text(1, 9), 100)).toEqual(fakeOutput(text(1, 9), 100));
+  read();
+  expect((await loaded).measured).toHaveLength(2);
+  expect(await a.ask("s", text(2, 9), 20)).toEqual(fakeOutput(text(2, 9), 20));
+  expect(device.collisions).toBe(0);
+  await Promise.all([a.client.stop(), client.stop()]);
+});
+
 /** An engine that has a lease and no arbiter: the test is that. */
 async function leasedEngine(
   sizes: FakeOptions = {},
