@@ -69,7 +69,7 @@ export class DeviceLease {
     this.#tell();
   }
 
-  /** Others want the device: they are to have it in so many ms, behind the native call that runs then. */
+  /** Others want the device: they are to have it in so many ms, behind the native call that runs then; `Infinity`: they are gone. */
   recall(afterMs: number): void {
     // What has been given back meanwhile cannot be taken.
     if (!this.#held) return;

@@ -360,7 +360,7 @@ export type EngineCommand =
   | { readonly type: "drain"; readonly call: number }
   /** The engine has the device, for so many ms once others wait for it; `Infinity`: nobody does. */
   | { readonly type: "device_granted"; readonly forMs: number }
-  /** Others wait for the device: they are to have it in so many ms. */
+  /** Others wait for the device: they are to have it in so many ms; `Infinity`: they are gone. */
   | { readonly type: "device_recalled"; readonly afterMs: number }
   /** Ignored by every engine whose process was not started for tests. */
   | { readonly type: "fault"; readonly fault: Fault }

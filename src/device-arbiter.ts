@@ -18,7 +18,7 @@ export interface Seat {
   readonly weight: number;
   /** It may compute: for so many ms, and to the end of the native call that runs then; `Infinity`: until it is recalled. */
   readonly grant: (forMs: number) => void;
-  /** The same for who has it until it is recalled. */
+  /** The same for who has it; `Infinity`: those who wanted it are gone. */
   readonly recall: (afterMs: number) => void;
 }
 
@@ -59,10 +59,8 @@ export class DeviceArbiter {
    */
   free(seat: Seat, again: boolean, nowMs: number): void {
     if (this.#holder !== seat) return;
-    const chargedMs = nowMs - (this.#chargedSinceMs ?? nowMs);
-    this.#served.set(seat, this.#servedMs(seat) + Math.max(0, chargedMs) / seat.weight);
+    this.#charge(seat, nowMs);
     this.#holder = undefined;
-    this.#chargedSinceMs = undefined;
     if (again) this.#waiting.push(seat);
     this.#next(nowMs);
   }
@@ -72,6 +70,17 @@ export class DeviceArbiter {
     this.#waiting = this.#waiting.filter((other) => other !== seat);
     this.free(seat, false, nowMs);
     this.#served.delete(seat);
+    const holder = this.#holder;
+    if (holder === undefined || this.#chargedSinceMs === undefined || this.#waiting.length > 0) return;
+    this.#charge(holder, nowMs);
+    holder.recall(Infinity);
+  }
+
+  /** Counts what the holder has had the device for while others wanted it. */
+  #charge(holder: Seat, nowMs: number): void {
+    const chargedMs = nowMs - (this.#chargedSinceMs ?? nowMs);
+    this.#served.set(holder, this.#servedMs(holder) + Math.max(0, chargedMs) / holder.weight);
+    this.#chargedSinceMs = undefined;
   }
 
   #servedMs(seat: Seat): number {

@@ -56,7 +56,7 @@ class SharingPort implements EnginePort {
       weight: place.weight,
       grant: (forMs) => this.#grant(forMs),
       recall: (afterMs) => {
-        this.#owes = true;
+        this.#owes = afterMs < Infinity;
         port.send({ type: "device_recalled", afterMs });
       },
     };

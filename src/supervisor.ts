@@ -22,6 +22,7 @@ import type { EngineErrorCode } from "../engine/errors.ts";
 import { sameSizes, withCost } from "./next-engine.ts";
 import { PlausibleEvents } from "./plausible-events.ts";
 import { StuckWatch } from "./stuck-watch.ts";
+import type { Owed } from "./stuck-watch.ts";
 import { Suspicion } from "./suspicion.ts";
 import type { Death } from "./suspicion.ts";
 
@@ -222,21 +223,22 @@ export class Supervisor implements EnginePort {
     const turn = this.#port?.deviceTurn;
     // Another engine has the device, and is what is waited for.
     if (turn === "awaited") return this.#watch.heard();
-    if (!this.#watch.tick(passedMs, this.#waitingFor(turn === "owed")) || this.#stuck) return;
+    const waitingFor = this.#waitingFor(turn === "owed");
+    if (!this.#watch.tick(passedMs, waitingFor) || waitingFor === undefined || this.#stuck) return;
     this.#stuck = true;
-    this.#hooks.onStuck(this.#watch.limitMs);
+    this.#hooks.onStuck(this.#watch.limitMs(waitingFor));
     this.#port?.kill();
   }
 
   /** @param owesDevice Whether other engines wait for it to end its turn on the device. */
-  #waitingFor(owesDevice: boolean): "requests" | "load" | undefined {
-    if (this.#reloading !== undefined) return "load";
-    if (owesDevice) return this.#ready ? "requests" : "load";
-    // Other calls may take as long as they need.
+  #waitingFor(owesDevice: boolean): Owed | undefined {
+    if (this.#reloading !== undefined || (owesDevice && !this.#ready)) return "load";
     const asked = [...this.#calls.values()].some(({ sent, command }) => sent && command.type === "tokenize");
     // Of those who are paused nothing is heard.
     const running = [...this.#present.values()].some(({ command }) => command.paused !== true);
-    return running || asked ? "requests" : undefined;
+    if (running || asked) return "requests";
+    // Other calls may take as long as they need where nobody waits for their end; one that was cancelled may go on, too.
+    return owesDevice ? "calls" : undefined;
   }
 
   // Requests.
@@ -397,6 +399,7 @@ export class Supervisor implements EnginePort {
     if ("call" in event) {
       if (this.#present.size === 0) this.#watch.heard();
       if (!this.#calls.delete(event.call)) return;
+      if (event.type === "embedded" || event.type === "ranked") this.#watch.answered(event.work.ms);
       if (event.type === "pinned" && this.#facts !== undefined)
         this.#facts = { ...this.#facts, pins: event.pins };
       return this.#receiver(this.#withOwnIds(event));

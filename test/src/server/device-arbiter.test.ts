@@ -95,6 +95,22 @@ test("the device of one that is gone is free, and it is asked no more", () => {
   expect(told).toEqual(["a for Infinity", "a back in 0", "c for Infinity"]);
 });
 
+test("where all who waited are gone the device is nobody's but the holder's again, and charged up to then", () => {
+  const { told, want, free, leave } = seatsOf(new DeviceArbiter(), { a: 1, b: 1, c: 1 });
+  want("a", 0);
+  want("b", 0);
+  want("c", 0);
+  leave("b", 10);
+  expect(told).toEqual(["a for Infinity", "a back in 0"]);
+  leave("c", 30);
+  want("b", 1000);
+  free("a", 1010, true);
+  // 30 ms with the others and 10 with this one.
+  free("b", 1020, true);
+  free("b", 1060, true);
+  expect(told.slice(2)).toEqual(["a back in Infinity", "a back in 0", "b for 40", "b for 30", "a for 10"]);
+});
+
 const NAMES = ["a", "b", "c", "d"] as const;
 type Event = { readonly who: (typeof NAMES)[number]; readonly does: "want" | "free" | "again" | "leave" };
 const event: fc.Arbitrary<Event> = fc.record({

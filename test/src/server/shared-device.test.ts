@@ -163,3 +163,63 @@ test("an engine that frees what it has not, or asks twice, changes nothing", () 
   b?.port.say(WANTED);
   expect(a?.port.told.at(-1)).toEqual({ type: "device_recalled", afterMs: 0 });
 });
+
+/** An engine that is loaded, has the device and is waited for by another one. */
+function owing() {
+  const { engines } = deviceOf("a", "b");
+  const [a = expect.fail(), b = expect.fail()] = engines;
+  a.port.say({ type: "loaded", facts: { ...new FakeBackend().facts, loadMs: 1 } });
+  a.port.say(WANTED);
+  b.port.say(WANTED);
+  const tick = (seconds: number): void => {
+    for (let i = 0; i < seconds; i++) for (const { supervisor } of engines) supervisor.tick(1000);
+  };
+  return { a, b, tick };
+}
+
+const embed = (call: number): EngineCommand => ({ type: "embed", call, inputs: [[{ tokens: [1] }]] });
+const vectors = (call: number, ms: number): EngineEvent => ({
+  type: "embedded",
+  call,
+  vectors: [Float32Array.of(1)],
+  tokenCounts: [1],
+  work: { calls: 9, ms },
+});
+
+test("who computes vectors while others wait has a minute for a call, and ten times what calls have taken", () => {
+  const { a, b, tick } = owing();
+  a.supervisor.send(embed(1));
+  tick(50);
+  a.port.say(vectors(1, 50_000));
+  a.supervisor.send(embed(2));
+  tick(400);
+  // What is computed of it may go on.
+  a.supervisor.send({ type: "cancel_call", call: 2 });
+  tick(100);
+  expect(a.port.killed).toBe(false);
+  tick(1);
+  expect(a.port.killed).toBe(true);
+  expect(a.stuck).toEqual([500_000]);
+  expect(b.port.killed).toBe(false);
+});
+
+test("one that has streams beside is stuck as soon as without other models", () => {
+  const { a, tick } = owing();
+  a.supervisor.send(embed(1));
+  a.supervisor.send(submitCommand("r", [1, 2, 3]));
+  tick(30);
+  expect(a.port.killed).toBe(false);
+  tick(1);
+  expect(a.stuck).toEqual([30_000]);
+});
+
+test("one whose turn nobody waits for any more may take as long as it needs", async () => {
+  const { a, b, tick } = owing();
+  expect(a.shared.deviceTurn).toBe("owed");
+  b.port.die();
+  await b.shared.exited;
+  expect(a.port.told.at(-1)).toEqual({ type: "device_recalled", afterMs: Infinity });
+  expect(a.shared.deviceTurn).toBe(undefined);
+  tick(1000);
+  expect(a.port.killed).toBe(false);
+});
