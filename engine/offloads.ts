@@ -20,8 +20,8 @@ const MOST_OWED_RESTS = 3;
 /** Those are so much longer, and no longer than that, whoever wants to be heard. */
 const FIRM_FACTOR = 1.25;
 const MOST_FIRM_MS = 500;
-/** A worker that says nothing for so long, of which it has had a quarter and more, has failed. */
-const SILENT_MS = 120_000;
+/** A worker that says nothing for so long, while it has the device, has failed. */
+const SILENT_MS = 60_000;
 /** So many failures in a row are no accident. */
 const MOST_FAILURES = 2;
 
@@ -55,7 +55,10 @@ export class Offloads {
   #streamsServed = false;
   #failures = 0;
   #gone = false;
+  /** Runs while it has the device: what was left of the time in which it has to say something, and since when. */
   #silence: NodeJS.Timeout | undefined;
+  #silentMs = SILENT_MS;
+  #listensSinceMs = 0;
   /** What rests that were cut short have left to it, and since when it has the device; undefined: it stands still. */
   #owedMs = 0;
   #goingSinceMs: number | undefined;
@@ -93,9 +96,9 @@ export class Offloads {
     this.#streamsServed = false;
     this.#owedMs = 0;
     this.#deviceMs = 0;
+    this.#silentMs = SILENT_MS;
     const { request, slot, tokens } = offload;
     prefills.begin({ entries: [{ request, slot, tokens, position: 0, sample: false }] }, this.#startMs);
-    this.#listen();
     void this.#await(offload);
   }
 
@@ -145,14 +148,18 @@ export class Offloads {
 
   go(): void {
     this.#parts.computer.go();
-    if (this.busy) this.#goingSinceMs ??= performance.now();
+    if (!this.busy || this.#goingSinceMs !== undefined) return;
+    this.#goingSinceMs = performance.now();
+    this.#listen();
   }
 
   /** Counts how long it has had the device, up to now. */
   #noteStill(): void {
     const nowMs = performance.now();
     const ms = nowMs - (this.#goingSinceMs ?? nowMs);
+    if (this.#goingSinceMs !== undefined) this.#silentMs -= nowMs - this.#listensSinceMs;
     this.#goingSinceMs = undefined;
+    clearTimeout(this.#silence);
     this.#owedMs = Math.max(0, this.#owedMs - ms);
     this.#deviceMs += ms;
     this.#parts.state.offload.restedMs += ms;
@@ -188,7 +195,6 @@ export class Offloads {
       this.#outcome = "failed";
       if (isWanted(state, offload)) warn("A prompt could not be computed by the prefill worker", error);
     }
-    clearTimeout(this.#silence);
     wake();
   }
 
@@ -201,14 +207,16 @@ export class Offloads {
     prefills.advance({ entries: [entry] }, performance.now());
     // Where there are no streams, the server hears nothing else, and would take the engine for stuck.
     record.alive = true;
-    this.#listen();
+    this.#silentMs = SILENT_MS;
+    if (this.#goingSinceMs !== undefined) this.#listen();
     // Else the next step tells of it, for which no rest is cut short.
     if (!hasStreams(state)) wake();
   }
 
   #listen(): void {
     clearTimeout(this.#silence);
-    this.#silence = setTimeout(() => this.#giveUp("it says nothing"), SILENT_MS).unref();
+    this.#listensSinceMs = performance.now();
+    this.#silence = setTimeout(() => this.#giveUp("it says nothing"), this.#silentMs).unref();
   }
 
   #giveUp(reason: string): void {

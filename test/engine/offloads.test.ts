@@ -3,13 +3,18 @@ import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from "n
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import * as fc from "fast-check";
-import { afterEach, beforeEach, expect, test } from "vitest";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { EngineError } from "../../engine/errors.ts";
-import { fakeOutput } from "../../engine/fake/backend.ts";
+import { FakeBackend, fakeOutput } from "../../engine/fake/backend.ts";
+import { Offloads } from "../../engine/offloads.ts";
+import { PrefillReports } from "../../engine/prefill-reports.ts";
 import type { PrefillComputer, WorkerStarter, WorkerWatcher } from "../../engine/prefill-worker/client.ts";
 import { PriorityClass } from "../../engine/sharing.ts";
+import { openSpillStore } from "../../engine/spill-store.ts";
+import { StepRecord } from "../../engine/step-record.ts";
 import { fakeEngine, submitCommand } from "../support/engine.ts";
 import type { FakeEngine } from "../support/engine.ts";
+import { schedulerState } from "../support/scheduler.ts";
 
 let directory: string;
 beforeEach(() => {
@@ -321,6 +326,57 @@ test("who shares but the beginning of it does not wait for a prompt that is comp
   worker.left = 0;
   await engine.drained();
   await engine.stop();
+});
+
+test("a worker's silence is time in which it has the device, since it said something last", () => {
+  vi.useFakeTimers({ toFake: ["setTimeout", "clearTimeout"] });
+  let nowMs = 0;
+  vi.spyOn(performance, "now").mockImplementation(() => nowMs);
+  const pass = (seconds: number): void => {
+    nowMs += 1000 * seconds;
+    vi.advanceTimersByTime(1000 * seconds);
+  };
+  try {
+    const state = schedulerState();
+    const worker = new ToldWorker();
+    worker.compute = (_tokens, _file, onProgress) => {
+      worker.tellProgress = onProgress;
+      return new Promise(() => undefined);
+    };
+    const offloads = new Offloads({
+      state,
+      backend: new FakeBackend(),
+      computer: worker,
+      store: openSpillStore({ directory, bytes: 1000 }) ?? expect.fail(),
+      record: new StepRecord(state),
+      prefills: new PrefillReports(state, () => undefined),
+      wake: () => undefined,
+    });
+    offloads.begin({ request: "r", slot: 0, tokens: Uint32Array.from(text(1, 20)) });
+    offloads.hold();
+    // Another engine's turn.
+    pass(500);
+    offloads.go();
+    pass(50);
+    worker.tellProgress(8);
+    pass(50);
+    offloads.hold();
+    pass(500);
+    offloads.go();
+    pass(9);
+    expect(worker.closed).toBe(false);
+    offloads.hold();
+    pass(500);
+    expect(worker.closed).toBe(false);
+    offloads.go();
+    pass(1);
+    expect(worker.closed).toBe(true);
+    expect(offloads.busy).toBe(false);
+    offloads.close();
+  } finally {
+    vi.restoreAllMocks();
+    vi.useRealTimers();
+  }
 });
 
 test("whatever comes and goes, and whatever the worker does, every output is right", async () => {
