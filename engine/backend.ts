@@ -24,6 +24,8 @@ export interface BatchEntry {
   readonly sample: boolean;
   /** Whether the logits of every token are wanted; absent is no. */
   readonly everyLogit?: boolean;
+  /** Whether the logits of the last token are computed though nobody reads them; absent is no. */
+  readonly spareLogit?: boolean;
 }
 
 /** Where the logits of one entry will be; valid until the next `run`. */

@@ -75,7 +75,7 @@ export class LlamaBackend implements Backend {
     for (const entry of entries) {
       const { slot, position, tokens } = entry;
       for (const index of context.addToBatch(slot, position, tokens, logitPositions(entry)))
-        logits.push(index as LogitsHandle);
+        if (entry.spareLogit !== true) logits.push(index as LogitsHandle);
     }
     return { logits, done: this.#decode() };
   }
@@ -232,9 +232,9 @@ class LlamaCheckpoint implements SlotCheckpoint {
   }
 }
 
-function logitPositions({ tokens, sample, everyLogit }: BatchEntry): Uint32Array {
+function logitPositions({ tokens, sample, everyLogit, spareLogit }: BatchEntry): Uint32Array {
   if (everyLogit === true) return Uint32Array.from(tokens.keys());
-  if (!sample) return NO_LOGITS;
+  if (!sample && spareLogit !== true) return NO_LOGITS;
   return tokens.length === 1 ? LAST_POSITION : Uint32Array.of(tokens.length - 1);
 }
 

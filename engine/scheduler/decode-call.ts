@@ -5,6 +5,7 @@
 import { decodeCallMs } from "./cost-model.ts";
 import { cellsOf } from "./decode-layout.ts";
 import { isLastKnown, knownToken, planDrafts } from "./draft-length.ts";
+import { adjacentRuns } from "./passes.ts";
 import type { Running } from "./admission.ts";
 import type { DraftPlan } from "./draft-length.ts";
 import type { PlannedCall, PlannedEntry, SchedulerState, SlotId } from "./types.ts";
@@ -35,6 +36,7 @@ export function decodeCall(
     entries.push(decodeEntry(one, plan));
   }
   if (plugged < plugs.length) entries.push(...plugs.slice(plugged));
+  if (state.config.deterministic) giveLogitsCompany(entries);
   let cells = cellsOf(decoding);
   for (const { position } of plugs) cells += position;
   const callMs = decodeCallMs(state.cost, layout.passWidths, drafts, cells);
@@ -50,6 +52,20 @@ export function decodeCall(
     predictedMs: callMs + (drafting?.predictedMs ?? 0),
     unscaledMs: callMs / (drafts > 0 ? state.cost.draftScale : state.cost.decodeScale),
   };
+}
+
+/**
+ * What a pass computes behind its last attention it computes for the tokens alone whose logits are wanted, and for a single
+ * one in another kernel than for several. So nobody's are the only ones, where there is a neighbour.
+ */
+function giveLogitsCompany(entries: PlannedEntry[]): void {
+  for (const { first, last } of adjacentRuns(entries.map(({ slot }) => slot))) {
+    const pass = entries.filter(({ slot }) => slot >= first && slot <= last);
+    if (pass.filter(({ sample }) => sample).length !== 1) continue;
+    const spare = entries.findIndex(({ slot, sample }) => slot >= first && slot <= last && !sample);
+    const entry = entries[spare];
+    if (entry !== undefined) entries[spare] = { ...entry, spareLogit: true };
+  }
 }
 
 function plugEntries(

@@ -519,6 +519,8 @@ export interface PlannedEntry {
   readonly sample: boolean;
   /** Whether the logits of every token are wanted; absent is no. */
   readonly everyLogit?: boolean;
+  /** Whether the logits of the last token are computed for the sake of another entry's bits; absent is no. */
+  readonly spareLogit?: boolean;
   /** How many of the tokens behind the first are guesses for this request; absent is none. */
   readonly guesses?: number;
   /** Whether they are what the client predicted; absent is no. */
