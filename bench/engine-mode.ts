@@ -72,6 +72,8 @@ export async function runEngineMode(
             threads: engine.facts.threads,
             rounds: 1,
             flashAttention: options.flashAttention,
+            // The engine still has its own: fewer would be chosen where both do not fit, and the loop would look slow.
+            gpuLayers: engine.facts.gpuLayers,
           },
           RUN_TIMEOUT_MS,
         );

@@ -21,6 +21,8 @@ export interface BareLoopOptions {
   /** Rounds per number of sequences; the median counts. */
   readonly rounds: number;
   readonly flashAttention: "auto" | "on" | "off";
+  /** Layers on the GPU; as many as fit where undefined. */
+  readonly gpuLayers?: number;
 }
 
 export interface BareLoopResult {
@@ -35,7 +37,10 @@ const TOKEN_CYCLE = 200;
 export async function runBareLoop(options: BareLoopOptions): Promise<BareLoopResult[]> {
   const { modelPath, sequences, promptTokens, steps, rounds } = options;
   const llama = await getLlama({ gpu: "auto", build: "never", progressLogs: false, maxThreads: 0 });
-  const model = await llama.loadModel({ modelPath });
+  const model = await llama.loadModel({
+    modelPath,
+    ...(options.gpuLayers === undefined ? {} : { gpuLayers: options.gpuLayers }),
+  });
   const threads = options.threads ?? llama.cpuMathCores;
   const most = Math.max(...sequences);
   const context = await model.createContext({

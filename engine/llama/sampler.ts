@@ -238,9 +238,9 @@ export class LlamaSampler implements Sampler {
     const { sampling } = this.#params;
     const penalties = usesPenalties(this.#params) ? this.#penalties(output) : {};
     const xtc = this.#xtc(position);
-    // Whoever reads the chances is shown those of hopeless tokens, too.
-    const minP =
-      this.#chances === undefined ? leastChance(sampling, this.#host.vocabulary.vocabSize) : sampling.minP;
+    // Whoever reads the chances is shown those of hopeless tokens, too, and XTC goes by chances before the temperature.
+    const looksAtChances = this.#chances !== undefined || usesXtc(this.#params);
+    const minP = looksAtChances ? sampling.minP : leastChance(sampling, this.#host.vocabulary.vocabSize);
     if (sampling.temperature <= 0) return { temperature: 0, ...penalties, ...xtc };
     return {
       temperature: sampling.temperature,

@@ -15,8 +15,8 @@ import type { Running } from "./admission.ts";
 import type { EvictionKind, OwnerState, ScheduledRequest, SchedulerState } from "./types.ts";
 import type { Prompts, WaitingOrder } from "./waiting-order.ts";
 
-/** A request that has lost its slot keeps the next one for at least so long, and is not asked more often. */
-const COOLDOWN_MS = 10_000;
+/** For so long after a request has lost its slot it loses no other one, and it is not asked more often than that. */
+export const COOLDOWN_MS = 10_000;
 const MOST_EVICTIONS = 3;
 /** A request that has generated more than this share of its tokens may finish. */
 const NEARLY_DONE = 0.8;

@@ -12,6 +12,7 @@ import { companies, NOBODY } from "./company.ts";
 import type { Company } from "./company.ts";
 import { decodeCallMs, prefillCallMs, prefillTokensMs, undisturbed } from "./cost-model.ts";
 import { UNSHARED, deviceStretch } from "./device-share.ts";
+import { COOLDOWN_MS } from "./eviction.ts";
 import { isAway } from "./offload.ts";
 import { inLine, inLongLine } from "./owners.ts";
 import { prefillEnd } from "./prefill-cells.ts";
@@ -299,7 +300,8 @@ function releasesMs(
   const releases: number[] = [];
   for (const slot of state.slots) {
     const holder = holderOf(state, slot);
-    if (of(holder)) releases.push(holder === undefined ? 0 : leftMs(holder, slot.length));
+    if (!of(holder)) continue;
+    releases.push(holder === undefined ? pausedMs(state, slot, nowMs) : leftMs(holder, slot.length));
   }
   return releases.sort((a, b) => a - b);
 }
@@ -321,6 +323,12 @@ function releasesFor(state: SchedulerState, nowMs: number, prompts: "long" | "sh
   let waiting = 0;
   for (let line = CLASSES; line < lines.length; line++) waiting += lines[line]?.waiting ?? 0;
   return others.slice(Math.min(waiting, Math.max(0, longRoom(state))));
+}
+
+/** How long a paused request keeps its slot from others: for a while where it has just lost another one. */
+function pausedMs({ requests }: SchedulerState, { owner }: Slot, nowMs: number): number {
+  const request = requests.get(owner ?? "");
+  return request?.paused === true ? Math.max(0, request.evictedMs + COOLDOWN_MS - nowMs) : 0;
 }
 
 /** Who keeps a slot from others, which a paused request does not. */

@@ -227,9 +227,9 @@ function checkTime(state: SchedulerState, plan: StepPlan): void {
     ({ entries: [entry] }) => state.requests.get(entry?.request ?? "")?.interrupted,
   );
   const replayMs = savedMs + Math.max(REPLAY_SHARE * decode.predictedMs, roomMs);
-  const overMs = cells.some((cell) => isLastOfNewOwner(state, cell, decode))
-    ? LAST_CELL_SHARE * itlTargetMs
-    : 0;
+  const last = cells.at(-1);
+  const overMs =
+    last !== undefined && isLastOfNewOwner(state, last, decode) ? LAST_CELL_SHARE * itlTargetMs : 0;
   expect(
     cellsMs <= roomMs + overMs + ROUNDING_MS ||
       (cells.length === 1 && cellsMs <= creditMs + ROUNDING_MS) ||

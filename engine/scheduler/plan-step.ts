@@ -170,8 +170,10 @@ function planPrefill(
   let newcomersCells: number | undefined;
   for (const { cell, interrupted } of all) {
     if (interrupted) {
-      if (cell.predictedMs > replayMs || calls.length === MOST_CELLS_PER_STEP)
-        return { calls, creditMs: Math.min(replayMs, cell.predictedMs) };
+      if (cell.predictedMs > replayMs || calls.length === MOST_CELLS_PER_STEP) {
+        creditMs = Math.max(0, Math.min(replayMs, cell.predictedMs));
+        break;
+      }
       replayMs -= cell.predictedMs;
       roomMs -= cell.predictedMs;
       calls.push(cell);
@@ -200,7 +202,8 @@ function planPrefill(
     creditMs = 0;
     if (endsNewcomers) newcomersCells = calls.length;
   }
-  if (newcomersCells !== undefined) {
+  // Not where the step before did it for who has a first token now: one newcomer behind the other would keep prompts waiting.
+  if (newcomersCells !== undefined && !decoding.some(({ request }) => request.output.length === 0)) {
     const begun = new Set(calls.slice(0, newcomersCells).map(({ entries: [entry] }) => entry?.request));
     const waiting = prefilling.filter(({ request }) => !begun.has(request.id)).length;
     const behindMs = calls.slice(newcomersCells).reduce((ms, { predictedMs }) => ms + predictedMs, 0);

@@ -8,7 +8,7 @@ const FORMATS =
   "thinking stays free; what of a schema cannot be held is a 400 when strict, else listed in `x-weft-ignored-params`";
 const GRAMMAR = "GBNF, behind free thinking";
 const ORDER =
-  "order: bias and DRY, penalties, top-k, top-p, min-p, XTC, temperature; at a temperature above 0 and up to 0.85 without top-k, top-p and min-p, tokens are left out that have less than a 2048th of the likeliest one's chance all together";
+  "order: bias and DRY, penalties, top-k, top-p, min-p, XTC, temperature; at a temperature above 0 and up to 0.85 without top-k, top-p, min-p, XTC and `post_sampling_probs`, tokens are left out that have less than a 2048th of the likeliest one's chance all together";
 const PENALTIES = "over generated tokens only";
 const DRY = "over prompt and output alike; `dry_penalty_last_n: -1` looks at all of it";
 const XTC = "drawn from the seed, also at temperature 0";

@@ -197,8 +197,8 @@ describe.each([
     speculate: undefined,
     digits: undefined,
   },
-  // Many F16 rows of a slot are computed otherwise than few.
-  { weights: "F16 weights, told to guess", modelPath: "models/pocket.gguf", speculate: true, digits: 2 },
+  // Many F16 rows of a slot are computed otherwise than few, by how much depends on the processor.
+  { weights: "F16 weights, told to guess", modelPath: "models/pocket.gguf", speculate: true, digits: 1 },
 ])("$weights", ({ modelPath, speculate, digits }) => {
   let alone: Session;
   let drafted: Session;

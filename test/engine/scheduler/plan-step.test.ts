@@ -254,6 +254,25 @@ describe("prefill", () => {
     expect(shape(step(state))).toEqual(["decode 0@1x1 1@11x1", "prefill 2@0x10", "prefill 2@10x10"]);
   });
 
+  test("a prompt goes on beside newcomers who come one behind the other", () => {
+    const state = newState({ slots: 5, maxQueued: 9 });
+    enqueue(state, "a", prompt(1));
+    // Its owner has had more than the others, whose prompts go first.
+    enqueueOf(state, "large", "before", { tokens: prompt(100, 500) });
+    for (let i = 0; i < 8; i++) step(state);
+    finish(state, "before");
+    enqueueOf(state, "large", "long", { tokens: prompt(150, 1000) });
+    for (let i = 0; i < 12; i++) {
+      const key = `key${i % 2}`;
+      for (const request of state.requests.values())
+        if (request.output.length > 0 && request.tenant === key) finish(state, request.id);
+      enqueueOf(state, key, `${key} ${i}`, { tokens: prompt(6, 2000 + 10 * i), maxTokens: 9 });
+      step(state);
+    }
+    const slot = state.slots.find(({ owner }) => owner === "long");
+    expect(slot?.length).toBeGreaterThan(50);
+  });
+
   test("it waits for them where many wait, each of whom would wait for one more decode", () => {
     const state = newState({ slots: 6 });
     enqueue(state, "a", prompt(1));
@@ -760,6 +779,24 @@ describe("slot choice and reuse", () => {
 });
 
 describe("decode", () => {
+  test("in deterministic mode no token's logits are the only ones of their pass, where another slot can be in it", () => {
+    const state = newState({ deterministic: true, slots: 4 });
+    const spare = (plan: StepPlan): string[] =>
+      plan.calls.flatMap(({ entries }) =>
+        entries.map((e) => `${e.slot}${e.sample ? " drawn" : ""}${e.spareLogit === true ? " spare" : ""}`),
+      );
+    enqueue(state, "a", prompt(1));
+    expect(spare(step(state))).toEqual(["0 drawn", "1 spare"]);
+    enqueue(state, "b", prompt(1, 50));
+    expect(spare(step(state))).toEqual(["0 drawn", "1 drawn"]);
+    const alone = newState({ deterministic: true, slots: 1 });
+    enqueue(alone, "a", prompt(1));
+    expect(spare(step(alone))).toEqual(["0 drawn"]);
+    const fast = newState();
+    enqueue(fast, "a", prompt(1));
+    expect(spare(step(fast))).toEqual(["0 drawn"]);
+  });
+
   /** Three requests of one token in slots 0, 1 and 2; then the middle one ends. */
   function withGap(
     passMs: number,
