@@ -197,6 +197,8 @@ export interface EngineComparison {
   readonly engine: Spread | undefined;
   readonly bare: Spread | undefined;
   readonly ratio: Spread | undefined;
+  /** As of a comparison. */
+  readonly interval: Interval | undefined;
 }
 
 export function compareEngine({ runs }: EngineModeResult): EngineComparison[] {
@@ -209,6 +211,7 @@ export function compareEngine({ runs }: EngineModeResult): EngineComparison[] {
       engine: spreadOf(engine),
       bare: spreadOf(bare),
       ratio: ratioSpread(engine, bare),
+      interval: medianInterval(ratiosOf(engine, bare)),
     };
   });
 }

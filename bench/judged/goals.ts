@@ -1,4 +1,5 @@
 /** What Weft is to reach beside another server, row by row, and how a row is judged. Numbers alone: nothing is measured here. */
+import type { Interval } from "../bootstrap.ts";
 import type { Spread } from "../stats.ts";
 
 /** What is measured in one piece; a part has one or several rows. */
@@ -23,6 +24,8 @@ export interface Figure {
   readonly theirs: Spread | undefined;
   /** Ours / theirs, round by round. */
   readonly ratio: Spread | undefined;
+  /** In which the median ratio lies with 95 %, by bootstrap over rounds; undefined with fewer than three. */
+  readonly interval: Interval | undefined;
 }
 
 export interface Goal {
@@ -98,7 +101,7 @@ export type PartOutcome =
   | { readonly figures: ReadonlyMap<string, Figure>; readonly failed: readonly string[] }
   | { readonly notRun: string };
 
-const NOTHING: Figure = { ours: undefined, theirs: undefined, ratio: undefined };
+const NOTHING: Figure = { ours: undefined, theirs: undefined, ratio: undefined, interval: undefined };
 
 /** @returns A row for each goal of the part. */
 export function judge(part: Part, outcome: PartOutcome): JudgedRow[] {

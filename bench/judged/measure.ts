@@ -142,8 +142,8 @@ async function measureBareLoop({ options, context, show }: Surroundings): Promis
   const result = await runEngineMode(engine, path, context);
   show(["", ...formatEngine(result)]);
   const figures = compareEngine(result).map(
-    ({ sequences, engine: ours, bare: theirs, ratio }) =>
-      [`engine tok/s, ${sequences}`, { ours, theirs, ratio }] as const,
+    ({ sequences, engine: ours, bare: theirs, ratio, interval }) =>
+      [`engine tok/s, ${sequences}`, { ours, theirs, ratio, interval }] as const,
   );
   return { figures: new Map(figures), failed: [] };
 }
@@ -189,7 +189,12 @@ async function measureScheduler({ options, context, show }: Surroundings): Promi
   const [few, many] = WAITING.map((waiting) =>
     levels.flatMap((level) => (level.waiting === waiting ? [level.step.p50] : [])),
   );
-  const own = (ours: Figure["ours"]): Figure => ({ ours, theirs: undefined, ratio: undefined });
+  const own = (ours: Figure["ours"]): Figure => ({
+    ours,
+    theirs: undefined,
+    ratio: undefined,
+    interval: undefined,
+  });
   const figures = new Map([
     ["step p50 ms, 1,000", own(spreadOf(few ?? []))],
     ["100,000 / 1,000 waiting", own(ratioSpread(many ?? [], few ?? []))],
@@ -199,7 +204,10 @@ async function measureScheduler({ options, context, show }: Surroundings): Promi
 
 function figuresOf(comparisons: readonly Comparison[]): Map<string, Figure> {
   return new Map(
-    comparisons.map(({ metric, sides: [ours, theirs], ratio }) => [metric, { ours, theirs, ratio }]),
+    comparisons.map(({ metric, sides: [ours, theirs], ratio, interval }) => [
+      metric,
+      { ours, theirs, ratio, interval },
+    ]),
   );
 }
 

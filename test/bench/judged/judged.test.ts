@@ -17,6 +17,7 @@ const ratioOf = (value: number): Figure => ({
   ours: exactly(value),
   theirs: exactly(1),
   ratio: exactly(value),
+  interval: undefined,
 });
 const outcome = (figures: Record<string, Figure>, failed: string[] = []): PartOutcome => ({
   figures: new Map(Object.entries(figures)),
@@ -40,12 +41,12 @@ describe("a row", () => {
   });
 
   test("of our own figure looks at that and not at the ratio", () => {
-    const own: Figure = { ours: exactly(1.4), theirs: exactly(1), ratio: exactly(9) };
+    const own: Figure = { ...ratioOf(9), ours: exactly(1.4) };
     expect(judge("mixed-tenants", outcome({ "beside / alone": own }))).toMatchObject([{ met: true }]);
   });
 
   test("without its figure says what is missing", () => {
-    const alone: Figure = { ours: exactly(5), theirs: undefined, ratio: undefined };
+    const alone: Figure = { ...ratioOf(1), ours: exactly(5), theirs: undefined, ratio: undefined };
     const why = (given: PartOutcome): unknown[] => judge("multi-turn", given).map((row) => row.why);
     expect(why({ notRun: "no time" })).toEqual(["no time", "no time"]);
     expect(why(outcome({ "ttft p50 ms": alone }))).toEqual(["needs --vs", "there was no such figure"]);
@@ -69,6 +70,17 @@ test("the table is Markdown with every row, aligned, and a count", () => {
     "| users at 3 x capacity                          | right %            | >= 90  | -     | -    | -      | not judged: no time |",
     "",
     "1 of 2 judged rows met, 2 not judged",
+  ]);
+});
+
+test("the table says how sure a ratio is where three rounds tell, and a dash where they do not", () => {
+  const sure = { ...ratioOf(0.03), interval: { low: 0.025, high: 0.0312 } };
+  const rows = judge("long-beside-short", outcome({ "gap after ms": sure, "long ttft ms": ratioOf(1.2) }));
+  expect(formatJudged(rows).slice(0, 4)).toEqual([
+    "| scenario                            | figure       | goal        | A     | B    | A/B   | 95 % of A/B   | met |",
+    "| ----------------------------------- | ------------ | ----------- | ----- | ---- | ----- | ------------- | --- |",
+    "| 3,000-token prompt beside 3 streams | gap after ms | A/B <= 0.05 | 0.030 | 1.00 | 0.030 | 0.025 - 0.031 | yes |",
+    "| 3,000-token prompt beside 3 streams | long ttft ms | A/B <= 1.3  | 1.20  | 1.00 | 1.200 | -             | yes |",
   ]);
 });
 
@@ -99,6 +111,18 @@ describe("the command", () => {
     expect(prompts(b)).toEqual(prompts(a));
     // Three streams, the long prompt and a warm-up.
     expect(a.bodies).toHaveLength(5);
+  });
+
+  test("of three rounds says between what the ratio lies, of two it does not", async () => {
+    const [a, b] = [await start(answerWhole), await start(answerWhole)];
+    const intervals = async (rounds: string): Promise<unknown> => {
+      const both = ["--url", a.url, "--vs", b.url, "--rows", "long-beside-short", "--repeat", rounds];
+      const context = { clock: realClock, progress: () => undefined };
+      const rows = await runJudged(judged(...both), context, () => undefined);
+      return rows[1]?.interval;
+    };
+    expect(await intervals("2")).toBeUndefined();
+    expect(await intervals("3")).toEqual({ low: expect.any(Number), high: expect.any(Number) });
   });
 
   test("without another server shows our figures, and that they cannot be judged", async () => {
