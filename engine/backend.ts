@@ -160,7 +160,7 @@ export interface Backend {
   readonly embedder: Embedder;
   /** Drops every cell of the slot from `length` on. */
   truncate(slot: number, length: number): void;
-  /** Replaces the cells of slot `to` by those of slot `from`. Between runs only; `truncate` may follow. */
+  /** Replaces the cells of slot `to` by those of slot `from`. Between runs only; `truncate` and further copies may follow. */
   copy(from: number, to: number): Promise<void>;
   /**
    * Writes what the slot holds into a file, which keeps its mode where it is there already. Between runs only, and not

@@ -48,6 +48,8 @@ export class LlamaBackend implements Backend {
   readonly embedder: Embedder;
   /** A native call in flight: cells must not change until it is over. */
   #running = false;
+  /** Slots of copies, from and to them, that no call has followed: the runtime copies cells with the next one. */
+  readonly #inCopies = new Set<number>();
   /** Key of the adapters that are applied. */
   #applied = "";
 
@@ -100,6 +102,8 @@ export class LlamaBackend implements Backend {
     this.#running = true;
     try {
       await this.#parts.context.decodeBatch();
+      // Not before: a batch that is refused copies nothing.
+      this.#inCopies.clear();
     } catch (error) {
       throw new EngineError("decode_failed", `The runtime could not compute a batch: ${messageOf(error)}.`);
     } finally {
@@ -133,11 +137,13 @@ export class LlamaBackend implements Backend {
 
   async copy(from: number, to: number): Promise<void> {
     this.#checkIdle();
+    this.#inCopies.add(from).add(to);
     await this.#parts.context.copySequenceStateFromOtherSequence(to, from);
   }
 
   async saveCells(slot: number, file: string, tokens: Uint32Array): Promise<number> {
     this.#checkIdle();
+    this.#checkCopied(slot);
     try {
       return await this.#parts.context.saveSequenceStateToFile(file, slot, tokens);
     } catch (error) {
@@ -147,6 +153,7 @@ export class LlamaBackend implements Backend {
 
   async loadCells(slot: number, file: string, tokens: Uint32Array): Promise<void> {
     this.#checkIdle();
+    this.#checkCopied(slot);
     try {
       const read = await this.#parts.context.loadSequenceStateFromFile(file, slot, tokens.length);
       if (read.length === tokens.length && this.cellCount(slot) === tokens.length) return;
@@ -158,6 +165,7 @@ export class LlamaBackend implements Backend {
 
   async takeCheckpoint(slot: number): Promise<SlotCheckpoint> {
     this.#checkIdle();
+    this.#checkCopied(slot);
     const { AddonContextSequenceCheckpoint: Checkpoint } = this.#parts.bindings;
     const native = new Checkpoint();
     try {
@@ -171,6 +179,8 @@ export class LlamaBackend implements Backend {
 
   async restoreCheckpoint(slot: number, checkpoint: SlotCheckpoint, length: number): Promise<void> {
     this.#checkIdle();
+    // Where it brings back cells, not only a state.
+    if (this.checkpointNeeds === "own-cells") this.#checkCopied(slot);
     if (!(checkpoint instanceof LlamaCheckpoint) || length < 1)
       throw new EngineError("internal", "No such checkpoint.");
     try {
@@ -195,6 +205,11 @@ export class LlamaBackend implements Backend {
 
   #checkIdle(): void {
     if (this.#running) throw new EngineError("internal", "Cells must not change while a call runs.");
+  }
+
+  /** What is saved now would be what the slot had before, and what is read would be overwritten. Further copies run in order. */
+  #checkCopied(slot: number): void {
+    if (this.#inCopies.has(slot)) throw new EngineError("internal", `Slot ${slot} has a queued copy.`);
   }
 
   /** What would end the process or spoil a whole batch inside native code is refused here. */
