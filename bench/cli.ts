@@ -6,7 +6,7 @@ import type { BenchEnvironment } from "./environment.ts";
 import { htmlReport } from "./html-report.ts";
 import type { ReportContent } from "./html-report.ts";
 import { runJudged } from "./judged/measure.ts";
-import { formatJudged, JUDGED_FORMULAS } from "./judged/report.ts";
+import { formatJudged, JUDGED_FORMULAS, judgedTable } from "./judged/report.ts";
 import { levelName, openSession, runClosedLoop, runEmbeddings } from "./http-mode.ts";
 import type { LevelResult, RunContext } from "./http-mode.ts";
 import { OptionsExit, printExit } from "./option-values.ts";
@@ -20,7 +20,7 @@ import type {
   ScenarioOptions,
   SchedulerOptions,
 } from "./options.ts";
-import { levelPlots, requestPlots } from "./plots.ts";
+import { levelPlots } from "./plots.ts";
 import {
   compareEmbeddings,
   compareEngine,
@@ -38,7 +38,7 @@ import {
   OPEN_LOOP_FORMULAS,
 } from "./report.ts";
 import { formatSaturation, saturations } from "./saturation.ts";
-import { formatTurn, runScenario } from "./scenario-mode.ts";
+import { formatTurn, runScenario, scenarioPlots } from "./scenario-mode.ts";
 import { scenarioNamed } from "./scenarios/catalogue.ts";
 
 /** Where a benchmark writes; replaced in tests. */
@@ -51,8 +51,8 @@ export interface BenchOutput {
 interface Outcome {
   readonly document: Readonly<Record<string, unknown>>;
   readonly failures: number;
-  /** What a page shows; absent for what has no plots. */
-  readonly report?: Omit<ReportContent, "environment">;
+  /** What a page shows, drawn where one is wanted; absent for what has no plots. */
+  readonly report?: () => Omit<ReportContent, "environment">;
 }
 
 /** Changes when a field of the JSON document changes its meaning. */
@@ -84,7 +84,7 @@ export async function runBench(
     const outcome = await runMode(options, output);
     await writeJson(options, environment, outcome, output);
     if ("report" in options && options.report !== undefined && outcome.report !== undefined)
-      await writeFile(options.report, htmlReport({ environment, ...outcome.report }));
+      await writeFile(options.report, htmlReport({ environment, ...outcome.report() }));
     return outcome.failures === 0 ? 0 : 1;
   } catch (error) {
     output.err(`weft bench: ${error instanceof Error ? error.message : String(error)}\n`);
@@ -146,7 +146,7 @@ async function closedLoop(
       ...(most === undefined ? {} : { saturation: most }),
       comparisons,
     },
-    report: {
+    report: () => ({
       targets: session.targets,
       plots: levelPlots(results, session.targets.length, options.objective?.ttftMs),
       comparisons: comparisons.map((level) => ({
@@ -154,7 +154,7 @@ async function closedLoop(
         rows: level.comparisons,
       })),
       formulas,
-    },
+    }),
     failures: results.reduce((total, { summary }) => total + summary.failed, 0),
   };
 }
@@ -194,7 +194,7 @@ async function scenario(
   context: RunContext,
   output: BenchOutput,
 ): Promise<Outcome> {
-  const { name, formulas, plots } = scenarioNamed(options.scenario);
+  const { name, formulas } = scenarioNamed(options.scenario);
   const session = await openSession(options, context.clock);
   printLines(output, formatSession(session));
   const turns = await runScenario(options, session, context, (turn) => {
@@ -212,12 +212,12 @@ async function scenario(
       runs: turns.map(({ side, round, figures, summary }) => ({ side, round, figures, summary })),
       comparisons,
     },
-    report: {
+    report: () => ({
       targets: session.targets,
-      plots: [...(plots?.(turns) ?? []), ...requestPlots(turns, sides, name)],
+      plots: scenarioPlots(name, turns, sides),
       comparisons: [{ title: name, rows: comparisons }],
       formulas,
-    },
+    }),
     failures: turns.flatMap(({ errors }) => errors).reduce((total, { count }) => total + count, 0),
   };
 }
@@ -254,10 +254,26 @@ async function scheduler(
 
 /** A missed goal is not a failure: the table says it. */
 async function judged(options: JudgedOptions, context: RunContext, output: BenchOutput): Promise<Outcome> {
-  const rows = await runJudged(options, context, (lines) => printLines(output, lines));
+  const { targets, rows, parts } = await runJudged(options, context, (lines) => printLines(output, lines));
   printLines(output, ["", ...formatJudged(rows), "", ...JUDGED_FORMULAS]);
   return {
-    document: { formulas: JUDGED_FORMULAS, rows },
+    document: {
+      formulas: JUDGED_FORMULAS,
+      rows,
+      parts: parts.map(({ part, comparisons }) => ({ part, comparisons })),
+    },
+    report: () => ({
+      targets,
+      table: judgedTable(rows),
+      plots: [],
+      comparisons: [],
+      parts: parts.map(({ part, comparisons: compared, plots }) => ({
+        title: part,
+        plots: plots(),
+        comparisons: compared,
+      })),
+      formulas: JUDGED_FORMULAS,
+    }),
     failures: rows.filter(({ why }) => why !== undefined).length,
   };
 }

@@ -8,13 +8,26 @@ import type { Comparison } from "./report.ts";
 import { escapeHtml, svgPlot } from "./svg-plot.ts";
 import type { Plot } from "./svg-plot.ts";
 
-export interface ReportContent {
+/** What is shown of one piece of a run. */
+export interface ReportPart {
+  readonly plots: readonly Plot[];
+  readonly comparisons: readonly { readonly title: string; readonly rows: readonly Comparison[] }[];
+}
+
+export interface ReportContent extends ReportPart {
   readonly environment: BenchEnvironment;
   /** What A and B are. */
   readonly targets: readonly { readonly url: string; readonly model: string }[];
-  readonly plots: readonly Plot[];
-  readonly comparisons: readonly { readonly title: string; readonly rows: readonly Comparison[] }[];
+  /** On top, where there is one. */
+  readonly table?: Table;
+  /** Each under a heading of its own. */
+  readonly parts?: readonly (ReportPart & { readonly title: string })[];
   readonly formulas: readonly string[];
+}
+
+interface Table {
+  readonly head: readonly string[];
+  readonly cells: readonly (readonly string[])[];
 }
 
 const STYLE = `:root{color-scheme:light dark;--ink:#1b1f24;--paper:#fff;--grid:#d8dde3;--a:#0b62c4;--b:#c2410c}
@@ -26,7 +39,7 @@ table{border-collapse:collapse;width:100%}td,th{padding:.2rem .6rem;text-align:r
 .key::before{content:"";display:inline-block;width:.8em;height:.8em;margin-right:.4em;background:currentColor}.k0{color:var(--a)}.k1{color:var(--b)}pre{white-space:pre-wrap}`;
 
 export function htmlReport(content: ReportContent): string {
-  const { environment, targets, plots, comparisons, formulas } = content;
+  const { environment, targets, table, parts = [], formulas } = content;
   const { version, date, cpu, cores, memoryGib, platform, node } = environment;
   const machine = `${cpu}, ${cores} cores, ${memoryGib} GiB, ${platform}, node ${node}`;
   return [
@@ -39,24 +52,38 @@ export function htmlReport(content: ReportContent): string {
         `<li class="key k${side}">${sideName(side)}: ${escapeHtml(url)}, ${escapeHtml(model)}</li>`,
     ),
     `</ul>`,
-    ...plots.map((plot) => `<h2>${escapeHtml(plot.title)}</h2>${svgPlot(plot)}`),
-    ...comparisons.map(({ title, rows }) => `<h2>${escapeHtml(title)}</h2>${table(rows)}`),
+    ...(table === undefined ? [] : [tableOf(table)]),
+    ...partOf(content, "h2"),
+    ...parts.flatMap((part) => [`<h2>${escapeHtml(part.title)}</h2>`, ...partOf(part, "h3")]),
     `<h2>What the numbers mean</h2><pre>${escapeHtml(formulas.join("\n"))}</pre></body></html>\n`,
   ].join("\n");
 }
 
-function table(rows: readonly Comparison[]): string {
+function partOf({ plots, comparisons }: ReportPart, heading: "h2" | "h3"): string[] {
+  const headed = (title: string, shown: string): string =>
+    `<${heading}>${escapeHtml(title)}</${heading}>${shown}`;
+  return [
+    ...plots.map((plot) => headed(plot.title, svgPlot(plot))),
+    ...comparisons.map(({ title, rows }) => headed(title, tableOf(comparisonTable(rows)))),
+  ];
+}
+
+function comparisonTable(rows: readonly Comparison[]): Table {
   const both = rows.some(({ sides }) => sides.length > 1);
   const head = [
     "",
     ...(rows[0]?.sides ?? []).map((_, side) => sideName(side)),
     ...(both ? ["A/B", "95 %"] : []),
   ];
-  const body = rows.map(({ metric, sides, ratio, interval }) => {
+  const cells = rows.map(({ metric, sides, ratio, interval }) => {
     const compared = both ? [formatSpread(ratio, 3), formatInterval(interval)] : [];
     return [metric, ...sides.map((side) => formatSpread(side, 1)), ...compared];
   });
+  return { head, cells };
+}
+
+function tableOf({ head, cells: lines }: Table): string {
   const row = (cells: readonly string[], tag: "td" | "th"): string =>
     `<tr>${cells.map((cell) => `<${tag}>${escapeHtml(cell)}</${tag}>`).join("")}</tr>`;
-  return `<table>${row(head, "th")}${body.map((cells) => row(cells, "td")).join("")}</table>`;
+  return `<table>${row(head, "th")}${lines.map((cells) => row(cells, "td")).join("")}</table>`;
 }

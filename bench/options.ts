@@ -301,7 +301,7 @@ function createCommand(): Command {
       new Option(
         "--judged",
         "all that is judged, each row with its goal, as one table; with --vs against that server",
-      ).conflicts(["engine", "scheduler", "scenario", "report"]),
+      ).conflicts(["engine", "scheduler", "scenario"]),
     )
     .addHelpText("after", `\nScenarios, with their defaults:\n${scenarioHelp().join("\n")}`);
   return addJudgedOptions(addScenarioOptions(command));

@@ -5,9 +5,12 @@ import { sideName } from "./format.ts";
 import { promptSeed } from "./http-mode.ts";
 import type { RunContext, Session } from "./http-mode.ts";
 import type { ScenarioOptions } from "./options.ts";
+import { requestPlots } from "./plots.ts";
 import { PromptSource } from "./prompts.ts";
 import { deriveSeed } from "./rng.ts";
+import { scenarioNamed } from "./scenarios/catalogue.ts";
 import type { PlacedTurn } from "./scenarios/scenario.ts";
+import type { Plot } from "./svg-plot.ts";
 
 /** @param report Called after each turn, so that a run that is broken off has shown what it had. */
 export async function runScenario(
@@ -43,6 +46,11 @@ export async function runScenario(
     report(turn);
   }
   return turns;
+}
+
+/** Those of its own, then those of its requests. */
+export function scenarioPlots(scenario: string, turns: readonly PlacedTurn[], sides: number): Plot[] {
+  return [...(scenarioNamed(scenario).plots?.(turns) ?? []), ...requestPlots(turns, sides, scenario)];
 }
 
 export function formatTurn(scenario: string, { side, round, lines }: PlacedTurn): string[] {

@@ -4,9 +4,10 @@
  */
 import type { Figure, JudgedRow, Part, PartOutcome } from "./goals.ts";
 import { judge, WIDTHS } from "./goals.ts";
-import { openSession, runClosedLoop } from "../http-mode.ts";
-import type { RunContext, Session } from "../http-mode.ts";
+import { levelName, openSession, runClosedLoop } from "../http-mode.ts";
+import type { LevelResult, RunContext, Session } from "../http-mode.ts";
 import type { JudgedOptions } from "../options.ts";
+import { levelPlots } from "../plots.ts";
 import {
   compareEngine,
   compareLevels,
@@ -16,10 +17,25 @@ import {
   formatSession,
 } from "../report.ts";
 import type { Comparison } from "../report.ts";
-import { formatTurn, runScenario } from "../scenario-mode.ts";
+import { formatTurn, runScenario, scenarioPlots } from "../scenario-mode.ts";
 import { scenarioNamed } from "../scenarios/catalogue.ts";
 import type { ScenarioValues } from "../scenarios/scenario.ts";
 import { ratioSpread, spreadOf } from "../stats.ts";
+import type { Plot } from "../svg-plot.ts";
+
+/** What a part has to show beside its rows. */
+interface Shown {
+  readonly comparisons: readonly { readonly title: string; readonly rows: readonly Comparison[] }[];
+  /** Drawn when they are asked for: a part is judged whether it can be drawn or not. */
+  readonly plots: () => readonly Plot[];
+}
+
+export interface JudgedRun {
+  readonly targets: Session["targets"];
+  readonly rows: readonly JudgedRow[];
+  /** Those that were measured and that ask a server. */
+  readonly parts: readonly (Shown & { readonly part: Part })[];
+}
 
 /** What measuring a part has to work with. */
 interface Surroundings {
@@ -31,7 +47,8 @@ interface Surroundings {
   readonly leftMs: () => number;
 }
 
-type Measure = (surroundings: Surroundings) => Promise<PartOutcome>;
+type Measured = PartOutcome & { readonly shown?: Shown };
+type Measure = (surroundings: Surroundings) => Promise<Measured>;
 
 /** Of plain decoding: long enough to decode together, short enough that sixteen clients are done within a minute. */
 const PROMPT_TOKENS = 128;
@@ -65,22 +82,25 @@ export async function runJudged(
   options: JudgedOptions,
   context: RunContext,
   show: (lines: readonly string[]) => void,
-): Promise<readonly JudgedRow[]> {
+): Promise<JudgedRun> {
   const { clock, progress } = context;
   const session = await openSession(options, clock);
   show(formatSession(session));
   const endMs = clock.nowMs() + options.budgetMs;
   const leftMs = (): number => endMs - clock.nowMs();
   const rows: JudgedRow[] = [];
+  const parts: JudgedRun["parts"][number][] = [];
   for (const part of options.parts) {
     progress(part);
     const surroundings = { options, session, context, show, leftMs };
-    rows.push(...judge(part, await outcomeOf(part, surroundings)));
+    const outcome = await outcomeOf(part, surroundings);
+    rows.push(...judge(part, outcome));
+    if (outcome.shown !== undefined) parts.push({ part, ...outcome.shown });
   }
-  return rows;
+  return { targets: session.targets, rows, parts };
 }
 
-async function outcomeOf(part: Part, surroundings: Surroundings): Promise<PartOutcome> {
+async function outcomeOf(part: Part, surroundings: Surroundings): Promise<Measured> {
   const left = surroundings.leftMs();
   if (left <= 0) return NO_TIME;
   const { options } = surroundings;
@@ -95,9 +115,11 @@ async function outcomeOf(part: Part, surroundings: Surroundings): Promise<PartOu
 
 const NO_TIME: PartOutcome = { notRun: "no time was left; see --budget" };
 
-async function measureDecode({ options, session, context, show }: Surroundings): Promise<PartOutcome> {
+async function measureDecode({ options, session, context, show }: Surroundings): Promise<Measured> {
+  const sides = session.targets.length;
+  const levels: LevelResult[] = [];
   const figures = new Map<string, Figure>();
-  const failed: string[] = [];
+  const comparisons: Shown["comparisons"][number][] = [];
   for (const width of WIDTHS) {
     const level = {
       ...options,
@@ -111,12 +133,13 @@ async function measureDecode({ options, session, context, show }: Surroundings):
     const results = await runClosedLoop(level, session, context, (result) =>
       show(["", ...formatLevel(result)]),
     );
-    failed.push(...results.flatMap(({ summary }) => failures(summary.errors)));
-    const [compared] = compareLevels(results, session.targets.length);
-    for (const [name, figure] of figuresOf(compared?.comparisons ?? []))
-      figures.set(`${name}, ${width}`, figure);
+    levels.push(...results);
+    const rows = compareLevels(results, sides).flatMap((compared) => compared.comparisons);
+    comparisons.push({ title: levelName(width, undefined), rows });
+    for (const [name, figure] of figuresOf(rows)) figures.set(`${name}, ${width}`, figure);
   }
-  return { figures, failed };
+  const failed = levels.flatMap(({ summary }) => failures(summary.errors));
+  return { figures, failed, shown: { comparisons, plots: () => levelPlots(levels, sides) } };
 }
 
 async function measureBareLoop({ options, context, show }: Surroundings): Promise<PartOutcome> {
@@ -149,31 +172,37 @@ async function measureBareLoop({ options, context, show }: Surroundings): Promis
 }
 
 /**
- * @param sides Whether the other server is asked as well.
+ * @param asked Whether the other server is asked as well.
  * @param fewestRounds Also where fewer are asked for.
  */
-function scenario(name: string, sides: "both" | "ours", values: ScenarioValues, fewestRounds = 1): Measure {
+function scenario(name: string, asked: "both" | "ours", values: ScenarioValues, fewestRounds = 1): Measure {
   return async ({ options, session: both, context, show }) => {
-    const session = sides === "both" ? both : { ...both, targets: both.targets.slice(0, 1) };
+    const session = asked === "both" ? both : { ...both, targets: both.targets.slice(0, 1) };
     const plan = scenarioNamed(name).plan(values);
     const rounds = Math.max(fewestRounds, options.rounds);
     const run = { ...options, rounds, mode: "scenario" as const, scenario: name, plan };
     const turns = await runScenario(run, session, context, (turn) => show(["", ...formatTurn(name, turn)]));
+    const sides = session.targets.length;
+    const compared = compareTurns(turns, sides);
     return {
-      figures: figuresOf(compareTurns(turns, session.targets.length)),
+      figures: figuresOf(compared),
       failed: turns.flatMap(({ errors }) => failures(errors)),
+      shown: {
+        comparisons: [{ title: name, rows: compared }],
+        plots: () => scenarioPlots(name, turns, sides),
+      },
     };
   };
 }
 
-async function measureTenants(surroundings: Surroundings): Promise<PartOutcome> {
+async function measureTenants(surroundings: Surroundings): Promise<Measured> {
   const { apiKey, greedyKey } = surroundings.options;
   if (apiKey === undefined || greedyKey === undefined)
     return { notRun: "needs two keys, --api-key and --greedy-key" };
   return scenario("mixed-tenants", "ours", { apiKey, greedyKey }, WANDERING_ROUNDS)(surroundings);
 }
 
-async function measureOverload(surroundings: Surroundings): Promise<PartOutcome> {
+async function measureOverload(surroundings: Surroundings): Promise<Measured> {
   const { durationMs } = surroundings.options;
   if (surroundings.leftMs() < OVERLOAD_DURATIONS * durationMs) return NO_TIME;
   return scenario("overload", "ours", { ...OBJECTIVE, duration: durationMs })(surroundings);

@@ -1,4 +1,7 @@
 /** `weft bench --judged`: what a row is judged by, what is said of one that is not, and that time and keys are kept. */
+import { mkdtemp, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, describe, expect, test } from "vitest";
 import { runBench } from "../../../bench/cli.ts";
 import { realClock } from "../../../bench/clock.ts";
@@ -84,6 +87,17 @@ test("the table says how sure a ratio is where three rounds tell, and a dash whe
   ]);
 });
 
+/** In their order; `*` is what was sent. */
+const PLOTS_OF_REQUESTS = [
+  "Time to first token, *",
+  "Time between tokens, *",
+  "End to end, *",
+  ...["A", "B"].flatMap((side) => [
+    `Requests of ${side}, *, first round: waiting for the first token (faint), answering`,
+    `Open requests of ${side}, *, first round: all, and waiting for the first token (faint)`,
+  ]),
+];
+
 describe("the command", () => {
   const servers: ScriptedServer[] = [];
   afterEach(async () => {
@@ -103,7 +117,11 @@ describe("the command", () => {
   test("asks both servers the same", async () => {
     const [a, b] = [await start(answerWhole), await start(answerWhole)];
     const options = judged("--url", a.url, "--vs", b.url, "--rows", "long-beside-short");
-    const rows = await runJudged(options, { clock: realClock, progress: () => undefined }, () => undefined);
+    const { rows } = await runJudged(
+      options,
+      { clock: realClock, progress: () => undefined },
+      () => undefined,
+    );
     expect(rows.map(({ figure }) => figure)).toEqual(["gap after ms", "long ttft ms"]);
     expect(rows[1]).toMatchObject({ ours: {}, theirs: {}, ratio: {}, met: expect.any(Boolean) });
     const prompts = (server: ScriptedServer): string[] =>
@@ -113,12 +131,65 @@ describe("the command", () => {
     expect(a.bodies).toHaveLength(5);
   });
 
+  test("writes a page with the table on top and the plots of each part under its name", async () => {
+    const [a, b] = [await start(answerWhole), await start(answerWhole)];
+    const folder = await mkdtemp(join(tmpdir(), "weft-judged-"));
+    try {
+      const page = join(folder, "page.html");
+      const argv = [
+        "--judged",
+        "--url",
+        a.url,
+        "--vs",
+        b.url,
+        "--rows",
+        "decode,bare-loop,long-beside-short",
+      ];
+      let out = "";
+      const files = ["--report", page, "--json", "-"];
+      await runBench([...argv, ...files], { out: (text) => (out += text), err: () => undefined });
+      const html = await readFile(page, "utf8");
+      expect(
+        [...html.matchAll(/<(h[23])>(.*?)<\/h[23]>/g)].map(([, level, text]) => `${level} ${text}`),
+      ).toEqual([
+        "h2 decode",
+        "h3 Throughput against time to first token, by number of clients",
+        ...PLOTS_OF_REQUESTS.map((title) => `h3 ${title.replace("*", "16 clients")}`),
+        ...["1 clients", "4 clients", "8 clients", "16 clients"].map((title) => `h3 ${title}`),
+        "h2 long-beside-short",
+        "h3 Time between tokens of the streams when a long prompt arrives, first round",
+        ...PLOTS_OF_REQUESTS.map((title) => `h3 ${title.replace("*", "long-beside-short")}`),
+        "h3 long-beside-short",
+        "h2 What the numbers mean",
+      ]);
+      const rows = [...html.slice(0, html.indexOf("<h2>")).matchAll(/<tr><td>(.*?)<\/td><td>(.*?)<\/td>/g)];
+      expect(rows.map(([, traffic, figure]) => `${traffic}: ${figure}`)).toEqual(
+        GOALS.filter(({ part }) => ["decode", "long-beside-short", "bare-loop"].includes(part)).map(
+          ({ traffic, figure }) => `${traffic}: ${figure}`,
+        ),
+      );
+      expect(html).not.toMatch(/<script|<link|<img|@import|url\(|src=|href=/);
+      const document: unknown = JSON.parse(out.trimEnd().split("\n").at(-1) ?? "");
+      expect(document).toMatchObject({
+        parts: [
+          { part: "decode", comparisons: [{ title: "1 clients" }, {}, {}, {}] },
+          {
+            part: "long-beside-short",
+            comparisons: [{ title: "long-beside-short", rows: [{ metric: "gap after ms" }, {}, {}] }],
+          },
+        ],
+      });
+    } finally {
+      await rm(folder, { recursive: true });
+    }
+  });
+
   test("of three rounds says between what the ratio lies, of two it does not", async () => {
     const [a, b] = [await start(answerWhole), await start(answerWhole)];
     const intervals = async (rounds: string): Promise<unknown> => {
       const both = ["--url", a.url, "--vs", b.url, "--rows", "long-beside-short", "--repeat", rounds];
       const context = { clock: realClock, progress: () => undefined };
-      const rows = await runJudged(judged(...both), context, () => undefined);
+      const { rows } = await runJudged(judged(...both), context, () => undefined);
       return rows[1]?.interval;
     };
     expect(await intervals("2")).toBeUndefined();
@@ -128,7 +199,11 @@ describe("the command", () => {
   test("without another server shows our figures, and that they cannot be judged", async () => {
     const server = await start(answerWhole);
     const options = judged("--url", server.url, "--rows", "decode", "--warmup", "0");
-    const rows = await runJudged(options, { clock: realClock, progress: () => undefined }, () => undefined);
+    const { rows } = await runJudged(
+      options,
+      { clock: realClock, progress: () => undefined },
+      () => undefined,
+    );
     expect(rows.map(({ ours, why }) => [ours !== undefined, why])).toEqual(
       Array.from({ length: 4 }, () => [true, "needs --vs"]),
     );
@@ -161,7 +236,11 @@ describe("the command", () => {
     });
     const rows = "mixed-tenants,bare-loop,overload,predicted-edit,multi-turn,scheduler";
     const options = judged("--url", server.url, "--rows", rows, "--budget", "100s");
-    const judgedRows = await runJudged(options, { clock, progress: () => undefined }, () => undefined);
+    const { rows: judgedRows } = await runJudged(
+      options,
+      { clock, progress: () => undefined },
+      () => undefined,
+    );
     const reasons = new Map(judgedRows.map(({ part, why }) => [part, why]));
     expect([...reasons]).toEqual([
       ["mixed-tenants", "needs two keys, --api-key and --greedy-key"],
@@ -179,7 +258,6 @@ describe("the command", () => {
     [["--judged", "--isl", "5"], "--isl has no meaning for --judged"],
     [["--judged", "--rows", "decode,nothing"], "Expected some of decode"],
     [["--judged", "--endpoint", "completions"], "--judged needs --endpoint chat"],
-    [["--judged", "--report", "f.html"], "cannot be used with"],
     [["--budget", "5s"], "--budget has no meaning for levels"],
     [["--rows", "decode"], "--rows has no meaning for levels"],
   ])("%j is wrong usage", async (argv, message) => {
