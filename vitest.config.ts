@@ -1,3 +1,4 @@
+import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
 /** Real inference needs the cores for itself, so those files run one at a time, after the fast ones. */
@@ -11,8 +12,9 @@ export default defineConfig({
           exclude: ["test/with-model/**", "test/faults/with-model/**", "test/conformance/**", "test/soak/**"],
           setupFiles: ["test/support/watchdog.ts", "test/support/seeds.ts"],
           pool: "forks",
-          // Forked engine processes inherit the loader that runs TypeScript.
-          execArgv: ["--import", "tsx"],
+          execArgv: ["--import", new URL("test/support/typescript-loader.mjs", import.meta.url).href],
+          // Vitest would leave a core to itself, half of a small machine, and has next to nothing to do.
+          maxWorkers: availableParallelism(),
           env: { WEFT_CHECK_INVARIANTS: "1" },
           testTimeout: 60_000,
         },
