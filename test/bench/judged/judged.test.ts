@@ -175,7 +175,12 @@ describe("the command", () => {
           { part: "decode", comparisons: [{ title: "1 clients" }, {}, {}, {}] },
           {
             part: "long-beside-short",
-            comparisons: [{ title: "long-beside-short", rows: [{ metric: "gap after ms" }, {}, {}] }],
+            comparisons: [
+              {
+                title: "long-beside-short",
+                rows: expect.arrayContaining([expect.objectContaining({ metric: "gap after ms" })]),
+              },
+            ],
           },
         ],
       });
