@@ -141,6 +141,17 @@ export function toVllmResult(
   return result;
 }
 
+/** The same of requests that are no level: from the first one sent to the last one ended. */
+export function vllmResultOf(records: readonly RequestRecord[]): Record<string, number | null> {
+  const [beginMs, endMs] = [
+    Math.min(...records.map(({ startMs }) => startMs)),
+    Math.max(...records.map((record) => record.endMs)),
+  ];
+  const run = { records, wallMs: records.length === 0 ? 0 : endMs - beginMs };
+  // What each was asked for plays no part in vLLM's numbers.
+  return toVllmResult(run, summarizeLevel(run, 0));
+}
+
 /** Of whole seconds since the first request: most tokens that came in one, and most requests that were open in one. */
 function vllmPeaks(records: readonly RequestRecord[]): Record<string, number> {
   const beginMs = Math.min(...records.map(({ startMs }) => startMs));

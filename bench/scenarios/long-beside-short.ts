@@ -7,7 +7,7 @@
  */
 import type { RequestRecord, SendOne, Target } from "../client.ts";
 import { formatErrors, formatSummary, number, sideName, SUMMARY_HEAD } from "../format.ts";
-import { countErrors, gapsOf, ttftMs } from "../level-summary.ts";
+import { countErrors, gapsOf, ttftMs, vllmResultOf } from "../level-summary.ts";
 import type { ErrorCount } from "../level-summary.ts";
 import { OptionsExit } from "../option-values.ts";
 import { summarize } from "../stats.ts";
@@ -189,7 +189,7 @@ export function resultOf(run: LongBesideShortRun): TurnResult {
           ]),
       ...formatErrors(summary.errors),
     ],
-    summary: { ...summary },
+    summary: { ...vllmResultOf([...run.streams, ...(run.long === undefined ? [] : [run.long])]), ...summary },
     errors: summary.errors,
     records: run.streams,
     ...(run.long === undefined ? {} : { newcomer: run.long }),

@@ -9,7 +9,7 @@
  */
 import type { RequestRecord } from "../client.ts";
 import { formatErrors, formatSummary, number, SUMMARY_HEAD } from "../format.ts";
-import { countErrors } from "../level-summary.ts";
+import { countErrors, vllmResultOf } from "../level-summary.ts";
 import { median, sum, summarize } from "../stats.ts";
 import type { Scenario, ScenarioTurn, TurnResult } from "./scenario.ts";
 import { warmUp } from "./warm-up.ts";
@@ -122,7 +122,15 @@ function resultOf(edits: readonly Edit[], failed: readonly RequestRecord[]): Tur
       formatSummary("predicted tok/s", guided),
       ...formatErrors(errors),
     ],
-    summary: { ratio, equal, edits: whole.length, accepted, withoutSpeed: plain, predictedSpeed: guided },
+    summary: {
+      ratio,
+      equal,
+      edits: whole.length,
+      accepted,
+      withoutSpeed: plain,
+      predictedSpeed: guided,
+      ...vllmResultOf(records),
+    },
     errors,
     records,
   };

@@ -1,6 +1,10 @@
 import { describe, expect, it } from "vitest";
 import type { SendOne } from "../../../bench/client.ts";
-import { runLongBesideShort, summarizeLongBesideShort } from "../../../bench/scenarios/long-beside-short.ts";
+import {
+  resultOf,
+  runLongBesideShort,
+  summarizeLongBesideShort,
+} from "../../../bench/scenarios/long-beside-short.ts";
 import { recordOf, target, textOf } from "./fake-turn.ts";
 
 const plan = {
@@ -67,6 +71,25 @@ describe("summarizeLongBesideShort", () => {
     });
     expect(summary.itlBeforeMs.count).toBe(4);
     expect(summary.itlDuringPrefillMs).toMatchObject({ count: 2, max: 70 });
+  });
+
+  it("the result has vLLM's names for the streams and the long prompt together", () => {
+    const streams = [recordOf(0, [10, 90, 200]), recordOf(0, [100, 115])];
+    const { summary } = resultOf({ streams, long: recordOf(140, [207, 240]) });
+    expect(summary).toMatchObject({
+      completed: 3,
+      duration: 0.24,
+      max_concurrent_requests: 3,
+      median_ttft_ms: 67,
+      longTtftMs: 67,
+    });
+    const failed = recordOf(0, [], { error: { kind: "http_503", message: "full" } });
+    expect(resultOf({ streams: [failed], long: undefined }).summary).toMatchObject({
+      completed: 0,
+      failed: 1,
+      duration: 0,
+      mean_ttft_ms: null,
+    });
   });
 
   it("a stream that ended before the long prompt's first output is pointed out", () => {

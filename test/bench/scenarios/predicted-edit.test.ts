@@ -27,7 +27,16 @@ test("speeds are compared file by file, and so are the texts", async () => {
     const content = seed === 2 && guided ? "other" : "same";
     return recordOf(0, [100, endMs], { outputTokens: 11, acceptedTokens: 7, answer: content });
   });
-  const { figures, errors } = await plan.run(turn);
+  const { figures, errors, summary } = await plan.run(turn);
+  // Two of each way; the files themselves are not measured.
+  expect(summary).toMatchObject({
+    completed: 4,
+    total_output_tokens: 44,
+    duration: 1.1,
+    output_throughput: 40,
+    median_ttft_ms: 100,
+    mean_tpot_ms: 70,
+  });
   expect(errors).toEqual([]);
   expect(figures).toMatchObject({ ratio: 2.5, "equal %": 50, "without tok/s": 10, "accepted tokens": 14 });
 });
