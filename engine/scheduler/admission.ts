@@ -3,17 +3,15 @@
  *
  * In the order of `WaitingOrder`, with two exceptions: of one owner and class a request whose prefix is there goes first
  * (`prefix-first.ts`), and a request whose prompt begins like one that is being computed
- * right now waits for that prefix and copies it. The wait costs it next to nothing, because prompts are computed one
+ * right now waits for that prefix and copies it (`holds.ts`). The wait costs it next to nothing, because prompts are computed one
  * at a time, and its slot is kept free for it. Without a free slot, a running request may have to give up its own.
  */
 import { CheckpointPlan, isStop } from "./checkpoint-plan.ts";
-import { promptTokenMs } from "./cost-model.ts";
 import { chooseEviction, chooseOwnExchange } from "./eviction.ts";
 import type { Exchange, ExchangeView } from "./eviction.ts";
+import { Holds } from "./holds.ts";
 import { KeepingTime } from "./keeping-time.ts";
-import { isAway } from "./offload.ts";
 import { bestPrefix, mayBePassed, MOST_AHEAD } from "./prefix-first.ts";
-import { commonPrefixLength } from "./prefix-reuse.ts";
 import { classOf } from "./reserve.ts";
 import { followersOf, keptFor } from "./returns.ts";
 import type { KeptFor } from "./returns.ts";
@@ -27,6 +25,7 @@ import type {
   Assignment,
   BoundaryOperation,
   Eviction,
+  Hold,
   OwnerState,
   ScheduledRequest,
   SchedulerState,
@@ -55,6 +54,9 @@ interface Admission extends Pick<
 > {
   /** Owners for whom a slot is kept, whatever they ask. */
   readonly expected: ReadonlySet<string>;
+  readonly holds: readonly Hold[];
+  /** With which classes prompts are computed that others wait for, where these are higher than their own. */
+  readonly lent: ReadonlyMap<RequestId, number>;
 }
 
 const NO_ADMISSION: Admission = {
@@ -67,6 +69,8 @@ const NO_ADMISSION: Admission = {
   boundary: [],
   keepingMs: 0,
   expected: new Set(),
+  holds: [],
+  lent: new Map(),
 };
 
 /** Bounds the work of one plan, since each exchange looks at every slot. */
@@ -158,6 +162,7 @@ class AdmissionRound {
   readonly #keepingTime: KeepingTime;
   readonly #spill: SpillPlan | undefined;
   readonly #checkpoints: CheckpointPlan | undefined;
+  readonly #holds: Holds;
   /** Owners whose own exchange has to wait for a prefix in the making. */
   readonly #stuck = new Set<OwnerState>();
   /** By the file that is read for them. */
@@ -176,6 +181,7 @@ class AdmissionRound {
     this.#keepingTime = new KeepingTime(state);
     this.#spill = simple ? undefined : SpillPlan.of(state, nowMs, this.#keepingTime);
     this.#checkpoints = simple ? undefined : CheckpointPlan.of(state, nowMs, this.#keepingTime);
+    this.#holds = new Holds(state, nowMs, this.#checkpoints);
     this.#busy = [];
     for (const { id, owner } of state.slots) if (owner !== undefined) this.#busy.push(id);
     this.#kept = this.#keptSlots();
@@ -203,6 +209,8 @@ class AdmissionRound {
       held: this.#held,
       kept: kept.map(([slot]) => slot),
       expected: new Set(expected),
+      holds: this.#holds.begun,
+      lent: this.#holds.lent,
       passedOver: [...this.#passedOver],
       branches: this.#checkpoints?.branches ?? [],
       // Copies before cuts: the cells that one of them takes may be cut for another request.
@@ -244,7 +252,7 @@ class AdmissionRound {
       return true;
     }
     // What is read for another request can be copied in the next step.
-    const made = this.#prefixInTheMaking(request, choice, this.#running);
+    const made = this.#holds.prefixFor(request, choice, this.#running);
     const leader = (choice.restore && this.#restored.get(choice.restore.prefix.id)) ?? made?.leader;
     if (leader === undefined) {
       for (const { id } of passed) this.#passedOver.add(id);
@@ -253,7 +261,10 @@ class AdmissionRound {
     } else {
       this.#held.push(request.id);
       this.#order.take(request, request.prompt.length);
-      if (leader === made?.leader) this.#checkpoints?.stopAt(leader, made.tokens);
+      if (made !== undefined && leader === made.leader) {
+        this.#checkpoints?.stopAt(leader, made.tokens);
+        this.#holds.hold(request, made, choice.reuse);
+      }
       this.#why.push(`hold ${request.id} for the prefix of ${leader.id}`);
     }
     return true;
@@ -324,7 +335,11 @@ class AdmissionRound {
     const others = this.#running.filter((running) => running !== victim);
     const choice = this.#choose(waiter, busy);
     if (choice === undefined || this.#canWaitForPin(choice)) return false;
-    if (this.#prefixInTheMaking(waiter, choice, others) !== undefined) return false;
+    const made = this.#holds.prefixFor(waiter, choice, others);
+    if (made !== undefined) {
+      this.#holds.hold(waiter, made, choice.reuse);
+      return false;
+    }
     this.#busy = busy;
     this.#running.splice(this.#running.indexOf(victim), 1);
     this.#order.evict(victim.request);
@@ -370,38 +385,5 @@ class AdmissionRound {
     const source = copyFrom === undefined ? from : ` copied from slot ${copyFrom}`;
     const back = comeback === undefined ? "" : ` back to checkpoint ${comeback.checkpoint.id}`;
     this.#why.push(`admit ${request.id} to slot ${slot}, reuse ${reuse}${source}${back}`);
-  }
-
-  /**
-   * The request that is computing a prefix which `request` could copy and which saves more than the copy costs over
-   * what can be reused already, and how many tokens of it.
-   */
-  #prefixInTheMaking(
-    request: ScheduledRequest,
-    { reuse, copyFrom }: SlotChoice,
-    running: readonly Running[],
-  ): { readonly leader: ScheduledRequest; readonly tokens: number } | undefined {
-    const { config, cost } = this.#state;
-    if (!request.reusePrefix) return undefined;
-    const copyMs = copyFrom === undefined ? cost.copyMs : 0;
-    for (const { request: leader, length } of running) {
-      const prefillEnd = leader.prompt.length - 1;
-      if (leader.paused || length >= prefillEnd || leader.cacheKey !== request.cacheKey) continue;
-      const most = Math.min(prefillEnd, request.prompt.length - 1);
-      // What is there already can be copied now. Nearly always the next token tells that there is no more.
-      if (length >= most || request.prompt[length] !== leader.prompt[length]) continue;
-      const common = commonPrefixLength(request.prompt, leader.prompt, most);
-      if (common <= length) continue;
-      // What is computed elsewhere comes as a whole: too late for who needs little of it.
-      if (isAway(this.#state, leader) && common * 2 < prefillEnd) continue;
-      const whole = common === most && leader.prompt.length === request.prompt.length;
-      const tokens = whole ? common : Math.floor(common / config.prefillChunk) * config.prefillChunk;
-      // Else the leader's state goes past it: it stops there, and is copied when the next step begins.
-      const stops = this.#checkpoints?.goesWithCopies === true && tokens > length;
-      if (!whole && !config.canRewind && !stops) continue;
-      if (tokens > reuse && (tokens - reuse) * promptTokenMs(cost, (tokens + reuse) / 2) > copyMs)
-        return { leader, tokens };
-    }
-    return undefined;
   }
 }

@@ -39,7 +39,7 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   const why: string[] = [];
   const running = runningRequests(state);
   const admission = admit(state, running, nowMs, why);
-  const { expected, keepingMs } = admission;
+  const { expected, holds, keepingMs } = admission;
   if (admission.assignments.length > 0) running.sort((a, b) => a.slot - b.slot);
 
   const calls: PlannedCall[] = [];
@@ -59,11 +59,8 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
   // Who is expected in a moment, and has had less, does not wait for a cell that others begin just now.
   const waits = ({ request }: Running): boolean =>
     expected.size > 0 && decoding.length > 0 && !expected.has(request.tenant);
-  const ordered = inPrefillOrder(
-    state,
-    prompts.filter((one) => !waits(one)),
-    nowMs,
-  );
+  const computable = prompts.filter((one) => !waits(one));
+  const ordered = inPrefillOrder(state, computable, admission.lent, nowMs);
   const offload = chooseOffload(state, ordered, decoding.length > 0);
   if (offload !== undefined) why.push(`the prefill worker computes ${offload.request}`);
   const prefilling = ordered.filter(({ request }) => request.id !== offload?.request);
@@ -92,7 +89,8 @@ export function planStep(state: SchedulerState, nowMs: number): StepPlan {
     prefillCreditMs: prefill.creditMs,
     why,
   };
-  return offload === undefined ? plan : { ...plan, offload };
+  const begun = holds.length === 0 ? plan : { ...plan, holds };
+  return offload === undefined ? begun : { ...begun, offload };
 }
 
 /**

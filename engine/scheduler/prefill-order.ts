@@ -2,7 +2,8 @@
  * In which order the prompts of running requests are computed: by class, in a class those first whose streams stand still
  * since their engine died, owners in turn, and of one owner by arrival. A class one of whose prompts has waited for a
  * quantum goes with the one above, as it does for slots: else prompts of higher classes that keep coming would keep it in
- * its slot for ever. All of it does, since within a class who has had less goes before who has waited.
+ * its slot for ever. All of it does, since within a class who has had less goes before who has waited. A prompt whose beginning
+ * others are held for goes with the highest of their classes, as far as that (`holds.ts`).
  *
  * Of the owners whoever has had less service goes first, and among equals whoever has fewer slots. What an owner has been
  * charged for prompts that are still being computed does not count, since it has not had it yet: so who comes back to a
@@ -10,11 +11,17 @@
  */
 import { chargedAhead, fairnessOf, goesBefore } from "./owners.ts";
 import { CLASSES } from "./types.ts";
+import type { RequestId } from "../protocol.ts";
 import type { Running } from "./admission.ts";
 import type { OwnerState, SchedulerState } from "./types.ts";
 
-/** Sorts `prefilling` as well. */
-export function inPrefillOrder(state: SchedulerState, prefilling: Running[], nowMs: number): Running[] {
+/** Sorts `prefilling` as well. @param lent Classes of those that wait for one of these prompts, where they are higher. */
+export function inPrefillOrder(
+  state: SchedulerState,
+  prefilling: Running[],
+  lent: ReadonlyMap<RequestId, number>,
+  nowMs: number,
+): Running[] {
   const byArrival = prefilling.sort((a, b) => a.request.arrival - b.request.arrival);
   if (byArrival.length < 2) return byArrival;
   const aged = agedClasses(state, byArrival, nowMs);
@@ -24,7 +31,8 @@ export function inPrefillOrder(state: SchedulerState, prefilling: Running[], now
     const { request } = running;
     const owner = state.owners.get(request.tenant);
     if (owner === undefined) return [];
-    const priority = aged[request.priority] ?? request.priority;
+    const own = aged[request.priority] ?? request.priority;
+    const priority = Math.min(own, lent.get(request.id) ?? own);
     const turn = before[priority]?.get(owner) ?? 0;
     before[priority]?.set(owner, turn + 1);
     ahead.set(owner, (ahead.get(owner) ?? 0) + chargedAhead(request, owner));

@@ -213,6 +213,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     cachedTokens: 0,
     cachedFrom: "slot",
     heldSinceMs: undefined,
+    hold: undefined,
     reachedTokens: resume.length > 0 ? promptTokens + resume.length - 1 : 0,
     cancelled: false,
     paused: request.paused ?? false,
@@ -287,6 +288,7 @@ function evict(state: SchedulerState, request: ScheduledRequest, nowMs: number):
   request.drafts = undefined;
   request.phase = "queued";
   request.heldSinceMs = undefined;
+  request.hold = undefined;
   request.evictions += 1;
   request.evictedMs = nowMs;
   request.waitingSinceMs = nowMs;
@@ -306,6 +308,10 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
   for (const id of plan.passedOver) {
     const request = state.requests.get(id);
     if (request !== undefined) request.skips += 1;
+  }
+  for (const hold of plan.holds ?? []) {
+    const request = state.requests.get(hold.request);
+    if (request !== undefined) request.hold = hold;
   }
   for (const { request: id, position } of plan.branches) state.requests.get(id)?.branches.push(position);
   const kept = keptCells(state, plan, nowMs);

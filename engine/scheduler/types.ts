@@ -144,6 +144,8 @@ export interface ScheduledRequest {
   cachedFrom: PrefixSource;
   /** Since when it has been held for a prefix that another request computes; undefined: it has not been. */
   heldSinceMs: number | undefined;
+  /** The last of these times, since it last lost a slot. */
+  hold: Hold | undefined;
   /** Of so many of its known tokens it has had the cells, in whatever slot. */
   reachedTokens: number;
   /** Set when nobody wants it any more; it is released at the next boundary between native calls. */
@@ -627,12 +629,23 @@ export interface Eviction {
   readonly waiter: RequestId;
 }
 
+/** A waiting request waits for a prefix that another one computes. */
+export interface Hold {
+  readonly request: RequestId;
+  readonly leader: RequestId;
+  readonly sinceMs: number;
+  /** What of its prompt was there without the leader's next cells. */
+  readonly reuse: number;
+}
+
 export interface StepPlan {
   /** Carried out first: their slots are among those that are given away. */
   readonly evictions: readonly Eviction[];
   readonly assignments: readonly Assignment[];
   /** Waiting requests with a free slot kept for them, until a prefix that they share is computed. */
   readonly held: readonly RequestId[];
+  /** Waits for a prefix that begin, with a slot kept or without; absent is none. */
+  readonly holds?: readonly Hold[];
   /** Idle slots that are kept for who may go on with their cells, though others wait. */
   readonly kept: readonly SlotId[];
   /** Waiting requests that a later one has gone before; one for each time. */

@@ -5,12 +5,14 @@
 import * as fc from "fast-check";
 import { expect, test } from "vitest";
 import { takeExpired } from "../../../engine/scheduler/deadlines.ts";
+import { promptBesideMs } from "../../../engine/scheduler/forecast.ts";
 import { checkPlan, checkState } from "../../../engine/scheduler/invariants.ts";
 import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
 import { planStep } from "../../../engine/scheduler/plan-step.ts";
 import { setPaused, setPriority } from "../../../engine/scheduler/request-control.ts";
 import { cancel, release, releaseCancelled, truncateSlot } from "../../../engine/scheduler/transitions.ts";
 import type {
+  Hold,
   PlannedCall,
   SchedulerConfig,
   SchedulerState,
@@ -154,6 +156,13 @@ function add(state: SchedulerState, id: string, given: Submit, nowMs: number): v
   );
 }
 
+/** Whoever is held for a prefix could not have had all of its prompt computed anew twice meanwhile. */
+function checkHold(state: SchedulerState, hold: Hold | undefined, nowMs: number): void {
+  if (hold === undefined) return;
+  const prompt = { computedTokens: state.requests.get(hold.request)?.prompt.length ?? 0 };
+  expect(nowMs - hold.sinceMs).toBeLessThanOrEqual(2 * promptBesideMs(state, prompt));
+}
+
 test("every plan and state keeps the invariants, every token is computed once, and everybody ends", () => {
   const seen = { failed: 0, expired: 0, guessed: 0, evicted: 0, copied: 0, back: 0 };
   fc.assert(
@@ -188,6 +197,7 @@ test("every plan and state keeps the invariants, every token is computed once, a
           if (state.prefixes !== undefined)
             expect(planStep(state, nowMs)).toEqual(planStep({ ...state, prefixes: undefined }, nowMs));
           const plan = runStep(state, nowMs);
+          for (const id of plan.held) checkHold(state, state.requests.get(id)?.hold, nowMs);
           tally.follow(plan);
           tally.recount(plan, state);
           seen.evicted += plan.evictions.length;
