@@ -59,12 +59,21 @@ function promptCost({ prompt }: ScheduledRequest, reuse: number, { weight }: Own
   return ((prompt.length - reuse) * PROMPT_TOKEN_COST + reuse * REUSED_TOKEN_COST) / weight;
 }
 
-/** Of what a request has been charged, the part for a prompt that is still being computed: service not had yet. */
+/**
+ * Of what a request has been charged for a prompt that is still being computed, the part that is not yet: service not had
+ * yet. What it has reused is of no use before the rest is there.
+ */
 export function chargedAhead(request: ScheduledRequest, { policy }: OwnerState): number {
-  const { phase, cachedTokens, output, evictions } = request;
+  const { phase, cachedTokens, reachedTokens, output, evictions } = request;
   // What is computed once more has been charged before.
   if (phase !== "prefill" || output.length > 0 || evictions > 0) return 0;
-  return promptCost(request, cachedTokens, policy);
+  const computed = Math.max(0, reachedTokens - cachedTokens);
+  return promptCost(request, cachedTokens, policy) - computedCost(computed, policy);
+}
+
+/** What computing so many prompt tokens comes to, in token costs over the weight. */
+export function computedCost(tokens: number, { weight }: OwnerPolicy): number {
+  return (tokens * PROMPT_TOKEN_COST) / weight;
 }
 
 /** What of an owner decides when it is its turn. */

@@ -5,15 +5,22 @@
  * its slot for ever. All of it does, since within a class who has had less goes before who has waited. A prompt whose beginning
  * others are held for goes with the highest of their classes, as far as that (`holds.ts`).
  *
- * Of the owners whoever has had less service goes first, and among equals whoever has fewer slots. What an owner has been
- * charged for prompts that are still being computed does not count, since it has not had it yet: so who comes back to a
- * busy server with one prompt does not wait for those that others have begun, however long they are.
+ * Of the owners it is whoever will have had less service when its prompt is computed, as in weighted fair queueing: what it
+ * has had by now and what of the prompt is left. What an owner has been charged for prompts that are not computed yet does not
+ * count, since it has not had it. So who comes to a busy server with one short prompt does not wait for a long one that others
+ * have begun, and long ones are computed one after the other, since they come no later by being computed. An owner that has no
+ * stream yet goes as if those with streams had had as much more as such a prompt takes: else it would wait for the rest of a
+ * prompt of one that keeps asking.
  */
-import { chargedAhead, fairnessOf, goesBefore } from "./owners.ts";
+import { chargedAhead, computedCost, fairnessOf } from "./owners.ts";
+import { prefillEnd } from "./prefill-cells.ts";
 import { CLASSES } from "./types.ts";
 import type { RequestId } from "../protocol.ts";
 import type { Running } from "./admission.ts";
 import type { OwnerState, SchedulerState } from "./types.ts";
+
+/** Service is told apart by this part of a token: sums of the same in another order are the same. */
+const EXACT = 1e3;
 
 /** Sorts `prefilling` as well. @param lent Classes of those that wait for one of these prompts, where they are higher. */
 export function inPrefillOrder(
@@ -25,36 +32,37 @@ export function inPrefillOrder(
   const byArrival = prefilling.sort((a, b) => a.request.arrival - b.request.arrival);
   if (byArrival.length < 2) return byArrival;
   const aged = agedClasses(state, byArrival, nowMs);
-  const ahead = new Map<OwnerState, number>();
-  const before = Array.from({ length: CLASSES }, () => new Map<OwnerState, number>());
-  const prompts = byArrival.flatMap((running) => {
-    const { request } = running;
-    const owner = state.owners.get(request.tenant);
-    if (owner === undefined) return [];
+  const had = new Map<OwnerState, number>();
+  for (const { request } of byArrival) {
+    const { owner } = request;
+    had.set(owner, (had.get(owner) ?? owner.served) - chargedAhead(request, owner));
+  }
+  const streaming = new Set<OwnerState>();
+  for (const { holder } of state.slots) if (holder?.phase === "decode") streaming.add(holder.owner);
+  let newcomersCost = 0;
+  /** What owners will have had when those of their prompts of each class are computed that go before. */
+  const after = Array.from({ length: CLASSES }, () => new Map(had));
+  const inLine = byArrival.map((running) => {
+    const { request, length } = running;
+    const { owner } = request;
     const own = aged[request.priority] ?? request.priority;
     const priority = Math.min(own, lent.get(request.id) ?? own);
-    const turn = before[priority]?.get(owner) ?? 0;
-    before[priority]?.set(owner, turn + 1);
-    ahead.set(owner, (ahead.get(owner) ?? 0) + chargedAhead(request, owner));
-    return [{ running, owner, turn, priority }];
+    const left = Math.max(0, prefillEnd(request, state.config) - length);
+    const served = (after[priority]?.get(owner) ?? 0) + computedCost(left, owner.policy);
+    after[priority]?.set(owner, served);
+    const isNew = !streaming.has(owner);
+    if (isNew) newcomersCost = Math.max(newcomersCost, computedCost(left, owner.policy));
+    return { running, priority, left, served, isNew };
   });
-  const inLine = prompts.map(({ running, owner, turn, priority }) => ({
-    running,
-    turn,
-    priority,
-    standing: {
-      served: owner.served - (ahead.get(owner) ?? 0),
-      running: owner.running,
-      weight: owner.policy.weight,
-      arrival: running.request.arrival,
-    },
-  }));
+  const exact = ({ served, isNew }: { readonly served: number; readonly isNew: boolean }): number =>
+    Math.round((isNew ? served : served + newcomersCost) * EXACT);
   inLine.sort(
     (a, b) =>
       a.priority - b.priority ||
       Number(b.running.request.interrupted) - Number(a.running.request.interrupted) ||
-      a.turn - b.turn ||
-      (goesBefore(a.standing, b.standing) ? -1 : 1),
+      exact(a) - exact(b) ||
+      a.left - b.left ||
+      a.running.request.arrival - b.running.request.arrival,
   );
   return inLine.map(({ running }) => running);
 }

@@ -198,10 +198,12 @@ describe("order", () => {
 
   test("of prompts knows no age within a class: of an owner that comes later one is computed before those that waited", () => {
     const state = schedulerState({ slots: 3, fairness: fairness({}, { evict: false, agingQuantumMs: 10 }) });
-    const tokens = (first: number): Uint32Array => Uint32Array.from({ length: 50 }, (_, i) => first + i);
-    for (let i = 0; i < 2; i++) addRequest(state, `many${i}`, { tenant: "many", prompt: tokens(100 * i) }, 0);
+    const tokens = (length: number, first: number): Uint32Array =>
+      Uint32Array.from({ length }, (_, i) => first + i);
+    for (let i = 0; i < 2; i++)
+      addRequest(state, `many${i}`, { tenant: "many", prompt: tokens(50, 100 * i) }, 0);
     runStep(state, 0);
-    addRequest(state, "few", { tenant: "few", prompt: tokens(1000) }, 100_000);
+    addRequest(state, "few", { tenant: "few", prompt: tokens(30, 1000) }, 100_000);
     expect(runStep(state, 100_000).calls[0]?.entries[0]?.request).toBe("few");
   });
 
@@ -269,6 +271,67 @@ describe("prompts", () => {
     expect(cells(state, 2)).toEqual(["many0", "many0"]);
     addRequest(state, "few", { tenant: "few", prompt: words(9000, 21) });
     expect(cells(state, 3).slice(0, 3)).toEqual(["few", "few", "many0"]);
+  });
+
+  /** From the arrival of each to its first token, in ms, by id. */
+  const firstTokens = (
+    config: Parameters<typeof schedulerState>[0],
+    arrivals: readonly { id: string; tenant: string; tokens: number; atMs: number; maxTokens?: number }[],
+  ): Record<string, number> => {
+    const state = schedulerState({ slots: 8, contextTokens: 2100, itlTargetMs: 60, ...config });
+    const coming = [...arrivals];
+    const came: Record<string, number> = {};
+    const first: Record<string, number> = {};
+    let nowMs = 0;
+    while (Object.keys(first).length < arrivals.length) {
+      for (let next = coming[0]; next !== undefined && next.atMs <= nowMs; next = coming[0]) {
+        coming.shift();
+        const prompt = words(10_000 * arrivals.indexOf(next), next.tokens);
+        came[next.id] = nowMs;
+        addRequest(state, next.id, { tenant: next.tenant, prompt, maxTokens: next.maxTokens ?? 5 }, nowMs);
+      }
+      const waiting = [...state.requests.values()].filter(({ output }) => output.length === 0);
+      nowMs += planMs(runStep(state, nowMs));
+      for (const { id, output } of waiting) if (output.length > 0) first[id] = nowMs - (came[id] ?? 0);
+    }
+    return first;
+  };
+  const long = { id: "long", tenant: "a", tokens: 2000, atMs: 0 };
+  const short = { id: "short", tenant: "b", tokens: 30, atMs: 100 };
+
+  test("that are short do not wait for another owner's long one, with streams beside them or without", () => {
+    expect(firstTokens({}, [long, short])).toEqual({ short: 129, long: 6152 });
+    const stream = { id: "stream", tenant: "c", tokens: 5, atMs: 0, maxTokens: 1000 };
+    expect(firstTokens({}, [stream, long, short])).toEqual({ stream: 59, short: 164, long: 8386 });
+  });
+
+  test("that are short do not wait where their owner has had some more than who asks for a long one", () => {
+    const before = { id: "before", tenant: "b", tokens: 100, atMs: 0, maxTokens: 1 };
+    const times = firstTokens({}, [before, { ...long, atMs: 1 }, { ...short, atMs: 400 }]);
+    expect(times).toEqual({ before: 339, short: 129, long: 6431 });
+  });
+
+  test("of an owner without a stream wait for none that an owner with streams has begun, though it is no longer", () => {
+    const many = Array.from({ length: 7 }, (_, i) => ({
+      id: `many${i}`,
+      tenant: "many",
+      tokens: 201,
+      atMs: i < 6 ? 0 : 5000,
+      maxTokens: 200,
+    }));
+    const few = { id: "few", tenant: "few", tokens: 201, atMs: 5100 };
+    const { few: fewMs, many6 } = firstTokens({}, [...many, few]);
+    expect([fewMs, many6]).toEqual([968, 1867]);
+  });
+
+  test("that are long are computed one after the other, not in pieces in turn", () => {
+    const longs = ["a", "b", "c"].map((tenant) => ({ ...long, id: tenant, tenant, tokens: 301 }));
+    expect(firstTokens({}, longs)).toEqual({ a: 941, b: 1896, c: 2821 });
+  });
+
+  test("that are long get their turn though other owners' short ones keep coming", () => {
+    const shorts = Array.from({ length: 400 }, (_, i) => ({ ...short, id: `short${i}`, atMs: 100 * i }));
+    expect(firstTokens({}, [{ ...long, tokens: 501 }, ...shorts])["long"]).toBe(3240);
   });
 
   test("of an owner with few slots and nothing but prompts leave the others their turns", () => {

@@ -63,12 +63,12 @@ describe("a request that waits for a prefix", () => {
     const traffic = { leader: { priority: 3 }, others: { priority: 0 } };
     // Ten tokens of the prompt are its own, of which the last is fed as the first decode token.
     expect(waited(busy(), { ...traffic, shares: true })).toEqual([862, 9]);
-    expect(waited(busy(), { ...traffic, shares: false })).toEqual([902, 209]);
+    expect(waited(busy(), { ...traffic, shares: false })).toEqual([1442, 209]);
   });
 
   test("computes the rest itself where the turn of who computes it does not come", () => {
     const traffic = { leader: { tenant: "slow", priority: 0 }, others: { tenant: "heavy", priority: 0 } };
-    const weights = { slow: 0.001, heavy: 100 };
+    const weights = { slow: 0.001, heavy: 100, asks: 100 };
     expect(waited(busy(weights), { ...traffic, shares: true })).toEqual([2045, 199]);
     expect(waited(busy(weights), { ...traffic, shares: false })).toEqual([902, 209]);
   });
