@@ -1,6 +1,7 @@
 /** The policies that a simulation compares: a preset or the baseline, and knobs that differ from it. */
 import { NO_ITL_TARGET_MS, PRESETS, PRESET_NAMES } from "../../engine/presets.ts";
 import { SHORT_PROMPT_TOKENS } from "../../engine/sharing.ts";
+import { DEFAULT_FAIRNESS } from "../../engine/simulate/config.ts";
 import type { SchedulerConfig } from "../../engine/simulate/config.ts";
 
 export interface Policy {
@@ -9,29 +10,39 @@ export interface Policy {
   readonly knobs: Partial<SchedulerConfig>;
   /** Whether a CPU computes prompts in the short cells of the preset `latency`, where no others are asked for. */
   readonly evenSteps?: boolean;
+  /** Whether tenants and classes are told apart; absent is yes. */
+  readonly fair?: boolean;
 }
 
-/** First come, first served in whichever slot has been idle for longest: what simple servers do. */
-const BASELINE: Partial<SchedulerConfig> = {
+type Knobs = Partial<SchedulerConfig>;
+
+/** First come, first served in whichever slot has been idle for longest, whoever asks: what simple servers do. */
+const BASELINE: Knobs = {
   slotChoice: "oldest",
   plugGaps: false,
   prefixFirst: false,
   keepSlots: false,
   itlTargetMs: NO_ITL_TARGET_MS,
+  fairness: { ...DEFAULT_FAIRNESS, evict: false },
 };
 
-type Reader = (text: string) => Partial<SchedulerConfig> | undefined;
+/** @returns What of a policy changes; `before` are its knobs so far. */
+type Reader = (
+  text: string,
+  before: Knobs,
+) => (Pick<Policy, "fair"> & { readonly knobs?: Knobs }) | undefined;
 
 const number =
-  (least: number, most: number, make: (value: number) => Partial<SchedulerConfig>): Reader =>
-  (text) => {
+  (least: number, most: number, make: (value: number, before: Knobs) => Knobs): Reader =>
+  (text, before) => {
     const value = /^\d+(\.\d+)?$/.test(text) ? Number(text) : Number.NaN;
-    return value >= least && value <= most ? make(value) : undefined;
+    return value >= least && value <= most ? { knobs: make(value, before) } : undefined;
   };
+const isOnOff = (text: string): boolean => text === "on" || text === "off";
 const onOff =
-  (make: (value: boolean) => Partial<SchedulerConfig>): Reader =>
-  (text) =>
-    text === "on" || text === "off" ? make(text === "on") : undefined;
+  (make: (value: boolean, before: Knobs) => Knobs): Reader =>
+  (text, before) =>
+    isOnOff(text) ? { knobs: make(text === "on", before) } : undefined;
 
 const KNOBS: Readonly<Record<string, Reader>> = {
   slots: number(1, 256, (slots) => ({ slots: Math.round(slots) })),
@@ -47,8 +58,15 @@ const KNOBS: Readonly<Record<string, Reader>> = {
     slots === 0 ? {} : { reserve: { slots: Math.round(slots), promptTokens: SHORT_PROMPT_TOKENS } },
   ),
   deterministic: onOff((deterministic) => ({ deterministic })),
-  victim: (text) => (text === "least-sunk" || text === "least-sunk-per-token" ? { victim: text } : undefined),
-  "slot-choice": (text) => (text === "cheapest" || text === "oldest" ? { slotChoice: text } : undefined),
+  fair: (text) => (isOnOff(text) ? { fair: text === "on" } : undefined),
+  eviction: onOff((evict, { fairness = DEFAULT_FAIRNESS }) => ({ fairness: { ...fairness, evict } })),
+  "aging-quantum": number(1, 86_400_000, (agingQuantumMs, { fairness = DEFAULT_FAIRNESS }) => ({
+    fairness: { ...fairness, agingQuantumMs },
+  })),
+  victim: (text) =>
+    text === "least-sunk" || text === "least-sunk-per-token" ? { knobs: { victim: text } } : undefined,
+  "slot-choice": (text) =>
+    text === "cheapest" || text === "oldest" ? { knobs: { slotChoice: text } } : undefined,
 };
 
 export const POLICY_HELP = `${[...PRESET_NAMES, "baseline"].join(", ")}, and behind it knobs: balanced,slots=16,plugs=off; knobs are ${Object.keys(KNOBS).join(", ")}`;
@@ -58,8 +76,9 @@ export function readPolicy(label: string): Policy | string {
   const [base = "", ...changes] = label.split(",").map((part) => part.trim());
   const preset = PRESET_NAMES.find((name) => name === base);
   if (preset === undefined && base !== "baseline") return `there is no policy "${base}"`;
-  let knobs: Partial<SchedulerConfig> = BASELINE;
+  let knobs = BASELINE;
   let evenSteps = {};
+  let fair = preset === undefined ? { fair: false } : {};
   if (preset !== undefined) {
     const chosen = PRESETS[preset];
     const { itlTargetMs, minPrefillShare, deterministic, prefixFirst, keepSlots } = chosen;
@@ -74,9 +93,11 @@ export function readPolicy(label: string): Policy | string {
   }
   for (const change of changes) {
     const [name = "", value = ""] = change.split("=");
-    const read = Object.hasOwn(KNOBS, name) ? KNOBS[name]?.(value) : undefined;
+    const read = Object.hasOwn(KNOBS, name) ? KNOBS[name]?.(value, knobs) : undefined;
     if (read === undefined) return `"${change}" is no knob with a value it can have`;
-    knobs = { ...knobs, ...read };
+    const { knobs: changed, ...told } = read;
+    knobs = { ...knobs, ...changed };
+    fair = { ...fair, ...told };
   }
-  return { label, knobs, ...evenSteps };
+  return { label, knobs, ...evenSteps, ...fair };
 }

@@ -92,6 +92,7 @@ export function runWorkload(
           device: model,
           lasts: noiseOf(options.noise, deriveSeed(seed, 1)),
           check: options.check,
+          ...(policy.fair === undefined ? {} : { fair: policy.fair }),
         },
         collector,
       );

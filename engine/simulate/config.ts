@@ -1,6 +1,7 @@
 /** The scheduler's settings as a simulation takes them. */
 import type { SchedulerConfig } from "../scheduler/types.ts";
 
+export { DEFAULT_FAIRNESS } from "../scheduler/owners.ts";
 export type { SchedulerConfig } from "../scheduler/types.ts";
 
 /** The engine's defaults, for a device of this kind; cells are not joined, by which a device of linear costs gains nothing. */

@@ -102,6 +102,8 @@ export interface SimulationOptions {
   readonly lasts: (nowMs: number, ms: number) => number;
   /** Whether every plan and state is checked. */
   readonly check: boolean;
+  /** Whether the scheduler learns whose a request is and of which class; absent is yes. */
+  readonly fair?: boolean;
 }
 
 export interface SimulationTotals {
@@ -239,7 +241,8 @@ class Simulation {
     this.#observer.arrived(live, this.#nowMs);
     this.#live.set(id, live);
     try {
-      submit(this.#state, newRequest(live, prompt), spec.arrivalMs);
+      const who = this.#options.fair === false ? NOBODY : spec;
+      submit(this.#state, newRequest(live.id, spec, who, prompt), spec.arrivalMs);
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;
       this.#end(live, "refused");
@@ -282,16 +285,26 @@ class Simulation {
   }
 }
 
-function newRequest({ spec, id }: LiveRequest, prompt: Uint32Array): Parameters<typeof submit>[1] {
+type Who = Pick<SimulatedRequest, "tenant" | "priority">;
+
+/** Whose all requests are where none is told from another. */
+const NOBODY: Who = { tenant: "anonymous", priority: 1 };
+
+function newRequest(
+  id: string,
+  { maxTokens }: SimulatedRequest,
+  { tenant, priority }: Who,
+  prompt: Uint32Array,
+): Parameters<typeof submit>[1] {
   return {
     id,
-    tenant: spec.tenant,
-    priority: spec.priority,
+    tenant,
+    priority,
     prompt,
     cacheKey: "",
     reusePrefix: true,
     readsPrompt: false,
-    maxTokens: spec.maxTokens,
+    maxTokens,
     resume: NO_TOKENS,
   };
 }

@@ -98,6 +98,15 @@ test("a prefix that a slot holds is not computed again", () => {
   expect(log.at(-1)).toBe("1 done 512.5");
 });
 
+test("nobody waits for a prefix in the making where nothing is copied", () => {
+  const first = request(0, 17, 1);
+  const trace = [first, { ...request(0, 1, 1), prompt: first.prompt }];
+  const admitted = (slotChoice: "cheapest" | "oldest"): string[] =>
+    run(trace, { ...CONFIG, slotChoice }).log.filter((line) => line.includes("admitted"));
+  expect(admitted("oldest")).toEqual(["0 admitted 0 reusing 0", "1 admitted 0 reusing 0"]);
+  expect(admitted("cheapest")).toEqual(["0 admitted 0 reusing 0", "1 admitted 54 reusing 16"]);
+});
+
 test("a client that leaves frees its slot at the next boundary, or the queue at once", () => {
   const { log } = run([
     request(0, 1, 50, { patienceMs: 30 }),
