@@ -32,6 +32,7 @@ import type {
   SlotId,
   SpilledPrefix,
 } from "./scheduler/types.ts";
+import type { FlightRecorder } from "./flight-recorder.ts";
 import type { SpillStore } from "./spill-store.ts";
 import type { StepRecord } from "./step-record.ts";
 
@@ -40,6 +41,7 @@ interface Parts {
   readonly backend: Backend;
   readonly store: SpillStore | undefined;
   readonly record: StepRecord;
+  readonly recorder: FlightRecorder;
 }
 
 export class CellChanges {
@@ -47,14 +49,16 @@ export class CellChanges {
   readonly #backend: Backend;
   readonly #store: SpillStore | undefined;
   readonly #record: StepRecord;
+  readonly #recorder: FlightRecorder;
   /** Those of the state, and those that it has let go since the last change of cells. */
   readonly #checkpoints = new Map<CheckpointId, SlotCheckpoint>();
 
-  constructor({ state, backend, store, record }: Parts) {
+  constructor({ state, backend, store, record, recorder }: Parts) {
     this.#state = state;
     this.#backend = backend;
     this.#store = store;
     this.#record = record;
+    this.#recorder = recorder;
   }
 
   /**
@@ -80,31 +84,50 @@ export class CellChanges {
           this.#dispose(operation.checkpoint);
           this.#record.checkpoints.dropped += 1;
           continue;
-        case "checkpoint":
-          await this.#take(operation.slot, operation.checkpoint);
-          checkpointMs += performance.now() - startMs;
-          continue;
-        case "rewind":
-          intact = (await this.#comeBack(operation)) && intact;
-          checkpointMs += performance.now() - startMs;
-          continue;
-        case "save":
-          await this.#save(operation.slot, operation.prefix);
-          break;
-        case "restore":
-          intact = (await this.#restore(operation.slot, operation.prefix)) && intact;
-          break;
         case "drop":
           this.#store?.drop(operation.spill);
           this.#record.spill.dropped += 1;
+          spillMs += performance.now() - startMs;
+          continue;
+        case "checkpoint":
+        case "rewind":
+          intact = (await this.#transfer(operation, startMs)) && intact;
+          checkpointMs += performance.now() - startMs;
+          continue;
+        case "save":
+        case "restore":
+          intact = (await this.#transfer(operation, startMs)) && intact;
+          spillMs += performance.now() - startMs;
       }
-      spillMs += performance.now() - startMs;
     }
     this.#record.spill.ms += spillMs;
     this.#record.checkpoints.ms += checkpointMs;
     // Not before: what has just gone may be what a slot has come back to.
     this.#dropForgotten();
     return { intact, keepingMs: spillMs + checkpointMs };
+  }
+
+  /** @returns Whether all cells are there that the plan goes on from. */
+  async #transfer(operation: Transfer, startMs: number): Promise<boolean> {
+    const { type: kind, slot } = operation;
+    const done = await this.#carryOut(operation);
+    const tokens = tokensOf(operation);
+    const ms = performance.now() - startMs;
+    this.#recorder.transferred({ kind, slot, tokens, startMs, ms, ...(done ? {} : { failed: true }) });
+    return done || kind === "save" || kind === "checkpoint";
+  }
+
+  #carryOut(operation: Transfer): Promise<boolean> {
+    switch (operation.type) {
+      case "checkpoint":
+        return this.#take(operation.slot, operation.checkpoint);
+      case "rewind":
+        return this.#comeBack(operation);
+      case "save":
+        return this.#save(operation.slot, operation.prefix);
+      case "restore":
+        return this.#restore(operation.slot, operation.prefix);
+    }
   }
 
   /** Behind a native call: which cells its slots have lost to a window, or to a state in place of them. */
@@ -144,7 +167,7 @@ export class CellChanges {
     this.#checkpoints.delete(id);
   }
 
-  async #take(slot: SlotId, checkpoint: Checkpoint): Promise<void> {
+  async #take(slot: SlotId, checkpoint: Checkpoint): Promise<boolean> {
     const { checkpoints } = this.#record;
     const startMs = performance.now();
     try {
@@ -153,10 +176,12 @@ export class CellChanges {
       checkpoints.taken += 1;
       const observed = { bytes: taken.bytes, ms: performance.now() - startMs };
       if (!noteTaken(this.#state, slot, checkpoint, observed)) checkpoints.dropped += 1;
+      return true;
     } catch (error) {
       checkpoints.failures += 1;
       noteTakeFailed(this.#state);
       warn(`No checkpoint of ${checkpoint.length} tokens could be taken`, error);
+      return false;
     }
   }
 
@@ -180,18 +205,19 @@ export class CellChanges {
     }
   }
 
-  async #save(slot: SlotId, prefix: SpilledPrefix): Promise<void> {
+  /** @returns Whether it is kept. */
+  async #save(slot: SlotId, prefix: SpilledPrefix): Promise<boolean> {
     const { spill } = this.#record;
     const startMs = performance.now();
     try {
       const file = this.#store?.create(prefix.id);
-      if (file === undefined) return;
+      if (file === undefined) return false;
       const written = await this.#backend.saveCells(slot, file, prefix.tokens);
       const bytes = this.#store?.seal(prefix.id) ?? 0;
       // Native code does not see when the last of it finds no room.
       if (bytes !== written) throw new Error(`${bytes} of ${written} bytes were written`);
       spill.saved += 1;
-      if (noteSaved(this.#state, prefix, bytes, performance.now() - startMs)) return;
+      if (noteSaved(this.#state, prefix, bytes, performance.now() - startMs)) return true;
       spill.dropped += 1;
     } catch (error) {
       spill.saveFailures += 1;
@@ -199,6 +225,7 @@ export class CellChanges {
       warn(`A prefix of ${prefix.length} tokens could not be saved`, error);
     }
     this.#store?.drop(prefix.id);
+    return false;
   }
 
   async #restore(slot: SlotId, prefix: SpilledPrefix): Promise<boolean> {
@@ -226,3 +253,9 @@ export class CellChanges {
 }
 
 type Comeback = Extract<BoundaryOperation, { type: "rewind" }>;
+type Transfer = Extract<BoundaryOperation, { type: "save" | "restore" | "checkpoint" | "rewind" }>;
+
+function tokensOf(operation: Transfer): number {
+  if (operation.type === "rewind") return operation.length;
+  return operation.type === "checkpoint" ? operation.checkpoint.length : operation.prefix.length;
+}

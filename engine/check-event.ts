@@ -122,7 +122,11 @@ const stats = record({
   checkpoints: optional(record(shared("count bytes limitBytes", count))),
   prefillWorker: optional(oneOf("idle", "busy")),
 });
-const timeline = record({ requests: list(record({ id: text })), steps: list(isRecord) });
+const timeline = record({
+  requests: list(record({ id: text })),
+  steps: list(isRecord),
+  offloads: list(isRecord),
+});
 
 /** The next engine takes them as they are. */
 const pins = list(

@@ -1,22 +1,35 @@
 /**
- * Keeps the last steps, so that what happened can be looked at afterwards: who was in which call, what it was
- * expected to take, what it took, and why it was planned so.
+ * Keeps the last steps, so that what happened can be looked at afterwards: who was in which call, or with the prefill
+ * worker, what it was expected to take, what it took, and why it was planned so.
  *
  * A step costs a few short arrays and no look at a token. Bounded in steps, in numbers and in requests.
  */
 import { performance } from "node:perf_hooks";
 import type { RequestId } from "./protocol.ts";
-import type { PlannedCall, ScheduledRequest, SchedulerState, StepPlan } from "./scheduler/types.ts";
+import type { Offload, PlannedCall, ScheduledRequest, SchedulerState, StepPlan } from "./scheduler/types.ts";
 import { ENTRY_NUMBERS } from "./timeline.ts";
-import type { RecordedCall, RecordedRequest, RecordedStep, RequestEnd, Timeline } from "./timeline.ts";
+import type {
+  OffloadEnd,
+  RecordedCall,
+  RecordedEviction,
+  RecordedOffload,
+  RecordedRequest,
+  RecordedStep,
+  RecordedTransfer,
+  RequestEnd,
+  Timeline,
+} from "./timeline.ts";
 
 /** Entries of all calls that are kept, each of 32 bytes: 16 MiB, whatever the number of slots. */
 const MOST_ENTRIES = 1 << 19;
-/** Ended requests that are kept at least, where steps are few. */
+/** Ended requests, and offloads, that are kept at least, where steps are few. */
 const LEAST_ENDED = 1000;
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
-type OpenStep = Omit<Mutable<RecordedStep>, "calls"> & { readonly calls: Mutable<RecordedCall>[] };
+type OpenStep = Omit<Mutable<RecordedStep>, "calls" | "transfers"> & {
+  readonly calls: Mutable<RecordedCall>[];
+  transfers?: RecordedTransfer[];
+};
 
 /** A request and what is still to be read of it at its end. */
 interface OpenRequest {
@@ -34,6 +47,8 @@ export class FlightRecorder {
   readonly #open = new Map<RequestId, OpenRequest>();
   /** In order of their ends. */
   #ended: RecordedRequest[] = [];
+  /** In order of their beginnings; the last one may be under way. */
+  #offloads: Mutable<RecordedOffload>[] = [];
   /** The step under way, and its last call. */
   #step: OpenStep | undefined;
   #call: Mutable<RecordedCall> | undefined;
@@ -54,9 +69,41 @@ export class FlightRecorder {
     if (open === undefined) return;
     this.#open.delete(id);
     this.#ended.push({ ...recordOf(open), endMs: nowMs, end });
+    this.#ended = this.#newest(this.#ended);
+  }
+
+  /** A prompt that the prefill worker is given; it has one at a time. */
+  beginOffload({ requests }: SchedulerState, { request: id, slot, tokens }: Offload, startMs: number): void {
+    if (this.#capacity === 0) return;
+    const request = requests.get(id)?.arrival ?? -1;
+    this.#offloads.push({
+      request,
+      slot,
+      tokens: tokens.length,
+      startMs,
+      endMs: undefined,
+      deviceMs: 0,
+      end: undefined,
+    });
+    this.#offloads = this.#newest(this.#offloads);
+  }
+
+  /** The worker has had the device for so long. */
+  offloadRan(ms: number): void {
+    const last = this.#offloads.at(-1);
+    if (last?.end === undefined && last !== undefined) last.deviceMs += ms;
+  }
+
+  /** Does nothing where it has ended already. */
+  endOffload(end: OffloadEnd, nowMs: number): void {
+    const last = this.#offloads.at(-1);
+    if (last?.end === undefined && last !== undefined) Object.assign(last, { end, endMs: nowMs });
+  }
+
+  /** Half at a time: shifting one by one would touch all of them for each. */
+  #newest<T>(list: T[]): T[] {
     const most = Math.max(LEAST_ENDED, this.#capacity);
-    // Half at a time: shifting one by one would touch all of them for each.
-    if (this.#ended.length >= 2 * most) this.#ended = this.#ended.slice(-most);
+    return list.length >= 2 * most ? list.slice(-most) : list;
   }
 
   /** A step whose plan has been begun. */
@@ -71,9 +118,12 @@ export class FlightRecorder {
       queued: state.queue.size,
       creditMs: plan.prefillCreditMs,
       admitted: admissionsOf(state, plan),
+      ...(plan.evictions.length > 0 ? { evicted: evictionsOf(state, plan) } : {}),
       calls: [],
       why: plan.why,
     };
+    const away = this.#offloads.at(-1)?.request;
+    if (step.evicted?.some(({ request }) => request === away) === true) this.endOffload("left", startMs);
     if (this.#next - this.#first === this.#capacity) this.#dropOldest();
     this.#steps[this.#next % this.#capacity] = step;
     this.#next += 1;
@@ -82,6 +132,12 @@ export class FlightRecorder {
 
   planned(ms: number): void {
     if (this.#step !== undefined) this.#step.planMs = ms;
+  }
+
+  /** Before the first call. */
+  transferred(transfer: RecordedTransfer): void {
+    const step = this.#step;
+    if (step !== undefined) (step.transfers ??= []).push(transfer);
   }
 
   /** @param draftMs What the draft model took before it. */
@@ -131,8 +187,9 @@ export class FlightRecorder {
       ...this.#ended.filter(({ endMs = 0 }) => endMs >= sinceMs),
       ...Array.from(this.#open.values(), (open) => recordOf(open)),
     ].sort((a, b) => a.request - b.request);
+    const offloads = this.#offloads.filter(({ endMs = Infinity }) => endMs >= sinceMs);
     const originEpochMs = performance.timeOrigin;
-    return { originEpochMs, capacity: this.#capacity, config, cost, steps, requests };
+    return { originEpochMs, capacity: this.#capacity, config, cost, steps, offloads, requests };
   }
 
   #dropOldest(): void {
@@ -163,6 +220,16 @@ function admissionsOf({ requests }: SchedulerState, { assignments }: StepPlan): 
   for (const { request, slot, reuse, copyFrom } of assignments)
     numbers.push(requests.get(request)?.arrival ?? -1, slot, reuse, copyFrom ?? -1);
   return numbers;
+}
+
+function evictionsOf({ requests }: SchedulerState, { evictions }: StepPlan): RecordedEviction[] {
+  const numberOf = (id: RequestId): number => requests.get(id)?.arrival ?? -1;
+  return evictions.map(({ request, slot, waiter, kind }) => ({
+    request: numberOf(request),
+    slot,
+    waiter: numberOf(waiter),
+    kind,
+  }));
 }
 
 function entriesOf({ requests }: SchedulerState, { entries }: PlannedCall): number[] {

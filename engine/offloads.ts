@@ -9,6 +9,7 @@ import { truncateSlot } from "./scheduler/transitions.ts";
 import { noteWorkerTime, workerRestMs } from "./scheduler/worker-time.ts";
 import { warn } from "./warn.ts";
 import type { Backend } from "./backend.ts";
+import type { FlightRecorder } from "./flight-recorder.ts";
 import type { PrefillReports } from "./prefill-reports.ts";
 import type { PrefillComputer } from "./prefill-worker/client.ts";
 import type { Offload, SchedulerState } from "./scheduler/types.ts";
@@ -31,6 +32,7 @@ interface Parts {
   readonly computer: PrefillComputer;
   readonly store: SpillStore;
   readonly record: StepRecord;
+  readonly recorder: FlightRecorder;
   readonly prefills: PrefillReports;
   /** Something is to be done. */
   readonly wake: () => void;
@@ -88,7 +90,7 @@ export class Offloads {
   }
 
   begin(offload: Offload): void {
-    const { state, prefills } = this.#parts;
+    const { state, recorder, prefills } = this.#parts;
     state.offload.ready = false;
     this.#current = offload;
     this.#startMs = performance.now();
@@ -97,6 +99,7 @@ export class Offloads {
     this.#owedMs = 0;
     this.#deviceMs = 0;
     this.#silentMs = SILENT_MS;
+    recorder.beginOffload(state, offload, this.#startMs);
     const { request, slot, tokens } = offload;
     prefills.begin({ entries: [{ request, slot, tokens, position: 0, sample: false }] }, this.#startMs);
     void this.#await(offload);
@@ -108,7 +111,7 @@ export class Offloads {
    */
   async settle(onWait: () => void): Promise<void> {
     const offload = this.#current;
-    const { state, computer, store, wake } = this.#parts;
+    const { state, computer, store, recorder, wake } = this.#parts;
     const { offload: offered } = state;
     if (offload === undefined) {
       // A step that failed before it was begun.
@@ -116,6 +119,7 @@ export class Offloads {
       return;
     }
     const wanted = offered.current === offload && isWanted(state, offload);
+    if (!wanted) recorder.endOffload("left", performance.now());
     if (!wanted && offered.current === offload) {
       offered.current = undefined;
       computer.cancel();
@@ -162,6 +166,7 @@ export class Offloads {
     clearTimeout(this.#silence);
     this.#owedMs = Math.max(0, this.#owedMs - ms);
     this.#deviceMs += ms;
+    this.#parts.recorder.offloadRan(ms);
     this.#parts.state.offload.restedMs += ms;
   }
 
@@ -250,9 +255,10 @@ export class Offloads {
   }
 
   #count(offload: Offload, landed: boolean): void {
-    const { record } = this.#parts;
+    const { record, recorder } = this.#parts;
     if (landed) {
       this.#failures = 0;
+      recorder.endOffload("landed", performance.now());
       record.offload.prompts += 1;
       record.offload.tokens += offload.tokens.length;
       record.offload.ms += performance.now() - this.#startMs;
@@ -265,7 +271,8 @@ export class Offloads {
 
   /** The engine computes it after all. */
   #noteFailed({ request }: Offload): void {
-    const { state, record } = this.#parts;
+    const { state, record, recorder } = this.#parts;
+    recorder.endOffload("failed", performance.now());
     state.offload.current = undefined;
     state.offload.failed = request;
     record.offload.failures += 1;

@@ -77,8 +77,9 @@ export class StepLoop {
     this.#endTokens = new Set(backend.facts.endTokens);
     this.record = new StepRecord(state);
     this.#prefills = new PrefillReports(state, (output) => this.record.addOutput(output));
-    this.#cells = new CellChanges({ state, backend, store: links.spill, record: this.record });
-    const { counts } = this.record;
+    const { record } = this;
+    this.#cells = new CellChanges({ state, backend, store: links.spill, record, recorder: links.recorder });
+    const { counts } = record;
     this.#turns = new DeviceTurns({ state, links, counts, sleep: this.#sleep, send: () => this.#send() });
     this.#done = this.#run();
   }
@@ -90,13 +91,10 @@ export class StepLoop {
   /** Long prompts may be computed there. */
   offloadTo(computer: PrefillComputer, store: SpillStore): Offloads {
     const { state, record } = this;
-    const parts = { state, record, backend: this.#backend, prefills: this.#prefills };
-    return (this.#turns.offloads = new Offloads({
-      ...parts,
-      computer,
-      store,
-      wake: () => this.#sleep.wake(),
-    }));
+    const { recorder } = this.#links;
+    const [backend, prefills, wake] = [this.#backend, this.#prefills, () => this.#sleep.wake()];
+    const parts = { state, record, recorder, backend, prefills, wake };
+    return (this.#turns.offloads = new Offloads({ ...parts, computer, store }));
   }
 
   /** Changes the state outside of steps and wakes the loop. */

@@ -1,6 +1,6 @@
 /** What the flight recorder tells of the last steps: numbers and names of requests, never a token or a text. */
 import type { RequestId } from "./protocol.ts";
-import type { CostModel, SchedulerConfig } from "./scheduler/types.ts";
+import type { CostModel, EvictionKind, SchedulerConfig } from "./scheduler/types.ts";
 
 /** Numbers of one entry in `RecordedCall.entries`: slot, request (-1 for a plug), position, tokens. */
 export const ENTRY_NUMBERS = 4;
@@ -26,6 +26,42 @@ export interface RecordedCall {
   readonly entries: readonly number[];
 }
 
+/** A request that lost its slot when the step began. */
+export interface RecordedEviction {
+  readonly request: number;
+  readonly slot: number;
+  /** Who got a slot for it. */
+  readonly waiter: number;
+  readonly kind: EvictionKind;
+}
+
+/** A slot's cells that were written to a file or read from one, or of which a checkpoint was taken or come back to. */
+export interface RecordedTransfer {
+  readonly kind: "save" | "restore" | "checkpoint" | "rewind";
+  readonly slot: number;
+  readonly tokens: number;
+  readonly startMs: number;
+  readonly ms: number;
+  /** Absent is no. */
+  readonly failed?: true;
+}
+
+/** A prompt that the prefill worker computed, in no call, while its request kept the slot. */
+export interface RecordedOffload {
+  readonly request: number;
+  readonly slot: number;
+  readonly tokens: number;
+  readonly startMs: number;
+  /** When its cells were in the slot, or nobody waited for them any more; undefined while it is computed. */
+  readonly endMs: number | undefined;
+  /** How much of that the worker has had the device. */
+  readonly deviceMs: number;
+  /** `failed`: the engine computes it after all; `left`: the request has gone, or lost its slot. */
+  readonly end: OffloadEnd | undefined;
+}
+
+export type OffloadEnd = "landed" | "failed" | "left";
+
 export interface RecordedStep {
   /** Counted from 1 since the model was loaded. */
   readonly step: number;
@@ -40,6 +76,10 @@ export interface RecordedStep {
   readonly creditMs: number;
   /** Flat, `ADMISSION_NUMBERS` each. */
   readonly admitted: readonly number[];
+  /** Absent is none, of these and the next. */
+  readonly evicted?: readonly RecordedEviction[];
+  /** In the order in which they were made, before the first call; `planMs` has their time in it. */
+  readonly transfers?: readonly RecordedTransfer[];
   readonly calls: readonly RecordedCall[];
   /** The planner's reasons. */
   readonly why: readonly string[];
@@ -76,6 +116,8 @@ export interface Timeline {
   readonly cost: CostModel;
   /** Oldest first, without gaps. */
   readonly steps: readonly RecordedStep[];
+  /** What the prefill worker has had since the first of the steps; oldest first. */
+  readonly offloads: readonly RecordedOffload[];
   /** Those of the steps, and all that wait; in order of arrival. */
   readonly requests: readonly RecordedRequest[];
 }

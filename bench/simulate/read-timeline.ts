@@ -72,6 +72,20 @@ const timelineSchema = z.object({
       why: z.array(z.string()),
     }),
   ),
+  // Recordings of before have none.
+  offloads: z
+    .array(
+      z.object({
+        request: z.int(),
+        slot: z.int(),
+        tokens: z.int(),
+        startMs: time,
+        endMs: time.optional(),
+        deviceMs: time,
+        end: z.enum(["landed", "failed", "left"]).optional(),
+      }),
+    )
+    .default([]),
   requests: z.array(
     z.object({
       request: z.int(),
@@ -118,7 +132,7 @@ export async function readTimeline(path: string): Promise<Recording> {
     const [issue] = parsed.error.issues;
     throw new Error(`${path} is no timeline: ${issue?.path.join(".")}: ${issue?.message}`);
   }
-  const { config: recorded, steps, requests, ...rest } = parsed.data;
+  const { config: recorded, steps, offloads, requests, ...rest } = parsed.data;
   const { reserve, ...config } = recorded;
   return {
     ...rest,
@@ -138,6 +152,7 @@ export async function readTimeline(path: string): Promise<Recording> {
       admitted: step.admitted.flat(),
       calls: step.calls.map((call) => ({ ...call, ms: call.ms, entries: call.entries.flat() })),
     })),
+    offloads: offloads.map((offload) => ({ ...offload, endMs: offload.endMs, end: offload.end })),
     requests: requests.map((request) => ({ ...request, endMs: request.endMs, end: request.end })),
   };
 }

@@ -9,8 +9,10 @@ import { adapterSet } from "../../engine/adapters.ts";
 import type { EngineStats, SubmitCommand } from "../../engine/protocol.ts";
 import type { CheckpointReport } from "../../engine/step-report.ts";
 import { PriorityClass } from "../../engine/sharing.ts";
+import { traceEvents } from "../../src/routes/trace-events.ts";
 import { fakeEngine, submitCommand } from "../support/engine.ts";
 import type { FakeEngine } from "../support/engine.ts";
+import { traceFaults } from "../support/trace-form.ts";
 
 const KINDS: readonly FakeOptions[] = [
   { canRewind: false },
@@ -232,6 +234,12 @@ test("whatever is asked, and whichever checkpoints fail, every output is right a
       stats.slots.forEach((slot) => expect(slot.tokens).toBe(engine.backend.cellCount(slot.id)));
       const seen = checkpointsOf(engine);
       for (const key of Object.keys(totals) as (keyof typeof totals)[]) totals[key] += seen[key];
+      const timeline = await engine.timeline(100_000);
+      expect(traceFaults(traceEvents(timeline))).toEqual([]);
+      const ofCheckpoints = timeline.steps.flatMap(({ transfers = [] }) => transfers);
+      const done = (kept: string): number =>
+        ofCheckpoints.filter((one) => one.kind === kept && one.failed !== true).length;
+      expect([done("checkpoint"), done("rewind")]).toEqual([seen.taken, seen.restored]);
       await engine.stop();
       expect(live.size).toBe(0);
     }),

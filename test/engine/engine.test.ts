@@ -7,9 +7,11 @@ import { EngineError } from "../../engine/errors.ts";
 import { fakeContinuation, fakeOutput, fakePromptLogprobs } from "../../engine/fake/backend.ts";
 import { FAKE_END } from "../../engine/fake/facts.ts";
 import { promptLogprobsAt } from "../../engine/prompt-logprobs.ts";
+import { traceEvents } from "../../src/routes/trace-events.ts";
 import { GREEDY, fakeEngine, submitCommand } from "../support/engine.ts";
 import { PriorityClass } from "../../engine/sharing.ts";
 import type { GenerationParams } from "../../engine/protocol.ts";
+import { traceFaults } from "../support/trace-form.ts";
 
 const prompt = (length: number, first = 0): number[] => Array.from({ length }, (_, i) => (first + i) % 90);
 
@@ -171,6 +173,7 @@ test("every request gets exactly the output it would get alone, whoever else com
         for (const event of engine.events)
           if (event.type === "step") modelGuesses += event.report.modelGuessesRight ?? 0;
         stats.slots.forEach((slot) => expect(slot.tokens).toBe(engine?.backend.cellCount(slot.id)));
+        expect(traceFaults(traceEvents(await engine.timeline(100_000)))).toEqual([]);
         await engine.stop();
       },
     ),

@@ -7,7 +7,10 @@ import { FakeBackend } from "../../engine/fake/backend.ts";
 import { ENTRY_NUMBERS } from "../../engine/timeline.ts";
 import type { PlannedCall, SchedulerConfig, StepPlan } from "../../engine/scheduler/types.ts";
 import { EngineError } from "../../engine/errors.ts";
+import { traceEvents } from "../../src/routes/trace-events.ts";
+import { PriorityClass } from "../../engine/sharing.ts";
 import { fakeEngine, submitCommand } from "../support/engine.ts";
+import { traceFaults } from "../support/trace-form.ts";
 
 const PROMPT = Array.from({ length: 20 }, (_, i) => 65 + i);
 
@@ -87,6 +90,36 @@ test("tells how requests ended: cancelled ones while they wait too, and failed o
     ["waiting", "cancelled"],
   ]);
   expect(steps.at(-1)?.calls.at(-1)?.ms).toBeUndefined();
+});
+
+test("tells who lost a slot to whom, and a trace how long each of them waited", async () => {
+  const engine = await fakeEngine(
+    { slots: 1, onRun: () => new Promise((resolve) => setImmediate(resolve)) },
+    { speculate: false },
+  );
+  const low = { ...submitCommand("low", PROMPT, { maxTokens: 30 }), priority: PriorityClass.low };
+  engine.send(low);
+  while (engine.outputs("low").length === 0) await new Promise((resolve) => setImmediate(resolve));
+  const high = submitCommand("high", PROMPT.slice(3), { maxTokens: 2 });
+  engine.send({ ...high, priority: PriorityClass.high });
+  await engine.drained();
+  const timeline = await engine.timeline();
+  await engine.stop();
+  const losses = timeline.steps.filter(({ evicted }) => evicted !== undefined);
+  expect(losses.map(({ evicted }) => evicted)).toEqual([[{ request: 0, slot: 0, waiter: 1, kind: "class" }]]);
+  const admissions = timeline.steps.filter(({ admitted }) => admitted.length > 0);
+  expect(admissions.map(({ admitted }) => admitted[0])).toEqual([0, 1, 0]);
+  const [first, second, third] = admissions.map(({ startMs }) => startMs);
+  const [arrived] = timeline.requests.map(({ arrivalMs }) => arrivalMs);
+  const events = traceEvents(timeline);
+  expect(traceFaults(events)).toEqual([]);
+  const waited = events.filter(({ cat, id }) => cat === "wait" && id === 0);
+  const nanos = (ms = NaN): number => Math.round(ms * 1e6);
+  expect(waited.map(({ ph }) => ph)).toEqual(["b", "e", "b", "e"]);
+  expect(waited.map(({ ts = NaN }) => nanos(ts / 1000))).toEqual(
+    [arrived, first, second, third].map((ms) => nanos(ms)),
+  );
+  expect(losses[0]?.startMs).toBe(second);
 });
 
 test("keeps the newest steps only, and answers with fewer when asked", async () => {

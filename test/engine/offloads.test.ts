@@ -6,15 +6,18 @@ import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { EngineError } from "../../engine/errors.ts";
 import { FakeBackend, fakeOutput } from "../../engine/fake/backend.ts";
+import { FlightRecorder } from "../../engine/flight-recorder.ts";
 import { Offloads } from "../../engine/offloads.ts";
 import { PrefillReports } from "../../engine/prefill-reports.ts";
 import type { PrefillComputer, WorkerStarter, WorkerWatcher } from "../../engine/prefill-worker/client.ts";
 import { PriorityClass } from "../../engine/sharing.ts";
 import { openSpillStore } from "../../engine/spill-store.ts";
 import { StepRecord } from "../../engine/step-record.ts";
+import { traceEvents } from "../../src/routes/trace-events.ts";
 import { fakeEngine, submitCommand } from "../support/engine.ts";
 import type { FakeEngine } from "../support/engine.ts";
 import { schedulerState } from "../support/scheduler.ts";
+import { traceFaults } from "../support/trace-form.ts";
 
 let directory: string;
 beforeEach(() => {
@@ -105,6 +108,11 @@ function offloaded({ events }: FakeEngine): [computed: number, failed: number] {
   return [computed, failed];
 }
 
+/** What became of the prompts that it was given, in their order. */
+async function endsOf(engine: FakeEngine): Promise<unknown[]> {
+  return (await engine.timeline()).offloads.map(({ end }) => end);
+}
+
 test("a long prompt beside a stream is computed by the worker, and by nobody else", async () => {
   const worker = new ToldWorker();
   const engine = await engineWith(worker);
@@ -121,6 +129,16 @@ test("a long prompt beside a stream is computed by the worker, and by nobody els
   // The engine has decoded alone: no call has as many tokens of one slot as a cell.
   expect(engine.backend.calls.flat().every(({ tokens }) => tokens < 8)).toBe(true);
   expect(engine.outputs("long")[0]?.start?.cachedTokens).toBe(0);
+  const { steps, offloads } = await engine.timeline();
+  expect(offloads).toMatchObject([{ request: 1, slot: 1, tokens: 99, end: "landed" }]);
+  const [{ startMs, endMs = NaN, deviceMs } = expect.fail()] = offloads;
+  expect(deviceMs).toBeGreaterThan(0);
+  expect(deviceMs).toBeLessThan(endMs - startMs);
+  // All of its calls are behind it, and others' beside it.
+  const calls = steps.flatMap((step) => step.calls);
+  const ofLong = calls.filter(({ entries }) => entries[1] === 1 || entries[5] === 1);
+  expect(Math.min(...ofLong.map((call) => call.startMs))).toBeGreaterThan(endMs);
+  expect(calls.some((call) => call.startMs > startMs && call.startMs < endMs)).toBe(true);
   await engine.stop();
   expect(worker.closed).toBe(true);
   expect(readdirSync(directory)).toEqual([]);
@@ -225,6 +243,7 @@ test("who leaves takes the prompt away from the worker, which then takes another
   expect(worker.computed.at(-1)).toEqual(text(5, 99));
   expect(engine.tokens("next")).toEqual(fakeOutput(text(5, 100), 5));
   expect(offloaded(engine)).toEqual([1, 0]);
+  expect(await endsOf(engine)).toEqual(["left", "landed"]);
   await engine.stop();
 });
 
@@ -242,6 +261,7 @@ test("what the worker cannot compute is computed here, and it is not asked for e
   // Nobody has waited for the stream's end.
   expect(engine.tokens("stream").length).toBeLessThan(2000);
   expect(offloaded(engine)).toEqual([0, 2]);
+  expect(await endsOf(engine)).toEqual(["failed", "failed"]);
   expect(worker.closed).toBe(true);
   expect((await engine.stats()).prefillWorker).toBeUndefined();
   await engine.stop();
@@ -349,6 +369,7 @@ test("a worker's silence is time in which it has the device, since it said somet
       computer: worker,
       store: openSpillStore({ directory, bytes: 1000 }) ?? expect.fail(),
       record: new StepRecord(state),
+      recorder: new FlightRecorder(1),
       prefills: new PrefillReports(state, () => undefined),
       wake: () => undefined,
     });
@@ -442,6 +463,12 @@ test("whatever comes and goes, and whatever the worker does, every output is rig
         const [computed, failed] = offloaded(engine);
         totals.computed += computed;
         totals.failed += failed;
+        const timeline = await engine.timeline(100_000);
+        expect(traceFaults(traceEvents(timeline))).toEqual([]);
+        // Who is last may be gone before the server is told of it.
+        const ended = (as: string): number => timeline.offloads.filter(({ end }) => end === as).length;
+        expect([ended("landed") >= computed, ended("failed") >= failed]).toEqual([true, true]);
+        expect(ended("landed")).toBeLessThanOrEqual(worker.computed.length);
         await engine.stop();
         expect(readdirSync(directory)).toEqual([]);
       },

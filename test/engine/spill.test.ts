@@ -10,8 +10,10 @@ import { fakeOutput } from "../../engine/fake/backend.ts";
 import type { EngineStats } from "../../engine/protocol.ts";
 import type { SpillReport } from "../../engine/step-report.ts";
 import { PriorityClass } from "../../engine/sharing.ts";
+import { traceEvents } from "../../src/routes/trace-events.ts";
 import { fakeEngine, submitCommand } from "../support/engine.ts";
 import type { FakeEngine } from "../support/engine.ts";
+import { traceFaults } from "../support/trace-form.ts";
 
 let directory: string;
 beforeEach(() => {
@@ -75,6 +77,13 @@ test("a prompt whose slot went to others is read back, its tokens counted as cac
     saveFailures: 0,
     restoreFailures: 0,
   });
+  const { steps } = await engine.timeline();
+  const transfers = steps.flatMap((step) => step.transfers ?? []);
+  expect(transfers.map(({ kind, slot, tokens, failed }) => [kind, slot, tokens, failed])).toEqual([
+    ["save", 0, 63, undefined],
+    ["save", 0, 63, undefined],
+    ["restore", 0, 63, undefined],
+  ]);
   await engine.stop();
   expect(readdirSync(directory)).toEqual([]);
 });
@@ -182,6 +191,13 @@ test("whatever is asked, and whatever happens to files, every output is right an
       expect(kept.length).toBeLessThanOrEqual(stats.spill?.prefixes ?? 0);
       const spill = spillOf(engine);
       for (const key of Object.keys(totals) as (keyof typeof totals)[]) totals[key] += spill[key];
+      const timeline = await engine.timeline(100_000);
+      expect(traceFaults(traceEvents(timeline))).toEqual([]);
+      const restores = timeline.steps
+        .flatMap(({ transfers = [] }) => transfers)
+        .filter(({ kind }) => kind === "restore");
+      expect(restores.filter(({ failed }) => failed !== true)).toHaveLength(spill.restored);
+      expect(restores.filter(({ failed }) => failed === true)).toHaveLength(spill.restoreFailures);
       await engine.stop();
       expect(readdirSync(directory)).toEqual([]);
     }),

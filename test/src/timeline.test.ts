@@ -31,6 +31,11 @@ const TIMELINE: Timeline = {
       queued: 0,
       creditMs: 0,
       admitted: [3, 1, 0, -1],
+      evicted: [{ request: 2, slot: 1, waiter: 3, kind: "class" }],
+      transfers: [
+        { kind: "save", slot: 1, tokens: 16, startMs: 100.25, ms: 0.125 },
+        { kind: "restore", slot: 1, tokens: 8, startMs: 100.375, ms: 0.125, failed: true },
+      ],
       calls: [
         {
           kind: "decode",
@@ -47,6 +52,7 @@ const TIMELINE: Timeline = {
       why: ["admit req-a to slot 1, reuse 0"],
     },
   ],
+  offloads: [{ request: 4, slot: 0, tokens: 99, startMs: 100.25, endMs: 140, deviceMs: 30, end: "landed" }],
   requests: [
     {
       request: 3,
@@ -84,11 +90,17 @@ test("tells of the steps as JSON", async () => {
     model: { id: MODEL_ID, flashAttention: false },
     originEpochMs: 1_730_000_000_000,
     config: { slots: 2 },
+    offloads: [{ request: 4, slot: 0, tokens: 99, startMs: 100.25, endMs: 140, deviceMs: 30, end: "landed" }],
     requests: [{ request: 3, id: "req-a", owner: "alice", promptTokens: 20, outputTokens: 1 }],
     steps: [
       {
         step: 7,
         admitted: [[3, 1, 0, -1]],
+        evicted: [{ request: 2, slot: 1, waiter: 3, kind: "class" }],
+        transfers: [
+          { kind: "save", slot: 1, tokens: 16, startMs: 100.25, ms: 0.125 },
+          { kind: "restore", slot: 1, tokens: 8, startMs: 100.375, ms: 0.125, failed: true },
+        ],
         calls: [
           {
             kind: "decode",
@@ -134,6 +146,25 @@ test("makes a trace of them, in microseconds", async () => {
     expect.objectContaining({ name: "draft model", pid: 1, ts: 100_250, dur: 250 }),
   );
   expect(traceEvents).toContainEqual(expect.objectContaining({ name: "plug", pid: 2, tid: 0 }));
+  expect(traceEvents.filter(({ name }) => name === "evict")).toEqual([
+    { name: "evict", ph: "i", s: "t", pid: 2, tid: 1, ts: 100_000, args: { waiter: "req-a", kind: "class" } },
+  ]);
+  const ofCells = traceEvents.filter(({ name }) => name === "save" || name === "restore");
+  expect(ofCells).toEqual([
+    { name: "save", ph: "X", pid: 2, tid: 1, ts: 100_250, dur: 125, args: { tokens: 16, failed: false } },
+    { name: "restore", ph: "X", pid: 2, tid: 1, ts: 100_375, dur: 125, args: { tokens: 8, failed: true } },
+  ]);
+  expect(traceEvents.filter(({ name }) => name === "prefill worker")).toEqual([
+    {
+      name: "prefill worker",
+      ph: "X",
+      pid: 2,
+      tid: 0,
+      ts: 100_250,
+      dur: 39_750,
+      args: { tokens: 99, deviceMs: 30, end: "landed" },
+    },
+  ]);
   const waits = traceEvents.filter(({ cat }) => cat === "wait").map(({ ph, ts }) => [ph, ts]);
   expect(waits).toEqual([
     ["b", 90_000],
