@@ -1,7 +1,18 @@
 import { availableParallelism } from "node:os";
 import { defineConfig } from "vitest/config";
 
-/** Real inference needs the cores for itself, so those files run one at a time, after the fast ones. */
+const setupFiles = ["test/support/watchdog.ts", "test/support/seeds.ts"];
+const env = { WEFT_CHECK_INVARIANTS: "1" };
+/** Vitest leaves a core to itself, which is half of a small machine, though it has next to nothing to do. */
+const maxWorkers = availableParallelism();
+const withModel = { setupFiles, env, pool: "forks", testTimeout: 120_000, hookTimeout: 120_000 } as const;
+/** What shares one server, and engines with several compute threads, which wait for each other busily: beside others they are ten times slower. */
+const alone = [
+  "test/conformance/**/*.test.ts",
+  "test/with-model/{prefill-worker,random-grammars,random-schemas}.test.ts",
+];
+
+/** Projects run one after the other; files that start engines go beside each other only where an engine has one compute thread. */
 export default defineConfig({
   test: {
     projects: [
@@ -10,26 +21,34 @@ export default defineConfig({
           name: "unit",
           include: ["test/**/*.test.ts"],
           exclude: ["test/with-model/**", "test/faults/with-model/**", "test/conformance/**", "test/soak/**"],
-          setupFiles: ["test/support/watchdog.ts", "test/support/seeds.ts"],
+          setupFiles,
+          env,
           pool: "forks",
           execArgv: ["--import", new URL("test/support/typescript-loader.mjs", import.meta.url).href],
-          // Vitest would leave a core to itself, half of a small machine, and has next to nothing to do.
-          maxWorkers: availableParallelism(),
-          env: { WEFT_CHECK_INVARIANTS: "1" },
+          maxWorkers,
+          sequence: { groupOrder: 0 },
           testTimeout: 60_000,
         },
       },
       {
         test: {
+          ...withModel,
           name: "with-model",
-          include: ["test/{with-model,faults/with-model,conformance}/**/*.test.ts"],
+          include: ["test/{with-model,faults/with-model}/**/*.test.ts"],
+          exclude: alone,
+          globalSetup: ["test/support/build.ts"],
+          maxWorkers,
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        test: {
+          ...withModel,
+          name: "alone",
+          include: alone,
           globalSetup: ["test/support/build.ts", "test/conformance/server-setup.ts"],
-          setupFiles: ["test/support/watchdog.ts", "test/support/seeds.ts"],
-          pool: "forks",
-          fileParallelism: false,
-          env: { WEFT_CHECK_INVARIANTS: "1" },
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          maxWorkers: 1,
+          sequence: { groupOrder: 2 },
         },
       },
     ],
