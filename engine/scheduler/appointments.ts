@@ -3,7 +3,8 @@
  * let in only because they are away, does not go before them.
  *
  * A place counts as far as refused clients of its owner have come back lately, so that those who never do keep nobody
- * waiting. It needs its turn when it comes back and no sooner: until then slots that come free are for whoever is there.
+ * waiting. It needs its turn when it comes back and no sooner: until then slots that come free are for whoever is there,
+ * as far as those who are next are not refused again for that, see forecast.ts.
  */
 import { inLine, policyOf } from "./owners.ts";
 import type { SchedulerState } from "./types.ts";

@@ -9,7 +9,13 @@ import { dropLapsed, expectedOf, expectedOfOwner, makeAppointment, placesAhead }
 import type { Visitor } from "./appointments.ts";
 import { undisturbed } from "./cost-model.ts";
 import { UNSHARED, withRecentShare } from "./device-share.ts";
-import { promptBesideMs, predictedRoomMs, predictedTtftMs, predictedWaitMs } from "./forecast.ts";
+import {
+  promptBesideMs,
+  predictedRoomMs,
+  predictedTtftMs,
+  predictedWaitMs,
+  ttftOfReturnMs,
+} from "./forecast.ts";
 import type { Newcomer } from "./forecast.ts";
 import { LEAST_MARGIN, noteTooLate } from "./forecast-margin.ts";
 import { firstOwnEndMs, ownTurns } from "./own-turns.ts";
@@ -146,7 +152,8 @@ export function checkWorth(
     // In the middle of the time in which it would be let in: a little sooner or later is as well then.
     const leastMs = promptBesideMs(state, newcomer);
     const latestMs = askedMs / margin;
-    const inMs = (predictedMs - latestMs) * LATER + Math.max(0, latestMs - leastMs) * MIDDLE;
+    const inMs =
+      (ttftOfReturnMs(view, newcomer, nowMs) - latestMs) * LATER + Math.max(0, latestMs - leastMs) * MIDDLE;
     const allowance = allowanceOf(state, tenant, nowMs);
     throw refusal(state, "first_token_too_late", message, {
       who: newcomer,
@@ -164,7 +171,7 @@ export function checkWorth(
   throw refusal(state, "queue_full", message, {
     who: newcomer,
     nowMs,
-    inMs: predictedMs - limitMs,
+    inMs: ttftOfReturnMs(view, newcomer, nowMs) - limitMs,
     predictedMs,
   });
 }

@@ -23,8 +23,10 @@ import type { OwnerState, ScheduledRequest, SchedulerState, Slot } from "./types
 import type { Prompts } from "./waiting-order.ts";
 import { HARDLY_MS, workerForecast } from "./worker-time.ts";
 
-/** A gap between those who have been asked back is one only where it is no error of the forecast. */
+/** Who is due by somebody's turn goes first, as far as it is no error of the forecast that it is not. */
 const UNSURE = 1.25;
+/** Part of the slots: whoever is there takes no turn that would come to be missed by the next so many who are asked back. */
+const LOOKED_AT = 1 / 4;
 
 /** A prompt of which more than this is there already stays where it is. */
 const MOST_TWICE = 1 / 3;
@@ -75,10 +77,7 @@ export function predictedRoomMs(
 ): number {
   const releaseMs = roomTimes(state, newcomer, nowMs);
   const { all } = placesAhead(state, newcomer, nowMs);
-  return turnAfter(all, (before) => ({
-    fromMs: releaseMs(waiting - 1 + before),
-    take: () => undefined,
-  }));
+  return turnAfter(all, Infinity, (before) => releaseMs(waiting - 1 + before));
 }
 
 /** When the nth of those who wait, counted from 0, has a slot, in ms: behind the short prompts it is a long one. */
@@ -92,24 +91,34 @@ function roomTimes(state: SchedulerState, newcomer: Newcomer, nowMs: number): (i
 }
 
 /**
- * When it is the newcomer's turn: of those who were refused before it as many go first as are due by then.
- * @param turn What the turn behind so many of them is like, and what one more of them does to those behind.
+ * When it is the newcomer's turn. Of those who were refused before it these go first: who is due by then, and who would
+ * be refused once more if the newcomer took the turn, since it would have to wait for the one behind.
+ * @param lookedAt So many behind the newcomer are asked whether that would happen to them.
+ * @param turnMs Of the turn behind so many of them, where the one before that begins at `lastMs`: when it begins.
  */
 function turnAfter(
   places: readonly PlaceAhead[],
-  turn: (before: number) => { readonly fromMs: number; readonly take: () => void },
+  lookedAt: number,
+  turnMs: (before: number, lastMs: number | undefined) => number,
 ): number {
-  let before = 0;
-  let next = turn(before);
+  const turns: number[] = [];
+  const nth = (before: number): number => {
+    while (turns.length <= before) turns.push(turnMs(turns.length, turns.at(-1)));
+    return turns[before] ?? 0;
+  };
+  // Of the places, and of those among them that are expected to be taken.
+  let [first, before] = [0, 0];
   let expected = 0;
-  for (const { dueMs, share } of places) {
-    if (dueMs > UNSURE * next.fromMs) break;
+  for (const [index, { dueMs, share }] of places.entries()) {
+    const ahead = Math.round(expected);
     expected += share;
-    if (Math.round(expected) === before) continue;
-    next.take();
-    next = turn(++before);
+    const isDue = index === first && dueMs <= UNSURE * nth(ahead);
+    if (!isDue && index >= first + lookedAt) break;
+    if (!isDue && dueMs >= nth(ahead + 1)) continue;
+    first = index + 1;
+    before = Math.round(expected);
   }
-  return next.fromMs;
+  return nth(before);
 }
 
 /**
@@ -117,11 +126,27 @@ function turnAfter(
  * requests that have to wait for their slots included, its own is. Those who were refused before it go first as well.
  */
 export function predictedTtftMs(state: SchedulerState, newcomer: Newcomer, nowMs: number): number {
-  return forPrompt(state, newcomer, (prompts) => ttftMs(state, newcomer, nowMs, prompts));
+  const lookedAt = Math.floor(state.slots.length * LOOKED_AT);
+  return forPrompt(state, newcomer, (prompts) => ttftMs(state, newcomer, nowMs, { prompts, lookedAt }));
+}
+
+/**
+ * The same for one that is told to come back: a gap between those who are away is for whoever is there and gone by
+ * then, so it goes behind all whom it could make come in vain.
+ */
+export function ttftOfReturnMs(state: SchedulerState, newcomer: Newcomer, nowMs: number): number {
+  return forPrompt(state, newcomer, (prompts) =>
+    ttftMs(state, newcomer, nowMs, { prompts, lookedAt: Infinity }),
+  );
 }
 
 /** The same where these prompts alone wait for these slots. */
-function ttftMs(state: SchedulerState, newcomer: Newcomer, nowMs: number, prompts: Prompts): number {
+function ttftMs(
+  state: SchedulerState,
+  newcomer: Newcomer,
+  nowMs: number,
+  { prompts, lookedAt }: { readonly prompts: Prompts; readonly lookedAt: number },
+): number {
   const { slots } = state;
   const places = placesAhead(state, newcomer, nowMs);
   const ahead = aheadOf(state, newcomer, { ownPlaces: places.own, prompts });
@@ -143,10 +168,10 @@ function ttftMs(state: SchedulerState, newcomer: Newcomer, nowMs: number, prompt
   for (let index = 0; index < oneByOne; index++) computedMs = Math.max(computedMs, releaseMs(index)) + eachMs;
   const others = ahead.requests - oneByOne;
   if (others > 0) computedMs = Math.max(computedMs + others * eachMs, releaseMs(ahead.requests - 1) + eachMs);
-  const startMs = turnAfter(places.all, (before) => {
-    const fromMs = Math.max(computedMs, releaseMs(ahead.requests + before));
+  const startMs = turnAfter(places.all, lookedAt, (before, lastMs) => {
     // What those who are away will ask for is not known; most requests are like others.
-    return { fromMs, take: () => void (computedMs = fromMs + ownMs) };
+    const readyMs = lastMs === undefined ? computedMs : lastMs + ownMs;
+    return Math.max(readyMs, releaseMs(ahead.requests + before));
   });
   const tokenMs = firstTokenMs(state, newcomer, beside);
   if (!state.offload.employed) return startMs + ownMs + tokenMs;

@@ -50,8 +50,12 @@ export interface SimulatedRequest {
   readonly maxTokens: number | undefined;
   /** Time after its arrival at which its client leaves; undefined never. */
   readonly patienceMs: number | undefined;
-  /** What its client asks next, when and how this one has ended. */
-  readonly next?: (endMs: number, end: SimulatedEnd) => SimulatedRequest | undefined;
+  /** How late its first token may come; it is refused where that is not to be expected, and not ended where it is late. Absent: any. */
+  readonly firstTokenWithinMs?: number;
+  /** Tells who comes back after a refusal; absent: nobody who has been here before. */
+  readonly visitor?: string;
+  /** What its client asks next, when and how this one has ended, and after how many ms it is told to come back where it is refused. */
+  readonly next?: (endMs: number, end: SimulatedEnd, toldMs?: number) => SimulatedRequest | undefined;
 }
 
 export type SimulatedEnd = "done" | "cancelled" | "refused";
@@ -245,7 +249,7 @@ class Simulation {
       submit(this.#state, newRequest(live.id, spec, who, prompt), spec.arrivalMs);
     } catch (error) {
       if (!(error instanceof EngineError)) throw error;
-      this.#end(live, "refused");
+      this.#end(live, "refused", error.details?.["retryAfterMs"]);
       return;
     }
     live.scheduled = this.#state.requests.get(id);
@@ -263,11 +267,11 @@ class Simulation {
     if (live !== undefined) this.#end(live, "cancelled");
   }
 
-  #end(live: LiveRequest, end: SimulatedEnd): void {
+  #end(live: LiveRequest, end: SimulatedEnd, toldMs?: number): void {
     this.#live.delete(live.id);
     this.#lastEndStep = this.#steps;
     this.#observer.ended(live, end, this.#nowMs);
-    const next = live.spec.next?.(this.#nowMs, end);
+    const next = live.spec.next?.(this.#nowMs, end, toldMs);
     if (next !== undefined) this.#events.push(next.arrivalMs, next);
   }
 
@@ -292,7 +296,7 @@ const NOBODY: Who = { tenant: "anonymous", priority: 1 };
 
 function newRequest(
   id: string,
-  { maxTokens }: SimulatedRequest,
+  { maxTokens, firstTokenWithinMs, visitor = id }: SimulatedRequest,
   { tenant, priority }: Who,
   prompt: Uint32Array,
 ): Parameters<typeof submit>[1] {
@@ -305,6 +309,8 @@ function newRequest(
     reusePrefix: true,
     readsPrompt: false,
     maxTokens,
+    firstTokenWithinMs,
+    visitor: () => visitor,
     resume: NO_TOKENS,
   };
 }

@@ -1,9 +1,14 @@
 /** Who is refused has a place until it was told to come back: before whom, how long, and what no place does to others. */
 import { describe, expect, test } from "vitest";
 import { EngineError } from "../../../engine/errors.ts";
-import { MOST_APPOINTMENTS, MOST_OF_VISITOR } from "../../../engine/scheduler/appointments.ts";
+import {
+  MOST_APPOINTMENTS,
+  MOST_OF_VISITOR,
+  makeAppointment,
+} from "../../../engine/scheduler/appointments.ts";
 import type { Appointment } from "../../../engine/scheduler/appointments.ts";
 import { checkRoom } from "../../../engine/scheduler/entry.ts";
+import { predictedTtftMs, ttftOfReturnMs } from "../../../engine/scheduler/forecast.ts";
 import { DEFAULT_FAIRNESS } from "../../../engine/scheduler/owners.ts";
 import { checkState } from "../../../engine/scheduler/invariants.ts";
 import { cancel } from "../../../engine/scheduler/transitions.ts";
@@ -62,6 +67,38 @@ test("until it is due, what is free is for whoever is there", () => {
   finish(state, "runs", 0);
   finish(state, "waits", 0);
   expect(ask(state, "2", toldMs / 10, { visitor: "late" })).toBeUndefined();
+});
+
+describe("a newcomer beside those who are away", () => {
+  const newcomer = { tenant: "a", priority: 1, visitor: () => "new", computedTokens: 4, maxNew: 1 };
+  /** Four slots that are held for a second each, and places that are due after so many ms. */
+  const state = (running: number, dueMs: readonly number[]): SchedulerState => {
+    const some = schedulerState({ slots: 4 });
+    for (let i = 0; i < running; i++) addRequest(some, `runs ${i}`, { maxTokens: 100, accepted: true });
+    if (running > 0) runStep(some, 0);
+    some.residenceMs = 1000;
+    for (const [i, inMs] of dueMs.entries()) {
+      const who = { tenant: "a", priority: 1, visitor: () => `away ${i}` };
+      makeAppointment(some, who, { nowMs: 0, inMs, retryAfterMs: inMs, ofOwner: false });
+    }
+    return some;
+  };
+
+  test("takes no free slot from one who would come in vain", () => {
+    expect(predictedTtftMs(state(3, [500]), newcomer, 0)).toBeGreaterThan(1000);
+    expect(predictedTtftMs(state(3, []), newcomer, 0)).toBeLessThan(200);
+  });
+
+  test("takes one that comes free again in time", () => {
+    expect(predictedTtftMs(state(3, [1500]), newcomer, 0)).toBeLessThan(200);
+    expect(predictedTtftMs(state(2, [500]), newcomer, 0)).toBeLessThan(200);
+  });
+
+  test("takes one that those far behind would miss, but is not asked back for it", () => {
+    expect(predictedTtftMs(state(0, [500, 500, 500, 500]), newcomer, 0)).toBeLessThan(200);
+    expect(ttftOfReturnMs(state(0, [500, 500, 500, 500]), newcomer, 0)).toBeGreaterThan(1000);
+    expect(ttftOfReturnMs(state(0, [500, 500, 500]), newcomer, 0)).toBeLessThan(200);
+  });
 });
 
 test("who is refused again keeps its place", () => {
