@@ -16,6 +16,7 @@ import { outputLeft } from "./owners.ts";
 import { pinKey } from "./pins.ts";
 import { devicePasses } from "./passes.ts";
 import { mayBePassed } from "./prefix-first.ts";
+import { isOffGrid } from "./joined-cells.ts";
 import { prefillCellEnd, prefillEnd } from "./prefill-cells.ts";
 import { LAST_CELL_SHARE, REPLAY_SHARE, knownTokens } from "./plan-step.ts";
 import { isLong, lineOf, longRoom } from "./reserve.ts";
@@ -368,11 +369,12 @@ function checkCall(state: SchedulerState, call: PlannedCall, lengths: Map<number
       expect(
         owner !== undefined &&
           isCutRight(state, owner, {
+            slot,
             position,
             end: position + tokens.length,
             everyLogit: everyLogit === true,
           }),
-        "prefill is cut where every prefill is cut, or joins whole cells of a prompt",
+        "prefill is cut where every prefill is cut, or joins cells of a prompt that may be joined",
       );
     } else expect(tokens.length === 1 + call.drafts, "decode feeds one token and its guesses");
   }
@@ -393,16 +395,26 @@ export function checkStep(state: SchedulerState, plan: StepPlan, cellCount: (slo
 }
 
 function isCutRight(
-  { config }: SchedulerState,
+  { config, slots }: SchedulerState,
   owner: ScheduledRequest,
   {
+    slot: id,
     position,
     end,
     everyLogit,
-  }: { readonly position: number; readonly end: number; readonly everyLogit: boolean },
+  }: {
+    readonly slot: SlotId;
+    readonly position: number;
+    readonly end: number;
+    readonly everyLogit: boolean;
+  },
 ): boolean {
   if (end === prefillCellEnd(position, owner, config)) return true;
   const { joinedCells, prefillChunk: grid, batchTokens } = config;
-  const isWhole = position % grid === 0 && end % grid === 0 && end < owner.prompt.length;
-  return joinedCells === true && !everyLogit && isWhole && end - position <= batchTokens;
+  if (joinedCells !== true || everyLogit || end - position > batchTokens || end >= owner.prompt.length)
+    return false;
+  const slot = slots[id];
+  if (slot !== undefined && isOffGrid(position, owner, slot, config))
+    return end === owner.prompt.length - 1 || end % grid === 0;
+  return position % grid === 0 && end % grid === 0;
 }

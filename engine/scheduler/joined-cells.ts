@@ -1,10 +1,11 @@
 /**
  * Cells of a prompt that follow each other, in one call, which a device computes faster than one after the other.
  *
- * Only whole cells of the grid, and only where that changes no bit: what is computed for a request still does not depend
- * on who else is served.
+ * Of a prompt that is computed from the grid on whole cells only, where that changes no bit: what is computed for it still
+ * does not depend on who else is served. A prompt that goes on behind tokens of another shape, such as a chat template's
+ * that another one's slot had, depends on that anyway, and is cut as it is fastest.
  */
-import type { PlannedCall, SchedulerState } from "./types.ts";
+import type { PlannedCall, ScheduledRequest, SchedulerConfig, SchedulerState, Slot } from "./types.ts";
 
 /**
  * Of the time between tokens that is wanted, what prompts take in one call where nobody waits for a token: newcomers wait
@@ -45,8 +46,24 @@ function mayJoin(state: SchedulerState, first: PlannedCall, second: PlannedCall)
   if (before.everyLogit === true || after.everyLogit === true) return false;
   const start = before.position;
   const end = after.position + after.tokens.length;
-  const isWhole = start % grid === 0 && end % grid === 0 && end < request.prompt.length;
-  return isWhole && start + before.tokens.length === after.position && end - start <= batchTokens;
+  const slot = state.slots[after.slot];
+  const fits = start + before.tokens.length === after.position && end - start <= batchTokens;
+  if (!fits || slot === undefined || end >= request.prompt.length) return false;
+  return (start % grid === 0 && end % grid === 0) || isOffGrid(start, request, slot, state.config);
+}
+
+/**
+ * Whether a request's cells from `start` on follow others that no cold run would have computed alike. Of a request that
+ * has its slot from this step on, only a start beside the grid tells.
+ */
+export function isOffGrid(
+  start: number,
+  { cachedTokens }: Pick<ScheduledRequest, "cachedTokens">,
+  { gridEnd }: Pick<Slot, "gridEnd">,
+  { deterministic, prefillChunk: grid }: Pick<SchedulerConfig, "deterministic" | "prefillChunk">,
+): boolean {
+  if (deterministic) return false;
+  return start % grid !== 0 || cachedTokens % grid !== 0 || gridEnd < cachedTokens;
 }
 
 /** The same cells in as few calls as can be, in their order. */

@@ -217,7 +217,7 @@ const BROKEN_PLANS: readonly (readonly [string, string, (plan: StepPlan, state: 
     ],
     [
       "I15",
-      "prefill is cut where every prefill is cut, or joins whole cells of a prompt",
+      "prefill is cut where every prefill is cut, or joins cells of a prompt that may be joined",
       (plan) => force(entryOf(plan, "prefill"), { tokens: entryOf(plan, "prefill").tokens.slice(0, 7) }),
     ],
   ];

@@ -64,3 +64,37 @@ test("a call is expected to take less than its cells would one by one", () => {
     { tokens: 40, predictedMs: 30 + 3 * 24, unscaledMs: 30 + 3 * 24 },
   ]);
 });
+
+/** An engine in whose idle slot another prompt has left what this one begins with, so many tokens of it. */
+function withShared(tokens: number, config: Partial<SchedulerConfig> = {}): SchedulerState {
+  const of = state({ batchTokens: 100, ...config });
+  addRequest(of, "before", { prompt: sharing(tokens, 2), maxTokens: 1 });
+  while (of.requests.size > 0) runStep(of, 0);
+  addRequest(of, "behind", { prompt: sharing(tokens, 3) });
+  return of;
+}
+
+/** 48 tokens, the first ones of which all have. */
+function sharing(tokens: number, own: number): Uint32Array {
+  return new Uint32Array(48).fill(1, 0, tokens).fill(own, tokens);
+}
+
+test("behind tokens of another shape all that is left of a prompt goes in one call", () => {
+  // From 13 on: 7 tokens to the grid, two cells, and 7 more.
+  expect(prefills(withShared(13))).toEqual([34]);
+  expect(prefills(withShared(13, { batchTokens: 30 }))).toEqual([27]);
+});
+
+test("and behind whole cells, or where bits must not change, the last ones have a call of their own", () => {
+  const onGrid = withShared(20);
+  expect([prefills(onGrid), prefills(onGrid)]).toEqual([[20], [7]]);
+  const exact = withShared(13, { deterministic: true });
+  expect([prefills(exact), prefills(exact)]).toEqual([[30], [7]]);
+});
+
+test("also in the steps behind its first one", () => {
+  const of = withShared(13, { batchTokens: 30 });
+  expect([prefills(of), prefills(of)]).toEqual([[27], [7]]);
+  const long = withShared(13, { batchTokens: 20 });
+  expect([prefills(long), prefills(long)]).toEqual([[17], [17]]);
+});
