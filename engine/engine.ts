@@ -17,6 +17,7 @@ import { PromptLogprobCollector, checkPromptLogprobs } from "./prompt-logprobs.t
 import { allowanceOf, checkChoices, checkRoom } from "./scheduler/entry.ts";
 import { setPaused, setPriority } from "./scheduler/request-control.ts";
 import { createState, submit } from "./scheduler/transitions.ts";
+import { checkpointConfig, schedulerConfig } from "./scheduler-config.ts";
 import { shareOfFree } from "./free-memory.ts";
 import { PinnedPrefixes } from "./pinned-prefixes.ts";
 import { openSpillStore } from "./spill-store.ts";
@@ -32,18 +33,14 @@ import type { Backend, BackendLoader } from "./backend.ts";
 import { PriorityClass } from "./sharing.ts";
 import type { RequestChange } from "./sharing.ts";
 import type { EngineCommand, EngineEvent, LoadOptions, ModelFacts, SubmitCommand } from "./protocol.ts";
-import type { CostModel, SchedulerConfig } from "./scheduler/types.ts";
+import type { CostModel } from "./scheduler/types.ts";
 import { warn } from "./warn.ts";
 import { visitorOf } from "./visitor.ts";
 
-/** A third of decode's time: a waiting prompt is slowed down fourfold at the worst, not stopped. */
-const MIN_PREFILL_SHARE = 0.3;
 /** A minute or more of a CPU's steps, in about a megabyte. */
 const DEFAULT_TIMELINE_STEPS = 2000;
 /** An engine that takes the place of a dead one is given what was open at once. */
 const CALM_MS = 100;
-/** Of the memory that is free once the model is loaded. */
-const UNASKED_CHECKPOINTS = { share: 1 / 16, mostBytes: 4 * 1024 ** 3 };
 
 export interface Engine {
   receive(command: EngineCommand): void;
@@ -118,33 +115,9 @@ export function createEngine(
           : { checkpointBytes: checkpoints.bytes }),
         measured: [...measured, ...(draft?.measured ?? [])],
       };
-      const state = createState(
-        {
-          slots: facts.slots,
-          contextTokens: facts.contextTokens,
-          batchTokens: facts.batchTokens,
-          prefillChunk: facts.prefillChunk,
-          exactCells: backend.exactTogether.cells,
-          joinedCells: backend.exactTogether.joinedCells,
-          itlTargetMs: facts.itlTargetMs,
-          minPrefillShare: options.minPrefillShare ?? MIN_PREFILL_SHARE,
-          maxQueued: options.maxQueued,
-          deterministic: options.deterministic,
-          speculate,
-          speculateAdapted: options.speculate ?? backend.exactTogether.withAdapters,
-          speculateAloneTokens: options.speculate === true ? Infinity : backend.exactTogether.aloneTokens,
-          canRewind: backend.canRewind,
-          ...(backend.windowTokens === undefined ? {} : { windowTokens: backend.windowTokens }),
-          plugGaps: options.plugGaps ?? true,
-          prefixFirst: options.prefixFirst ?? true,
-          keepSlots: options.keepSlots ?? true,
-          ...(options.reserve === undefined ? {} : { reserve: options.reserve }),
-          spillBytes: spill?.limitBytes ?? 0,
-          ...(checkpoints === undefined ? {} : { checkpoints }),
-          ...(options.fairness === undefined ? {} : { fairness: options.fairness }),
-        },
-        cost,
-      );
+      const spillBytes = spill?.limitBytes ?? 0;
+      const found = { backend, facts, spillBytes, checkpoints, speculate };
+      const state = createState(schedulerConfig(options, found), cost);
       state.texts = facts;
       state.draft = draft?.model;
       const embeddings = new EmbeddingQueue(backend, options, emit);
@@ -153,7 +126,9 @@ export function createEngine(
       await pinned.take(pins, () => emit({ type: "load_progress", ratio: 1 }));
       lease?.free(false);
       const sideWork = inTurn(pinned, embeddings);
-      const loop = new StepLoop(state, backend, { emit, sideWork, recorder, drafter, spill, lease });
+      const { gatherMs } = options;
+      const links = { emit, gatherMs, sideWork, recorder, drafter, spill, lease };
+      const loop = new StepLoop(state, backend, links);
       const maxPromptTokens = options.maxPromptTokens ?? Infinity;
       loaded = { maxPromptTokens, backend, embeddings, loop, recorder, drafter, spill, pinned };
       const kept = pins.length === 0 ? {} : { pins: pinned.pins };
@@ -395,18 +370,6 @@ function mayOffload(
   const slotBytes = facts.contextBytes / facts.slots;
   const bytes = facts.sizeBytes + 3 * slotBytes;
   return shareOfFree({ share: 0.5, mostBytes: bytes }) === bytes;
-}
-
-/** Undefined where none are needed, or none are to be taken. */
-function checkpointConfig(
-  { checkpoints }: LoadOptions,
-  { checkpointNeeds: needs }: Backend,
-): SchedulerConfig["checkpoints"] {
-  if (checkpoints === undefined || needs === undefined) return undefined;
-  // What has been asked for may be more than there is, too.
-  const asked =
-    checkpoints.bytes === undefined ? UNASKED_CHECKPOINTS : { share: 0.9, mostBytes: checkpoints.bytes };
-  return { needs, bytes: shareOfFree(asked) };
 }
 
 /** What other adapters have computed is other cells. */

@@ -9,6 +9,7 @@ export type PresetKnobs = Partial<
     | "itlTargetMs"
     | "minPrefillShare"
     | "evenSteps"
+    | "gatherMs"
     | "deterministic"
     | "speculate"
     | "prefixFirst"
@@ -21,7 +22,7 @@ export const NO_ITL_TARGET_MS = 60_000;
 
 export const PRESETS: Readonly<Record<PresetName, PresetKnobs>> = {
   /** Even streams: a prompt beside them takes longer. */
-  latency: { itlTargetMs: 50, minPrefillShare: 0.2, evenSteps: true },
+  latency: { itlTargetMs: 50, minPrefillShare: 0.2, evenSteps: true, gatherMs: 0 },
   /** What the engine chooses for the device. */
   balanced: {},
   /** Most tokens: prompts are computed at once, so that slots fill up, and streams wait for them. */

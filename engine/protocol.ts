@@ -209,6 +209,8 @@ export interface LoadOptions {
   readonly prefillWorker?: boolean;
   /** Whether other engines use the device, so that this one asks for a turn before it computes; absent is no. */
   readonly sharesDevice?: boolean;
+  /** Tokens of a stream that come faster are sent together, in so many ms at most; absent: each step's at once. */
+  readonly gatherMs?: number | undefined;
   /** Steps that the flight recorder keeps; 0 records nothing, absent lets the engine choose. */
   readonly timelineSteps?: number;
   /** `ModelFacts.pins` of an earlier engine: what is of the same model is pinned before the engine is loaded; absent is nothing. */

@@ -15,6 +15,8 @@ export interface SideWork {
 /** Whom a step loop tells of its work. */
 export interface StepLoopLinks {
   readonly emit: (event: EngineEvent) => void;
+  /** As in `LoadOptions`. */
+  readonly gatherMs?: number | undefined;
   /** Gets a turn between steps. */
   readonly sideWork: SideWork;
   readonly recorder: FlightRecorder;

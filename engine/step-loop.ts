@@ -35,6 +35,7 @@ import type { PromptLogprobCollector } from "./prompt-logprobs.ts";
 import type { SpillStore } from "./spill-store.ts";
 import type { StepLoopLinks } from "./step-loop-links.ts";
 import { PrefillReports, startInfo } from "./prefill-reports.ts";
+import { StepMail } from "./step-mail.ts";
 import { StepRecord } from "./step-record.ts";
 import type { Backend, BatchRun, LogitsHandle, Sampled, Sampler } from "./backend.ts";
 import type { RequestEnd } from "./timeline.ts";
@@ -65,6 +66,8 @@ export class StepLoop {
   readonly #prefills: PrefillReports;
   readonly #endTokens: ReadonlySet<number>;
   readonly #turns: DeviceTurns;
+  readonly #mail: StepMail;
+  readonly #send = (): void => this.#mail.send();
   readonly #generations = new Map<RequestId, Generation>();
   readonly #sleep = new LoopSleep();
   #stopping = false;
@@ -76,11 +79,12 @@ export class StepLoop {
     this.#links = links;
     this.#endTokens = new Set(backend.facts.endTokens);
     this.record = new StepRecord(state);
+    this.#mail = new StepMail({ record: this.record, emit: links.emit, gatherMs: links.gatherMs ?? 0 });
     this.#prefills = new PrefillReports(state, (output) => this.record.addOutput(output));
     const { record } = this;
     this.#cells = new CellChanges({ state, backend, store: links.spill, record, recorder: links.recorder });
     const { counts } = record;
-    this.#turns = new DeviceTurns({ state, links, counts, sleep: this.#sleep, send: () => this.#send() });
+    this.#turns = new DeviceTurns({ state, links, counts, sleep: this.#sleep, send: this.#send });
     this.#done = this.#run();
   }
 
@@ -158,7 +162,7 @@ export class StepLoop {
     this.#releaseCancelled();
     this.#endExpired(startMs);
     if (!this.#turns.mayCompute()) return false;
-    if (offloads !== undefined) await offloads.settle(() => this.#send());
+    if (offloads !== undefined) await offloads.settle(this.#send);
     const plan = planStep(this.state, startMs);
     if (CHECK_INVARIANTS) checkStep(this.state, plan, (slot) => this.#backend.cellCount(slot));
     this.record.counts.planned(plan, startMs);
@@ -227,7 +231,7 @@ export class StepLoop {
     this.record.counts.callBegins(call, startMs - draftMs);
     const run = this.#backend.run(call.entries, call.adapters);
     const early = this.#backend.drawsInOrder ? this.#startDraws(call, run) : undefined;
-    this.#send();
+    this.#mail.sendBeside(call.predictedMs);
     try {
       await run.done;
     } catch (error) {
@@ -261,7 +265,7 @@ export class StepLoop {
   /** Results of the last call travel while the draft model guesses for this one. */
   async #guess(call: PlannedCall): Promise<Guessed> {
     if (this.#links.drafter === undefined || call.drafting === undefined) return { call, ms: 0 };
-    const guessed = await this.#links.drafter.guess(this.state, call, () => this.#send());
+    const guessed = await this.#links.drafter.guess(this.state, call, this.#send);
     this.record.addDrafting(guessed.ms);
     return guessed;
   }
@@ -457,10 +461,5 @@ export class StepLoop {
     generation?.promptLogprobs?.dispose();
     this.#generations.delete(id);
     this.#prefills.forget(id);
-  }
-
-  #send(): void {
-    const event = this.record.takeStep();
-    if (event !== undefined) this.#links.emit(event);
   }
 }

@@ -1,6 +1,6 @@
 /** Gathers what steps produced and cost until the next message takes it, and the totals since the start. */
 import { StepCounts } from "./step-counts.ts";
-import type { EngineEvent, StepOutput } from "./protocol.ts";
+import type { EngineEvent, RequestId, StepOutput } from "./protocol.ts";
 import type { CheckpointReport, SpillReport } from "./step-report.ts";
 import type { OffloadReport } from "./prefill-worker/messages.ts";
 import type {
@@ -45,6 +45,26 @@ function noOffloads(): Mutable<OffloadReport> {
   return { prompts: 0, tokens: 0, ms: 0, failures: 0 };
 }
 
+/** Whether nobody is waiting for it: tokens behind others, with more to come. */
+function isPatient({ tokens, start, finish, prefill }: StepOutput): boolean {
+  return tokens.length > 0 && start === undefined && finish === undefined && prefill === undefined;
+}
+
+/** Two outputs of a request as one; undefined where that would say less: what was guessed counts for each, and so do reports. */
+function merged(first: StepOutput, second: StepOutput): StepOutput | undefined {
+  const isPlain = ({ guessed = 0, prefill, tokens }: StepOutput): boolean =>
+    guessed === 0 && prefill === undefined && tokens.length > 0;
+  if (!isPlain(first) || !isPlain(second) || second.start !== undefined) return undefined;
+  const { logprobs } = first;
+  if ((logprobs === undefined) !== (second.logprobs === undefined)) return undefined;
+  return {
+    ...first,
+    tokens: [...first.tokens, ...second.tokens],
+    logprobs: logprobs && [...logprobs, ...(second.logprobs ?? [])],
+    finish: second.finish,
+  };
+}
+
 /** One of so many messages tells what calls cost by now; between two of them it changes little. */
 const MESSAGES_OF_COST = 64;
 
@@ -82,6 +102,12 @@ export class StepRecord {
   #draftMs = 0;
   #evictions: Partial<Record<EvictionKind, number>> = {};
   #outputs: StepOutput[] = [];
+  /** Where in them the last one of a request is. */
+  readonly #lastOf = new Map<RequestId, number>();
+  /** Since when the first of them waits. */
+  #outputsSinceMs = 0;
+  /** Whether one of them is more than tokens behind others. */
+  #urgent = false;
 
   constructor(state: SchedulerState) {
     this.#state = state;
@@ -128,7 +154,18 @@ export class StepRecord {
       this.#modelGuessesRight += right;
       this.#modelGuessesWrong += guessed - right;
     }
-    this.#outputs.push(output);
+    if (this.#outputs.length === 0) this.#outputsSinceMs = performance.now();
+    if (!isPatient(output)) this.#urgent = true;
+    const at = this.#lastOf.get(output.id);
+    const before = at === undefined ? undefined : this.#outputs[at];
+    const both = before && merged(before, output);
+    if (at !== undefined && both !== undefined) this.#outputs[at] = both;
+    else this.#lastOf.set(output.id, this.#outputs.push(output) - 1);
+  }
+
+  /** Since when tokens wait to be sent that may wait for others; undefined where there are none, or others with them. */
+  get patientSinceMs(): number | undefined {
+    return this.#outputs.length === 0 || this.#urgent ? undefined : this.#outputsSinceMs;
   }
 
   /** Counts a request's prompt, once its prefill is done. */
@@ -174,6 +211,8 @@ export class StepRecord {
       },
     };
     this.#outputs = [];
+    this.#lastOf.clear();
+    this.#urgent = false;
     this.planMs = 0;
     this.sampleMs = 0;
     this.#decodeMs = 0;

@@ -35,6 +35,7 @@ export function engineOptions(
     kvCacheType: values["kv-type"],
     prefillChunk: values["prefill-chunk"],
     ...(preset.evenSteps === undefined ? {} : { evenSteps: preset.evenSteps }),
+    gatherMs: chosen("gather-tokens", values["gather-tokens"], preset.gatherMs),
     itlTargetMs: chosen("itl-target", values["itl-target"], preset.itlTargetMs),
     maxQueued: values["max-queued"],
     maxPromptTokens: values["max-prompt-tokens"],

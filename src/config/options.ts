@@ -62,7 +62,7 @@ export const serveOptions = {
   preset: option(
     choice("latency", "balanced", "throughput", "strict"),
     "balanced",
-    "what matters most, where what it sets is not given: latency (--itl-target 50ms, --prefill-share 0.2, on a CPU also --prefill-chunk 16 and --flash-attention off), throughput (no target), strict (--deterministic, --speculation off, --no-prefix-first, --no-keep-slots)",
+    "what matters most, where what it sets is not given: latency (--itl-target 50ms, --prefill-share 0.2, --gather-tokens 0, on a CPU also --prefill-chunk 16 and --flash-attention off), throughput (no target), strict (--deterministic, --speculation off, --no-prefix-first, --no-keep-slots)",
   ),
   slots: option(
     integer("count", 1, MAX_SLOTS),
@@ -127,6 +127,11 @@ export const serveOptions = {
     time("ms", 1, 60_000),
     undefined,
     "longest wanted time between two tokens of a stream (default: 100ms on a GPU, 400ms on a CPU)",
+  ),
+  "gather-tokens": option(
+    time("ms", 0, 1000),
+    20,
+    "tokens of a stream that come faster than this are sent together, each in an event of its own, the first and the last at once; 0 sends each at once",
   ),
   "prefill-share": option(
     amount("share", 0, 1),

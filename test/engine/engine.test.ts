@@ -73,6 +73,7 @@ const shape = fc.record({
   canRewind: fc.boolean(),
   drawsInOrder: fc.boolean(),
   joinedCells: fc.boolean(),
+  gatherMs: fc.constantFrom(0, 20),
   // The last tokens decide, so that outputs repeat themselves and guesses come true.
   memory: fc.constantFrom(1, 2, 1000),
   draft: fc.option(fc.record({ mistakes: fc.constantFrom(0, 0.3), endChance: fc.constantFrom(0, 0.1) }), {
@@ -116,7 +117,7 @@ test("every request gets exactly the output it would get alone, whoever else com
           });
           calls += 1;
         };
-        const { draft, deterministic, canRewind, ...rest } = sizes;
+        const { draft, deterministic, canRewind, gatherMs, ...rest } = sizes;
         engine = await fakeEngine(
           // So slow that whatever a draft model really takes is nothing to it.
           {
@@ -126,7 +127,7 @@ test("every request gets exactly the output it would get alone, whoever else com
             slowness: draft === null ? 1 : 1000,
             onRun: () => engine && act(),
           },
-          { deterministic },
+          { deterministic, gatherMs },
           draft !== null && canRewind && !deterministic
             ? { ...draft, slowness: 1, onRun: () => undefined }
             : undefined,

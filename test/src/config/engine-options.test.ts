@@ -9,6 +9,7 @@ const options = (flags: Record<string, unknown>, env: Record<string, string> = {
 test("a preset sets what nobody has set", () => {
   expect(options({})).toMatchObject({
     itlTargetMs: undefined,
+    gatherMs: 20,
     deterministic: false,
     speculate: undefined,
     plugGaps: true,
@@ -21,6 +22,7 @@ test("a preset sets what nobody has set", () => {
     itlTargetMs: 50,
     minPrefillShare: 0.2,
     evenSteps: true,
+    gatherMs: 0,
     flashAttention: "auto",
     prefillChunk: undefined,
   });
@@ -38,6 +40,7 @@ test("a flag or a variable wins over the preset", () => {
     itlTargetMs: 80,
     minPrefillShare: 0.2,
   });
+  expect(options({ preset: "latency", "gather-tokens": "5ms" })).toMatchObject({ gatherMs: 5 });
   expect(options({ preset: "strict", deterministic: false })).toMatchObject({ deterministic: false });
   expect(options({ preset: "strict", "prefix-first": true })).toMatchObject({
     prefixFirst: true,

@@ -1,0 +1,151 @@
+/** When what steps have produced is sent, and as how many outputs. */
+import { array, assert as check, boolean, constantFrom, property, record as recordOf } from "fast-check";
+import { afterEach, beforeEach, expect, test, vi } from "vitest";
+import { StepMail } from "../../engine/step-mail.ts";
+import { StepRecord } from "../../engine/step-record.ts";
+import { schedulerState } from "../support/scheduler.ts";
+import type { StepOutput } from "../../engine/protocol.ts";
+
+beforeEach(() => void vi.useFakeTimers({ toFake: ["performance", "setTimeout", "clearTimeout"] }));
+afterEach(() => void vi.useRealTimers());
+
+const start = { slot: 0, cachedTokens: 0, queueMs: 0, prefillMs: 0, promptLogprobs: undefined };
+const finish = { reason: "length", stopToken: undefined } as const;
+
+function output(id: string, tokens: number[], more: Partial<StepOutput> = {}): StepOutput {
+  return { id, tokens, logprobs: undefined, start: undefined, finish: undefined, ...more };
+}
+
+function mailing(gatherMs = 20) {
+  const record = new StepRecord(schedulerState());
+  const sent: StepOutput[][] = [];
+  const mail = new StepMail({
+    record,
+    emit: (event) => event.type === "step" && sent.push([...event.outputs]),
+    gatherMs,
+  });
+  /** A step has drawn, and the next call begins, which is expected to take so long. */
+  const step = (outputs: StepOutput[], expectedMs: number): void => {
+    for (const one of outputs) record.addOutput(one);
+    mail.sendBeside(expectedMs);
+  };
+  return { sent, mail, step };
+}
+
+test("tokens that the next ones follow in time are sent with them, as one output", () => {
+  const { sent, step } = mailing();
+  step([output("a", [1]), output("b", [7])], 8);
+  vi.advanceTimersByTime(8);
+  step([output("a", [2])], 8);
+  vi.advanceTimersByTime(8);
+  expect(sent).toEqual([]);
+  step([output("a", [3]), output("b", [8])], 8);
+  expect(sent).toEqual([[output("a", [1, 2, 3]), output("b", [7, 8])]]);
+  step([output("a", [4])], 8);
+  expect(sent).toHaveLength(1);
+});
+
+test("at once where a call takes longer than they may wait, and where none may wait", () => {
+  const slow = mailing();
+  slow.step([output("a", [1])], 21);
+  expect(slow.sent).toEqual([[output("a", [1])]]);
+  const never = mailing(0);
+  never.step([output("a", [1])], 0.1);
+  expect(never.sent).toEqual([[output("a", [1])]]);
+});
+
+test("a call that takes longer than was expected holds up nothing", () => {
+  const { sent, step } = mailing();
+  step([output("a", [1])], 8);
+  vi.advanceTimersByTime(19);
+  expect(sent).toEqual([]);
+  vi.advanceTimersByTime(1);
+  expect(sent).toEqual([[output("a", [1])]]);
+  vi.advanceTimersByTime(100);
+  expect(sent).toHaveLength(1);
+});
+
+test.for([
+  ["a first token", output("b", [1], { start })],
+  ["a last token", output("b", [1], { finish })],
+  ["an end without tokens", output("b", [], { finish })],
+  ["news of a prompt", output("b", [], { prefill: { cachedTokens: 0, computedTokens: 9, ms: 1 } })],
+] as const)("%s does not wait, nor what waits already", ([, urgent]) => {
+  const { sent, step } = mailing();
+  step([output("a", [1])], 8);
+  step([urgent, output("a", [2])], 8);
+  expect(sent).toEqual([[output("a", [1, 2]), urgent]]);
+});
+
+test("what was guessed is told of each step, and so is what has log probabilities from what has none", () => {
+  const { sent, mail, step } = mailing();
+  const guessed = output("a", [2, 3], { guessed: 2 });
+  const logprobs = [{ logprob: -1, top: [] }];
+  const read = output("b", [4], { logprobs });
+  step([output("a", [1]), read], 1);
+  step([guessed, read], 1);
+  step([output("a", [5]), output("b", [6])], 1);
+  mail.send();
+  expect(sent).toEqual([
+    [
+      output("a", [1]),
+      output("b", [4, 4], { logprobs: [...logprobs, ...logprobs] }),
+      guessed,
+      output("a", [5]),
+      output("b", [6]),
+    ],
+  ]);
+});
+
+test("every request gets its tokens in order, its first and its last at once, and none waits too long", () => {
+  const tokens = array(
+    recordOf({
+      id: constantFrom("a", "b", "c"),
+      guesses: boolean(),
+      isFirst: boolean(),
+      isLast: boolean(),
+    }),
+    { maxLength: 4 },
+  );
+  const steps = array(
+    recordOf({ tokens, expectedMs: constantFrom(0, 1, 5, 30), ms: constantFrom(0, 1, 7, 60) }),
+  );
+  check(
+    property(steps, (all) => {
+      const { sent, mail, step } = mailing();
+      const drawn: Record<string, number[]> = { a: [], b: [], c: [] };
+      const arrived: Record<string, number[]> = { a: [], b: [], c: [] };
+      const oldest = { ms: Infinity };
+      let next = 0;
+      const take = (): void => {
+        for (const message of sent.splice(0)) {
+          oldest.ms = Infinity;
+          for (const { id, tokens: some } of message) arrived[id]?.push(...some);
+        }
+      };
+      for (const { tokens: outputs, expectedMs, ms } of all) {
+        const urgent = outputs.some(({ isFirst, isLast }) => isFirst || isLast);
+        const made = outputs.map(({ id, guesses, isFirst, isLast }) => {
+          const some = guesses ? [next++, next++] : [next++];
+          drawn[id]?.push(...some);
+          const guessed = guesses ? { guessed: 2 } : {};
+          return output(id, some, {
+            ...guessed,
+            start: isFirst ? start : undefined,
+            finish: isLast ? finish : undefined,
+          });
+        });
+        if (made.length > 0) oldest.ms = Math.min(oldest.ms, performance.now());
+        step(made, expectedMs);
+        take();
+        if (urgent) expect(arrived).toEqual(drawn);
+        vi.advanceTimersByTime(ms);
+        take();
+        if (performance.now() - oldest.ms >= 20) expect(arrived).toEqual(drawn);
+      }
+      mail.send();
+      take();
+      expect(arrived).toEqual(drawn);
+    }),
+  );
+});
