@@ -8,11 +8,13 @@ import { generate } from "./generate.ts";
 import type { GenerateRequest } from "./generate-request.ts";
 import type { GenerateDeps, Generation } from "./generate.ts";
 import { settleRequests } from "./settle-request.ts";
+import { servedOf } from "./generation-events.ts";
 import type {
   FinishEvent,
   GenerationEvent,
   GenerationTimings,
   GenerationUsage,
+  Served,
 } from "./generation-events.ts";
 
 const UINT32 = 2 ** 32;
@@ -113,6 +115,8 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
   readonly #perPrompt: number;
   /** Per choice, what has been passed on so far. */
   readonly #usages: GenerationUsage[];
+  /** Per choice, what was passed on last. */
+  readonly #last: GenerationEvent[] = [];
   /** Per choice, events that wait for the choices before it. */
   readonly #held: GenerationEvent[][];
   /** How many choices have sent their first event. */
@@ -162,6 +166,7 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
         this.#ready = [];
         for (const [index, event] of ready) {
           this.#usages[index] = event.usage;
+          this.#last[index] = event;
           this.#backlogs[index]?.take();
           if (event.kind === "finish") unfinished--;
           yield { index, event, usage: this.#usage(), last: unfinished === 0 };
@@ -179,6 +184,10 @@ export class Choices implements AsyncIterable<ChoiceEvent> {
   /** What is left to whoever asked. */
   get allowance(): Allowance | undefined {
     return this.#generations.at(-1)?.allowance;
+  }
+
+  get served(): Served {
+    return servedOf(Object.values(this.#last), this.#usage().cachedTokens);
   }
 
   /** Reads to the end. @throws {ApiError} `client_closed` when the client has gone, or what a choice failed with. */

@@ -459,6 +459,8 @@ export class Generation {
       timings: {
         prefillMs: this.#start?.prefillMs ?? 0,
         decodeMs: this.#firstMs === undefined ? 0 : this.#lastMs - this.#firstMs,
+        queueMs: this.#start?.queueMs,
+        ttftMs: this.#firstMs === undefined ? undefined : this.#firstMs - this.#run.submittedMs,
       },
     };
   }

@@ -23,6 +23,10 @@ export interface GenerationTimings {
   readonly prefillMs: number;
   /** From the first token to the last. */
   readonly decodeMs: number;
+  /** Waiting for a slot; like the next, absent before the first token. */
+  readonly queueMs?: number | undefined;
+  /** From being handed to the engine to the first token. */
+  readonly ttftMs?: number | undefined;
 }
 
 /** What every event tells. */
@@ -80,6 +84,28 @@ export interface PrefillEvent extends GenerationProgress {
 }
 
 export type GenerationEvent = PrefillEvent | DeltaEvent | ToolCallEvent | ToolArgumentsEvent | FinishEvent;
+
+/** How an answer has been served so far, for the log; times in ms, of the slowest choice. */
+export interface Served {
+  /** Prompt tokens that were reused. */
+  readonly cachedTokens?: number;
+  readonly queueMs?: number;
+  readonly ttftMs?: number;
+  /** How its choices ended, each way once. */
+  readonly finish?: string;
+}
+
+/** @param last What each choice said last. */
+export function servedOf(last: readonly GenerationEvent[], cachedTokens: number): Served {
+  const ends = new Set(last.flatMap((event) => (event.kind === "finish" ? [event.reason] : [])));
+  const begun = last.filter(({ timings }) => timings.ttftMs !== undefined);
+  const slowest = (key: "queueMs" | "ttftMs"): number =>
+    Math.round(Math.max(...begun.map(({ timings }) => timings[key] ?? 0)));
+  return {
+    ...(begun.length > 0 ? { cachedTokens, queueMs: slowest("queueMs"), ttftMs: slowest("ttftMs") } : {}),
+    ...(ends.size > 0 ? { finish: [...ends].join(",") } : {}),
+  };
+}
 
 export function isTextEvent(event: GenerationEvent): event is DeltaEvent {
   return event.kind === "content" || event.kind === "reasoning";

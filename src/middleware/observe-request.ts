@@ -41,6 +41,7 @@ export const observeRequest = (deps: AppDeps) => {
       model: undefined,
       promptTokens: undefined,
       outputTokens: undefined,
+      served: undefined,
       allowance: undefined,
     };
     c.set("requestId", requestId);
@@ -115,6 +116,7 @@ function report(c: AppContext, deps: AppDeps, { startMs, trace }: Observed): voi
       model,
       promptTokens,
       outputTokens,
+      ...notes.served?.(),
       error: shown,
       reason: shown === error ? undefined : error,
       retry: c.req.header("x-stainless-retry-count"),

@@ -2,6 +2,8 @@
 import type { Backlog } from "../backlog.ts";
 import type { Allowance } from "../../engine/sharing.ts";
 import type { Generation } from "../generate.ts";
+import { servedOf } from "../generation-events.ts";
+import type { GenerationEvent, Served } from "../generation-events.ts";
 import { ApiError, internalError } from "../openai/api-error.ts";
 import type { Item } from "../openai/responses/items.ts";
 import type { EndEvent, OutputEvent, OutputReader } from "../openai/responses/output-events.ts";
@@ -37,6 +39,8 @@ export class ResponseRun implements ResponseRecord {
   readonly ended: Promise<EndEvent>;
   readonly #options: RunOptions;
   readonly #log: OutputEvent[] = [];
+  /** What was generated last. */
+  #last: GenerationEvent | undefined;
   #end: EndEvent | undefined;
   #resolveEnd: (end: EndEvent) => void = () => {};
   #error: unknown;
@@ -57,6 +61,10 @@ export class ResponseRun implements ResponseRecord {
 
   get allowance(): Allowance | undefined {
     return this.#options.allowance;
+  }
+
+  get served(): Served {
+    return this.#last === undefined ? {} : servedOf([this.#last], this.#last.usage.cachedTokens);
   }
 
   get relaxed(): readonly string[] {
@@ -101,6 +109,7 @@ export class ResponseRun implements ResponseRecord {
     generation.listen({
       onEvent: (event) => {
         if (!this.running) return generation.cancel();
+        this.#last = event;
         try {
           for (const output of this.#options.reader.read(event)) this.#take(output);
         } catch (error) {

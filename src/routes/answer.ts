@@ -33,6 +33,7 @@ export async function sendAnswer(
   choices: Choices,
   plan: AnswerPlan,
 ): Promise<Response> {
+  c.get("notes").served = () => choices.served;
   if (plan.stream) return sendStream(c, deps, choices, plan);
   const answer = await choices.finished();
   noteFinish(c, answer.usage);

@@ -2,6 +2,7 @@
 import type { HttpBindings } from "@hono/node-server";
 import type { Context } from "hono";
 import type { Allowance } from "../../engine/sharing.ts";
+import type { Served } from "../generation-events.ts";
 import type { ServerResponse } from "node:http";
 import type { ApiErrorCode } from "../openai/api-error.ts";
 import type { RequestScope } from "../http/request-signal.ts";
@@ -18,6 +19,8 @@ export interface RequestNotes {
   model: string | undefined;
   promptTokens: number | undefined;
   outputTokens: number | undefined;
+  /** How what it generates has been served until now, asked when the line is written; absent where it generates nothing. */
+  served: (() => Served) | undefined;
   /** What the key may still ask for, as the engine counted it. */
   allowance: Allowance | undefined;
 }

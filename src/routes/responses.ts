@@ -40,6 +40,7 @@ export async function createResponse(c: AppContext, deps: AppDeps): Promise<Resp
     ? await deps.responses.startBackground(() => startRun(deps, parts, new AbortController()))
     : await startRun(deps, parts, c.get("scope"));
   c.get("notes").allowance = run.allowance;
+  c.get("notes").served = () => run.served;
   const vain = vainPriority(scheduling, request.turn.generation.priority);
   const headers = ignoredHeader(reportedFields([...vain, ...request.ignoredFields], run.relaxed));
   if (request.stream) return streamResponse(c, deps, run, { after: -1, headers });

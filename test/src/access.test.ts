@@ -414,6 +414,10 @@ describe("the log", () => {
       model: MODEL_ID,
       promptTokens: 9,
       outputTokens: 1,
+      cachedTokens: 1,
+      queueMs: 0,
+      ttftMs: 0,
+      finish: "length",
     });
     expect(JSON.stringify(log)).not.toMatch(/secret|Hel/);
   });

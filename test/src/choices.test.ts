@@ -199,7 +199,13 @@ describe("n choices", () => {
     const { engine, chat, log } = createTestApp();
     engine.script = sayThenStop("Hel", EOS);
     await (await chat({ n: 2, stream: true })).text();
-    expect(log.at(-1)?.fields).toMatchObject({ outcome: "ok", promptTokens: 2, outputTokens: 4 });
+    expect(log.at(-1)?.fields).toMatchObject({
+      outcome: "ok",
+      promptTokens: 2,
+      outputTokens: 4,
+      cachedTokens: 1,
+      finish: "stop",
+    });
   });
 
   it.each([true, false])("are refused as one when one is (stream: %s)", async (stream) => {
