@@ -34,6 +34,8 @@ type OpenStep = Omit<Mutable<RecordedStep>, "calls" | "transfers"> & {
 /** A request and what is still to be read of it at its end. */
 interface OpenRequest {
   readonly request: ScheduledRequest;
+  /** As it came: both may change. */
+  readonly priority: number;
   readonly resumedTokens: number;
 }
 
@@ -60,7 +62,9 @@ export class FlightRecorder {
 
   /** A request that has been queued. */
   arrived(request: ScheduledRequest): void {
-    if (this.#capacity > 0) this.#open.set(request.id, { request, resumedTokens: request.output.length });
+    if (this.#capacity === 0) return;
+    const { priority, output } = request;
+    this.#open.set(request.id, { request, priority, resumedTokens: output.length });
   }
 
   /** Does nothing for a request that has ended already. */
@@ -200,11 +204,12 @@ export class FlightRecorder {
   }
 }
 
-function recordOf({ request, resumedTokens }: OpenRequest): RecordedRequest {
+function recordOf({ request, priority, resumedTokens }: OpenRequest): RecordedRequest {
   return {
     request: request.arrival,
     id: request.id,
     owner: request.tenant,
+    priority,
     promptTokens: request.prompt.length,
     resumedTokens,
     maxNewTokens: request.maxNew,

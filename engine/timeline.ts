@@ -91,6 +91,8 @@ export interface RecordedRequest {
   readonly id: RequestId;
   /** Label of who asked. */
   readonly owner: string;
+  /** Class that it came with, 0 is the highest. */
+  readonly priority: number;
   readonly promptTokens: number;
   /** Output that an earlier engine had made. */
   readonly resumedTokens: number;

@@ -2,6 +2,7 @@
 import { readFile, stat } from "node:fs/promises";
 import { gunzipSync } from "node:zlib";
 import { z } from "zod";
+import { PriorityClass } from "../../engine/sharing.ts";
 import type { RecordedStep, Timeline } from "../../engine/timeline.ts";
 
 /** 100,000 steps of 256 slots are smaller. */
@@ -91,6 +92,8 @@ const timelineSchema = z.object({
       request: z.int(),
       id: z.string(),
       owner: z.string(),
+      // Earlier recordings do not say.
+      priority: z.int().min(0).max(PriorityClass.background).default(PriorityClass.normal),
       promptTokens: z.int(),
       resumedTokens: z.int(),
       maxNewTokens: z.int(),

@@ -197,7 +197,7 @@ function traceOf(recording: Recording, steps: readonly RecordedStep[]): Simulate
     .map((request): SimulatedRequest => ({
       arrivalMs: request.arrivalMs - originMs,
       tenant: request.owner,
-      priority: 1,
+      priority: request.priority,
       prompt: prompts.get(request.request) ?? [],
       output: outputs.get(request.request) ?? { first: 0, tokens: 0 },
       maxTokens: request.maxNewTokens,

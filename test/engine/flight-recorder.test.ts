@@ -14,6 +14,22 @@ import { traceFaults } from "../support/trace-form.ts";
 
 const PROMPT = Array.from({ length: 20 }, (_, i) => 65 + i);
 
+test("tells the class that a request came with, whatever it was moved to", async () => {
+  const engine = await fakeEngine({ slots: 1 }, { speculate: false });
+  engine.send({ ...submitCommand("job", PROMPT, { maxTokens: 3 }), priority: PriorityClass.background });
+  engine.send(submitCommand("question", PROMPT, { maxTokens: 3 }));
+  engine.send({ type: "control", id: "job", change: { priority: PriorityClass.high } });
+  await engine.drained();
+  const { requests } = await engine.timeline();
+  await engine.stop();
+  expect(new Map(requests.map(({ id, priority }) => [id, priority]))).toEqual(
+    new Map([
+      ["job", 3],
+      ["question", 1],
+    ]),
+  );
+});
+
 test("tells who was in which call, where it began, and why", async () => {
   const engine = await fakeEngine({ slots: 2, prefillChunk: 8 }, { speculate: false });
   engine.send(submitCommand("one", PROMPT, { maxTokens: 3 }));

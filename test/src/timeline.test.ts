@@ -58,6 +58,7 @@ const TIMELINE: Timeline = {
       request: 3,
       id: "req-a",
       owner: "alice",
+      priority: 1,
       promptTokens: 20,
       resumedTokens: 0,
       maxNewTokens: 4,

@@ -14,6 +14,22 @@ import { compared } from "../../../bench/simulate/report.ts";
 const first = await readTimeline("test/fixtures/timelines/smollm2-fitted.json.gz");
 const second = await readTimeline("test/fixtures/timelines/smollm2-predicted.json.gz");
 
+test("a request is played in the class that it came with, normal where the recording does not say", () => {
+  const { device } = fitDevice(deviceName(first), first, first.steps);
+  const played = (priorityOf: (promptTokens: number) => number) => {
+    const requests = second.requests.map((request) => ({
+      ...request,
+      priority: priorityOf(request.promptTokens),
+    }));
+    return replay({ ...second, requests }, { ttftMs: 2000, itlMs: 200 }, { device, check: true }).simulated;
+  };
+  expect(second.requests.filter(({ priority }) => priority !== 1)).toEqual([]);
+  const alike = played(() => 1);
+  const shortFirst = played((tokens) => (tokens < 300 ? 0 : 3));
+  expect(shortFirst.done).toBe(alike.done);
+  expect(shortFirst.ttftMs.p50).toBeLessThan(0.7 * (alike.ttftMs.p50 ?? 0));
+});
+
 describe.each([
   { run: "the second run by the first", fitted: first, predicted: second },
   { run: "the first run by the second", fitted: second, predicted: first },
