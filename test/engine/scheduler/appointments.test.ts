@@ -98,6 +98,11 @@ describe("a newcomer beside those who are away", () => {
     expect(predictedTtftMs(state(0, [500, 500, 500, 500]), newcomer, 0)).toBeLessThan(200);
     expect(ttftOfReturnMs(state(0, [500, 500, 500, 500]), newcomer, 0)).toBeGreaterThan(1000);
     expect(ttftOfReturnMs(state(0, [500, 500, 500]), newcomer, 0)).toBeLessThan(200);
+    // Refused for a time that nothing could keep.
+    const toldMs = (dueMs: readonly number[]): number | undefined =>
+      ask(state(0, dueMs), "new", 0, { firstTokenWithinMs: 10 });
+    expect(toldMs([500, 500, 500, 500])).toBeGreaterThan(1000);
+    expect(toldMs([])).toBeLessThan(200);
   });
 });
 
