@@ -415,6 +415,6 @@ function isCutRight(
     return false;
   const slot = slots[id];
   if (slot !== undefined && isOffGrid(position, owner, slot, config))
-    return end === owner.prompt.length - 1 || end % grid === 0;
+    return end === owner.prompt.length - 1 || (end - position) % grid === 0;
   return position % grid === 0 && end % grid === 0;
 }

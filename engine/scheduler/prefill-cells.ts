@@ -1,8 +1,9 @@
 /**
  * What of a request is computed by prefill, and where the native calls for it are cut.
  *
- * A prompt is cut at multiples of the grid and before its last token, whoever else is served. A resumed request
- * computes its own output again behind that: its prompt in the same cells as at first, its output in cells of
+ * A prompt is cut at multiples of the grid and before its last token, whoever else is served; what follows tokens of
+ * another shape, which no cold run computes alike anyway, in whole cells from there on where those are faster than the
+ * parts at both ends (a CPU's flash attention takes shorter cells query by query). A resumed request computes its own output again behind that: its prompt in the same cells as at first, its output in cells of
  * fewer tokens than a flash attention tile, whose results on a CPU are those of decoding token by token. Where no
  * cell's are, its output is fed as it was drawn.
  */
@@ -14,7 +15,7 @@ const RESUME_CELL = 32;
 type Tokens = Pick<ScheduledRequest, "prompt" | "output">;
 
 /** How a model's prompts are cut. */
-type Cutting = Pick<SchedulerConfig, "prefillChunk" | "exactCells">;
+type Cutting = Pick<SchedulerConfig, "prefillChunk" | "exactCells" | "joinedCells">;
 
 /**
  * Position from which on tokens are fed one by one: that of the last known token, or the one before it where that
@@ -29,9 +30,18 @@ export function prefillEnd({ prompt, output }: Tokens, cutting: Cutting): number
 /** End of the cell that begins at `position`, which lies before `prefillEnd`. */
 export function prefillCellEnd(position: number, request: Tokens, cutting: Cutting): number {
   const promptEnd = request.prompt.length - 1;
-  const { prefillChunk: grid } = cutting;
-  if (position < promptEnd) return Math.min((Math.floor(position / grid) + 1) * grid, promptEnd);
+  if (position < promptEnd) return promptCellEnd(position, promptEnd, cutting);
   return Math.min(position + resumeCell(cutting), prefillEnd(request, cutting));
+}
+
+/** The same of a prompt that is known to its last token, which is at `promptEnd`. */
+export function promptCellEnd(
+  position: number,
+  promptEnd: number,
+  { prefillChunk: grid, joinedCells }: Pick<Cutting, "prefillChunk" | "joinedCells">,
+): number {
+  const begin = joinedCells === true ? position : Math.floor(position / grid) * grid;
+  return Math.min(begin + grid, promptEnd);
 }
 
 function resumeCell({ prefillChunk }: Cutting): number {

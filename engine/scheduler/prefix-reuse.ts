@@ -1,4 +1,5 @@
 /** How much of a prompt a slot or a file already holds, and how much of that may be kept. */
+import { promptCellEnd } from "./prefill-cells.ts";
 import type { Checkpoint, ScheduledRequest, SchedulerConfig, Slot, SpilledPrefix } from "./types.ts";
 
 /** What has computed tokens: a slot, or one that a file or a checkpoint is brought into. */
@@ -49,7 +50,7 @@ export function reusableOf(
   const better = deterministic || !worthKeeping(common - exact, grid) ? [exact] : [];
   const wanted = deterministic
     ? better
-    : [...better, withoutSingleTokenCell(common, prefillEnd, grid), common];
+    : [...better, withoutSingleTokenCell(common, prefillEnd, config), common];
   return wanted.find((length) => mayCutTo(length, slot, config)) ?? 0;
 }
 
@@ -67,9 +68,14 @@ export function mayCutTo(
  * One token less where only one would be left to its cell: a cell of one token runs in other kernels than a
  * longer one (on a CPU that alone made the results of cut and uncut prompts differ).
  */
-function withoutSingleTokenCell(reuse: number, prefillEnd: number, grid: number): number {
-  const cellEnd = Math.min((Math.floor(reuse / grid) + 1) * grid, prefillEnd);
-  return cellEnd - reuse === 1 && reuse % grid !== 0 ? reuse - 1 : reuse;
+function withoutSingleTokenCell(reuse: number, prefillEnd: number, config: SchedulerConfig): number {
+  const { prefillChunk: grid, joinedCells } = config;
+  if (reuse % grid === 0) return reuse;
+  const isSingle =
+    joinedCells === true
+      ? (prefillEnd - reuse) % grid === 1
+      : promptCellEnd(reuse, prefillEnd, config) - reuse === 1;
+  return isSingle ? reuse - 1 : reuse;
 }
 
 function exactReuse(common: number, prefillEnd: number, slot: Holder, grid: number): number {

@@ -80,9 +80,7 @@ function sharing(tokens: number, own: number): Uint32Array {
 }
 
 test("behind tokens of another shape all that is left of a prompt goes in one call", () => {
-  // From 13 on: 7 tokens to the grid, two cells, and 7 more.
   expect(prefills(withShared(13))).toEqual([34]);
-  expect(prefills(withShared(13, { batchTokens: 30 }))).toEqual([27]);
 });
 
 test("and behind whole cells, or where bits must not change, the last ones have a call of their own", () => {
@@ -94,7 +92,17 @@ test("and behind whole cells, or where bits must not change, the last ones have 
 
 test("also in the steps behind its first one", () => {
   const of = withShared(13, { batchTokens: 30 });
-  expect([prefills(of), prefills(of)]).toEqual([[27], [7]]);
-  const long = withShared(13, { batchTokens: 20 });
-  expect([prefills(long), prefills(long)]).toEqual([[17], [17]]);
+  expect([prefills(of), prefills(of)]).toEqual([[30], [4]]);
+});
+
+test("and in whole cells from there on, where they go one by one", () => {
+  const single = withShared(13, { batchTokens: 10 });
+  expect(Array.from({ length: 4 }, () => prefills(single))).toEqual([[10], [10], [10], [4]]);
+  const onGrid = withShared(13, { joinedCells: false });
+  expect(Array.from({ length: 4 }, () => prefills(onGrid))).toEqual([[7], [10], [10], [7]]);
+});
+
+test("one token less is reused where else a cell would have a single one", () => {
+  // Of 47 that are computed in cells, behind 16: three cells and one token.
+  expect(prefills(withShared(16))).toEqual([32]);
 });
