@@ -14,6 +14,7 @@ export type PresetKnobs = Partial<
     | "speculate"
     | "prefixFirst"
     | "keepSlots"
+    | "prefillOrder"
   >
 >;
 
@@ -28,7 +29,13 @@ export const PRESETS: Readonly<Record<PresetName, PresetKnobs>> = {
   /** Most tokens: prompts are computed at once, so that slots fill up, and streams wait for them. */
   throughput: { itlTargetMs: NO_ITL_TARGET_MS },
   /** The same bits whatever is cached and whoever else is served, and of a key first come, first served. */
-  strict: { deterministic: true, speculate: false, prefixFirst: false, keepSlots: false },
+  strict: {
+    deterministic: true,
+    speculate: false,
+    prefixFirst: false,
+    keepSlots: false,
+    prefillOrder: "arrival",
+  },
 };
 
 export const PRESET_NAMES = Object.keys(PRESETS) as readonly PresetName[];

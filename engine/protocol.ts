@@ -197,6 +197,8 @@ export interface LoadOptions {
   /** As in `SchedulerConfig`; absent is yes. */
   readonly prefixFirst?: boolean;
   readonly keepSlots?: boolean;
+  /** As in `SchedulerConfig`; absent is `shortest`. */
+  readonly prefillOrder?: "arrival" | "shortest";
   /** So many slots, fewer than all, are kept for prompts of fewer than so many tokens; absent: none is. */
   readonly reserve?: { readonly slots: number; readonly promptTokens: number };
   /** How owners share the slots; absent: equally, without limits. */

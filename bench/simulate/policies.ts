@@ -22,6 +22,7 @@ const BASELINE: Knobs = {
   plugGaps: false,
   prefixFirst: false,
   keepSlots: false,
+  prefillOrder: "arrival",
   itlTargetMs: NO_ITL_TARGET_MS,
   fairness: { ...DEFAULT_FAIRNESS, evict: false },
 };
@@ -54,6 +55,8 @@ const KNOBS: Readonly<Record<string, Reader>> = {
   plugs: onOff((plugGaps) => ({ plugGaps })),
   "prefix-first": onOff((prefixFirst) => ({ prefixFirst })),
   "keep-slots": onOff((keepSlots) => ({ keepSlots })),
+  "prefill-order": (text) =>
+    text === "arrival" || text === "shortest" ? { knobs: { prefillOrder: text } } : undefined,
   "reserve-slots": number(0, 255, (slots) =>
     slots === 0 ? {} : { reserve: { slots: Math.round(slots), promptTokens: SHORT_PROMPT_TOKENS } },
   ),
@@ -81,7 +84,7 @@ export function readPolicy(label: string): Policy | string {
   let fair = preset === undefined ? { fair: false } : {};
   if (preset !== undefined) {
     const chosen = PRESETS[preset];
-    const { itlTargetMs, minPrefillShare, deterministic, prefixFirst, keepSlots } = chosen;
+    const { itlTargetMs, minPrefillShare, deterministic, prefixFirst, keepSlots, prefillOrder } = chosen;
     if (chosen.evenSteps === true) evenSteps = { evenSteps: true };
     knobs = {
       ...(itlTargetMs === undefined ? {} : { itlTargetMs }),
@@ -89,6 +92,7 @@ export function readPolicy(label: string): Policy | string {
       ...(deterministic === undefined ? {} : { deterministic }),
       ...(prefixFirst === undefined ? {} : { prefixFirst }),
       ...(keepSlots === undefined ? {} : { keepSlots }),
+      ...(prefillOrder === undefined ? {} : { prefillOrder }),
     };
   }
   for (const change of changes) {

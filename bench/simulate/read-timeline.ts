@@ -34,6 +34,7 @@ const timelineSchema = z.object({
     plugGaps: z.boolean().optional(),
     prefixFirst: z.boolean().optional(),
     keepSlots: z.boolean().optional(),
+    prefillOrder: z.enum(["arrival", "shortest"]).optional(),
     reserve: z.object({ slots: z.int(), promptTokens: z.int() }).optional(),
     slotChoice: z.enum(["cheapest", "oldest"]).optional(),
   }),
@@ -147,6 +148,8 @@ export async function readTimeline(path: string): Promise<Recording> {
       plugGaps: config.plugGaps ?? true,
       prefixFirst: config.prefixFirst ?? true,
       keepSlots: config.keepSlots ?? true,
+      // What recorded nothing of it knew no other.
+      prefillOrder: config.prefillOrder ?? "arrival",
       slotChoice: config.slotChoice ?? "cheapest",
       ...(reserve === undefined ? {} : { reserve }),
     },

@@ -55,7 +55,7 @@ interface Admission extends Pick<
   /** Owners for whom a slot is kept, whatever they ask. */
   readonly expected: ReadonlySet<string>;
   readonly holds: readonly Hold[];
-  /** With which classes prompts are computed that others wait for, where these are higher than their own. */
+  /** With which classes prompts are computed that others wait for. */
   readonly lent: ReadonlyMap<RequestId, number>;
 }
 

@@ -30,7 +30,7 @@ export interface PrefixInTheMaking {
 export class Holds {
   /** Those that begin. */
   readonly begun: Hold[] = [];
-  /** With which class leaders are computed for those that are held for them, where it is higher than their own. */
+  /** With which class each leader is computed for those that are held for it: the highest of theirs and its own. */
   readonly lent = new Map<RequestId, number>();
   readonly #state: SchedulerState;
   readonly #nowMs: number;
@@ -78,8 +78,7 @@ export class Holds {
   hold(request: ScheduledRequest, { leader }: PrefixInTheMaking, reuse: number): void {
     if (request.hold?.leader !== leader.id)
       this.begun.push({ request: request.id, leader: leader.id, sinceMs: this.#nowMs, reuse });
-    const priority = Math.min(request.priority, this.lent.get(leader.id) ?? Infinity);
-    if (priority < leader.priority) this.lent.set(leader.id, priority);
+    this.lent.set(leader.id, Math.min(request.priority, this.lent.get(leader.id) ?? leader.priority));
   }
 
   #pays({ reuse, copyFrom }: SlotChoice, { tokens }: PrefixInTheMaking, length: number): boolean {

@@ -1,6 +1,6 @@
 /**
  * In which order the prompts of running requests are computed: by class, in a class those first whose streams stand still
- * since their engine died, owners in turn, and of one owner by arrival. A class one of whose prompts has waited for a
+ * since their engine died, owners in turn, and of one owner by arrival, or those first that are far shorter. A class one of whose prompts has waited for a
  * quantum goes with the one above, as it does for slots: else prompts of higher classes that keep coming would keep it in
  * its slot for ever. All of it does, since within a class who has had less goes before who has waited. A prompt whose beginning
  * others are held for goes with the highest of their classes, as far as that (`holds.ts`).
@@ -17,12 +17,21 @@ import { prefillEnd } from "./prefill-cells.ts";
 import { CLASSES } from "./types.ts";
 import type { RequestId } from "../protocol.ts";
 import type { Running } from "./admission.ts";
-import type { OwnerState, SchedulerState } from "./types.ts";
+import type { OwnerState, ScheduledRequest, SchedulerState } from "./types.ts";
+
+/**
+ * Tokens still to compute up to which prompts are of one size. Prompts of similar lengths are computed in the order in which
+ * they came: going by the token delays more than it saves.
+ */
+const SIZES = [256, 4096];
+
+/** How often later prompts of its owner and class are computed before one, but for those of the same step. */
+const MOST_OVERTAKEN = 4;
 
 /** Service is told apart by this part of a token: sums of the same in another order are the same. */
 const EXACT = 1e3;
 
-/** Sorts `prefilling` as well. @param lent Classes of those that wait for one of these prompts, where they are higher. */
+/** Sorts `prefilling` as well. @param lent Classes of those prompts that others wait for, with theirs. */
 export function inPrefillOrder(
   state: SchedulerState,
   prefilling: Running[],
@@ -42,7 +51,8 @@ export function inPrefillOrder(
   let newcomersCost = 0;
   /** What owners will have had when those of their prompts of each class are computed that go before. */
   const after = Array.from({ length: CLASSES }, () => new Map(had));
-  const inLine = byArrival.map((running) => {
+  const inOrder = state.config.prefillOrder === "arrival" ? byArrival : shortestFirst(byArrival, lent, state);
+  const inLine = inOrder.map((running) => {
     const { request, length } = running;
     const { owner } = request;
     const own = aged[request.priority] ?? request.priority;
@@ -65,6 +75,35 @@ export function inPrefillOrder(
       a.running.request.arrival - b.running.request.arrival,
   );
   return inLine.map(({ running }) => running);
+}
+
+/** Of one owner and class those first that are not passed, then the shorter by size, and of one size by arrival. */
+function shortestFirst(
+  byArrival: Running[],
+  lent: ReadonlyMap<RequestId, number>,
+  { config }: SchedulerState,
+): Running[] {
+  const size = ({ request, length }: Running): number => {
+    const left = prefillEnd(request, config) - length;
+    return mayBePassed(request) && !lent.has(request.id)
+      ? SIZES.filter((tokens) => left > tokens).length
+      : -1;
+  };
+  // Sorting is stable.
+  return byArrival.sort((a, b) => size(a) - size(b));
+}
+
+/** Whether a later prompt of its owner may be computed before it, unless others wait for that. */
+function mayBePassed({ overtaken, firstTokenByMs, endByMs }: ScheduledRequest): boolean {
+  return overtaken < MOST_OVERTAKEN && firstTokenByMs === Infinity && endByMs === Infinity;
+}
+
+/** A prompt is computed: those of its owner that came before it and are not yet have been passed once. */
+export function notePassed({ slots }: SchedulerState, { owner, arrival }: ScheduledRequest): void {
+  for (const { holder } of slots) {
+    if (holder?.phase === "prefill" && holder.owner === owner && holder.arrival < arrival)
+      holder.overtaken += 1;
+  }
 }
 
 /** With which class each goes. */

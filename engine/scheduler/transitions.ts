@@ -23,6 +23,7 @@ import { checkRoom, checkWorth, tokensToCompute } from "./entry.ts";
 import { UNSHARED } from "./device-share.ts";
 import { leastPromptMs } from "./forecast.ts";
 import { FIRST_MARGIN, noteNoToken } from "./forecast-margin.ts";
+import { notePassed } from "./prefill-order.ts";
 import { PrefixMark } from "./prefix-tree.ts";
 import { isKept } from "./prefix-value.ts";
 import { prefixTree } from "./slot-prefixes.ts";
@@ -222,6 +223,7 @@ export function submit(state: SchedulerState, request: NewRequest, nowMs: number
     interrupted: resume.length > 0,
     charged: resume.length > 0,
     skips: 0,
+    overtaken: 0,
     evictions: 0,
     evictedMs: -Infinity,
     startByMs: nowMs + firstTokenMs - leastPromptMs(state, newcomer),
@@ -390,7 +392,9 @@ export function completeCall(state: SchedulerState, call: PlannedCall, observedM
     // Guesses are not known tokens yet.
     const reached = call.kind === "decode" ? entry.position + 1 : slot.length;
     if (request !== undefined && request.reachedTokens < reached) request.reachedTokens = reached;
-    if (request?.phase === "prefill" && slot.length === knownTokens(request) - 1) request.phase = "decode";
+    if (request?.phase !== "prefill" || slot.length < knownTokens(request) - 1) continue;
+    request.phase = "decode";
+    notePassed(state, request);
   }
 }
 

@@ -71,6 +71,8 @@ export interface SchedulerConfig {
   readonly slotChoice?: "cheapest" | "oldest";
   /** Whether a request whose prompt is computed in part may go before earlier ones of its owner; absent is yes. */
   readonly prefixFirst?: boolean;
+  /** Which of the prompts of one owner and class is computed first; absent is `shortest`: one that is far shorter. */
+  readonly prefillOrder?: "arrival" | "shortest";
   /** Whether a slot is kept for a moment for who may ask on behind its answer, though others wait; absent is yes. */
   readonly keepSlots?: boolean;
   /**
@@ -162,6 +164,8 @@ export interface ScheduledRequest {
   charged: boolean;
   /** How often a later request of its owner has been given a slot before it, because of its prefix. */
   skips: number;
+  /** How many later prompts of its owner have been computed before its own. */
+  overtaken: number;
   /** How often it lost its slot, and when last, in ms; `-Infinity` before that. */
   evictions: number;
   evictedMs: number;

@@ -53,6 +53,7 @@ export function engineOptions(
     plugGaps: values.plugs,
     prefixFirst: chosen("prefix-first", values["prefix-first"], preset.prefixFirst),
     keepSlots: chosen("keep-slots", values["keep-slots"], preset.keepSlots),
+    prefillOrder: chosen("prefill-order", values["prefill-order"], preset.prefillOrder),
     ...(values["reserve-slots"] === 0
       ? {}
       : { reserve: { slots: values["reserve-slots"], promptTokens: values["short-prompt-tokens"] } }),

@@ -62,7 +62,7 @@ export const serveOptions = {
   preset: option(
     choice("latency", "balanced", "throughput", "strict"),
     "balanced",
-    "what matters most, where what it sets is not given: latency (--itl-target 50ms, --prefill-share 0.2, --gather-tokens 0, on a CPU also --prefill-chunk 16 and --flash-attention off), throughput (no target), strict (--deterministic, --speculation off, --no-prefix-first, --no-keep-slots)",
+    "what matters most, where what it sets is not given: latency (--itl-target 50ms, --prefill-share 0.2, --gather-tokens 0, on a CPU also --prefill-chunk 16 and --flash-attention off), throughput (no target), strict (--deterministic, --speculation off, --no-prefix-first, --no-keep-slots, --prefill-order arrival)",
   ),
   slots: option(
     integer("count", 1, MAX_SLOTS),
@@ -157,6 +157,11 @@ export const serveOptions = {
     flag,
     true,
     "keep a slot for a moment behind an answer for who may ask on, though others wait",
+  ),
+  "prefill-order": option(
+    choice("shortest", "arrival"),
+    "shortest",
+    "of a key's prompts that have slots compute far shorter ones (up to 256 tokens, up to 4096) before earlier ones, past each four times at most, or strictly in the order in which they came",
   ),
   "reserve-slots": option(
     integer("count", 0, MAX_SLOTS - 1),

@@ -503,7 +503,14 @@ describe("grammars", () => {
 test("gaps stay open where that is asked for, and prefill gets the share that is asked for", async () => {
   const engine = await fakeEngine(
     { slots: 3 },
-    { speculate: false, plugGaps: false, minPrefillShare: 0.7, prefixFirst: false, keepSlots: false },
+    {
+      speculate: false,
+      plugGaps: false,
+      minPrefillShare: 0.7,
+      prefixFirst: false,
+      keepSlots: false,
+      prefillOrder: "arrival",
+    },
   );
   const { config } = await engine.timeline();
   await engine.stop();
@@ -512,5 +519,6 @@ test("gaps stay open where that is asked for, and prefill gets the share that is
     minPrefillShare: 0.7,
     prefixFirst: false,
     keepSlots: false,
+    prefillOrder: "arrival",
   });
 });

@@ -98,7 +98,7 @@ test("policies are presets with knobs, and what is none is said", () => {
   });
   expect(readPolicy("strict")).toEqual({
     label: "strict",
-    knobs: { deterministic: true, prefixFirst: false, keepSlots: false },
+    knobs: { deterministic: true, prefixFirst: false, keepSlots: false, prefillOrder: "arrival" },
   });
   expect(readPolicy("balanced,reserve-slots=1")).toMatchObject({
     knobs: { reserve: { slots: 1, promptTokens: 512 } },

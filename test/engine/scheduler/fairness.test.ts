@@ -311,6 +311,42 @@ describe("prompts", () => {
     expect(times).toEqual({ before: 339, short: 129, long: 6431 });
   });
 
+  test("of one owner that are far shorter go past a long one, four times, and it goes by arrival where that is asked for", () => {
+    const timesOf = (prefillOrder: "arrival" | "shortest"): Record<string, number> => {
+      const shorts = Array.from({ length: 6 }, (_, i) => ({ ...short, id: `short${i}`, atMs: 100 + i }));
+      const same = [long, ...shorts].map((request) => ({ ...request, tenant: "a" }));
+      return firstTokens({ prefillOrder }, same);
+    };
+    expect(timesOf("arrival")).toEqual({
+      long: 6039,
+      short0: 6041,
+      short1: 6164,
+      short2: 6287,
+      short3: 6410,
+      short4: 6533,
+      short5: 6626,
+    });
+    expect(timesOf("shortest")).toEqual({
+      short0: 129,
+      short1: 251,
+      short2: 374,
+      short3: 497,
+      long: 6551,
+      short4: 6557,
+      short5: 6654,
+    });
+  });
+
+  test("of one owner and size are computed in the order in which they came, and with a deadline none is passed", () => {
+    const [first, second] = [300, 280].map((tokens, i) => ({ ...long, id: `${i}`, tokens, atMs: i }));
+    expect(Object.keys(firstTokens({}, [first ?? long, second ?? long]))).toEqual(["0", "1"]);
+    const state = schedulerState({ contextTokens: 600, itlTargetMs: 60 });
+    addRequest(state, "timed", { prompt: words(0, 500), firstTokenWithinMs: 1e6 });
+    runStep(state, 0);
+    addRequest(state, "short", { prompt: words(1000, 30) });
+    expect(cells(state, 2)).toEqual(["timed", "timed"]);
+  });
+
   test("of an owner without a stream wait for none that an owner with streams has begun, though it is no longer", () => {
     const many = Array.from({ length: 7 }, (_, i) => ({
       id: `many${i}`,

@@ -15,6 +15,7 @@ test("a preset sets what nobody has set", () => {
     plugGaps: true,
     prefixFirst: true,
     keepSlots: true,
+    prefillOrder: "shortest",
   });
   expect(options({})).not.toHaveProperty("minPrefillShare");
   expect(options({})).not.toHaveProperty("evenSteps");
@@ -32,6 +33,7 @@ test("a preset sets what nobody has set", () => {
     speculate: false,
     prefixFirst: false,
     keepSlots: false,
+    prefillOrder: "arrival",
   });
 });
 
@@ -65,6 +67,7 @@ test("every knob reaches the engine", () => {
     plugs: false,
     "prefix-first": false,
     "keep-slots": false,
+    "prefill-order": "arrival",
     "prefill-chunk": "32",
     slots: "3",
     "batch-size": "64",
@@ -75,6 +78,7 @@ test("every knob reaches the engine", () => {
     plugGaps: false,
     prefixFirst: false,
     keepSlots: false,
+    prefillOrder: "arrival",
     prefillChunk: 32,
     slots: 3,
     batchTokens: 64,
