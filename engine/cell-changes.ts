@@ -168,17 +168,16 @@ export class CellChanges {
   }
 
   async #take(slot: SlotId, checkpoint: Checkpoint): Promise<boolean> {
-    const { checkpoints } = this.#record;
     const startMs = performance.now();
     try {
       const taken = await this.#backend.takeCheckpoint(slot);
       this.#checkpoints.set(checkpoint.id, taken);
-      checkpoints.taken += 1;
+      this.#record.checkpoints.taken += 1;
       const observed = { bytes: taken.bytes, ms: performance.now() - startMs };
-      if (!noteTaken(this.#state, slot, checkpoint, observed)) checkpoints.dropped += 1;
+      if (!noteTaken(this.#state, slot, checkpoint, observed)) this.#record.checkpoints.dropped += 1;
       return true;
     } catch (error) {
-      checkpoints.failures += 1;
+      this.#record.checkpoints.failures += 1;
       noteTakeFailed(this.#state);
       warn(`No checkpoint of ${checkpoint.length} tokens could be taken`, error);
       return false;
@@ -186,18 +185,17 @@ export class CellChanges {
   }
 
   async #comeBack({ slot, checkpoint, length }: Comeback): Promise<boolean> {
-    const { checkpoints } = this.#record;
     const startMs = performance.now();
     try {
       const taken = this.#checkpoints.get(checkpoint.id);
       if (taken === undefined) throw new Error("it is gone");
       await this.#backend.restoreCheckpoint(slot, taken, length);
       noteCameBack(this.#state, checkpoint, performance.now() - startMs);
-      checkpoints.restored += 1;
-      checkpoints.restoredTokens += length;
+      this.#record.checkpoints.restored += 1;
+      this.#record.checkpoints.restoredTokens += length;
       return true;
     } catch (error) {
-      checkpoints.failures += 1;
+      this.#record.checkpoints.failures += 1;
       warn(`A slot could not come back to ${length} tokens`, error);
       this.#backend.truncate(slot, 0);
       noteComeBackFailed(this.#state, checkpoint, slot);
@@ -207,7 +205,6 @@ export class CellChanges {
 
   /** @returns Whether it is kept. */
   async #save(slot: SlotId, prefix: SpilledPrefix): Promise<boolean> {
-    const { spill } = this.#record;
     const startMs = performance.now();
     try {
       const file = this.#store?.create(prefix.id);
@@ -216,11 +213,11 @@ export class CellChanges {
       const bytes = this.#store?.seal(prefix.id) ?? 0;
       // Native code does not see when the last of it finds no room.
       if (bytes !== written) throw new Error(`${bytes} of ${written} bytes were written`);
-      spill.saved += 1;
+      this.#record.spill.saved += 1;
       if (noteSaved(this.#state, prefix, bytes, performance.now() - startMs)) return true;
-      spill.dropped += 1;
+      this.#record.spill.dropped += 1;
     } catch (error) {
-      spill.saveFailures += 1;
+      this.#record.spill.saveFailures += 1;
       noteSaveFailed(this.#state);
       warn(`A prefix of ${prefix.length} tokens could not be saved`, error);
     }
@@ -229,7 +226,6 @@ export class CellChanges {
   }
 
   async #restore(slot: SlotId, prefix: SpilledPrefix): Promise<boolean> {
-    const { spill } = this.#record;
     const startMs = performance.now();
     this.#backend.truncate(slot, 0);
     try {
@@ -237,12 +233,12 @@ export class CellChanges {
       if (file === undefined) throw new Error("its file is not what was written");
       await this.#backend.loadCells(slot, file, prefix.tokens);
       noteRestored(this.#state, prefix, performance.now() - startMs);
-      spill.restored += 1;
+      this.#record.spill.restored += 1;
       const { slots, requests } = this.#state;
-      spill.restoredTokens += requests.get(slots[slot]?.owner ?? "")?.cachedTokens ?? 0;
+      this.#record.spill.restoredTokens += requests.get(slots[slot]?.owner ?? "")?.cachedTokens ?? 0;
       return true;
     } catch (error) {
-      spill.restoreFailures += 1;
+      this.#record.spill.restoreFailures += 1;
       warn(`A prefix of ${prefix.length} tokens could not be restored`, error);
       this.#backend.truncate(slot, 0);
       this.#store?.drop(prefix.id);

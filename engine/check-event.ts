@@ -234,7 +234,7 @@ export class EventChecker {
         load_failed: record({ code: errorCode, message: text }),
         accepted: record({ id: text, promptTokens: list(token), queuePosition: count }),
         failed: record({ id: text, ...failure }),
-        step: record({ outputs: list(wholeOutput), report }),
+        step: record({ outputs: list(wholeOutput), before: optional(list(report)), report }),
         tokenized: record({ ...call, tokens: list(list(token)) }),
         embedded: record({
           ...call,

@@ -270,6 +270,7 @@ export class EngineClient {
           this.#streams.get(output.id)?.push(output);
           if (output.finish !== undefined) this.#forget(output.id);
         }
+        for (const report of event.before ?? []) this.#hooks.onStep?.(report);
         return this.#hooks.onStep?.(event.report);
       case "tokenized":
       case "embedded":

@@ -8,7 +8,7 @@ import type { AdapterFacts, AdapterUse } from "./adapters.ts";
 import type { EngineErrorCode } from "./errors.ts";
 import type { CostModel } from "./scheduler/types.ts";
 import type { Allowance, FairnessConfig, PriorityClass, RequestChange } from "./sharing.ts";
-import type { StepReport } from "./step-report.ts";
+import type { StepReports } from "./step-report.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** Vocabulary index, `0 <= id < vocabSize`. */
@@ -636,7 +636,7 @@ export type EngineEvent =
       /** Numbers the message speaks of, such as `promptTokens` and `contextTokens`. */
       readonly details: Readonly<Record<string, number>> | undefined;
     }
-  | { readonly type: "step"; readonly outputs: readonly StepOutput[]; readonly report: StepReport }
+  | ({ readonly type: "step"; readonly outputs: readonly StepOutput[] } & StepReports)
   /** Of each text. */
   | { readonly type: "tokenized"; readonly call: number; readonly tokens: readonly (readonly TokenId[])[] }
   | {

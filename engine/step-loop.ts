@@ -136,6 +136,7 @@ export class StepLoop {
     this.#stopping = true;
     this.#turns.close();
     await this.#done;
+    this.#mail.close();
     for (const id of this.#generations.keys()) this.#dropGeneration(id);
     this.#turns.offloads?.close();
     this.#cells.close();

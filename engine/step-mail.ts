@@ -41,6 +41,12 @@ export class StepMail {
     if (patientSinceMs === undefined) return this.send();
     const leftMs = patientSinceMs + this.#gatherMs - performance.now();
     if (expectedMs > leftMs) return this.send();
+    this.#record.seal();
     this.#timer ??= setTimeout(() => this.send(), leftMs);
+  }
+
+  /** Nothing is sent any more. */
+  close(): void {
+    clearTimeout(this.#timer);
   }
 }

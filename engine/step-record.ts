@@ -1,7 +1,7 @@
 /** Gathers what steps produced and cost until the next message takes it, and the totals since the start. */
 import { StepCounts } from "./step-counts.ts";
 import type { EngineEvent, RequestId, StepOutput } from "./protocol.ts";
-import type { CheckpointReport, SpillReport } from "./step-report.ts";
+import type { CheckpointReport, SpillReport, StepReport } from "./step-report.ts";
 import type { OffloadReport } from "./prefill-worker/messages.ts";
 import type {
   EvictionKind,
@@ -102,6 +102,8 @@ export class StepRecord {
   #draftMs = 0;
   #evictions: Partial<Record<EvictionKind, number>> = {};
   #outputs: StepOutput[] = [];
+  /** Of the steps before the last one whose tokens wait. */
+  #sealed: StepReport[] = [];
   /** Where in them the last one of a request is. */
   readonly #lastOf = new Map<RequestId, number>();
   /** Since when the first of them waits. */
@@ -174,45 +176,59 @@ export class StepRecord {
     this.reusedTokens += request.cachedTokens;
   }
 
+  /** The report of what has been done so far is complete; its tokens wait for those of the next steps. */
+  seal(): void {
+    this.#sealed.push(this.#takeReport());
+  }
+
   /** The message for everything since the last one; undefined when nothing was done. */
   takeStep(): EngineEvent | undefined {
     if (this.#passes === 0 && this.#outputs.length === 0 && !this.alive) return undefined;
+    // Of a step that has just begun there is nothing to tell yet.
+    const last = this.#passes === 0 ? this.#sealed.pop() : undefined;
+    const report = last ?? this.#takeReport();
     this.alive = false;
     this.#messages += 1;
-    const [decodeRatio, prefillRatio] = [ratioOf(this.#compared.decode), ratioOf(this.#compared.prefill)];
     const event: EngineEvent = {
       type: "step",
       outputs: this.#outputs,
-      report: {
-        planMs: this.planMs,
-        decodeMs: this.#decodeMs,
-        sampleMs: this.sampleMs,
-        prefillMs: this.#prefillMs,
-        decodeSequences: this.#decodeSequences,
-        prefillTokens: this.#prefillTokens,
-        passes: this.#passes,
-        running: this.#state.requests.size - this.#state.queue.size,
-        queued: this.#state.queue.size,
-        usedCells: this.#state.slots.reduce((cells, slot) => cells + slot.length, 0),
-        plugs: this.#plugs,
-        ...(decodeRatio === undefined ? {} : { decodeRatio }),
-        ...(prefillRatio === undefined ? {} : { prefillRatio }),
-        guessesRight: this.#guessesRight,
-        guessesWrong: this.#guessesWrong,
-        modelGuessesRight: this.#modelGuessesRight,
-        modelGuessesWrong: this.#modelGuessesWrong,
-        draftMs: this.#draftMs,
-        ...(Object.keys(this.#evictions).length > 0 ? { evictions: this.#evictions } : {}),
-        ...this.counts.take(),
-        ...(this.spill.ms > 0 ? { spill: this.spill } : {}),
-        ...(this.checkpoints.ms > 0 ? { checkpoints: this.checkpoints } : {}),
-        ...(this.offload.prompts + this.offload.failures > 0 ? { offload: this.offload } : {}),
-        ...(this.#messages % MESSAGES_OF_COST === 0 ? { cost: this.#state.cost } : {}),
-      },
+      ...(this.#sealed.length > 0 ? { before: this.#sealed } : {}),
+      report: this.#messages % MESSAGES_OF_COST === 0 ? { ...report, cost: this.#state.cost } : report,
     };
     this.#outputs = [];
+    this.#sealed = [];
     this.#lastOf.clear();
     this.#urgent = false;
+    return event;
+  }
+
+  #takeReport(): StepReport {
+    const [decodeRatio, prefillRatio] = [ratioOf(this.#compared.decode), ratioOf(this.#compared.prefill)];
+    const report: StepReport = {
+      planMs: this.planMs,
+      decodeMs: this.#decodeMs,
+      sampleMs: this.sampleMs,
+      prefillMs: this.#prefillMs,
+      decodeSequences: this.#decodeSequences,
+      prefillTokens: this.#prefillTokens,
+      passes: this.#passes,
+      running: this.#state.requests.size - this.#state.queue.size,
+      queued: this.#state.queue.size,
+      usedCells: this.#state.slots.reduce((cells, slot) => cells + slot.length, 0),
+      plugs: this.#plugs,
+      ...(decodeRatio === undefined ? {} : { decodeRatio }),
+      ...(prefillRatio === undefined ? {} : { prefillRatio }),
+      guessesRight: this.#guessesRight,
+      guessesWrong: this.#guessesWrong,
+      modelGuessesRight: this.#modelGuessesRight,
+      modelGuessesWrong: this.#modelGuessesWrong,
+      draftMs: this.#draftMs,
+      ...(Object.keys(this.#evictions).length > 0 ? { evictions: this.#evictions } : {}),
+      ...this.counts.take(),
+      ...(this.spill.ms > 0 ? { spill: this.spill } : {}),
+      ...(this.checkpoints.ms > 0 ? { checkpoints: this.checkpoints } : {}),
+      ...(this.offload.prompts + this.offload.failures > 0 ? { offload: this.offload } : {}),
+    };
     this.planMs = 0;
     this.sampleMs = 0;
     this.#decodeMs = 0;
@@ -228,9 +244,10 @@ export class StepRecord {
     this.#modelGuessesWrong = 0;
     this.#draftMs = 0;
     this.#evictions = {};
-    this.spill = noSpill();
-    this.checkpoints = noCheckpoints();
+    // In the middle of changes their time is not known yet, and what they did is told with it.
+    if (report.spill !== undefined) this.spill = noSpill();
+    if (report.checkpoints !== undefined) this.checkpoints = noCheckpoints();
     this.offload = noOffloads();
-    return event;
+    return report;
   }
 }

@@ -53,6 +53,13 @@ export interface StepReport {
   readonly cost?: CostModel;
 }
 
+/** Of one message. */
+export interface StepReports {
+  /** Of earlier steps, whose tokens have waited for those of the last one; absent is none. */
+  readonly before?: readonly StepReport[];
+  readonly report: StepReport;
+}
+
 /** What became of checkpoints. */
 export interface CheckpointReport {
   readonly taken: number;

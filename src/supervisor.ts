@@ -476,6 +476,7 @@ export class Supervisor implements EnginePort {
   }
 
   #takeStep(event: Extract<EngineEvent, { type: "step" }>): void {
+    for (const report of event.before ?? []) this.#watch.stepped(report);
     this.#watch.stepped(event.report);
     const { cost } = event.report;
     if (cost !== undefined && this.#facts !== undefined) this.#facts = withCost(this.#facts, cost);

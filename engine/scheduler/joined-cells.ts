@@ -53,17 +53,18 @@ function mayJoin(state: SchedulerState, first: PlannedCall, second: PlannedCall)
 }
 
 /**
- * Whether a request's cells from `start` on follow others that no cold run would have computed alike. Of a request that
- * has its slot from this step on, only a start beside the grid tells.
+ * Whether a request's cells from `start` on follow others that no cold run would have computed alike. Of one that has
+ * its slot from this step on only a start beside the grid tells: what is known of it, and of the slot, is older.
  */
 export function isOffGrid(
   start: number,
-  { cachedTokens }: Pick<ScheduledRequest, "cachedTokens">,
-  { gridEnd }: Pick<Slot, "gridEnd">,
+  { id, cachedTokens }: Pick<ScheduledRequest, "id" | "cachedTokens">,
+  { owner, gridEnd }: Pick<Slot, "owner" | "gridEnd">,
   { deterministic, prefillChunk: grid }: Pick<SchedulerConfig, "deterministic" | "prefillChunk">,
 ): boolean {
   if (deterministic) return false;
-  return start % grid !== 0 || cachedTokens % grid !== 0 || gridEnd < cachedTokens;
+  if (start % grid !== 0) return true;
+  return owner === id && (cachedTokens % grid !== 0 || gridEnd < cachedTokens);
 }
 
 /** The same cells in as few calls as can be, in their order. */

@@ -240,9 +240,11 @@ export function startRunning(state: SchedulerState, request: ScheduledRequest, r
 export function chargeWholePrompt(state: SchedulerState, request: ScheduledRequest): void {
   const { owner } = request;
   // What is computed once more has been charged before.
-  if (request.output.length === 0 && request.evictions === 0)
+  if (request.output.length === 0 && request.evictions === 0) {
     owner.served +=
       promptCost(request, 0, owner.policy) - promptCost(request, request.cachedTokens, owner.policy);
+    request.reachedTokens = 0;
+  }
   request.cachedTokens = 0;
   placeByTurn(state, owner);
 }

@@ -31,6 +31,13 @@ const MOST_OVERTAKEN = 4;
 /** Service is told apart by this part of a token: sums of the same in another order are the same. */
 const EXACT = 1e3;
 
+/** What decides between prompts of a class. */
+interface Standing {
+  readonly priority: number;
+  readonly served: number;
+  readonly isNew: boolean;
+}
+
 /** Sorts `prefilling` as well. @param lent Classes of those prompts that others wait for, with theirs. */
 export function inPrefillOrder(
   state: SchedulerState,
@@ -42,13 +49,18 @@ export function inPrefillOrder(
   if (byArrival.length < 2) return byArrival;
   const aged = agedClasses(state, byArrival, nowMs);
   const had = new Map<OwnerState, number>();
-  for (const { request } of byArrival) {
-    const { owner } = request;
-    had.set(owner, (had.get(owner) ?? owner.served) - chargedAhead(request, owner));
-  }
+  for (const { request } of byArrival) had.set(request.owner, request.owner.served);
   const streaming = new Set<OwnerState>();
-  for (const { holder } of state.slots) if (holder?.phase === "decode") streaming.add(holder.owner);
-  let newcomersCost = 0;
+  for (const { holder } of state.slots) {
+    if (holder === undefined) continue;
+    const { owner, phase } = holder;
+    if (phase === "decode") streaming.add(owner);
+    // Also for those that are not computed here, or not now.
+    const served = had.get(owner);
+    if (served !== undefined) had.set(owner, served - chargedAhead(holder, owner));
+  }
+  /** Of each class, the most that is left of a prompt of an owner without a stream. */
+  const newcomersCost = Array.from({ length: CLASSES }, () => 0);
   /** What owners will have had when those of their prompts of each class are computed that go before. */
   const after = Array.from({ length: CLASSES }, () => new Map(had));
   const inOrder = state.config.prefillOrder === "arrival" ? byArrival : shortestFirst(byArrival, lent, state);
@@ -61,11 +73,12 @@ export function inPrefillOrder(
     const served = (after[priority]?.get(owner) ?? 0) + computedCost(left, owner.policy);
     after[priority]?.set(owner, served);
     const isNew = !streaming.has(owner);
-    if (isNew) newcomersCost = Math.max(newcomersCost, computedCost(left, owner.policy));
+    if (isNew)
+      newcomersCost[priority] = Math.max(newcomersCost[priority] ?? 0, computedCost(left, owner.policy));
     return { running, priority, left, served, isNew };
   });
-  const exact = ({ served, isNew }: { readonly served: number; readonly isNew: boolean }): number =>
-    Math.round((isNew ? served : served + newcomersCost) * EXACT);
+  const exact = ({ served, isNew, priority }: Standing): number =>
+    Math.round((isNew ? served : served + (newcomersCost[priority] ?? 0)) * EXACT);
   inLine.sort(
     (a, b) =>
       a.priority - b.priority ||

@@ -4,7 +4,8 @@ import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { StepMail } from "../../engine/step-mail.ts";
 import { StepRecord } from "../../engine/step-record.ts";
 import { schedulerState } from "../support/scheduler.ts";
-import type { StepOutput } from "../../engine/protocol.ts";
+import type { EngineEvent, StepOutput } from "../../engine/protocol.ts";
+import type { PlannedCall } from "../../engine/scheduler/types.ts";
 
 beforeEach(() => void vi.useFakeTimers({ toFake: ["performance", "setTimeout", "clearTimeout"] }));
 afterEach(() => void vi.useRealTimers());
@@ -16,20 +17,31 @@ function output(id: string, tokens: number[], more: Partial<StepOutput> = {}): S
   return { id, tokens, logprobs: undefined, start: undefined, finish: undefined, ...more };
 }
 
+function decodeOf(sequences: number): PlannedCall {
+  const entry = { request: "a", slot: 0, position: 0, tokens: new Uint32Array(1), sample: true };
+  const entries = Array.from({ length: sequences }, () => entry);
+  const times = { predictedMs: 0, unscaledMs: 0 };
+  return { kind: "decode", entries, tokens: sequences, passes: 1, drafts: 0, ...times };
+}
+
 function mailing(gatherMs = 20) {
   const record = new StepRecord(schedulerState());
   const sent: StepOutput[][] = [];
-  const mail = new StepMail({
-    record,
-    emit: (event) => event.type === "step" && sent.push([...event.outputs]),
-    gatherMs,
-  });
+  /** Sequences of the decode calls that each message tells of. */
+  const reported: number[][] = [];
+  const emit = (event: EngineEvent): void => {
+    if (event.type !== "step") return;
+    sent.push([...event.outputs]);
+    reported.push([...(event.before ?? []), event.report].map(({ decodeSequences }) => decodeSequences));
+  };
+  const mail = new StepMail({ record, emit, gatherMs });
   /** A step has drawn, and the next call begins, which is expected to take so long. */
   const step = (outputs: StepOutput[], expectedMs: number): void => {
+    if (outputs.length > 0) record.addCall(decodeOf(outputs.length), 1);
     for (const one of outputs) record.addOutput(one);
     mail.sendBeside(expectedMs);
   };
-  return { sent, mail, step };
+  return { sent, reported, record, mail, step };
 }
 
 test("tokens that the next ones follow in time are sent with them, as one output", () => {
@@ -148,4 +160,50 @@ test("every request gets its tokens in order, its first and its last at once, an
       expect(arrived).toEqual(drawn);
     }),
   );
+});
+
+test("each step has a report of its own, whatever its tokens waited for", () => {
+  const { reported, step } = mailing();
+  step([output("a", [1]), output("b", [7])], 8);
+  vi.advanceTimersByTime(8);
+  step([output("a", [2])], 8);
+  vi.advanceTimersByTime(8);
+  step([output("a", [3]), output("b", [8])], 8);
+  step([output("a", [4])], 8);
+  vi.advanceTimersByTime(20);
+  expect(reported).toEqual([[2, 1, 2], [1]]);
+});
+
+test("what became of files and checkpoints is told with the time that it took, in the middle of which others are sent", () => {
+  const { record, mail } = mailing();
+  const reports: unknown[] = [];
+  const take = (): void => {
+    const event = record.takeStep();
+    if (event?.type === "step") reports.push([event.report.spill?.saved, event.report.checkpoints?.taken]);
+  };
+  record.spill.saved += 1;
+  record.checkpoints.taken += 1;
+  record.addCall(decodeOf(1), 1);
+  take();
+  record.spill.saved += 1;
+  record.spill.ms += 5;
+  record.checkpoints.ms += 1;
+  record.addCall(decodeOf(1), 1);
+  take();
+  record.addCall(decodeOf(1), 1);
+  take();
+  mail.send();
+  expect(reports).toEqual([
+    [undefined, undefined],
+    [2, 1],
+    [undefined, undefined],
+  ]);
+});
+
+test("nothing is sent once the loop has ended", () => {
+  const { sent, mail, step } = mailing();
+  step([output("a", [1])], 8);
+  mail.close();
+  vi.advanceTimersByTime(100);
+  expect(sent).toEqual([]);
 });

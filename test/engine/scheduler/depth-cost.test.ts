@@ -191,7 +191,8 @@ describe("a token of a stream", () => {
   });
 
   test("is planned for with the cells of all slots in the call", () => {
-    const state = schedulerState({ slots: 2, contextTokens: 4096, batchTokens: GRID, prefillChunk: GRID });
+    const sizes = { slots: 2, contextTokens: 4096, batchTokens: GRID, prefillChunk: GRID };
+    const state = schedulerState({ ...sizes, prefillOrder: "arrival" });
     state.cost = warmedUp(passMs(1, 256));
     const prompt = Uint32Array.from({ length: 3001 }, (_, i) => i);
     addRequest(state, "long", { prompt, maxTokens: 50 }, 0);

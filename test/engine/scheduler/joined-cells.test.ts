@@ -1,5 +1,6 @@
 /** Which cells of prompts are computed in one call. */
 import { expect, test } from "vitest";
+import { isOffGrid } from "../../../engine/scheduler/joined-cells.ts";
 import { addRequest, runStep, schedulerState } from "../../support/scheduler.ts";
 import type { SchedulerConfig, SchedulerState } from "../../../engine/scheduler/types.ts";
 
@@ -105,4 +106,16 @@ test("and in whole cells from there on, where they go one by one", () => {
 test("one token less is reused where else a cell would have a single one", () => {
   // Of 47 that are computed in cells, behind 16: three cells and one token.
   expect(prefills(withShared(16))).toEqual([32]);
+});
+
+test("what a request and a slot were before it has that slot says nothing of its cells", () => {
+  const config = { deterministic: false, prefillChunk: 10 };
+  const evicted = { id: "evicted", cachedTokens: 13 };
+  expect(isOffGrid(0, evicted, { owner: undefined, gridEnd: 10 }, config)).toBe(false);
+  expect(isOffGrid(20, evicted, { owner: "another", gridEnd: 0 }, config)).toBe(false);
+  expect(isOffGrid(13, evicted, { owner: undefined, gridEnd: 0 }, config)).toBe(true);
+  expect(isOffGrid(20, evicted, { owner: "evicted", gridEnd: 0 }, config)).toBe(true);
+  expect(isOffGrid(13, evicted, { owner: "evicted", gridEnd: 0 }, { ...config, deterministic: true })).toBe(
+    false,
+  );
 });
