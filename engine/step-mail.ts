@@ -2,7 +2,7 @@
  * When what steps have produced is sent: while the next call computes, so that the device never waits for a message.
  *
  * Tokens that come fast wait for the next ones. A message costs the same whatever is in it, here, in the server and in each
- * client, and on a CPU that time is the device's: with a token every 8 ms an eighth of it.
+ * client, and on a CPU that time is the device's: with a token every 10 ms a twentieth of it on two cores.
  */
 import type { EngineEvent } from "./protocol.ts";
 import type { StepRecord } from "./step-record.ts";
