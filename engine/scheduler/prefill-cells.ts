@@ -3,9 +3,11 @@
  *
  * A prompt is cut at multiples of the grid and before its last token, whoever else is served; what follows tokens of
  * another shape, which no cold run computes alike anyway, in whole cells from there on where those are faster than the
- * parts at both ends (a CPU's flash attention takes shorter cells query by query). A resumed request computes its own output again behind that: its prompt in the same cells as at first, its output in cells of
- * fewer tokens than a flash attention tile, whose results on a CPU are those of decoding token by token. Where no
- * cell's are, its output is fed as it was drawn.
+ * parts at both ends (a CPU's flash attention takes shorter cells query by query).
+ *
+ * A resumed request computes its own output again behind that: its prompt in the same cells as at first, its output in
+ * cells of fewer tokens than a flash attention tile, whose results on a CPU are those of decoding token by token. Where
+ * no cell's are, its output is fed as it was drawn.
  */
 import type { ScheduledRequest, SchedulerConfig } from "./types.ts";
 

@@ -1,9 +1,11 @@
 /**
  * In which order the prompts of running requests are computed: by class, in a class those first whose streams stand still
- * since their engine died, owners in turn, and of one owner by arrival, or those first that are far shorter. A class one of whose prompts has waited for a
- * quantum goes with the one above, as it does for slots: else prompts of higher classes that keep coming would keep it in
- * its slot for ever. All of it does, since within a class who has had less goes before who has waited. A prompt whose beginning
- * others are held for goes with the highest of their classes, as far as that (`holds.ts`).
+ * since their engine died, owners in turn, and of one owner by arrival, or those first that are far shorter.
+ *
+ * A class one of whose prompts has waited for a quantum goes with the one above, as it does for slots: else prompts of
+ * higher classes that keep coming would keep it in its slot for ever. All of it does, since within a class who has had less
+ * goes before who has waited. A prompt whose beginning others are held for goes with the highest of their classes, as far
+ * as that (`holds.ts`).
  *
  * Of the owners it is whoever will have had less service when its prompt is computed, as in weighted fair queueing: what it
  * has had by now and what of the prompt is left. What an owner has been charged for prompts that are not computed yet does not
