@@ -33,7 +33,8 @@ const PREFIX = "weft-spill-";
 const RAM_DISK = "/dev/shm";
 /** Of what is free, the rest is for everybody else. */
 const MOST_OF_FREE = 0.9;
-const READ_BYTES = 1 << 20;
+/** Few enough to be in the processor's cache still when they are hashed. */
+const READ_BYTES = 1 << 17;
 /** Where nobody has said how much: of the memory that is free, and at most. */
 const UNASKED = { share: 1 / 8, mostBytes: 8 * 1024 ** 3 };
 
