@@ -3,7 +3,7 @@
  *
  * A prompt is cut at multiples of the grid and before its last token, whoever else is served; what follows tokens of
  * another shape, which no cold run computes alike anyway, in whole cells from there on where those are faster than the
- * parts at both ends (a CPU's flash attention takes shorter cells query by query).
+ * parts at both ends (a CPU's flash attention takes shorter cells query by query), and a short end with the last of them.
  *
  * A resumed request computes its own output again behind that: its prompt in the same cells as at first, its output in
  * cells of fewer tokens than a flash attention tile, whose results on a CPU are those of decoding token by token. Where
@@ -14,10 +14,16 @@ import type { ScheduledRequest, SchedulerConfig } from "./types.ts";
 /** Half a tile of ggml's flash attention on a CPU. */
 const RESUME_CELL = 32;
 
+/**
+ * A prompt's end is part of the cell before it where it is at most this share of the grid: a call of its own for 5 tokens
+ * takes 33 ms instead of the 20 that they add to one of 64, and its stream one step more (135M model, 2 cores).
+ */
+const SHORT_END = 1 / 8;
+
 type Tokens = Pick<ScheduledRequest, "prompt" | "output">;
 
 /** How a model's prompts are cut. */
-type Cutting = Pick<SchedulerConfig, "prefillChunk" | "exactCells" | "joinedCells">;
+type Cutting = Pick<SchedulerConfig, "prefillChunk" | "batchTokens" | "exactCells" | "joinedCells">;
 
 /**
  * Position from which on tokens are fed one by one: that of the last known token, or the one before it where that
@@ -40,10 +46,12 @@ export function prefillCellEnd(position: number, request: Tokens, cutting: Cutti
 export function promptCellEnd(
   position: number,
   promptEnd: number,
-  { prefillChunk: grid, joinedCells }: Pick<Cutting, "prefillChunk" | "joinedCells">,
+  { prefillChunk: grid, batchTokens, joinedCells }: Omit<Cutting, "exactCells">,
 ): number {
-  const begin = joinedCells === true ? position : Math.floor(position / grid) * grid;
-  return Math.min(begin + grid, promptEnd);
+  if (joinedCells !== true || position % grid === 0)
+    return Math.min(Math.floor(position / grid) * grid + grid, promptEnd);
+  const left = promptEnd - position;
+  return left <= Math.min(grid + SHORT_END * grid, batchTokens) ? promptEnd : position + grid;
 }
 
 function resumeCell({ prefillChunk }: Cutting): number {
