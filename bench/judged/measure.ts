@@ -50,11 +50,14 @@ interface Surroundings {
 type Measured = PartOutcome & { readonly shown?: Shown };
 type Measure = (surroundings: Surroundings) => Promise<Measured>;
 
-/** Of plain decoding: long enough to decode together, short enough that sixteen clients are done within a minute. */
+/**
+ * Of plain decoding. With two requests of each client, which all begin at once, a third of the time would be the beginning
+ * and the end, where only some of them decode: longer for a server whose streams do not begin in step.
+ */
 const PROMPT_TOKENS = 128;
 const OUTPUT_TOKENS = 64;
-const REQUESTS_PER_CLIENT = 2;
-const FEWEST_REQUESTS = 4;
+const REQUESTS_PER_CLIENT = 6;
+const FEWEST_REQUESTS = 8;
 const WAITING = [1000, 100_000] as const;
 /** The least of parts whose figures wander by more than their goals allow: few tokens, or few requests, are behind them. */
 const WANDERING_ROUNDS = 3;

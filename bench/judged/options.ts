@@ -20,7 +20,7 @@ export const JUDGED_TAKES = ["duration", "greedyKey", "rows", "budget", "bareMod
 export function addJudgedOptions(command: Command): Command {
   return command
     .option("--rows <list>", `parts of --judged (default: all): ${PARTS.join(",")}`, partNames, [...PARTS])
-    .addOption(timeOption("--budget <time>", "after so long --judged begins no other part", "25m"))
+    .addOption(timeOption("--budget <time>", "after so long --judged begins no other part", "30m"))
     .option("--bare-model <name>", "model of --judged's bare decode loop: a path or a name");
 }
 

@@ -212,8 +212,8 @@ describe("the command", () => {
     expect(rows.map(({ ours, why }) => [ours !== undefined, why])).toEqual(
       Array.from({ length: 4 }, () => [true, "needs --vs"]),
     );
-    // 1, 4, 8 and 16 clients with two requests each, at least four.
-    expect(server.bodies).toHaveLength(4 + 8 + 16 + 32);
+    // 1, 4, 8 and 16 clients with six requests each, at least eight.
+    expect(server.bodies).toHaveLength(8 + 24 + 48 + 96);
   });
 
   test("asks the other server nothing where the goal is about ourselves", async () => {
