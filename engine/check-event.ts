@@ -114,7 +114,7 @@ const slot = record({
 const stats = record({
   ...shared("queued running contextTokens steps passes promptTokens reusedTokens outputTokens", count),
   slots: list(slot),
-  held: optional(count),
+  byClass: optional(record(shared("waiting held prefilling decoding paused", list(count)))),
   ...shared("queuedTokens serviceGap", optional(number)),
   drafting: optional(flag),
   spill: optional(record(shared("prefixes tokens bytes limitBytes", count))),
@@ -234,7 +234,12 @@ export class EventChecker {
         load_failed: record({ code: errorCode, message: text }),
         accepted: record({ id: text, promptTokens: list(token), queuePosition: count }),
         failed: record({ id: text, ...failure }),
-        step: record({ outputs: list(wholeOutput), before: optional(list(report)), report }),
+        step: record({
+          outputs: list(wholeOutput),
+          moves: optional(list(record({ id: text, to: oneOf("queue", "prefill") }))),
+          before: optional(list(report)),
+          report,
+        }),
         tokenized: record({ ...call, tokens: list(list(token)) }),
         embedded: record({
           ...call,

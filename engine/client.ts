@@ -5,11 +5,11 @@
  */
 import { EngineError } from "./errors.ts";
 import { TokenStream } from "./token-stream.ts";
+import type { EngineStats } from "./engine-stats.ts";
 import type {
   EngineEvent,
   EngineExit,
   EnginePort,
-  EngineStats,
   InputOwner,
   LoadOptions,
   ModelFacts,
@@ -266,6 +266,7 @@ export class EngineClient {
       case "failed":
         return this.#fail(event.id, new EngineError(event.code, event.message, event.details));
       case "step":
+        for (const { id, to } of event.moves ?? []) this.#streams.get(id)?.moved(to);
         for (const output of event.outputs) {
           this.#streams.get(output.id)?.push(output);
           if (output.finish !== undefined) this.#forget(output.id);

@@ -4,6 +4,7 @@
  * They are plain data for the structured clone algorithm, so the same engine can sit in this process or in a
  * child process. Text becomes tokens only inside the engine; tokens become text only outside it.
  */
+import type { EngineStats } from "./engine-stats.ts";
 import type { AdapterFacts, AdapterUse } from "./adapters.ts";
 import type { EngineErrorCode } from "./errors.ts";
 import type { CostModel } from "./scheduler/types.ts";
@@ -523,6 +524,14 @@ export interface PrefillReport {
   readonly ms: number;
 }
 
+/** Where a request is that has no token yet: it waits for a slot, or has one. */
+export type EarlyPhase = "queue" | "prefill";
+
+export interface RequestMove {
+  readonly id: RequestId;
+  readonly to: EarlyPhase;
+}
+
 /** What one step brought one request. */
 export interface StepOutput {
   readonly id: RequestId;
@@ -540,73 +549,6 @@ export interface StepOutput {
   readonly guessed?: number;
   /** Whether they were what the client predicted; absent is no. */
   readonly ofPrediction?: boolean;
-}
-
-export type SlotState = "empty" | "resident" | "prefill" | "decode" | "paused";
-
-export interface SlotStats {
-  readonly id: number;
-  readonly state: SlotState;
-  /** Cells in use. */
-  readonly tokens: number;
-  readonly requestId: RequestId | undefined;
-  readonly owner: string | undefined;
-  readonly promptTokens: number;
-  readonly cachedTokens: number;
-  readonly outputTokens: number;
-}
-
-export interface EngineStats {
-  readonly slots: readonly SlotStats[];
-  readonly queued: number;
-  /** Those of them that wait for a prefix which another request computes; absent where nobody counted. */
-  readonly held?: number;
-  /** Those of them that may be given a slot, by `PriorityClass`; absent where nobody counted. */
-  readonly queuedByClass?: readonly number[];
-  readonly running: number;
-  readonly contextTokens: number;
-  readonly steps: number;
-  readonly passes: number;
-  readonly promptTokens: number;
-  readonly reusedTokens: number;
-  readonly outputTokens: number;
-  /** Prompt tokens of those that wait; absent where nobody counted. */
-  readonly queuedTokens?: number;
-  /** By how much the owners who wait differ in the service they have had, in tokens over weight; absent where nobody counted. */
-  readonly serviceGap?: number;
-  /** Whether a draft model guesses; false too where it has failed, absent where there is none. */
-  readonly drafting?: boolean;
-  /** Prefixes in files; absent where none are kept. */
-  readonly spill?: SpillStats;
-  /** What is pinned and there; absent where nothing can be. */
-  readonly pins?: readonly PinStats[];
-  /** Absent where none are taken. */
-  readonly checkpoints?: CheckpointStats;
-  /** Absent where there is none, or none any more, or not yet. */
-  readonly prefillWorker?: "idle" | "busy";
-}
-
-export interface PinStats {
-  readonly name: string;
-  readonly tokens: number;
-  /** Of its file. */
-  readonly bytes: number;
-  /** Times it was read by this engine. */
-  readonly hits: number;
-}
-
-export interface CheckpointStats {
-  readonly count: number;
-  readonly bytes: number;
-  readonly limitBytes: number;
-}
-
-export interface SpillStats {
-  readonly prefixes: number;
-  /** Cells in them. */
-  readonly tokens: number;
-  readonly bytes: number;
-  readonly limitBytes: number;
 }
 
 export type EngineEvent =
@@ -636,7 +578,12 @@ export type EngineEvent =
       /** Numbers the message speaks of, such as `promptTokens` and `contextTokens`. */
       readonly details: Readonly<Record<string, number>> | undefined;
     }
-  | ({ readonly type: "step"; readonly outputs: readonly StepOutput[] } & StepReports)
+  | ({
+      readonly type: "step";
+      readonly outputs: readonly StepOutput[];
+      /** Requests without a token that got a slot or lost theirs, in that order; absent is none. */
+      readonly moves?: readonly RequestMove[];
+    } & StepReports)
   /** Of each text. */
   | { readonly type: "tokenized"; readonly call: number; readonly tokens: readonly (readonly TokenId[])[] }
   | {

@@ -1,7 +1,7 @@
 /** A snapshot of slots, queue and totals, for listings and metrics. */
-import type { EngineStats, SlotState, SlotStats } from "./protocol.ts";
+import type { EngineStats, RequestsByClass, SlotState, SlotStats } from "./engine-stats.ts";
+import type { RequestId } from "./protocol.ts";
 import { checkpointBytes } from "./scheduler/checkpoint-transitions.ts";
-import { classOf } from "./scheduler/reserve.ts";
 import { spilledBytes } from "./scheduler/spill-transitions.ts";
 import { CLASSES } from "./scheduler/types.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./scheduler/types.ts";
@@ -15,8 +15,7 @@ export function engineStats({
   return {
     slots: state.slots.map((slot) => slotStats(state, slot)),
     queued: state.queue.size,
-    held: record.counts.held,
-    queuedByClass: queuedByClass(state),
+    byClass: byClass(state, record.counts.held),
     running: state.requests.size - state.queue.size,
     contextTokens: state.config.contextTokens,
     steps: record.steps,
@@ -32,10 +31,25 @@ export function engineStats({
   };
 }
 
-function queuedByClass({ lines }: SchedulerState): number[] {
-  const queued = Array.from({ length: CLASSES }, () => 0);
-  lines.forEach(({ waiting }, line) => (queued[classOf(line)] = (queued[classOf(line)] ?? 0) + waiting));
-  return queued;
+function byClass({ requests }: SchedulerState, heldIds: readonly RequestId[]): RequestsByClass {
+  const none = (): number[] => Array.from({ length: CLASSES }, () => 0);
+  const counts = { waiting: none(), held: none(), prefilling: none(), decoding: none(), paused: none() };
+  const add = (kind: keyof typeof counts, { priority }: ScheduledRequest): void => {
+    counts[kind][priority] = (counts[kind][priority] ?? 0) + 1;
+  };
+  for (const request of requests.values()) add(kindOf(request), request);
+  // As of the last plan: some may have left.
+  for (const id of heldIds) {
+    const request = requests.get(id);
+    if (request?.phase === "queued" && !request.paused) add("held", request);
+  }
+  return counts;
+}
+
+function kindOf({ paused, phase }: ScheduledRequest): keyof RequestsByClass {
+  if (paused) return "paused";
+  if (phase === "queued") return "waiting";
+  return phase === "decode" ? "decoding" : "prefilling";
 }
 
 /** Owners without a waiting request have what they want, however much that is. */

@@ -9,8 +9,8 @@ type Counted = Pick<StepReport, "stepMs" | "gapMs" | "copies" | "lost" | "recomp
 
 export class StepCounts {
   readonly #state: SchedulerState;
-  /** Requests that wait for a prefix in the making. */
-  held = 0;
+  /** Requests that wait for a prefix in the making, as of the last plan. */
+  held: readonly RequestId[] = [];
   /** Since the last message. */
   #now: { -readonly [Field in keyof Counted]: Counted[Field] } = {};
   #lastCallMs: number | undefined;
@@ -24,7 +24,7 @@ export class StepCounts {
   /** Also of a plan that has nothing to compute, and is not begun. */
   planned(plan: StepPlan, nowMs: number): void {
     const { requests } = this.#state;
-    this.held = plan.held.length;
+    this.held = plan.held;
     for (const id of plan.held) {
       const request = requests.get(id);
       if (request !== undefined) request.heldSinceMs ??= nowMs;

@@ -178,6 +178,7 @@ export class StepLoop {
     offloads?.hold();
     this.#links.recorder.beginStep(this.state, plan, startMs);
     this.record.addEvictions(plan.evictions);
+    this.record.addMoves(plan);
     const { intact, keepingMs } = await this.#cells.change(plan.boundary);
     const planMs = performance.now() - startMs;
     this.record.steps += 1;

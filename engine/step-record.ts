@@ -1,6 +1,6 @@
 /** Gathers what steps produced and cost until the next message takes it, and the totals since the start. */
 import { StepCounts } from "./step-counts.ts";
-import type { EngineEvent, RequestId, StepOutput } from "./protocol.ts";
+import type { EngineEvent, RequestId, RequestMove, StepOutput } from "./protocol.ts";
 import type { CheckpointReport, SpillReport, StepReport } from "./step-report.ts";
 import type { OffloadReport } from "./prefill-worker/messages.ts";
 import type {
@@ -102,12 +102,13 @@ export class StepRecord {
   #draftMs = 0;
   #evictions: Partial<Record<EvictionKind, number>> = {};
   #outputs: StepOutput[] = [];
+  #moves: RequestMove[] = [];
   /** Of the steps before the last one whose tokens wait. */
   #sealed: StepReport[] = [];
   /** Where in them the last one of a request is. */
   readonly #lastOf = new Map<RequestId, number>();
-  /** Since when the first of them waits. */
-  #outputsSinceMs = 0;
+  /** Since when the first of them, or of the moves, waits. */
+  #sinceMs = 0;
   /** Whether one of them is more than tokens behind others. */
   #urgent = false;
 
@@ -156,7 +157,7 @@ export class StepRecord {
       this.#modelGuessesRight += right;
       this.#modelGuessesWrong += guessed - right;
     }
-    if (this.#outputs.length === 0) this.#outputsSinceMs = performance.now();
+    this.#noteSince();
     if (!isPatient(output)) this.#urgent = true;
     const at = this.#lastOf.get(output.id);
     const before = at === undefined ? undefined : this.#outputs[at];
@@ -165,9 +166,28 @@ export class StepRecord {
     else this.#lastOf.set(output.id, this.#outputs.push(output) - 1);
   }
 
-  /** Since when tokens wait to be sent that may wait for others; undefined where there are none, or others with them. */
+  /** Who is about to get a slot, or to lose one. Who has a token has been heard of otherwise. */
+  addMoves({ evictions, assignments }: StepPlan): void {
+    const add = (id: RequestId, to: RequestMove["to"]): void => {
+      if (this.#state.requests.get(id)?.output.length !== 0) return;
+      this.#noteSince();
+      this.#moves.push({ id, to });
+    };
+    for (const { request } of evictions) add(request, "queue");
+    for (const { request } of assignments) add(request, "prefill");
+  }
+
+  #noteSince(): void {
+    if (this.#isEmpty) this.#sinceMs = performance.now();
+  }
+
+  get #isEmpty(): boolean {
+    return this.#outputs.length + this.#moves.length === 0;
+  }
+
+  /** Since when there is something to send that may wait for more; undefined where there is nothing, or what may not wait. */
   get patientSinceMs(): number | undefined {
-    return this.#outputs.length === 0 || this.#urgent ? undefined : this.#outputsSinceMs;
+    return this.#isEmpty || this.#urgent ? undefined : this.#sinceMs;
   }
 
   /** Counts a request's prompt, once its prefill is done. */
@@ -176,14 +196,14 @@ export class StepRecord {
     this.reusedTokens += request.cachedTokens;
   }
 
-  /** The report of what has been done so far is complete; its tokens wait for those of the next steps. */
+  /** The report of the calls so far, if there were any, is complete; their tokens wait for those of the next steps. */
   seal(): void {
-    this.#sealed.push(this.#takeReport());
+    if (this.#passes > 0) this.#sealed.push(this.#takeReport());
   }
 
   /** The message for everything since the last one; undefined when nothing was done. */
   takeStep(): EngineEvent | undefined {
-    if (this.#passes === 0 && this.#outputs.length === 0 && !this.alive) return undefined;
+    if (this.#passes === 0 && this.#isEmpty && !this.alive) return undefined;
     // Of a step that has just begun there is nothing to tell yet.
     const last = this.#passes === 0 ? this.#sealed.pop() : undefined;
     const report = last ?? this.#takeReport();
@@ -192,10 +212,12 @@ export class StepRecord {
     const event: EngineEvent = {
       type: "step",
       outputs: this.#outputs,
+      ...(this.#moves.length > 0 ? { moves: this.#moves } : {}),
       ...(this.#sealed.length > 0 ? { before: this.#sealed } : {}),
       report: this.#messages % MESSAGES_OF_COST === 0 ? { ...report, cost: this.#state.cost } : report,
     };
     this.#outputs = [];
+    this.#moves = [];
     this.#sealed = [];
     this.#lastOf.clear();
     this.#urgent = false;

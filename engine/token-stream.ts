@@ -7,7 +7,7 @@
  */
 import type { EngineError } from "./errors.ts";
 import type { Allowance } from "./sharing.ts";
-import type { StepOutput } from "./protocol.ts";
+import type { EarlyPhase, StepOutput } from "./protocol.ts";
 
 /** What a listener is told; it must not throw. */
 export interface OutputListener {
@@ -28,12 +28,22 @@ export class TokenStream implements AsyncIterable<StepOutput> {
   #error: EngineError | undefined;
   #wake: (() => void) | undefined;
   #listener: OutputListener | undefined;
+  #phase: EarlyPhase = "queue";
 
   /** @param onAbandon Called once when the consumer stops before the end, so that the slot is freed. */
   constructor(promptTokens: readonly number[], onAbandon: () => void, allowance?: Allowance) {
     this.allowance = allowance;
     this.promptTokens = promptTokens;
     this.#onAbandon = onAbandon;
+  }
+
+  /** Where the request is as long as it has no token; as last heard, and meaningless afterwards. */
+  get earlyPhase(): EarlyPhase {
+    return this.#phase;
+  }
+
+  moved(to: EarlyPhase): void {
+    this.#phase = to;
   }
 
   /** Adds an output; the one with a `finish` is the last. */

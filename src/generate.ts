@@ -202,7 +202,7 @@ export class Generation {
       if (output.prefill !== undefined) return this.#emitPrefill(output.prefill);
       this.#observe(output);
       for (const single of singleTokens(output)) {
-        if (this.#take(single)) {
+        if (this.#take(single, stream)) {
           stream.abandon();
           return this.#end();
         }
@@ -275,14 +275,14 @@ export class Generation {
   }
 
   /** @returns Whether this was the last output that matters. */
-  #take(output: StepOutput): boolean {
+  #take(output: StepOutput, stream: TokenStream): boolean {
     if (output.finish?.reason === "abort") {
       if (this.control.stopped)
         throw new ApiError("request_cancelled", "The request was cancelled before it was finished.");
       if (!this.#run.signal.aborted) {
         throw new ApiError("engine_error", "The model's engine ended this request before it was finished.");
       }
-      this.#run.metrics.countDisconnect(this.#firstMs === undefined ? "waiting" : "decode");
+      this.#run.metrics.countDisconnect(this.#firstMs === undefined ? stream.earlyPhase : "decode");
       return true;
     }
     this.#count(output.tokens);

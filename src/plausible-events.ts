@@ -55,7 +55,10 @@ export class PlausibleEvents {
       case "failed":
         return this.#knows(event.id);
       case "step":
-        return event.outputs.every(({ id, tokens }) => this.#knows(id) && this.#hasRoom(id, tokens.length));
+        return (
+          event.outputs.every(({ id, tokens }) => this.#knows(id) && this.#hasRoom(id, tokens.length)) &&
+          (event.moves ?? []).every(({ id }) => this.#knows(id))
+        );
       case "load_progress":
       case "companion":
       case "device_wanted":

@@ -20,6 +20,8 @@ import type {
 import type { RequestChange } from "../engine/sharing.ts";
 import type { EngineErrorCode } from "../engine/errors.ts";
 import { sameSizes, withCost } from "./next-engine.ts";
+import { movesByOwnIds, withOwnIds } from "./own-ids.ts";
+import type { OwnId } from "./own-ids.ts";
 import { PlausibleEvents } from "./plausible-events.ts";
 import { StuckWatch } from "./stuck-watch.ts";
 import type { Owed } from "./stuck-watch.ts";
@@ -49,7 +51,6 @@ interface Kept {
   readonly suspicion: Suspicion;
 }
 
-type CallAnswer = Extract<EngineEvent, { call: number }>;
 type CallCommand = Exclude<Extract<EngineCommand, { call: number }>, { type: "cancel_call" }>;
 
 /** A question that has not been answered. */
@@ -100,6 +101,7 @@ export class Supervisor implements EnginePort {
   readonly #kept = new Map<RequestId, Kept>();
   /** Those that the engine has. */
   readonly #present = new Map<RequestId, Kept>();
+  readonly #ownId: OwnId = (engineId) => this.#present.get(engineId)?.command.id;
   readonly #calls = new Map<number, HeldCall>();
   readonly #plausible = new PlausibleEvents({ requests: this.#present, calls: this.#calls });
   /** The suspect that runs alone now; everybody else waits. */
@@ -402,7 +404,7 @@ export class Supervisor implements EnginePort {
       if (event.type === "embedded" || event.type === "ranked") this.#watch.answered(event.work.ms);
       if (event.type === "pinned" && this.#facts !== undefined)
         this.#facts = { ...this.#facts, pins: event.pins };
-      return this.#receiver(this.#withOwnIds(event));
+      return this.#receiver(withOwnIds(event, this.#ownId));
     }
     switch (event.type) {
       case "load_progress":
@@ -440,23 +442,6 @@ export class Supervisor implements EnginePort {
     }
   }
 
-  /** Open requests by the names that their clients know. */
-  #withOwnIds(event: CallAnswer): CallAnswer {
-    if (event.type === "stats") {
-      const slots = event.stats.slots.map((slot) => {
-        const kept = this.#present.get(slot.requestId ?? "");
-        return kept === undefined ? slot : { ...slot, requestId: kept.command.id };
-      });
-      return { ...event, stats: { ...event.stats, slots } };
-    }
-    if (event.type !== "timeline") return event;
-    const requests = event.timeline.requests.map((request) => {
-      const kept = this.#present.get(request.id);
-      return kept === undefined ? request : { ...request, id: kept.command.id };
-    });
-    return { ...event, timeline: { ...event.timeline, requests } };
-  }
-
   #takeFacts(facts: ModelFacts): void {
     const reloading = this.#reloading;
     const before = this.#facts;
@@ -480,6 +465,8 @@ export class Supervisor implements EnginePort {
     this.#watch.stepped(event.report);
     const { cost } = event.report;
     if (cost !== undefined && this.#facts !== undefined) this.#facts = withCost(this.#facts, cost);
+    // Before finishes make names unknown.
+    const moves = event.moves && movesByOwnIds(event.moves, this.#ownId);
     const outputs = event.outputs.flatMap((output) => {
       const kept = this.#present.get(output.id);
       if (kept === undefined) return [];
@@ -488,7 +475,7 @@ export class Supervisor implements EnginePort {
       if (output.finish !== undefined) this.#forget(kept);
       return [{ ...output, id: kept.command.id }];
     });
-    this.#receiver({ ...event, outputs });
+    this.#receiver({ ...event, outputs, ...(moves === undefined ? {} : { moves }) });
     this.#reviewTrial();
   }
 }

@@ -1,7 +1,8 @@
 /** What becomes of computed cells, as Prometheus reads it: reused, copied, lost to other prompts. */
 import { Counter, Gauge } from "prom-client";
 import type { Registry } from "prom-client";
-import type { EngineStats, PrefixSource } from "../../engine/protocol.ts";
+import type { EngineStats } from "../../engine/engine-stats.ts";
+import type { PrefixSource } from "../../engine/protocol.ts";
 import type { StepReport } from "../../engine/step-report.ts";
 
 export class CellMetrics {

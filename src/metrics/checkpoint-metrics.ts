@@ -1,7 +1,7 @@
 /** Checkpoints, as Prometheus reads them: what is there, and what became of them. */
 import { Counter, Gauge } from "prom-client";
 import type { Registry } from "prom-client";
-import type { CheckpointStats } from "../../engine/protocol.ts";
+import type { CheckpointStats } from "../../engine/engine-stats.ts";
 import type { CheckpointReport } from "../../engine/step-report.ts";
 
 const MODEL = ["model"] as const;

@@ -1,18 +1,19 @@
 /** What the server counts and times, as Prometheus reads it: own names, and those that readers of vLLM's and llama-server's know. */
 import { monitorEventLoopDelay } from "node:perf_hooks";
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import type { EngineStats, InputWork, SlotState, PrefixSource } from "../../engine/protocol.ts";
+import type { EngineStats, SlotState } from "../../engine/engine-stats.ts";
+import type { EarlyPhase, InputWork, PrefixSource } from "../../engine/protocol.ts";
 import type { StepReport } from "../../engine/step-report.ts";
 import type { LoadedModel } from "../../models/loaded-model.ts";
 import { STATS_WAIT_MS } from "../http/limits.ts";
 import type { ModelDirectory } from "../model-directory.ts";
 import type { EngineTrouble } from "../model-host.ts";
-import { PRIORITY_NAMES } from "../openai/priority-field.ts";
 import { ITL_SECONDS, LATENCY_SECONDS, STEP_SECONDS } from "./buckets.ts";
 import { DeviceMetrics } from "./device-metrics.ts";
 import { LlamaAliases } from "./llama-aliases.ts";
 import { CellMetrics } from "./cell-metrics.ts";
 import { CheckpointMetrics } from "./checkpoint-metrics.ts";
+import { ClassMetrics } from "./class-metrics.ts";
 import { ServiceMetrics } from "./service-metrics.ts";
 import type { Finished, Targets } from "./service-metrics.ts";
 import { OffloadMetrics } from "./offload-metrics.ts";
@@ -38,8 +39,8 @@ const EVICTION_KINDS: readonly (keyof NonNullable<StepReport["evictions"]>)[] = 
 const LOOP_SAMPLE_MS = 20;
 
 export type Endpoint = "chat" | "completions" | "embeddings" | "rerank" | "responses" | "other";
-/** Where a request was when its client left: before the engine took it, before its first token, or after. */
-export type DisconnectPhase = "admission" | "waiting" | "decode";
+/** Where a request was when its client left: not taken by the engine yet, before its first token, or behind it. */
+export type DisconnectPhase = "admission" | EarlyPhase | "decode";
 
 export interface PromptObservation {
   readonly promptTokens: number;
@@ -71,16 +72,12 @@ export class Metrics {
   readonly #device = new DeviceMetrics(this.#registry);
   readonly #cells = new CellMetrics(this.#registry);
   readonly #service = new ServiceMetrics(this.#registry);
+  readonly #classes = new ClassMetrics(this.#registry);
   readonly #lastSteps = new Map<string, StepReport>();
   readonly #loopDelay = monitorEventLoopDelay({ resolution: LOOP_SAMPLE_MS });
 
   readonly #running = this.#gauge("weft_requests_running", "Requests that hold a slot.", MODEL);
   readonly #waiting = this.#gauge("weft_requests_waiting", "Requests that wait for a slot.", MODEL);
-  readonly #waitingByClass = this.#gauge(
-    "weft_requests_waiting_by_class",
-    "Requests that wait for a slot and are not paused.",
-    ["model", "class"],
-  );
   readonly #slots = this.#gauge("weft_slots", "Slots by what they do.", ["model", "state"]);
   readonly #kvUsage = this.#gauge(
     "weft_kv_cache_usage_ratio",
@@ -154,9 +151,11 @@ export class Metrics {
   readonly #rejections = this.#counter("weft_rejections_total", "Refused requests by error code.", [
     "reason",
   ]);
-  readonly #disconnects = this.#counter("weft_client_disconnects_total", "Clients that left early.", [
-    "phase",
-  ]);
+  readonly #disconnects = this.#counter(
+    "weft_client_disconnects_total",
+    "Clients that left early, by where their request was: not taken by the engine yet (admission), waiting for a slot (queue), in one without a token yet (prefill), or behind its first token (decode).",
+    ["phase"],
+  );
   readonly #pauses = this.#counter(
     "weft_slow_reader_pauses_total",
     "Generations held back because their client did not read.",
@@ -360,11 +359,11 @@ export class Metrics {
   /** The exposition text. Gauges are read from the engines now, or are the last step's when an engine is busy. */
   async render(models: ModelDirectory): Promise<string> {
     // An engine that is gone has no gauges, rather than those of its last moment.
-    for (const gauge of [this.#slots, this.#running, this.#waiting, this.#waitingByClass, this.#kvUsage])
-      gauge.reset();
+    for (const gauge of [this.#slots, this.#running, this.#waiting, this.#kvUsage]) gauge.reset();
     this.#vllm.resetGauges();
     this.#llama.resetGauges();
     this.#service.resetGauges();
+    this.#classes.resetGauges();
     this.#cells.resetGauges();
     this.#spill.resetGauges();
     this.#offload.resetGauges();
@@ -388,14 +387,12 @@ export class Metrics {
     this.#running.set({ model: model.id }, running);
     this.#waiting.set({ model: model.id }, waiting);
     this.#kvUsage.set({ model: model.id }, usage);
-    stats?.queuedByClass?.forEach((count, priority) =>
-      this.#waitingByClass.set({ model: model.id, class: PRIORITY_NAMES[priority] ?? "" }, count),
-    );
     for (const state of stats === undefined ? [] : SLOT_STATES) {
       const count = stats?.slots.filter((slot) => slot.state === state).length ?? 0;
       this.#slots.set({ model: model.id, state }, count);
     }
     if (stats !== undefined) this.#service.setGauges(model.id, stats);
+    if (stats?.byClass !== undefined) this.#classes.setGauges(model.id, stats.byClass);
     if (stats !== undefined) this.#cells.setGauges(model.id, stats);
     if (stats !== undefined) this.#offload.setGauges(model.id, stats);
     if (stats?.spill !== undefined) this.#spill.setGauges(model.id, stats.spill, stats.pins);

@@ -1,7 +1,7 @@
 /** Prompts that the prefill worker computes, as Prometheus reads them. */
 import { Counter, Gauge } from "prom-client";
 import type { Registry } from "prom-client";
-import type { EngineStats } from "../../engine/protocol.ts";
+import type { EngineStats } from "../../engine/engine-stats.ts";
 import type { StepReport } from "../../engine/step-report.ts";
 
 const MODEL = ["model"] as const;

@@ -1,7 +1,7 @@
 /** How well requests are served: evenly in time, within the targets, and fairly between those who wait. */
 import { Counter, Gauge, Histogram } from "prom-client";
 import type { Registry } from "prom-client";
-import type { EngineStats } from "../../engine/protocol.ts";
+import type { EngineStats } from "../../engine/engine-stats.ts";
 import type { StepReport } from "../../engine/step-report.ts";
 import { ITL_SECONDS, LATENCY_SECONDS, QUALITIES } from "./buckets.ts";
 import { READING_TOKENS_PER_SECOND } from "./reading-line.ts";
@@ -38,7 +38,6 @@ export class ServiceMetrics {
   readonly #readerPause: Histogram;
   readonly #queuedTokens: Gauge;
   readonly #serviceGap: Gauge;
-  readonly #heldNow: Gauge;
 
   constructor(registry: Registry) {
     const histogram = (name: string, help: string, buckets: readonly number[] = ITL_SECONDS): Histogram =>
@@ -82,10 +81,6 @@ export class ServiceMetrics {
       "How long a generation was held back because its client did not read.",
       LATENCY_SECONDS,
     );
-    this.#heldNow = gauge(
-      "weft_requests_held",
-      "Waiting requests that are held back for a prefix which another request computes.",
-    );
     this.#queuedTokens = gauge(
       "weft_queued_prompt_tokens",
       "Prompt tokens of requests that wait for a slot.",
@@ -125,12 +120,10 @@ export class ServiceMetrics {
   resetGauges(): void {
     this.#queuedTokens.reset();
     this.#serviceGap.reset();
-    this.#heldNow.reset();
   }
 
-  setGauges(model: string, { queuedTokens = 0, serviceGap = 0, held = 0 }: EngineStats): void {
+  setGauges(model: string, { queuedTokens = 0, serviceGap = 0 }: EngineStats): void {
     this.#queuedTokens.set({ model }, queuedTokens);
     this.#serviceGap.set({ model }, serviceGap);
-    this.#heldNow.set({ model }, held);
   }
 }

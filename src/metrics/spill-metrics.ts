@@ -1,7 +1,7 @@
 /** Prefixes in files, as Prometheus reads them: what is there, and what became of them. */
 import { Counter, Gauge } from "prom-client";
 import type { Registry } from "prom-client";
-import type { PinStats, SpillStats } from "../../engine/protocol.ts";
+import type { PinStats, SpillStats } from "../../engine/engine-stats.ts";
 import type { SpillReport } from "../../engine/step-report.ts";
 
 const MODEL = ["model"] as const;

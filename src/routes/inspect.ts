@@ -1,5 +1,6 @@
 /** `GET /slots`, `/props` and `/metrics`: what the server is doing and what it allows. */
-import type { DraftFacts, SlotStats } from "../../engine/protocol.ts";
+import type { SlotStats } from "../../engine/engine-stats.ts";
+import type { DraftFacts } from "../../engine/protocol.ts";
 import { limitNames } from "../config/limits.ts";
 import type { AppDeps } from "../deps.ts";
 import { jsonReply } from "../http/reply.ts";

@@ -6,7 +6,8 @@ import { FakeBackend, fakeContinuation, fakeOutput } from "../../engine/fake/bac
 import type { FakeOptions } from "../../engine/fake/backend.ts";
 import type { SlotCheckpoint } from "../../engine/backend.ts";
 import { adapterSet } from "../../engine/adapters.ts";
-import type { EngineStats, SubmitCommand } from "../../engine/protocol.ts";
+import type { EngineStats } from "../../engine/engine-stats.ts";
+import type { SubmitCommand } from "../../engine/protocol.ts";
 import type { CheckpointReport } from "../../engine/step-report.ts";
 import { PriorityClass } from "../../engine/sharing.ts";
 import { traceEvents } from "../../src/routes/trace-events.ts";

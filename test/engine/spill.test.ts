@@ -7,7 +7,7 @@ import { afterEach, beforeEach, expect, test } from "vitest";
 import { EngineError } from "../../engine/errors.ts";
 import type { FakeOptions } from "../../engine/fake/backend.ts";
 import { fakeOutput } from "../../engine/fake/backend.ts";
-import type { EngineStats } from "../../engine/protocol.ts";
+import type { EngineStats } from "../../engine/engine-stats.ts";
 import type { SpillReport } from "../../engine/step-report.ts";
 import { PriorityClass } from "../../engine/sharing.ts";
 import { traceEvents } from "../../src/routes/trace-events.ts";

@@ -2,6 +2,9 @@
 import { expect, test } from "vitest";
 import { engineStats } from "../../engine/stats.ts";
 import { StepRecord } from "../../engine/step-record.ts";
+import { setPaused } from "../../engine/scheduler/request-control.ts";
+import { cancel } from "../../engine/scheduler/transitions.ts";
+import { PriorityClass } from "../../engine/sharing.ts";
 import { ownerOf } from "../../engine/scheduler/owners.ts";
 import type { EngineEvent } from "../../engine/protocol.ts";
 import type { StepReport } from "../../engine/step-report.ts";
@@ -28,8 +31,47 @@ test("who waits is counted by class, long prompts with the others where slots ar
     const record = new StepRecord(state);
     for (const [i, priority] of [0, 1, 1, 3].entries())
       addRequest(state, `r${i}`, { priority, prompt: new Uint32Array(i % 2 === 0 ? 30 : 5) }, 0);
-    expect(engineStats({ state, record, hasDraftModel: false }).queuedByClass).toEqual([1, 2, 0, 1]);
+    expect(engineStats({ state, record, hasDraftModel: false }).byClass?.waiting).toEqual([1, 2, 0, 1]);
   }
+});
+
+test("requests are counted by what they do and their class, those that are paused wherever they are", () => {
+  const state = schedulerState({ slots: 3 });
+  const counts = () =>
+    engineStats({ state, record: new StepRecord(state), hasDraftModel: false }).byClass ?? {};
+  const none = [0, 0, 0, 0];
+  const nobody = { waiting: none, held: none, prefilling: none, decoding: none, paused: none };
+  expect(counts()).toEqual(nobody);
+  addRequest(state, "streams", { priority: PriorityClass.high, maxTokens: 50 });
+  for (let ms = 0; state.requests.get("streams")?.phase !== "decode"; ms++) runStep(state, ms);
+  addRequest(state, "stops", { priority: PriorityClass.low, prompt: new Uint32Array(90), maxTokens: 5 }, 5);
+  addRequest(state, "long", { prompt: new Uint32Array(150).fill(3), maxTokens: 5 }, 5);
+  addRequest(state, "waits", { priority: PriorityClass.background }, 5);
+  addRequest(state, "rests", { priority: PriorityClass.background, paused: true }, 5);
+  runStep(state, 5);
+  setPaused(state, "stops", true, 6);
+  expect(counts()).toEqual({
+    ...nobody,
+    waiting: [0, 0, 0, 1],
+    prefilling: [0, 1, 0, 0],
+    decoding: [1, 0, 0, 0],
+    paused: [0, 0, 1, 1],
+  });
+});
+
+test("who was held by the last plan counts as held for as long as it waits", () => {
+  const state = schedulerState({ slots: 3 });
+  const record = new StepRecord(state);
+  const prompt = Uint32Array.from({ length: 90 }, (_, i) => i);
+  for (const [i, priority] of [0, 1, 1].entries())
+    addRequest(state, `r${i}`, { priority, prompt, maxTokens: 2 });
+  record.counts.planned(runStep(state, 0), 0);
+  const held = () => engineStats({ state, record, hasDraftModel: false }).byClass?.held;
+  expect(held()).toEqual([0, 2, 0, 0]);
+  cancel(state, "r1", 1);
+  expect(held()).toEqual([0, 1, 0, 0]);
+  setPaused(state, "r2", true, 2);
+  expect(held()).toEqual([0, 0, 0, 0]);
 });
 
 test("what calls took is compared with what was expected of those that ran as planned, by kind", () => {

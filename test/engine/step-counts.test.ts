@@ -41,9 +41,35 @@ test("those that are held are counted while they are", async () => {
     engine.send({ ...submitCommand(id, text(40, 90), { maxTokens: 2 }), cacheScope: "s" });
   await turn();
   await turn();
-  expect(await engine.stats()).toMatchObject({ held: 2, queued: 2 });
+  expect(await engine.stats()).toMatchObject({ byClass: { held: [0, 2, 0, 0] }, queued: 2 });
   await engine.drained();
-  expect((await engine.stats()).held).toBe(0);
+  expect((await engine.stats()).byClass?.held).toEqual([0, 0, 0, 0]);
+  await engine.stop();
+});
+
+test("who gets a slot is told as its first call begins", async () => {
+  const engine = await fakeEngine({ slots: 1, onRun: turn });
+  const told = (): unknown[] =>
+    engine.events.flatMap((event) => (event.type === "step" ? (event.moves ?? []) : []));
+  engine.send(submitCommand("first", text(40, 100), { maxTokens: 3 }));
+  engine.send(submitCommand("second", text(60, 9), { maxTokens: 1 }));
+  for (let i = 0; i < 1000 && told().length === 0; i++) await turn();
+  expect(told()).toEqual([{ id: "first", to: "prefill" }]);
+  // Nothing has been computed yet.
+  expect(sum(reportsOf(engine).map(({ passes }) => passes))).toBe(0);
+  await engine.drained();
+  expect(told()).toEqual([
+    { id: "first", to: "prefill" },
+    { id: "second", to: "prefill" },
+  ]);
+  await engine.stop();
+});
+
+test("who has a token is told of none", async () => {
+  const engine = await fakeEngine({ slots: 1 });
+  engine.send({ ...submitCommand("goes on", text(40, 9), { maxTokens: 5 }), resume: [50, 51] });
+  await engine.drained();
+  expect(engine.events.filter((event) => event.type === "step" && event.moves !== undefined)).toEqual([]);
   await engine.stop();
 });
 

@@ -3,7 +3,8 @@ import { array, assert as check, boolean, constantFrom, property, record as reco
 import { afterEach, beforeEach, expect, test, vi } from "vitest";
 import { StepMail } from "../../engine/step-mail.ts";
 import { StepRecord } from "../../engine/step-record.ts";
-import { schedulerState } from "../support/scheduler.ts";
+import { planStep } from "../../engine/scheduler/plan-step.ts";
+import { addRequest, schedulerState } from "../support/scheduler.ts";
 import type { EngineEvent, StepOutput } from "../../engine/protocol.ts";
 import type { PlannedCall } from "../../engine/scheduler/types.ts";
 
@@ -25,13 +26,17 @@ function decodeOf(sequences: number): PlannedCall {
 }
 
 function mailing(gatherMs = 20) {
-  const record = new StepRecord(schedulerState());
+  const state = schedulerState();
+  const record = new StepRecord(state);
+  /** Of each message that has any. */
+  const moves: unknown[] = [];
   const sent: StepOutput[][] = [];
   /** Sequences of the decode calls that each message tells of. */
   const reported: number[][] = [];
   const emit = (event: EngineEvent): void => {
     if (event.type !== "step") return;
     sent.push([...event.outputs]);
+    if (event.moves !== undefined) moves.push(event.moves);
     reported.push([...(event.before ?? []), event.report].map(({ decodeSequences }) => decodeSequences));
   };
   const mail = new StepMail({ record, emit, gatherMs });
@@ -41,7 +46,7 @@ function mailing(gatherMs = 20) {
     for (const one of outputs) record.addOutput(one);
     mail.sendBeside(expectedMs);
   };
-  return { sent, reported, record, mail, step };
+  return { sent, reported, moves, state, record, mail, step };
 }
 
 test("tokens that the next ones follow in time are sent with them, as one output", () => {
@@ -87,6 +92,61 @@ test.for([
   step([output("a", [1])], 8);
   step([urgent, output("a", [2])], 8);
   expect(sent).toEqual([[output("a", [1, 2]), urgent]]);
+});
+
+test("who has got a slot is told beside a long call at once, and beside short ones with the next tokens or in time", () => {
+  const plan = {
+    ...planStep(schedulerState(), 0),
+    assignments: [{ request: "a", slot: 0, reuse: 0, copyFrom: undefined }],
+  };
+  const moving = () => {
+    const mailed = mailing();
+    addRequest(mailed.state, "a");
+    mailed.record.addMoves(plan);
+    return mailed;
+  };
+  const moves = [{ id: "a", to: "prefill" }];
+  const long = moving();
+  long.step([], 21);
+  expect(long.moves).toEqual([moves]);
+  const short = moving();
+  short.step([], 8);
+  vi.advanceTimersByTime(8);
+  expect(short.moves).toEqual([]);
+  short.step([output("a", [1], { start })], 8);
+  expect([short.moves, short.sent, short.reported]).toEqual([
+    [moves],
+    [[output("a", [1], { start })]],
+    [[1]],
+  ]);
+  const slow = moving();
+  slow.step([], 8);
+  vi.advanceTimersByTime(19);
+  expect(slow.moves).toEqual([]);
+  vi.advanceTimersByTime(1);
+  expect([slow.moves, slow.sent, slow.reported]).toEqual([[moves], [[]], [[0]]]);
+});
+
+test("who loses its slot to another one before its first token is told before that one, and who has a token of nothing", () => {
+  const { state, record, mail, moves } = mailing();
+  for (const id of ["a", "b", "c"]) addRequest(state, id, id === "c" ? { resume: new Uint32Array(1) } : {});
+  record.addMoves({
+    ...planStep(state, 0),
+    evictions: [
+      { kind: "class", request: "a", slot: 0, waiter: "b" },
+      { kind: "share", request: "c", slot: 1, waiter: "d" },
+    ],
+    assignments: [{ request: "b", slot: 0, reuse: 0, copyFrom: undefined }],
+  });
+  mail.send();
+  expect(moves).toEqual([
+    [
+      { id: "a", to: "queue" },
+      { id: "b", to: "prefill" },
+    ],
+  ]);
+  mail.send();
+  expect(moves).toHaveLength(1);
 });
 
 test("what was guessed is told of each step, and so is what has log probabilities from what has none", () => {

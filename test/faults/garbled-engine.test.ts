@@ -2,6 +2,7 @@
 import * as fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { EventChecker } from "../../engine/check-event.ts";
+import { PlausibleEvents } from "../../src/plausible-events.ts";
 import { fakeOutput } from "../../engine/fake/backend.ts";
 import { FaultInjector } from "../../engine/faults.ts";
 import type { EngineCommand, EngineEvent, Garbling } from "../../engine/protocol.ts";
@@ -60,6 +61,7 @@ const EVENT_BODIES: readonly Json[] = [
         finish: { reason: "stop", stopToken: 5 },
       },
     ],
+    moves: [{ id: "a", to: "prefill" }],
     report: REPORT,
   },
   { type: "tokenized", call: 1, tokens: [[1]] },
@@ -76,6 +78,20 @@ describe("whatever an engine says", () => {
     });
     const checker = new EventChecker(10);
     expect([checker.accepts(step(9)), checker.accepts(step(10))]).toEqual([true, false]);
+  });
+
+  test("of who has got a slot is believed of requests that it has, and in words that there are", () => {
+    const step = (move: object): EngineEvent =>
+      ({ type: "step", outputs: [], moves: [move], report: REPORT }) as unknown as EngineEvent;
+    const plausible = new PlausibleEvents({ requests: new Map([["a", { tokens: [] }]]), calls: new Map() });
+    const moves = [
+      { id: "a", to: "prefill" },
+      { id: "a", to: "queue" },
+      { id: "b", to: "queue" },
+      { id: "a", to: "decode" },
+      { id: "a" },
+    ];
+    expect(moves.map((move) => plausible.has(step(move)))).toEqual([true, true, false, false, false]);
   });
 
   test("is believed or not, and never stops the server: its next engine answers", async () => {

@@ -242,6 +242,31 @@ describe("while an engine is started again", () => {
     await engines.stop();
   });
 
+  test("a request that gets a slot of the next engine is told so by the name that its client knows", async () => {
+    const told: string[] = [];
+    const engines = await mortalEngines({
+      onRun: (_entries, { engines: { length }, current }) =>
+        length === 1
+          ? setImmediate(() => current().die(KILL)) && new Promise<void>(() => undefined)
+          : undefined,
+      wrapEmit: (emit) => (event) => {
+        if (event.type !== "step") return emit(event);
+        // What the first one says of it is not heard.
+        const moves = (event.moves ?? []).filter(({ id }) => id !== "a");
+        told.push(...moves.map(({ id, to }) => `${id} ${to}`));
+        emit({ ...event, moves });
+      },
+    });
+    const params = { ...GREEDY, maxTokens: 2 };
+    const said = { id: "a", prompt: [{ tokens: prompt(9) }], addBos: true, params, owner: "tester" };
+    const stream = await engines.client.submit({ ...said, promptLogprobs: undefined });
+    expect(stream.earlyPhase).toBe("queue");
+    for await (const { finish } of stream) if (finish !== undefined) break;
+    expect(told).toEqual(["a~2 prefill"]);
+    expect(stream.earlyPhase).toBe("prefill");
+    await engines.stop();
+  });
+
   test("a cancelled request is forgotten", async () => {
     const engines = await mortalEngines();
     engines.hold = true;

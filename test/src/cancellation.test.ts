@@ -43,9 +43,12 @@ describe.each([true, false])("a client that leaves (stream: %s)", (stream) => {
   });
 
   it.each([
-    [0, "waiting"],
-    [1, "decode"],
-  ] as const)("after %i tokens has its request cancelled, which counts as %s", async (tokens, phase) => {
+    ["queue", []],
+    ["prefill", ["prefill"]],
+    ["queue", ["prefill", "queue"]],
+    ["decode", ["prefill", "token"]],
+    ["decode", ["token"]],
+  ] as const)("in the phase %s, after %j, has its request cancelled", async (phase, said) => {
     const { chat, engine, app, deps } = createTestApp();
     const gone = new AbortController();
     const answer = chat({ stream }, { signal: gone.signal });
@@ -53,7 +56,10 @@ describe.each([true, false])("a client that leaves (stream: %s)", (stream) => {
     const [submit] = engine.submits;
     if (submit === undefined) throw new Error("nothing was submitted");
     engine.accept(submit);
-    if (tokens > 0) engine.step(submit, { tokens: idsOf("Hel") }, true);
+    for (const what of said) {
+      if (what === "token") engine.step(submit, { tokens: idsOf("Hel") }, true);
+      else engine.move(submit, what);
+    }
     // The answer's code runs between two events of the loop.
     await new Promise((resolve) => setImmediate(resolve));
     gone.abort();

@@ -3,10 +3,10 @@ import { createEngine } from "../../engine/engine.ts";
 import { FakeBackend } from "../../engine/fake/backend.ts";
 import { GREEDY_PARAMS } from "../../engine/greedy-params.ts";
 import type { FakeOptions } from "../../engine/fake/backend.ts";
+import type { EngineStats } from "../../engine/engine-stats.ts";
 import type {
   EngineCommand,
   EngineEvent,
-  EngineStats,
   GenerationParams,
   LoadOptions,
   StepOutput,

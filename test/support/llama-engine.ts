@@ -2,9 +2,9 @@
 import { createEngine } from "../../engine/engine.ts";
 import { loadLlamaBackend } from "../../engine/llama/load.ts";
 import type { CostModel } from "../../engine/scheduler/types.ts";
+import type { EngineStats } from "../../engine/engine-stats.ts";
 import type {
   EngineEvent,
-  EngineStats,
   LoadOptions,
   ModelFacts,
   StepOutput,

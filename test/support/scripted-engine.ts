@@ -1,11 +1,12 @@
 /** An engine that does what a test tells it, one event at a time, and remembers what it was asked. */
+import type { EngineStats } from "../../engine/engine-stats.ts";
 import type {
+  EarlyPhase,
   EmbedCommand,
   EngineCommand,
   EngineEvent,
   EngineExit,
   EnginePort,
-  EngineStats,
   PromptLogprobs,
   PromptPart,
   RankCommand,
@@ -144,6 +145,12 @@ export class ScriptedEngine implements EnginePort {
   accept({ id, prompt }: SubmitCommand): void {
     const allowance = this.allowance === undefined ? {} : { allowance: this.allowance };
     this.#receive({ type: "accepted", id, promptTokens: tokensOf(prompt), queuePosition: 0, ...allowance });
+  }
+
+  /** The request, which has no token yet, has got a slot or lost it. */
+  move({ id }: SubmitCommand, to: EarlyPhase): void {
+    const report = { ...IDLE_REPORT, passes: 0, decodeSequences: 0, decodeMs: 0 };
+    this.#receive({ type: "step", outputs: [], moves: [{ id, to }], report });
   }
 
   /** @param first Whether these are the request's first tokens. */

@@ -115,7 +115,7 @@ const disconnects = (phase: string): Promise<number> =>
   server.metric(`weft_client_disconnects_total{phase="${phase}"}`);
 
 test("1 a client that closes while queued is never computed", async () => {
-  const before = await disconnects("waiting");
+  const before = await disconnects("queue");
   const seen: number[] = [];
   await beside(async () => {
     const { reached, open } = gate(() => true);
@@ -134,10 +134,11 @@ test("1 a client that closes while queued is never computed", async () => {
     for (const answer of await Promise.all(holders)) expect(answer.status).toBe(200);
   });
   expect(seen).not.toContain("Q".charCodeAt(0));
-  expect(await disconnects("waiting")).toBe(before + 1);
+  expect(await disconnects("queue")).toBe(before + 1);
 });
 
 test("2 a client that closes while its prompt is computed costs one more cell at most", async () => {
+  const before = await disconnects("prefill");
   let cells = 0;
   await beside(async () => {
     const { reached, open } = gate((entries) => {
@@ -156,6 +157,7 @@ test("2 a client that closes while its prompt is computed costs one more cell at
     };
   });
   expect(cells).toBeLessThanOrEqual(4);
+  expect(await disconnects("prefill")).toBe(before + 1);
 });
 
 test("3 a client that closes in a stream costs one more step at most, and its prefix stays cached", async () => {
