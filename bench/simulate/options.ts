@@ -22,6 +22,8 @@ export interface SimulateOptions {
   /** Arrivals a second; undefined: as many as `load` of what the device can do. */
   readonly rate: number | undefined;
   readonly load: number;
+  /** Coefficient of variation of the gaps between arrivals; undefined: each workload's own. */
+  readonly cv: number | undefined;
   readonly contextTokens: number;
   readonly closed: { readonly clients: number; readonly promptTokens: number; readonly outputTokens: number };
   readonly objective: Objective;
@@ -41,6 +43,7 @@ interface RawOptions {
   readonly noise: number;
   readonly rate?: number;
   readonly load: number;
+  readonly cv?: number;
   readonly context: number;
   readonly clients: number;
   readonly isl: number;
@@ -51,6 +54,9 @@ interface RawOptions {
   readonly check?: boolean;
   readonly json?: string;
 }
+
+/** Beyond it nearly all arrivals of a trace come at the same moment. */
+const MOST_CV = 100;
 
 const DEFAULT_POLICIES = ["balanced", "baseline"];
 
@@ -78,6 +84,7 @@ export function parseSimulateOptions(argv: readonly string[]): SimulateOptions {
     noise: raw.noise,
     rate: raw.rate,
     load: raw.load,
+    cv: raw.cv,
     contextTokens: raw.context,
     closed: { clients: raw.clients, promptTokens: raw.isl, outputTokens: raw.osl },
     objective: { ttftMs: raw.ttft, itlMs: raw.itl },
@@ -110,7 +117,7 @@ function refuseUntaken(command: Command, { replay, device, workload }: RawOption
   }
   if (!workload.includes("closed")) refuse(["clients", "isl", "osl"], "without --workload closed");
   if (workload.every((name) => name === "closed"))
-    refuse(["rate", "load"], "for the workload closed, whose clients ask when they are answered");
+    refuse(["rate", "load", "cv"], "for the workload closed, whose clients ask when they are answered");
 }
 
 function createCommand(): Command {
@@ -128,6 +135,11 @@ function createCommand(): Command {
     .option("--noise <sd>", "standard deviation of the logarithm of call times", from(0, 2), 0.05)
     .addOption(new Option("--rate <per second>", "arrivals").argParser(above(0, 1e6)).conflicts("load"))
     .option("--load <share>", "arrivals, as a share of what the device can serve", above(0, 100), 0.8)
+    .option(
+      "--cv <ratio>",
+      "standard deviation of the gaps between arrivals over their mean: 0 is even, 1 Poisson, more in bursts (default: the workload's own)",
+      from(0, MOST_CV),
+    )
     .option("--context <tokens>", "of each slot", whole(64, 1_048_576), 4096)
     .option("--clients <n>", "of the workload `closed`", whole(1, 100_000), 8)
     .option("--isl <tokens>", "prompt length of the workload `closed`", whole(1, 1_000_000), 128)

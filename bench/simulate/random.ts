@@ -6,7 +6,7 @@ export interface Draws {
   readonly rng: Rng;
   /** Mean 0, standard deviation 1. */
   normal(): number;
-  /** Of mean 1; `cv` is its standard deviation: 1 is Poisson's, more comes in bursts. */
+  /** Of mean 1, by a gamma law; `cv` is its standard deviation: 0 is even, 1 is Poisson's, more comes in bursts. */
   gap(cv: number): number;
 }
 
@@ -19,12 +19,17 @@ export function createDraws(seed: number): Draws {
     normal,
     gap(cv) {
       const shape = 1 / (cv * cv);
+      // The limit of the law, and near it no number of its own.
+      if (shape === Infinity) return 1;
       return gamma(shape, normal, uniform) / shape;
     },
   };
 }
 
-/** Marsaglia and Tsang's method; a shape below 1 is had from one above it. */
+/**
+ * By G. Marsaglia and W. W. Tsang, A simple method for generating gamma variables, ACM Transactions on Mathematical
+ * Software 26 (2000); a shape below 1 is had from one above it.
+ */
 function gamma(shape: number, normal: () => number, uniform: () => number): number {
   if (shape < 1) return gamma(shape + 1, normal, uniform) * uniform() ** (1 / shape);
   const d = shape - 1 / 3;

@@ -74,9 +74,10 @@ export function estimate(samples: readonly number[]): Estimate | undefined {
   return { mean, halfWidth: (STUDENT[n - 1] ?? 1.96) * Math.sqrt(variance / n) };
 }
 
-export function formatWorkload({ workload, about, perSecond, policies }: WorkloadRun): string[] {
+export function formatWorkload({ workload, about, perSecond, cv, policies }: WorkloadRun): string[] {
   const [first] = policies;
-  const rate = workload === "closed" ? "" : `, ${show(perSecond)} arrivals a second`;
+  const gaps = cv === undefined ? "" : ` with gaps of cv ${cv}`;
+  const rate = workload === "closed" ? "" : `, ${show(perSecond)} arrivals a second${gaps}`;
   // A long name must not run into the one before.
   const widths = policies.map(({ policy }) => Math.max(22, policy.length + 2));
   const lines = [

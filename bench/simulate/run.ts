@@ -35,6 +35,8 @@ export interface WorkloadRun {
   readonly about: string;
   /** Arrivals a second; those of `closed` follow from the answers. */
   readonly perSecond: number;
+  /** Of the gaps between arrivals, where it is not the workload's own. */
+  readonly cv: number | undefined;
   readonly policies: readonly PolicyRun[];
 }
 
@@ -76,6 +78,7 @@ export function runWorkload(
   const settings = {
     requests: options.requests,
     perSecond,
+    cv: options.cv,
     contextTokens: options.contextTokens,
     clients: options.closed.clients,
   };
@@ -100,7 +103,7 @@ export function runWorkload(
     });
     return { policy: policy.label, reports };
   });
-  return { workload: name, about: workload.about, perSecond, policies };
+  return { workload: name, about: workload.about, perSecond, cv: options.cv, policies };
 }
 
 /** The clients of `closed` wait for each other by themselves: nobody is refused. */

@@ -13,6 +13,8 @@ export interface TraceSettings {
   readonly seed: number;
   /** New arrivals a second, follow-ups not counted. */
   readonly perSecond: number;
+  /** Of the gaps between arrivals, in place of the workload's own; see `Draws.gap`. Nothing to `closed`. */
+  readonly cv?: number | undefined;
   /** Prompt and output are cut so that they fit. */
   readonly contextTokens: number;
   /** Clients of `closed`, each of which asks again when it is answered. */
@@ -160,7 +162,7 @@ function shapedWorkload(shape: Shape): Workload {
       let atMs = 0;
       for (let i = 0; i < arrivals; i++) {
         const swing = shape.swings === true ? 1 + 0.5 * Math.sin((2 * Math.PI * i) / 1000) : 1;
-        atMs += ((1000 / settings.perSecond) * draws.gap(shape.cv)) / swing;
+        atMs += ((1000 / settings.perSecond) * draws.gap(settings.cv ?? shape.cv)) / swing;
         const begins = draws.rng.next() < (shape.shared?.share ?? 0);
         const opening = begins ? shared[draws.rng.below(shared.length)] : undefined;
         const own = texts.text(drawLength(shape.prompt, draws));
@@ -217,10 +219,10 @@ const tenants: Workload = {
     let burstMs = 0;
     let questionMs = 0;
     for (let i = 0; i < settings.requests;) {
-      burstMs += 32 * gapMs * draws.gap(0.5);
+      burstMs += 32 * gapMs * draws.gap(settings.cv ?? 0.5);
       while (questionMs < burstMs && i < settings.requests) {
         yield tenantRequest(questionMs, "short", [texts.text(30), texts.text(60)], settings);
-        questionMs += 2 * gapMs * draws.gap(1);
+        questionMs += 2 * gapMs * draws.gap(settings.cv ?? 1);
         i += 1;
       }
       for (let k = 0; k < 16 && i < settings.requests; k++, i++)
@@ -257,7 +259,7 @@ const classes: Workload = {
     const texts = new Texts();
     let atMs = 0;
     for (let i = 0; i < settings.requests; i++) {
-      atMs += (1000 / settings.perSecond) * draws.gap(2);
+      atMs += (1000 / settings.perSecond) * draws.gap(settings.cv ?? 2);
       const urgent = draws.rng.next() < 0.4;
       const prompt = texts.text(drawLength(urgent ? byMean(60, 40) : { p50: 800, p90: 2500 }, draws));
       const output = texts.text(drawLength(urgent ? byMean(60, 40) : { p50: 250, p90: 900 }, draws));
@@ -300,7 +302,7 @@ const agentStorm: Workload = {
       };
     };
     for (let agent = 0; agent < agents; agent++) {
-      atMs += (1000 / settings.perSecond) * draws.gap(1);
+      atMs += (1000 / settings.perSecond) * draws.gap(settings.cv ?? 1);
       yield turn(atMs, [system], 7);
       let sideMs = atMs;
       for (let side = 0; side < 8; side++) {

@@ -90,6 +90,59 @@ test.each(Object.keys(WORKLOADS))(
   },
 );
 
+const meanOf = (numbers: readonly number[]): number => numbers.reduce((a, b) => a + b, 0) / numbers.length;
+
+/** Between the first requests of a trace that come by themselves. */
+function gapsOf(name: string, cv: number | undefined, requests: number): number[] {
+  const settings = { requests, seed: 5, perSecond: 4, contextTokens: 2048, clients: 4, cv };
+  let before = 0;
+  return [...(WORKLOADS[name]?.trace(settings) ?? [])].map(({ arrivalMs }) => {
+    const gap = arrivalMs - before;
+    before = arrivalMs;
+    return gap;
+  });
+}
+
+test.each([0, 0.5, 1, 2])("--cv %d is what 20,000 gaps between arrivals vary by, at the same rate", (cv) => {
+  // One has a law of its own of 4.
+  for (const name of ["alpaca", "azure-code", "classes"]) {
+    const gaps = gapsOf(name, cv, 20_000);
+    const mean = meanOf(gaps);
+    const spread = Math.sqrt(meanOf(gaps.map((gap) => (gap - mean) ** 2)));
+    expect(gaps).toHaveLength(20_000);
+    expect(Math.abs(mean / 250 - 1)).toBeLessThan(0.03);
+    expect(Math.abs(spread / mean - cv)).toBeLessThan(0.04 * cv + 1e-6);
+  }
+});
+
+test("0 is evenly spaced, and so is what is too little for a law", () => {
+  const draws = createDraws(1);
+  expect([0, 1e-200].map((cv) => draws.gap(cv))).toEqual([1, 1]);
+  expect(draws.gap(1e-100)).toBeCloseTo(1, 9);
+  expect(gapsOf("alpaca", 0, 5)).toEqual([250, 250, 250, 250, 250]);
+});
+
+test.each(
+  Object.entries({ "chat-small": 1, alpaca: 1, "azure-chat": 2, burst: 2, classes: 2, "agent-storm": 1 }),
+)("%s has a law of its own, which --cv %d is, and another one changes", (name, own) => {
+  expect(gapsOf(name, own, 60)).toEqual(gapsOf(name, undefined, 60));
+  expect(gapsOf(name, 0.5, 60)).not.toEqual(gapsOf(name, undefined, 60));
+});
+
+test("the bursts and the questions of tenants both keep to --cv", () => {
+  // 16 long requests at once, and a short one every second gap between the two of them.
+  const gaps = gapsOf("tenants", 0, 200);
+  expect(new Set(gaps)).toEqual(new Set([0, 500]));
+});
+
+test("the report says by how much gaps vary where that was asked for", async () => {
+  const argv = ["--workload", "alpaca", "--policy", "balanced", "--requests", "20", "--seeds", "1"];
+  expect((await simulated(...argv, "--rate", "1", "--cv", "0.5")).out).toContain(
+    "1.00 arrivals a second with gaps of cv 0.5",
+  );
+  expect((await simulated(...argv, "--rate", "1")).out).toContain("1.00 arrivals a second\n");
+});
+
 test("policies are presets with knobs, and what is none is said", () => {
   expect(readPolicy("latency,slots=16,plugs=off")).toEqual({
     label: "latency,slots=16,plugs=off",
@@ -182,6 +235,13 @@ test.each([
   [["stray"], "too many arguments"],
   [["--clients", "4"], "--clients has no meaning without --workload closed"],
   [["--workload", "closed", "--load", "0.5"], "--load has no meaning for the workload closed"],
+  [["--workload", "closed", "--cv", "2"], "--cv has no meaning for the workload closed"],
+  [["--workload", "alpaca", "--cv", "-1"], "argument '-1' is invalid. Expected a number from 0 to 100"],
+  [["--cv=-0.5"], "argument '-0.5' is invalid. Expected a number from 0 to 100"],
+  [["--cv", "NaN"], "argument 'NaN' is invalid. Expected a number from 0 to 100"],
+  [["--cv", "Infinity"], "argument 'Infinity' is invalid. Expected a number from 0 to 100"],
+  [["--cv", ""], "argument '' is invalid. Expected a number from 0 to 100"],
+  [["--replay", "f", "--cv", "1"], "--cv has no meaning for --replay"],
   [["--replay", "f", "--policy", "strict"], "--policy has no meaning for --replay"],
   [["--replay", "f", "--noise", "0"], "--noise has no meaning for --replay"],
   [["--replay", "f", "--cost-ratio", "5"], "--cost-ratio has no meaning for --replay"],
