@@ -117,7 +117,7 @@ const stats = record({
   byClass: optional(record(shared("waiting held prefilling decoding paused", list(count)))),
   ...shared("queuedTokens serviceGap", optional(number)),
   drafting: optional(flag),
-  spill: optional(record(shared("prefixes tokens bytes limitBytes", count))),
+  spill: optional(record({ ...shared("prefixes tokens bytes limitBytes", count), returnChance: number })),
   pins: optional(list(record({ name: text, ...shared("tokens bytes hits", count) }))),
   checkpoints: optional(record(shared("count bytes limitBytes", count))),
   prefillWorker: optional(oneOf("idle", "busy")),

@@ -77,4 +77,6 @@ export interface SpillStats {
   readonly tokens: number;
   readonly bytes: number;
   readonly limitBytes: number;
+  /** How likely what a slot loses is asked for again that nobody has come back to, as lately seen; 0-1. */
+  readonly returnChance: number;
 }

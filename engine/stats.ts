@@ -2,6 +2,7 @@
 import type { EngineStats, RequestsByClass, SlotState, SlotStats } from "./engine-stats.ts";
 import type { RequestId } from "./protocol.ts";
 import { checkpointBytes } from "./scheduler/checkpoint-transitions.ts";
+import { returnChance } from "./scheduler/lost-prefixes.ts";
 import { spilledBytes } from "./scheduler/spill-transitions.ts";
 import { CLASSES } from "./scheduler/types.ts";
 import type { ScheduledRequest, SchedulerState, Slot } from "./scheduler/types.ts";
@@ -75,6 +76,7 @@ function spillStats({ spill }: SchedulerState): Pick<EngineStats, "spill" | "pin
       tokens,
       bytes: spilledBytes(spill),
       limitBytes: spill.limitBytes,
+      returnChance: returnChance(spill.lost),
     },
     pins: Array.from(spill.pins.values(), ({ name, length, bytes, hits }) => ({
       name,

@@ -2,6 +2,7 @@
 import { MOST_CHECKPOINTS, heldBytes } from "./checkpoint-transitions.ts";
 import { transferMs } from "./cost-model.ts";
 import { ROUNDING_MS, expect } from "./invariant.ts";
+import { isSound } from "./lost-prefixes.ts";
 import { pinKey } from "./pins.ts";
 import { mayCutTo, reusableOf } from "./prefix-reuse.ts";
 import { commonWithSlots } from "./slot-prefixes.ts";
@@ -76,6 +77,7 @@ export function checkSpill(
     spill === undefined || (spill.pinOrder.size === spill.pins.size && spill.pinOrder.isOrdered()),
     "what is pinned is found by its tokens",
   );
+  expect(spill === undefined || isSound(spill.lost), "what slots have lost is found by its hash");
   for (const { id, bytes: size } of spill?.prefixes.values() ?? []) bytes += gone.has(id) ? 0 : size;
   const saves = boundary.some(({ type }) => type === "save");
   expect(!saves || bytes <= (spill?.limitBytes ?? 0), "files have no more bytes than they may");

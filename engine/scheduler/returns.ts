@@ -6,6 +6,7 @@
  * and would have to wait for a slot of theirs. How often each owner asks on, and after how long, is learnt.
  */
 import { prefillTokensMs } from "./cost-model.ts";
+import { prefixHashes } from "./prefix-hashes.ts";
 import { reusableTokens } from "./prefix-reuse.ts";
 import type { OwnerState, PlannedCall, ScheduledRequest, SchedulerState, Slot } from "./types.ts";
 
@@ -96,17 +97,8 @@ function forgetOld(returns: Returns, nowMs: number): void {
 function hashes(tokens: Uint32Array, lengths: readonly number[]): number[] {
   const found = lengths.map(() => Number.NaN);
   const ascending = [...found.keys()].sort((a, b) => (lengths[a] ?? 0) - (lengths[b] ?? 0));
-  let hash = 0x811c9dc5;
-  let i = 0;
-  for (const at of ascending) {
-    const length = lengths[at] ?? 0;
-    if (length > tokens.length) break;
-    for (; i < length; i++) {
-      hash = Math.imul(hash ^ (tokens[i] ?? 0), 0x01000193);
-      hash ^= hash >>> 15;
-    }
-    found[at] = hash;
-  }
+  const sorted = ascending.map((at) => lengths[at] ?? 0);
+  for (const [i, hash] of prefixHashes(tokens, sorted).entries()) found[ascending[i] ?? 0] = hash;
   return found;
 }
 

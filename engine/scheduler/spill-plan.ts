@@ -7,12 +7,15 @@
  * all of a pinned prefix gets it in any case.
  */
 import { prefillTokensMs, spillBytes, transferMs } from "./cost-model.ts";
+import { returnChance } from "./lost-prefixes.ts";
 import { pinKey, pinKeyOf } from "./pins.ts";
 import { commonPrefixLength, mayCutTo, reusableOf } from "./prefix-reuse.ts";
 import { reuseChance } from "./prefix-value.ts";
+import type { Used } from "./prefix-value.ts";
 import { commonWithSlots } from "./slot-prefixes.ts";
 import type { Comeback } from "./checkpoint-plan.ts";
 import type { KeepingTime } from "./keeping-time.ts";
+import { MOST_PREFIXES } from "./types.ts";
 import type {
   BoundaryOperation,
   ScheduledRequest,
@@ -27,8 +30,6 @@ import type {
 
 /** Predictions of what will be wanted are rough: saving must promise this many times what it takes. */
 const WORTH_SAVING = 2;
-/** Every prompt is compared with each. */
-const MOST_PREFIXES = 512;
 
 /** A prefix in a file and how much of it a request can use. */
 export interface Restorable {
@@ -58,6 +59,8 @@ export class SpillPlan {
   readonly #cost: SpillCost;
   readonly #nowMs: number;
   readonly #time: KeepingTime;
+  /** That what a slot loses is asked for again, where nobody has come back to it. */
+  readonly #unusedChance: number;
   readonly #saves: SpilledSlot[] = [];
   readonly #restores: RestoredSlot[] = [];
   /** Files that go: to make room, and because their slot has all of them. */
@@ -79,6 +82,7 @@ export class SpillPlan {
     this.#spill = spill;
     this.#cost = cost;
     this.#time = time;
+    this.#unusedChance = returnChance(spill.lost);
     this.#nowMs = nowMs;
   }
 
@@ -160,19 +164,24 @@ export class SpillPlan {
     const lost = slot.length - Math.max(keep, this.#tokensElsewhere(slot));
     if (lost < this.#state.config.prefillChunk) return undefined;
     const bytes = spillBytes(this.#cost, slot.length);
-    const chance = certain ? 1 : reuseChance(slot, this.#nowMs);
+    // Who came for what is elsewhere, too, has not come for the rest.
+    const hits = 2 * lost < slot.length ? 0 : slot.hits;
+    const chance = certain
+      ? 1
+      : this.#chanceOf({ lastUseMs: slot.lastUseMs, hits, keepUntilMs: slot.keepUntilMs });
     const worthMs =
       chance * (this.#computeMs(lost, slot.length - lost) - transferMs(this.#cost.restore, bytes));
     if (worthMs < WORTH_SAVING * transferMs(this.#cost.save, bytes)) return undefined;
     const superseded = this.#mayGo().filter((prefix) => this.#isWithin(prefix, slot));
     if (!this.#makeRoom(superseded, bytes, worthMs)) return undefined;
-    const { length, cacheKey, gridEnd, tailEnd, lastUseMs, hits } = slot;
+    const { length, cacheKey, gridEnd, tailEnd, lastUseMs } = slot;
     // What a client wants kept is in this file now.
     const keepUntilMs = Math.max(slot.keepUntilMs, ...superseded.map((prefix) => prefix.keepUntilMs ?? 0));
     const tokens = slot.tokens.slice(0, length);
     const id = this.#spill.nextId + this.#saves.length;
     const firstCell = this.#firstSaved(slot);
-    const marks = { firstCell, cacheKey, gridEnd, tailEnd, bytes, lastUseMs, hits, keepUntilMs };
+    const used = { lastUseMs, hits: slot.hits, keepUntilMs };
+    const marks = { firstCell, cacheKey, gridEnd, tailEnd, bytes, ...used };
     const prefix = { id, tokens, length, ...marks };
     this.#saves.push({ type: "save", slot: slot.id, prefix });
     this.#time.spend(transferMs(this.#cost.save, bytes));
@@ -274,7 +283,11 @@ export class SpillPlan {
 
   #worthMs(prefix: SpilledPrefix): number {
     const savedMs = this.#computeMs(prefix.length, 0) - transferMs(this.#cost.restore, prefix.bytes);
-    return reuseChance(prefix, this.#nowMs) * Math.max(0, savedMs);
+    return this.#chanceOf(prefix) * Math.max(0, savedMs);
+  }
+
+  #chanceOf(used: Used): number {
+    return reuseChance(used, this.#nowMs, this.#unusedChance);
   }
 
   #usedBytes(): number {

@@ -2,6 +2,7 @@
 import { EngineError } from "../errors.ts";
 import { forgetBeyond, startAnew } from "./checkpoint-transitions.ts";
 import { refinedTransfer } from "./cost-model.ts";
+import { noLosses } from "./lost-prefixes.ts";
 import { PrefixOrder } from "./prefix-order.ts";
 import type {
   BoundaryOperation,
@@ -16,11 +17,12 @@ import type {
 } from "./types.ts";
 
 export function spillState(
-  { spillBytes = 0 }: SchedulerConfig,
+  { slots, spillBytes = 0 }: SchedulerConfig,
   { spill }: CostModel,
 ): SpillState | undefined {
   if (spillBytes <= 0 || spill === undefined) return undefined;
   return {
+    lost: noLosses(slots),
     prefixes: new Map(),
     order: new PrefixOrder(),
     pins: new Map(),

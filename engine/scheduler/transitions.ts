@@ -22,6 +22,7 @@ import { DraftIndex } from "./draft-index.ts";
 import { checkRoom, checkWorth, tokensToCompute } from "./entry.ts";
 import { UNSHARED } from "./device-share.ts";
 import { leastPromptMs } from "./forecast.ts";
+import { askedTokens, noteGiven } from "./lost-prefixes.ts";
 import { FIRST_MARGIN, noteNoToken } from "./forecast-margin.ts";
 import { notePassed } from "./prefill-order.ts";
 import { PrefixMark } from "./prefix-tree.ts";
@@ -80,6 +81,7 @@ export function createState(config: SchedulerConfig, cost: CostModel): Scheduler
     lastUseMs: 0,
     hits: 0,
     keepUntilMs: 0,
+    askedTokens: 0,
     ended: undefined,
     followers: [],
     checkpoints: [],
@@ -275,6 +277,7 @@ export function release(state: SchedulerState, request: ScheduledRequest, nowMs:
   slot.owner = undefined;
   slot.holder = undefined;
   slot.lastUseMs = nowMs;
+  slot.askedTokens = askedTokens(request, slot);
   if (!request.cancelled && request.output.length > 0) noteEnded(state, request, slot, nowMs);
 }
 
@@ -317,6 +320,7 @@ export function beginStep(state: SchedulerState, plan: StepPlan, nowMs: number):
   }
   for (const { request: id, position } of plan.branches) state.requests.get(id)?.branches.push(position);
   const kept = keptCells(state, plan, nowMs);
+  noteGiven(state, plan);
   for (const operation of plan.boundary) {
     if (operation.type === "copy") copySlot(state, operation.from, operation.to);
     beginSpill(state, operation, nowMs);

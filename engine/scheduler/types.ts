@@ -238,6 +238,8 @@ export interface Slot {
   hits: number;
   /** Until when a client wants them kept before others, in ms; 0: nobody has asked for it. */
   keepUntilMs: number;
+  /** So many tokens of its last request's, which has left, that one which comes back begins with; 0: nothing is known of one. */
+  askedTokens: number;
   /** Whose request came to its end in it last, and when, in ms, as long as nobody has gone on with it. */
   ended: { readonly tenant: string; readonly atMs: number } | undefined;
   /** Requests that came while it was idle and go on with its cells. */
@@ -295,8 +297,38 @@ export interface CheckpointState {
   nextId: CheckpointId;
 }
 
+/** Files that there may be, since every prompt is compared with each; of as many prefixes it is known that slots have lost them. */
+export const MOST_PREFIXES = 512;
+
+/** What a slot has lost: as many tokens as its request had asked for. */
+export interface LostPrefix {
+  readonly length: number;
+  /** As of `prefixHashes`, its key included. */
+  readonly hash: number;
+  /** How many are lost by when it counts as one that nobody has come back to. */
+  readonly dueAt: number;
+}
+
+/** See lost-prefixes.ts. */
+export interface LostPrefixes {
+  /** The last ones that nobody has come back to, oldest first, and those of them that do not count as such yet. */
+  readonly kept: Set<LostPrefix>;
+  readonly open: Set<LostPrefix>;
+  /** All of them by their lengths, ascending, and their hashes. */
+  readonly lengths: number[];
+  readonly byLength: Map<number, Map<number, LostPrefix>>;
+  /** So many are lost before one counts. */
+  readonly patience: number;
+  /** All that have been lost. */
+  losses: number;
+  /** How many count, and how many of these somebody has come back to, the older ones for less. */
+  seen: number;
+  wanted: number;
+}
+
 /** The prefixes in files; undefined where none are kept. */
 export interface SpillState {
+  readonly lost: LostPrefixes;
   readonly prefixes: Map<SpillId, SpilledPrefix>;
   /** The same by their tokens. */
   readonly order: PrefixOrder<SpilledPrefix>;

@@ -11,6 +11,7 @@ export class SpillMetrics {
   readonly #tokens: Gauge<"model">;
   readonly #bytes: Gauge<"model">;
   readonly #limitBytes: Gauge<"model">;
+  readonly #returnChance: Gauge<"model">;
   readonly #pinnedTokens: Gauge<"model">;
   readonly #pinnedBytes: Gauge<"model">;
   readonly #operations: Counter<"model" | "kind">;
@@ -25,6 +26,10 @@ export class SpillMetrics {
     this.#limitBytes = gauge(
       "weft_spill_limit_bytes",
       "Most bytes of their files; less than --spill-size where there was no room for more, or something is pinned.",
+    );
+    this.#returnChance = gauge(
+      "weft_spill_return_chance",
+      "Chance that a computed prompt which lost its slot is asked for again, as lately seen; nothing is saved where it is too low to pay.",
     );
     this.#pinnedTokens = gauge("weft_pinned_tokens", "Tokens of what is pinned (--pin-prompt) and there.");
     this.#pinnedBytes = gauge("weft_pinned_bytes", "Bytes of its files.");
@@ -56,13 +61,14 @@ export class SpillMetrics {
 
   setGauges(
     model: string,
-    { prefixes, tokens, bytes, limitBytes }: SpillStats,
+    { prefixes, tokens, bytes, limitBytes, returnChance }: SpillStats,
     pins: readonly PinStats[] = [],
   ): void {
     this.#prefixes.set({ model }, prefixes);
     this.#tokens.set({ model }, tokens);
     this.#bytes.set({ model }, bytes);
     this.#limitBytes.set({ model }, limitBytes);
+    this.#returnChance.set({ model }, returnChance);
     let [pinnedTokens, pinnedBytes] = [0, 0];
     for (const pin of pins)
       [pinnedTokens, pinnedBytes] = [pinnedTokens + pin.tokens, pinnedBytes + pin.bytes];
@@ -73,6 +79,6 @@ export class SpillMetrics {
   /** An engine that is gone has no files. */
   resetGauges(): void {
     for (const gauge of [this.#prefixes, this.#tokens, this.#bytes, this.#limitBytes]) gauge.reset();
-    for (const gauge of [this.#pinnedTokens, this.#pinnedBytes]) gauge.reset();
+    for (const gauge of [this.#returnChance, this.#pinnedTokens, this.#pinnedBytes]) gauge.reset();
   }
 }

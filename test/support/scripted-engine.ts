@@ -76,7 +76,7 @@ const STATS: EngineStats = {
   outputTokens: 1,
   queuedTokens: 12,
   serviceGap: 7.5,
-  spill: { prefixes: 2, tokens: 30, bytes: 900, limitBytes: 1000 },
+  spill: { prefixes: 2, tokens: 30, bytes: 900, returnChance: 0.2, limitBytes: 1000 },
 };
 
 export class ScriptedEngine implements EnginePort {
