@@ -43,6 +43,7 @@ export function schedulerConfig(
     plugGaps: options.plugGaps ?? true,
     prefixFirst: options.prefixFirst ?? true,
     keepSlots: options.keepSlots ?? true,
+    prefixHolds: true,
     prefillOrder: options.prefillOrder ?? "shortest",
     ...(options.reserve === undefined ? {} : { reserve: options.reserve }),
     spillBytes,

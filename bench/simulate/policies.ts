@@ -19,6 +19,7 @@ type Knobs = Partial<SchedulerConfig>;
 /** First come, first served in whichever slot has been idle for longest, whoever asks: what simple servers do. */
 const BASELINE: Knobs = {
   slotChoice: "oldest",
+  prefixHolds: false,
   plugGaps: false,
   prefixFirst: false,
   keepSlots: false,
@@ -68,8 +69,12 @@ const KNOBS: Readonly<Record<string, Reader>> = {
   })),
   victim: (text) =>
     text === "least-sunk" || text === "least-sunk-per-token" ? { knobs: { victim: text } } : undefined,
+  // Nobody waits for a copy that is not made, unless that is asked for behind it.
   "slot-choice": (text) =>
-    text === "cheapest" || text === "oldest" ? { knobs: { slotChoice: text } } : undefined,
+    text === "cheapest" || text === "oldest"
+      ? { knobs: { slotChoice: text, prefixHolds: text === "cheapest" } }
+      : undefined,
+  "prefix-holds": onOff((prefixHolds) => ({ prefixHolds })),
 };
 
 export const POLICY_HELP = `${[...PRESET_NAMES, "baseline"].join(", ")}, and behind it knobs: balanced,slots=16,plugs=off; knobs are ${Object.keys(KNOBS).join(", ")}`;

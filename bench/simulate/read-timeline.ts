@@ -37,6 +37,7 @@ const timelineSchema = z.object({
     prefillOrder: z.enum(["arrival", "shortest"]).optional(),
     reserve: z.object({ slots: z.int(), promptTokens: z.int() }).optional(),
     slotChoice: z.enum(["cheapest", "oldest"]).optional(),
+    prefixHolds: z.boolean().optional(),
   }),
   cost: z.object({
     decodePassMs: z.array(z.number()),
@@ -151,6 +152,8 @@ export async function readTimeline(path: string): Promise<Recording> {
       // What recorded nothing of it knew no other.
       prefillOrder: config.prefillOrder ?? "arrival",
       slotChoice: config.slotChoice ?? "cheapest",
+      // Before there was a knob of its own, slots chosen by age meant that nobody is held.
+      prefixHolds: config.prefixHolds ?? config.slotChoice !== "oldest",
       ...(reserve === undefined ? {} : { reserve }),
     },
     steps: steps.map((step): RecordedStep => ({

@@ -52,7 +52,7 @@ export class Holds {
     running: readonly Running[],
   ): PrefixInTheMaking | undefined {
     const { config } = this.#state;
-    if (!request.reusePrefix || config.slotChoice === "oldest") return undefined;
+    if (!request.reusePrefix || config.prefixHolds === false) return undefined;
     for (const { request: leader, length } of running) {
       const prefillEnd = leader.prompt.length - 1;
       if (leader.paused || length >= prefillEnd || leader.cacheKey !== request.cacheKey) continue;

@@ -69,6 +69,8 @@ export interface SchedulerConfig {
    * with the longest prefix of the prompt, else the one that has been idle for longest; nothing is copied.
    */
   readonly slotChoice?: "cheapest" | "oldest";
+  /** Whether who begins like a prompt that is being computed waits for it (holds.ts); absent is yes. With `oldest` there is no copy to wait for. */
+  readonly prefixHolds?: boolean;
   /** Whether a request whose prompt is computed in part may go before earlier ones of its owner; absent is yes. */
   readonly prefixFirst?: boolean;
   /** Which of the prompts of one owner and class is computed first; absent is `shortest`: one that is far shorter. */

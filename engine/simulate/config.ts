@@ -22,6 +22,7 @@ export function defaultConfig(kind: "cpu" | "gpu"): SchedulerConfig {
     canRewind: true,
     plugGaps: true,
     slotChoice: "cheapest",
+    prefixHolds: true,
   };
 }
 

@@ -66,3 +66,11 @@ test("knobs of fairness do not undo each other", () => {
   });
   expect(readPolicy("balanced,fair=yes")).toContain('"fair=yes"');
 });
+
+test("prefix-holds is whether anybody waits for a prefix in the making, which the baseline does not", () => {
+  const reportOf = (label: string): unknown => served(label, "agent").report;
+  expect(reportOf("balanced,prefix-holds=on")).toEqual(reportOf("balanced"));
+  expect(reportOf("balanced,prefix-holds=off")).not.toEqual(reportOf("balanced"));
+  expect(reportOf("baseline,prefix-holds=off")).toEqual(reportOf("baseline"));
+  expect(reportOf("baseline,prefix-holds=on")).not.toEqual(reportOf("baseline"));
+});

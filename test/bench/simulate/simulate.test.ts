@@ -1,7 +1,8 @@
 /** `weft simulate` from its options to its report: traces, policies, percentiles, replays. */
-import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { gunzipSync } from "node:zlib";
 import * as fc from "fast-check";
 import { afterEach, beforeEach, expect, test } from "vitest";
 import { runSimulate } from "../../../bench/simulate/cli.ts";
@@ -9,6 +10,7 @@ import { Histogram } from "../../../bench/simulate/histogram.ts";
 import { duration } from "../../../bench/option-values.ts";
 import { readPolicy } from "../../../bench/simulate/policies.ts";
 import { createDraws, drawLength, meanLength } from "../../../bench/simulate/random.ts";
+import { readTimeline } from "../../../bench/simulate/read-timeline.ts";
 import { estimate } from "../../../bench/simulate/report.ts";
 import { WORKLOADS } from "../../../bench/simulate/workloads.ts";
 import { fakeEngine, submitCommand } from "../../support/engine.ts";
@@ -160,6 +162,20 @@ test("policies are presets with knobs, and what is none is said", () => {
   expect(readPolicy("balanced,victim=least-sunk-per-token")).toMatchObject({
     knobs: { victim: "least-sunk-per-token" },
   });
+  expect(readPolicy("balanced,prefix-holds=off")).toEqual({
+    label: "balanced,prefix-holds=off",
+    knobs: { prefixHolds: false },
+  });
+  expect(readPolicy("baseline")).toMatchObject({ knobs: { slotChoice: "oldest", prefixHolds: false } });
+  expect(readPolicy("balanced,slot-choice=oldest")).toMatchObject({
+    knobs: { slotChoice: "oldest", prefixHolds: false },
+  });
+  expect(readPolicy("balanced,slot-choice=oldest,prefix-holds=on")).toMatchObject({
+    knobs: { slotChoice: "oldest", prefixHolds: true },
+  });
+  expect(readPolicy("baseline,slot-choice=cheapest")).toMatchObject({
+    knobs: { slotChoice: "cheapest", prefixHolds: true },
+  });
   expect(readPolicy("fastest")).toBe('there is no policy "fastest"');
   expect(readPolicy("balanced,slots=0")).toContain('"slots=0"');
   expect(readPolicy("balanced,constructor=1")).toContain("constructor");
@@ -249,6 +265,24 @@ test.each([
   const { code, err } = await simulated(...argv);
   expect(code).toBe(2);
   expect(err).toContain(message);
+});
+
+test.each([
+  [{ slotChoice: "oldest" }, false],
+  [{ slotChoice: "oldest", prefixHolds: true }, true],
+  [{ slotChoice: "cheapest" }, true],
+  [{ slotChoice: "cheapest", prefixHolds: false }, false],
+  [{}, true],
+])("a recording of %j is played with holds: %j", async (policy, prefixHolds) => {
+  const recorded = JSON.parse(
+    gunzipSync(await readFile("test/fixtures/timelines/smollm2-fitted.json.gz")).toString("utf8"),
+  ) as { readonly config: object };
+  const file = join(folder, "recorded.json");
+  await writeFile(
+    file,
+    JSON.stringify({ ...recorded, config: { ...recorded.config, ...policy }, steps: [] }),
+  );
+  expect((await readTimeline(file)).config).toMatchObject({ slotChoice: "cheapest", ...policy, prefixHolds });
 });
 
 test("a file that is no recording is refused by name", async () => {

@@ -84,6 +84,7 @@ const settings = fc.record({
   plugGaps: fc.boolean(),
   prefixFirst: fc.boolean(),
   keepSlots: fc.boolean(),
+  prefixHolds: fc.boolean(),
   prefillOrder: fc.constantFrom("arrival" as const, "shortest" as const),
   prefixTreeSlots: fc.constantFrom(1, 64),
   reserved: fc.nat(3),

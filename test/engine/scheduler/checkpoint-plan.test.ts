@@ -33,8 +33,8 @@ describe.each(["none", "cells"] as const)("prompts that open alike and come toge
     expect(plans.some((plan) => typesOf(plan).includes("checkpoint"))).toBe(bytes > 1);
   });
 
-  test("do not wait where nobody stops for them", () => {
-    const state = schedulerState({ ...memory(needs, 10_000, { slotChoice: "oldest" }), slots: 3 });
+  test.each([{ slotChoice: "oldest" }, { prefixHolds: false }] as const)("do not wait with %j", (policy) => {
+    const state = schedulerState({ ...memory(needs, 10_000, policy), slots: 3 });
     prompts.forEach((prompt, i) => addRequest(state, `r${i}`, { prompt, maxTokens: 2 }));
     const plans = Array.from({ length: 8 }, (_, step) => runStep(state, step));
     expect(plans.flatMap(({ held }) => held)).toEqual([]);

@@ -98,13 +98,20 @@ test("a prefix that a slot holds is not computed again", () => {
   expect(log.at(-1)).toBe("1 done 512.5");
 });
 
-test("nobody waits for a prefix in the making where nothing is copied", () => {
+test("nobody waits for a prefix in the making where that is off, however slots are chosen", () => {
   const first = request(0, 17, 1);
   const trace = [first, { ...request(0, 1, 1), prompt: first.prompt }];
-  const admitted = (slotChoice: "cheapest" | "oldest"): string[] =>
-    run(trace, { ...CONFIG, slotChoice }).log.filter((line) => line.includes("admitted"));
-  expect(admitted("oldest")).toEqual(["0 admitted 0 reusing 0", "1 admitted 0 reusing 0"]);
-  expect(admitted("cheapest")).toEqual(["0 admitted 0 reusing 0", "1 admitted 54 reusing 16"]);
+  const admitted = (slotChoice: "cheapest" | "oldest", prefixHolds?: boolean): string[] =>
+    run(trace, { ...CONFIG, slotChoice, ...(prefixHolds === undefined ? {} : { prefixHolds }) }).log.filter(
+      (line) => line.includes("admitted"),
+    );
+  const atOnce = ["0 admitted 0 reusing 0", "1 admitted 0 reusing 0"];
+  expect(admitted("oldest", false)).toEqual(atOnce);
+  expect(admitted("cheapest", false)).toEqual(atOnce);
+  expect(admitted("cheapest", true)).toEqual(["0 admitted 0 reusing 0", "1 admitted 54 reusing 16"]);
+  expect(admitted("cheapest")).toEqual(admitted("cheapest", true));
+  // Copies are made with the cheapest slots alone: there is nothing to wait for, and it is waited for.
+  expect(admitted("oldest", true)).toEqual(["0 admitted 0 reusing 0", "1 admitted 54 reusing 0"]);
 });
 
 test("a client that leaves frees its slot at the next boundary, or the queue at once", () => {
@@ -162,6 +169,7 @@ test("whatever comes, every request ends once, gets its tokens and breaks no inv
     itlTargetMs: fc.constantFrom(5, 40, 60_000),
     plugGaps: fc.boolean(),
     slotChoice: fc.constantFrom("cheapest" as const, "oldest" as const),
+    prefixHolds: fc.boolean(),
     deterministic: fc.boolean(),
     canRewind: fc.boolean(),
   });
