@@ -54,6 +54,8 @@ export function readTools(body: JsonObject, limits: Limits): RequestedTools {
     const choice = readFunctionCall(body["function_call"], tools);
     return { tools, choice, parallel: false, style: styleOf(tools, choice, true) };
   }
+  const { function_call: call = "auto" } = body;
+  if (call !== "auto" && call !== "none") throw noFunctions(call);
   const tools = given.map((item, i) => readTool(item, `tools[${i}]`, limits));
   refuseDuplicates(tools);
   const choice = readChoice(body["tool_choice"], tools, limits);
@@ -257,6 +259,16 @@ function readFunctionCall(value: unknown, tools: readonly TurnTool[]): ToolChoic
   throw new ApiError(
     "invalid_value",
     `Invalid value for 'function_call': no function named '${name.slice(0, MAX_TOOL_NAME)}' was specified in 'functions'.`,
+    "function_call",
+  );
+}
+
+/** Why a choice is refused where there are no `functions`: the older name says nothing of `tools`. */
+function noFunctions(choice: unknown): ApiError {
+  if (typeof choice === "string") return notOneOf("function_call", ["none", "auto"], choice);
+  return new ApiError(
+    "invalid_value",
+    "Invalid value for 'function_call': 'function_call' is only allowed when 'functions' are specified.",
     "function_call",
   );
 }

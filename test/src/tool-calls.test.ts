@@ -480,6 +480,8 @@ describe("wrong tools and choices", () => {
     [{ tools: undefined, tool_choice: named("f") }, "tool_choice", "invalid_value"],
     [{ parallel_tool_calls: "no" }, "parallel_tool_calls", "invalid_type"],
     [{ functions: [{ name: "f" }] }, "functions", "invalid_value"],
+    [{ tools: undefined, function_call: { name: "g" } }, "function_call", "invalid_value"],
+    [{ function_call: "required" }, "function_call", "invalid_value"],
     [{ tools: undefined, functions: [{}] }, "functions[0].name", "missing_required_parameter"],
     [
       { tools: undefined, functions: [{ name: "f" }], function_call: { name: "g" } },
