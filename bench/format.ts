@@ -53,6 +53,11 @@ function notes(summary: LevelSummary): string[] {
   if (summary.wrongLength > 0) {
     lines.push(`note: ${summary.wrongLength} requests ended with another number of tokens than asked for`);
   }
+  if (summary.itlMs.p50 === 0) {
+    lines.push(
+      "note: the server sends several tokens at a time, which are 0 ms apart here; see the mean, or tpot",
+    );
+  }
   return lines;
 }
 

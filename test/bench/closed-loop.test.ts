@@ -3,6 +3,7 @@ import { arrivalTimes } from "../../bench/arrivals.ts";
 import type { RequestRecord, Target } from "../../bench/client.ts";
 import { interleave, runLevel } from "../../bench/closed-loop.ts";
 import type { LevelShape, SendRequest } from "../../bench/closed-loop.ts";
+import { formatRequests } from "../../bench/format.ts";
 import { summarizeLevel, toVllmResult } from "../../bench/level-summary.ts";
 import { createManualClock } from "./manual-clock.ts";
 
@@ -146,6 +147,17 @@ describe("summarizeLevel", () => {
   };
   const second: RequestRecord = { ...record, outputTokens: 2, outputMs: [40, 60], choiceMs: [40, 60] };
   const run = { records: [record, failed, second], wallMs: 500 };
+
+  it("says why gaps are nothing where several tokens come at a time, and only there", () => {
+    const said = (outputMs: number[]): string[] =>
+      formatRequests(summarizeLevel({ records: [{ ...record, outputMs }], wallMs: 100 }, 3)).filter((line) =>
+        line.startsWith("note:"),
+      );
+    expect(said([20, 20, 20, 90])).toEqual([
+      "note: the server sends several tokens at a time, which are 0 ms apart here; see the mean, or tpot",
+    ]);
+    expect(said([20, 50, 90])).toEqual([]);
+  });
 
   it("counts succeeded requests in the rates, and every failure in the errors", () => {
     expect(summarizeLevel(run, 3)).toMatchObject({
