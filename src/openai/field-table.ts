@@ -12,11 +12,13 @@ const ORDER =
 const PENALTIES = "over generated tokens only";
 const DRY = "over prompt and output alike; `dry_penalty_last_n: -1` looks at all of it";
 const XTC = "drawn from the seed, also at temperature 0";
+const OFF = "not there: only the value that turns it off is taken, every other one refused by name";
 const BUDGET = "thinking that uses up its budget is ended, and the answer goes on";
 
 /** What a reader has to know beyond the word; fields with the same note and support share a row. */
 const NOTES: Readonly<Record<string, string>> = {
-  best_of: "the best by mean log probability; not with `stream`",
+  adaptive_target: OFF,
+  best_of: "the best by mean log probability; not with `stream`; of chats only 1",
   cache_salt: "requests of other salts reuse nothing of this one, nor it of theirs",
   dimensions: "the first numbers, at unit length again",
   dry_allowed_length: DRY,
@@ -50,7 +52,7 @@ const NOTES: Readonly<Record<string, string>> = {
   n: "up to `--max-choices`; choice k draws with `seed` + k",
   parallel_tool_calls: CALLS,
   prediction:
-    "followed by its text, whatever tokens the model writes it in, and checked several tokens at a time (`--speculation`); `usage` counts what of it came true in a step and what did not, `timings` all guesses",
+    "followed by its text, whatever tokens the model writes it in, and checked several tokens at a time (`--speculation`) where that takes less time than one after the other, which it does not with a model as small as `pocket`; `usage` counts what of it came true in a step and what did not, `timings` all guesses",
   post_sampling_probs: "`/completion` and `/infill` know it",
   presence_penalty: PENALTIES,
   prompt_cache_retention:
@@ -77,6 +79,13 @@ const NOTES: Readonly<Record<string, string>> = {
   tools: CALLS,
   top_k: ORDER,
   top_p: ORDER,
+  dynatemp_range: OFF,
+  length_penalty: OFF,
+  mirostat: OFF,
+  top_n_sigma: OFF,
+  typ_p: OFF,
+  typical_p: OFF,
+  use_beam_search: OFF,
   xtc_probability: XTC,
   xtc_threshold: XTC,
 };
