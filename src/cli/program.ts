@@ -15,7 +15,7 @@ const SERVE_NOTES = `
 An option is taken from the flag, else the environment, else the file, else its default.
 An option with [on|off] is on where it stands alone; --no-NAME is NAME off, as of every option that knows off.
 A time, <ms> or <seconds>, may have a unit of its own: 500ms, 2s, 10m.
-Several values of a repeatable option are separated by commas in the environment, and an array in the file.`;
+In the environment several values of a repeatable option are separated by commas, or a JSON array; in the file they are one.`;
 
 interface DoctorOptions {
   readonly conformance?: string;

@@ -70,14 +70,37 @@ function settle(
 
 function read(name: ServeOptionName, raw: unknown, where: string): unknown {
   const { kind }: OptionSpec<unknown> = serveOptions[name];
-  const value = kind.read(raw);
-  if (value !== undefined) return value;
   // Whatever was mistyped in place of a key may be one.
   const shown =
     name === "api-key" || name === "admin-key"
       ? "something else"
       : JSON.stringify(raw).slice(0, MAX_SHOWN_CHARS);
+  if (kind.repeatable && typeof raw === "string" && looksLikeArray(raw)) {
+    const texts = textsOf(raw);
+    if (texts === undefined)
+      throw new ConfigError(
+        `Expected ${where}, which begins with "[", to be a JSON array of texts, such as ["one", "two"], but got ${shown}.`,
+      );
+    return read(name, texts, where);
+  }
+  const value = kind.read(raw);
+  if (value !== undefined) return value;
   throw new ConfigError(`Expected ${where} to be ${kind.expected}, but got ${shown}.`);
+}
+
+/** An IPv6 address stands in brackets too. */
+function looksLikeArray(text: string): boolean {
+  return /^\s*\[(?![\da-f.]*:[\da-f:.]*\])/i.test(text);
+}
+
+/** Undefined for what is no JSON array of texts. */
+function textsOf(json: string): string[] | undefined {
+  try {
+    const items: unknown = JSON.parse(json);
+    return Array.isArray(items) && items.every((item) => typeof item === "string") ? items : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
 function readConfigFile(path: string): Readonly<Record<string, unknown>> {

@@ -95,7 +95,7 @@ export function text(placeholder: string): ValueKind<string> {
   };
 }
 
-/** Several texts: repeated on the command line, separated by commas in the environment, an array in the file. */
+/** Several texts: repeated on the command line, separated by commas or an array in the environment, an array in the file. */
 export function list(placeholder: string): ValueKind<readonly string[]> {
   return {
     placeholder,

@@ -170,6 +170,50 @@ describe("an option's value", () => {
   });
 });
 
+describe("a variable of a repeatable option", () => {
+  const repeatable = serveOptionNames.filter((name) => serveOptions[name].kind.repeatable);
+  const examples: Readonly<Record<string, readonly string[]>> = {
+    lora: ["a=a.gguf:0.5", "b=b.gguf"],
+    "request-default": ["temperature=0.5", "max_tokens=20"],
+    "key-policy": ["anonymous:weight=2:running=4", "*:class=low"],
+  };
+
+  it.each(repeatable)("may be a JSON array: %s", (name) => {
+    const items = examples[name] ?? ["one=1", "two=2"];
+    const { values, sources } = load({}, { [environmentName(name)]: ` ${JSON.stringify(items, null, 1)}\n` });
+    expect([values[name], sources[name]]).toEqual([load({ [name]: items }, {}).values[name], "env"]);
+  });
+
+  it("has commas within the texts of an array", () => {
+    const env = { WEFT_API_KEYS: '["alice=a,long,secret","bob=another-secret"]' };
+    expect(load({}, env).values["api-key"]).toEqual(["alice=a,long,secret", "bob=another-secret"]);
+  });
+
+  it.each(
+    repeatable.flatMap((name) => ["[a,b]", '["a"', '["a",1]', '["a"],b'].map((raw) => [name, raw] as const)),
+  )("is refused when it only begins like an array: %s %s", (name, raw) => {
+    const shown = name === "api-key" || name === "admin-key" ? "something else" : JSON.stringify(raw);
+    expect(() => load({}, { [environmentName(name)]: raw })).toThrow(
+      expect.objectContaining({
+        name: "ConfigError",
+        message: `Expected ${environmentName(name)}, which begins with "[", to be a JSON array of texts, such as ["one", "two"], but got ${shown}.`,
+      }),
+    );
+  });
+
+  it("is refused when an item of the array is not what belongs there", () => {
+    expect(() => load({}, { WEFT_REQUEST_DEFAULTS: '["heat=1"]' })).toThrow(
+      /^Expected WEFT_REQUEST_DEFAULTS to be FIELD=VALUE, .* but got \["heat=1"\]\.$/,
+    );
+  });
+
+  it("may begin with an IPv6 address", () => {
+    expect(
+      load({}, { WEFT_ALLOWED_HOSTS: "[::1],[2001:db8::7],weft.example" }).values["allowed-hosts"],
+    ).toEqual(["[::1]", "[2001:db8::7]", "weft.example"]);
+  });
+});
+
 describe("a key", () => {
   const digest = (key: string) => createHash("sha256").update(key).digest("hex");
 
