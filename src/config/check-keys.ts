@@ -1,6 +1,6 @@
 /** Whether keys and their policies fit together: what could only be a slip is refused instead of having no effect. */
 import type { ApiKey } from "../deps.ts";
-import { digestOf, parseApiKeys } from "./api-keys.ts";
+import { digestOf, keyProblem, parseApiKeys } from "./api-keys.ts";
 import { ConfigError } from "./config-error.ts";
 import { environmentName } from "./options.ts";
 import type { ServeValues } from "./options.ts";
@@ -42,11 +42,14 @@ function checkEach(
   const kind = option === "api-key" ? "API" : "admin";
   const seen = new Map<string, string>();
   for (const [index, { name, sha256 }] of keys.entries()) {
-    if (/\s/.test(entries[index] ?? ""))
+    const entry = entries[index] ?? "";
+    if (/\s/.test(entry))
       throw new ConfigError(
         `The ${kind} key "${name}" has a space in it; for several keys repeat --${option}, or separate them by ` +
           `commas in ${environmentName(option)}.`,
       );
+    const problem = keyProblem(entry);
+    if (problem !== undefined) throw new ConfigError(`The ${kind} key "${name}" ${problem}`);
     const same = seen.get(sha256);
     if (same !== undefined)
       throw new ConfigError(

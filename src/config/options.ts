@@ -4,6 +4,7 @@
  */
 import { SHORT_PROMPT_TOKENS } from "../../engine/sharing.ts";
 import { adapterOptions } from "./adapter-options.ts";
+import { keyList } from "./api-keys.ts";
 import { keyPolicies } from "./key-policies.ts";
 import { limitOptions } from "./limits.ts";
 import { requestDefaults } from "./request-defaults.ts";
@@ -186,13 +187,13 @@ export const serveOptions = {
   ),
   deterministic: option(flag, false, "reuse cached prefixes only where it cannot change an output"),
   "api-key": option(
-    list("key"),
+    keyList,
     [],
     "key that clients must send, repeatable, or separated by commas in the environment; `name=key` names its owner in logs, `sha256:HEX` stands for a key. Others on this machine can read arguments: prefer the environment",
     "WEFT_API_KEYS",
   ),
   "admin-key": option(
-    list("key"),
+    keyList,
     [],
     "key for /slots, /metrics, /props, /debug and POST /lora-adapters, repeatable, as --api-key; with one, no other key opens them; it also sees /v1/requests of all keys, GET /v1/models and GET /lora-adapters",
     "WEFT_ADMIN_KEYS",

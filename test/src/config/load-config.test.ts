@@ -102,7 +102,7 @@ describe("an option's value", () => {
       {},
       {},
       { "api-key": [1] },
-      `Expected "api-key" in ${file} to be a list of texts, but got something else.`,
+      `Expected "api-key" in ${file} to be keys, each KEY or NAME=KEY and none of them empty, but got something else.`,
     ],
     [
       { "spill-size": "lots" },
