@@ -1,5 +1,7 @@
 /** `weft bench`: parses the options, runs the mode, prints the report and the JSON, and decides the exit code. */
 import { writeFile } from "node:fs/promises";
+import { availableParallelism } from "node:os";
+import { threadsWarning } from "../models/command-line/thread-count.ts";
 import { realClock } from "./clock.ts";
 import { describeEnvironment } from "./environment.ts";
 import type { BenchEnvironment } from "./environment.ts";
@@ -228,6 +230,8 @@ async function engine(options: EngineOptions, context: RunContext, output: Bench
     import("./engine-mode.ts"),
     import("../models/resolve.ts"),
   ]);
+  const tooMany = threadsWarning(options.threads, availableParallelism());
+  if (tooMany !== undefined) context.progress(tooMany);
   const { path } = await resolveModel(options.model);
   const result = await runEngineMode(options, path, context);
   printLines(output, ["", ...formatEngine(result), "", ...ENGINE_FORMULAS]);

@@ -1,6 +1,7 @@
 /** The options of `weft bench`: their names, units, ranges and defaults, and what each mode makes of them. */
 import { Command, CommanderError, Option } from "commander";
 import { serverUrl } from "../models/command-line/server-url.ts";
+import { MOST_THREADS } from "../models/command-line/thread-count.ts";
 import type { Endpoint } from "./client.ts";
 import { MOST_OPEN } from "./closed-loop.ts";
 import type { LevelLength } from "./closed-loop.ts";
@@ -272,7 +273,11 @@ function createCommand(): Command {
         "duration",
       ]),
     )
-    .option("--threads <n>", "compute threads of --engine (default: as the engine chooses)", whole(1, 1024))
+    .option(
+      "--threads <n>",
+      "compute threads of --engine (default: as the engine chooses)",
+      whole(1, MOST_THREADS),
+    )
     .addOption(
       new Option("--flash-attention <mode>", "of --engine").choices(["auto", "on", "off"]).default("auto"),
     )

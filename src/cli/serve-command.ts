@@ -9,6 +9,7 @@ import { DEFAULT_MODEL } from "../../models/catalogue.ts";
 import { ChatTemplate } from "../../models/chat-template.ts";
 import { TemplateRenderer } from "../../models/chat-template-renderer.ts";
 import { ownCommand } from "../../models/command-line/own-command.ts";
+import { threadsWarning } from "../../models/command-line/thread-count.ts";
 import { packageVersion } from "../../models/package-root.ts";
 import type { ResolvedModel } from "../../models/resolve.ts";
 import type { TokenTable } from "../../models/text/token-table.ts";
@@ -66,6 +67,9 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
     if (config.sources[name] !== "flag") continue;
     log.warn({}, `--${name} is visible to every user of this machine; prefer ${variable}`);
   }
+  const cores = availableParallelism();
+  const tooMany = threadsWarning(values.threads, cores);
+  if (tooMany !== undefined) log.warn({ threads: values.threads, cores }, tooMany);
   const resolved = await findModels(values);
   const drafts = await findDraftModels(config, resolved);
   const pins = pinOptions(values["pin-prompt"], resolved);
@@ -79,7 +83,7 @@ export async function runServe(inputs: ConfigInputs): Promise<ExitCode> {
   const loadingLines = new LoadingLines();
   const renderer = new TemplateRenderer({ deadlineMs: limits["max-template-ms"] });
   const allowed = appConfig(config, version);
-  const shares = sharesDevice(values, resolved.length, availableParallelism());
+  const shares = sharesDevice(values, resolved.length, cores);
   const device = new SharedDevice({
     nowMs: () => systemClock.nowMs(),
     onWaited: (model, ms) => metrics.observeDeviceWait(model, ms),

@@ -3,6 +3,7 @@
  * file are derived from.
  */
 import { SHORT_PROMPT_TOKENS } from "../../engine/sharing.ts";
+import { MOST_THREADS } from "../../models/command-line/thread-count.ts";
 import { adapterOptions } from "./adapter-options.ts";
 import { keyList } from "./api-keys.ts";
 import { keyPolicies } from "./key-policies.ts";
@@ -76,7 +77,7 @@ export const serveOptions = {
     "tokens each slot can hold, prompt and output together (default: from the model and the memory)",
   ),
   threads: option(
-    integer("count", 1, 1024),
+    integer("count", 1, MOST_THREADS),
     undefined,
     "compute threads (default: the cores that do mathematics)",
   ),

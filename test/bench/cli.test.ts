@@ -34,6 +34,14 @@ describe("weft bench", () => {
 
   const small = ["--concurrency", "2", "--requests", "4", "--isl", "12", "--osl", "3"] as const;
 
+  it("warns of more threads than cores before an engine is loaded", async () => {
+    const { exitCode, err } = await bench("--engine", "--model", "/no/such.gguf", "--threads", "512");
+    expect(exitCode).toBe(1);
+    const [warning, error] = err.split("\n");
+    expect(warning).toMatch(/^weft bench: --threads 512 is more than the \d+ core/);
+    expect(error).toContain("/no/such.gguf");
+  });
+
   it("the last line of stdout is one JSON document with our names and vLLM's", async () => {
     const { url } = await start(answerWhole);
     const { exitCode, out } = await bench(

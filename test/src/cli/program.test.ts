@@ -2,7 +2,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
-import { tmpdir } from "node:os";
+import { availableParallelism, tmpdir } from "node:os";
 import { join } from "node:path";
 import { CommanderError } from "commander";
 import { describe, expect, it } from "vitest";
@@ -239,6 +239,24 @@ describe("the executable", () => {
       stderr:
         'weft: There is no model "nope". Give the path of a .gguf file, hf:org/repo:QUANT, or one of: pocket, pocket-draft, smollm2.\n',
     });
+  });
+
+  it("refuses more threads than ggml has, and warns of more than there are cores", async () => {
+    const refused = await weft("serve", "--threads", "1000");
+    expect(refused).toEqual({
+      code: 2,
+      stdout: "",
+      stderr: 'weft: Expected --threads to be an integer from 1 to 512, but got "1000".\n',
+    });
+    const { stderr } = await weft("serve", "nope", "--threads", "512", "--log-format", "json");
+    const [warning = "", error] = stderr.split("\n");
+    expect(JSON.parse(warning)).toMatchObject({
+      level: 40,
+      threads: 512,
+      cores: availableParallelism(),
+      msg: expect.stringMatching(/^--threads 512 is more than the \d+ core/),
+    });
+    expect(error).toMatch(/^weft: There is no model "nope"/);
   });
 
   it("says that a file is no model before any native code reads it", async () => {
