@@ -3,6 +3,7 @@ import { existsSync, statSync } from "node:fs";
 import { Command } from "commander";
 import { ownCommand } from "../../models/command-line/own-command.ts";
 import { serverUrl } from "../../models/command-line/server-url.ts";
+import { ModelFileError } from "../../models/model-file-error.ts";
 import { packageVersion } from "../../models/package-root.ts";
 import { ConfigError } from "../config/config-error.ts";
 import type { ExitCode } from "./exit-codes.ts";
@@ -50,7 +51,12 @@ export function createProgram(setExitCode: (code: ExitCode) => void): Command {
       const { flags, file } = serve.given();
       const named = Array.isArray(flags["model"]) ? (flags["model"] as string[]) : [];
       if (models.length + named.length > 0) flags["model"] = [...models, ...named];
-      setExitCode(await runServe({ flags, env: process.env, file }));
+      try {
+        setExitCode(await runServe({ flags, env: process.env, file }));
+      } catch (error) {
+        if (error instanceof ModelFileError) error.message += serve.adviceOn(error.message);
+        throw error;
+      }
     });
   program.addCommand(serve);
 

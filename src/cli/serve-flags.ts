@@ -8,6 +8,9 @@ import type { ValueKind } from "../config/value-kinds.ts";
 
 /** A command with every option of the table, and `--config`; a switch may be said in each way that is usual. */
 export class ServeCommand extends Command {
+  /** Words that were taken for models' names, by the switch that they stand right behind. */
+  readonly #behind = new Map<string, string>();
+
   constructor(name: string) {
     super(name);
     this.option("--config <file>", "JSON file with any of these options, named as here without the dashes");
@@ -15,7 +18,15 @@ export class ServeCommand extends Command {
   }
 
   override parseOptions(argv: string[]): ReturnType<Command["parseOptions"]> {
-    return super.parseOptions(withValues(argv));
+    return super.parseOptions(withValues(argv, this.#behind));
+  }
+
+  /** A model that was not found may have been meant as a switch's value; this is what to say of it then. */
+  adviceOn(message: string): string {
+    for (const [name, word] of this.#behind)
+      if (message.includes(JSON.stringify(word)))
+        return ` If it was meant for ${name}: that takes on or off.`;
+    return "";
   }
 
   /** The options that were given, by name, and the file of `--config`. */
@@ -42,22 +53,25 @@ function flagOf(name: ServeOptionName): Option {
 /**
  * Gives each switch its value: `--plugs`, `--plugs on`, `--plugs=on`, `--no-plugs`. Commander by itself would take
  * any word behind one for its value, a model's name too.
+ * @param behind Receives such other words by their switches.
  */
-function withValues(argv: readonly string[]): string[] {
+function withValues(argv: readonly string[], behind: Map<string, string>): string[] {
   const written: string[] = [];
   for (let i = 0; i < argv.length; i++) {
     const word = argv[i] ?? "";
+    const next = argv[i + 1];
     if (word === "--") return [...written, ...argv.slice(i)];
     const kind = kindOf(word.slice(2));
     const denied = word.startsWith("--no-") ? kindOf(word.slice("--no-".length)) : undefined;
     if (denied !== undefined && canBeOff(denied)) written.push(`--${word.slice("--no-".length)}=off`);
-    else if (kind !== undefined && word.startsWith("--") && isSwitch(kind))
+    else if (kind !== undefined && word.startsWith("--") && isSwitch(kind)) {
       // Any other word behind it is a model's name.
-      written.push(SWITCH_WORDS.has(argv[i + 1]) ? `${word}=${argv[++i]}` : `${word}=on`);
-    else {
+      if (SWITCH_WORDS.has(next)) i += 1;
+      else if (next !== undefined) behind.set(word, next);
+      written.push(`${word}=${SWITCH_WORDS.has(next) ? next : "on"}`);
+    } else {
       written.push(word);
       // A value is no option, whatever it looks like.
-      const next = argv[i + 1];
       if (((kind !== undefined && word.startsWith("--")) || word === "--config") && next !== undefined) {
         written.push(next);
         i += 1;

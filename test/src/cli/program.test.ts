@@ -241,6 +241,17 @@ describe("the executable", () => {
     });
   });
 
+  it("says what a switch takes when the word behind it is no model", async () => {
+    const unknown = (name: string): string =>
+      `weft: There is no model "${name}". Give the path of a .gguf file, hf:org/repo:QUANT, or one of: pocket, pocket-draft, smollm2.`;
+    expect(await weft("serve", "--plugs", "maybe")).toEqual({
+      code: 3,
+      stdout: "",
+      stderr: `${unknown("maybe")} If it was meant for --plugs: that takes on or off.\n`,
+    });
+    expect((await weft("serve", "--plugs", "off", "nope")).stderr).toBe(`${unknown("nope")}\n`);
+  });
+
   it("refuses more threads than ggml has, and warns of more than there are cores", async () => {
     const refused = await weft("serve", "--threads", "1000");
     expect(refused).toEqual({
