@@ -112,7 +112,8 @@ function dueNow(state: SchedulerState, who: Visitor, room: number, nowMs: number
  * Of what the prompt asks for.
  * @param newcomer The request, with what of its prompt has to be computed.
  * @returns When its first token is predicted, in ms from now; undefined where nobody asks for a time.
- * @throws {EngineError} `owner_tokens_exceeded`, `first_token_too_late`; details: `retryAfterMs`, and the limit.
+ * @throws {EngineError} `owner_tokens_exceeded`, `first_token_too_late`; details: `retryAfterMs`, and the limit or what is
+ * predicted and what would have been enough (`predictedMs`, `enoughMs`).
  */
 export function checkWorth(
   state: SchedulerState,
@@ -160,6 +161,7 @@ export function checkWorth(
       nowMs,
       inMs,
       predictedMs,
+      enoughMs: predictedMs * margin,
       ...allowance,
     });
   }

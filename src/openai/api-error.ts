@@ -250,7 +250,7 @@ export function fromEngineError(
       const why =
         predictedMs === undefined
           ? "The server's queue is full (--max-queued)."
-          : `The first token would come after about ${Math.round(predictedMs)} ms, later than this server lets anybody wait (--ttft-limit).`;
+          : `The first token would come after about ${Math.ceil(predictedMs)} ms, later than this server lets anybody wait (--ttft-limit).`;
       const headers = retryHeaders(error);
       return new ApiError("server_overloaded", `${why} Please try again later.`, undefined, { headers });
     }
@@ -305,10 +305,13 @@ function ownLimitError(
       return new ApiError("token_limit_exceeded", message, undefined, { headers });
     }
     case "first_token_too_late": {
-      const message = `The first token would come after about ${Math.round(predictedMs)} ms, later than the request allows.`;
+      // More than it allows is only the time in which it comes nearly surely, which the engine may not have told.
+      const { enoughMs = predictedMs } = error.details ?? {};
+      const [about, most] = [Math.round(predictedMs), Math.floor(enoughMs) + 1];
+      const message = `The first token would come after about ${about} ms, or up to ${most} ms, and the request allows less.`;
       return new ApiError("deadline_unreachable", message, undefined, {
         headers,
-        fields: { predicted_ttft_ms: Math.round(predictedMs) },
+        fields: { predicted_ttft_ms: about },
       });
     }
   }

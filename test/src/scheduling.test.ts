@@ -229,6 +229,7 @@ describe("refusals", () => {
   const details = {
     limit: 3,
     predictedMs: 2345.6,
+    enoughMs: 2814.72,
     retryAfterMs: 1500,
     requests: 7,
     requestsLeft: 0,
@@ -261,7 +262,8 @@ describe("refusals", () => {
       "first_token_too_late",
       429,
       {
-        message: "The first token would come after about 2346 ms, later than the request allows.",
+        message:
+          "The first token would come after about 2346 ms, or up to 2815 ms, and the request allows less.",
         type: "requests",
         param: null,
         code: "deadline_unreachable",
@@ -291,6 +293,23 @@ describe("refusals", () => {
     expect(response.headers.get("x-ratelimit-limit-requests")).toBe(own ? "7" : null);
     expect(response.headers.get("x-ratelimit-remaining-requests")).toBe(own ? "0" : null);
     expect(response.headers.get("x-ratelimit-reset-requests")).toBe(own ? "1m1s" : null);
+  });
+
+  test("name more than a deadline allows where less is predicted", async () => {
+    const { chat, engine } = createTestApp();
+    for (const [predictedMs, enoughMs, told] of [
+      [0.9, 1.08, "about 1 ms, or up to 2 ms"],
+      [1.9, 2, "about 2 ms, or up to 3 ms"],
+    ] as const) {
+      engine.script = { kind: "fail", code: "first_token_too_late", details: { predictedMs, enoughMs } };
+      expect(await (await chat()).json()).toMatchObject({
+        error: { message: `The first token would come after ${told}, and the request allows less.` },
+      });
+    }
+    engine.script = { kind: "fail", code: "queue_full", details: { predictedMs: 1000.2 } };
+    expect(await (await chat()).json()).toMatchObject({
+      error: { message: expect.stringContaining("after about 1001 ms, later than this server lets") },
+    });
   });
 
   test("for a deadline that has passed are a 504 that nobody need repeat", async () => {

@@ -56,6 +56,25 @@ test("it grows quickly with those that come late, and shrinks slowly with those 
   expect(marginAfter(state, 1000, 1)).toBe(1.1);
 });
 
+test("who is refused is told of a time that would have been enough", () => {
+  const state = busy();
+  const forecastMs = foreseen(state, "asks", 20_000) ?? NaN;
+  cancel(state, "asks", 0);
+  // What is foreseen would do, but for the margin.
+  const askedMs = forecastMs * 1.05;
+  let details: EngineError["details"];
+  try {
+    addRequest(state, "refused", { firstTokenWithinMs: askedMs, maxTokens: 5 });
+  } catch (error) {
+    if (error instanceof EngineError) ({ details } = error);
+  }
+  expect(details?.["predictedMs"]).toBeCloseTo(forecastMs, 6);
+  const enoughMs = details?.["enoughMs"] ?? NaN;
+  expect(enoughMs).toBeGreaterThan(askedMs);
+  expect(foreseen(busy(), "asks", enoughMs)).toBeDefined();
+  expect(foreseen(busy(), "asks", 0.999 * enoughMs)).toBeUndefined();
+});
+
 test("one in thirty that comes later leaves it where it is", () => {
   const state = busy();
   marginAfter(state, 1, 1.5);
