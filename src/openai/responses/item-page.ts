@@ -6,6 +6,8 @@ import type { Item } from "./items.ts";
 const DEFAULT_LIMIT = 20;
 const MAX_LIMIT = 100;
 const ORDERS = ["asc", "desc"] as const;
+/** Longer values are cut in messages. */
+const MOST_SHOWN = 100;
 
 export interface PageQuery {
   readonly limit: number;
@@ -39,7 +41,7 @@ export function readWhole(text: string | undefined, param: string): number | und
   if (/^\d{1,9}$/.test(text)) return Number(text);
   throw new ApiError(
     "invalid_type",
-    `Invalid type for '${param}': expected an integer, but got something else instead.`,
+    `Invalid type for '${param}': expected an integer from 0 to 999999999, but got '${text.slice(0, MOST_SHOWN)}' instead.`,
     param,
   );
 }
@@ -50,7 +52,7 @@ export function readFlag(text: string | undefined, param: string): boolean {
   if (text === "true") return true;
   throw new ApiError(
     "invalid_type",
-    `Invalid type for '${param}': expected a boolean, but got something else instead.`,
+    `Invalid type for '${param}': expected true or false, but got '${text.slice(0, MOST_SHOWN)}' instead.`,
     param,
   );
 }

@@ -112,11 +112,14 @@ describe("a stored response", () => {
       status: 400,
       code: "invalid_type",
       param: "stream",
+      message: "Invalid type for 'stream': expected true or false, but got '1' instead.",
     });
     expect(await errorOf(call("GET", `${id}?stream=true&starting_after=x`))).toMatchObject({
       status: 400,
       code: "invalid_type",
       param: "starting_after",
+      message:
+        "Invalid type for 'starting_after': expected an integer from 0 to 999999999, but got 'x' instead.",
     });
   });
 
