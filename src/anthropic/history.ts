@@ -121,7 +121,7 @@ function unknownBlock({ type }: Block, at: string, known: readonly string[]): Ap
   if (media === undefined) return notOneOf(`${at}.type`, known, type);
   return new ApiError(
     "unsupported_value",
-    `Unsupported value: ${media} by this model, which reads text only.`,
+    `Unsupported value: ${media}: this server reads text only, whatever the model.`,
     `${at}.type`,
   );
 }

@@ -97,7 +97,7 @@ function partText(item: WirePart, at: string): string {
     case "video_url":
       throw new ApiError(
         "unsupported_value",
-        `Unsupported value: content of type '${item.type}' is not supported by this model, which reads text only.`,
+        `Unsupported value: content of type '${item.type}' is not supported: this server reads text only, whatever the model.`,
         `${at}.type`,
       );
     default:

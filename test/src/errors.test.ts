@@ -193,7 +193,7 @@ const REFUSED: readonly (readonly [object, string, string, string])[] = [
   ],
   [
     { messages: [{ role: "user", content: [{ type: "image_url", image_url: {} }] }] },
-    "Unsupported value: content of type 'image_url' is not supported by this model, which reads text only.",
+    "Unsupported value: content of type 'image_url' is not supported: this server reads text only, whatever the model.",
     "messages[0].content[0].type",
     "unsupported_value",
   ],

@@ -164,7 +164,7 @@ function readPart(part: unknown, at: string, role: MessageItem["role"]): Content
     case "input_audio":
       throw new ApiError(
         "unsupported_value",
-        `Unsupported value: content of type '${part["type"]}' is not supported by this model, which reads text only.`,
+        `Unsupported value: content of type '${part["type"]}' is not supported: this server reads text only, whatever the model.`,
         `${at}.type`,
       );
     default:
